@@ -1,0 +1,1 @@
+"""Rehearse a cluster before you run it: one coordinator, in a simulation and on real processes."""

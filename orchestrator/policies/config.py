@@ -1,0 +1,60 @@
+"""What every configuration model is made of: strict parsing, finite numbers, policies by dotted path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import random
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Strict(BaseModel):
+    """A frozen model that takes no unknown key, no number in quotes, and nothing that is not finite."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+DOTTED_PATH = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+
+
+class Custom(BaseModel):
+    """A user's own policy, `kind: package.module:Class`; every other key goes to its constructor.
+
+    A constructor with a parameter `rng` receives a `random.Random` of its own.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: Annotated[str, Field(pattern=DOTTED_PATH.pattern)]
+
+    @model_validator(mode="after")
+    def _constructible(self) -> Custom:
+        try:
+            inspect.signature(self.load()).bind_partial(**self.parameters())
+        except TypeError as error:
+            raise ValueError(f"{self.kind} does not take these parameters: {error}") from None
+        return self
+
+    def parameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    def load(self) -> Any:
+        """The class that `kind` names; ValueError where there is none."""
+        module_name, _, class_name = self.kind.partition(":")
+        try:
+            return getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"cannot import {self.kind}: {error}") from None
+
+    def construct(self, rng: random.Random) -> Any:
+        cls = self.load()
+        takes_rng = "rng" in inspect.signature(cls).parameters
+        return cls(**self.parameters(), **({"rng": rng} if takes_rng else {}))
