@@ -14,7 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Strict(BaseModel):
     """A frozen model that takes no unknown key, no number in quotes, and nothing that is not finite."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -23,6 +25,14 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 DOTTED_PATH = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+
+
+def tag_of(value: Any) -> str | None:
+    """The union member that a policy's mapping (or model) belongs to: its kind, or `custom` for a dotted path."""
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    if not isinstance(kind, str):
+        return None
+    return "custom" if DOTTED_PATH.match(kind) else kind
 
 
 class Custom(BaseModel):
@@ -54,7 +64,8 @@ class Custom(BaseModel):
         except (ImportError, AttributeError) as error:
             raise ValueError(f"cannot import {self.kind}: {error}") from None
 
-    def construct(self, rng: random.Random) -> Any:
+    def construct(self, rng: random.Random | None = None) -> Any:
+        """The policy itself, with a random stream of its own where its constructor has a parameter `rng`."""
         cls = self.load()
-        takes_rng = "rng" in inspect.signature(cls).parameters
+        takes_rng = rng is not None and "rng" in inspect.signature(cls).parameters
         return cls(**self.parameters(), **({"rng": rng} if takes_rng else {}))

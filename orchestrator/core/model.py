@@ -1,0 +1,166 @@
+"""The records that the coordinator keeps: tasks, their attempts, and workers.
+
+A task's life::
+
+    PENDING --assign--> ASSIGNED --started--> RUNNING --result--> COMPLETED | FAILED
+       ^                   |                     |
+       +---- rejected, failed call, timeout, death, re-registration ----+
+
+An attempt's life: OPEN (the task counts on it) -> CLOSED, or OPEN -> ABANDONED (given up, but it may still
+occupy its worker and may still deliver) -> CLOSED. A worker's load is its open and abandoned attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from orchestrator.core.ports import FailureDetector
+
+TaskId = Hashable
+WorkerId = str
+
+
+class TaskState(IntEnum):
+    """The states of the wire contract, with its numbers."""
+
+    PENDING = 0
+    ASSIGNED = 1
+    RUNNING = 2
+    COMPLETED = 3
+    FAILED = 4
+
+
+class Priority(IntEnum):
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    URGENT = 3
+
+
+class AttemptState(IntEnum):
+    OPEN = 0
+    ABANDONED = 1
+    CLOSED = 2
+
+
+class WorkerState(IntEnum):
+    """ALIVE and SUSPECT and DEAD are the detector's opinion; LEFT is the worker's own word."""
+
+    ALIVE = 0
+    SUSPECT = 1
+    DEAD = 2
+    LEFT = 3
+
+
+class Outcome(IntEnum):
+    """Why an attempt ended; the numbers are the codes of the attempts table."""
+
+    COMPLETED = 0
+    FAILED = 1
+    TIMED_OUT = 2
+    WORKER_DIED = 3
+    REJECTED = 4
+    CALL_FAILED = 5
+    CANCELLED = 6
+    UNFINISHED = 7
+
+
+class Failure(NamedTuple):
+    """One line of a task's history: an attempt that did not settle it."""
+
+    attempt: int
+    worker_id: WorkerId
+    outcome: Outcome
+    reason: str
+    at: float
+
+
+class Task:
+    """One unit of work. `tries` counts the attempts that were its own fault or its worker's (a rejection and a
+    failed call are neither); `attempt` is the number of the newest one; `live` holds those not yet closed."""
+
+    __slots__ = (
+        "id", "seq", "priority", "payload", "state", "submitted_at", "settled_at", "attempt", "tries", "live",
+        "failures", "worker_id", "result", "error",
+    )  # fmt: skip
+
+    def __init__(self, id: TaskId, seq: int, priority: int, payload: object, submitted_at: float) -> None:
+        self.id = id
+        self.seq = seq
+        self.priority = priority
+        self.payload = payload
+        self.state = TaskState.PENDING
+        self.submitted_at = submitted_at
+        self.settled_at: float | None = None
+        self.attempt = 0
+        self.tries = 0
+        self.live: list[Attempt] = []
+        self.failures: list[Failure] | None = None
+        self.worker_id: WorkerId | None = None
+        self.result: object = None
+        self.error = ""
+
+    @property
+    def settled(self) -> bool:
+        return self.state >= TaskState.COMPLETED
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.state.name} attempt {self.attempt}>"
+
+
+class Attempt:
+    """One execution of a task on one worker. Times are the coordinator's, in seconds."""
+
+    __slots__ = (
+        "task", "worker", "number", "state", "outcome", "reason", "assigned_at", "started_at", "given_up_at",
+        "ended_at", "ran_s", "settles",
+    )  # fmt: skip
+
+    def __init__(self, task: Task, worker: Worker, number: int, assigned_at: float) -> None:
+        self.task = task
+        self.worker = worker
+        self.number = number
+        self.state = AttemptState.OPEN
+        self.outcome = Outcome.UNFINISHED
+        self.reason = ""
+        self.assigned_at = assigned_at
+        self.started_at: float | None = None
+        self.given_up_at: float | None = None
+        self.ended_at: float | None = None
+        self.ran_s: float | None = None
+        self.settles = False
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.task.id}/{self.number} on {self.worker.id} {self.state.name}>"
+
+
+class Worker:
+    """What the coordinator knows of one worker. `slot` is its dense index, for a policy's own tables; `limit` is
+    capacity + prefetch; it may be assigned to while `load < limit` and nothing holds it back."""
+
+    __slots__ = (
+        "id", "slot", "capacity", "limit", "reports_start", "state", "held", "draining", "assignable", "load",
+        "open", "abandoned", "detector", "review_at",
+    )  # fmt: skip
+
+    def __init__(self, id: WorkerId, slot: int) -> None:
+        self.id = id
+        self.slot = slot
+        self.capacity = 0
+        self.limit: float = 0
+        self.reports_start = False
+        self.state = WorkerState.LEFT
+        self.held = False
+        self.draining = False
+        self.assignable = False
+        self.load = 0
+        self.open: dict[Attempt, None] = {}
+        self.abandoned: dict[Attempt, None] = {}
+        self.detector: FailureDetector
+        self.review_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.id} {self.state.name} load {self.load}/{self.limit}>"

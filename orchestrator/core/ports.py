@@ -1,0 +1,92 @@
+"""What the core asks of the world (effects) and of its policies.
+
+An effect is issued after the state change that it announces, never calls back into the core and never raises.
+A driver may delay effects until they are durable, and keeps their order per peer.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Protocol
+
+from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
+
+
+class Effects(Protocol):
+    """What the coordinator makes happen. `now` is the time of the input that caused it."""
+
+    def accepted(self, task: Task, now: float) -> None:
+        """The submitter may be told that the task is in hand."""
+
+    def assign(self, attempt: Attempt, now: float) -> None:
+        """Send `attempt.task` to `attempt.worker`."""
+
+    def cancel(self, attempt: Attempt, now: float) -> None:
+        """Tell `attempt.worker` to stop; its answer is the input `cancelled`."""
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        """The attempt's last word is in: it no longer occupies its worker."""
+
+    def settled(self, task: Task, now: float) -> None:
+        """The task is COMPLETED or FAILED, once and for all."""
+
+    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
+        """Answer to a report: the coordinator has it (`known`: it had heard of the task)."""
+
+    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
+        """Answer to a heartbeat; `known` false asks the worker to register again."""
+
+    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
+        """`kind`: up (registered, reregistered, revived), suspect, dead (detector, failed_call), drain, left."""
+
+    def wake_at(self, at: float) -> None:
+        """Call `wake` at that time; only the newest request counts. Early and extra wakes are harmless."""
+
+
+class RoutingPolicy(Protocol):
+    """Chooses the worker for a task.
+
+    It hears of every worker that may be assigned to (`joined`, `left`) and of every change of a joined worker's
+    load, so that `choose` never scans them all. `choose` returns a joined worker with `load < limit`; it is
+    asked only while there is one, and may return None to leave the task in the queue until the next change.
+    """
+
+    def joined(self, worker: Worker) -> None: ...
+    def left(self, worker: Worker) -> None: ...
+    def load_changed(self, worker: Worker, before: int) -> None: ...
+    def choose(self, task: Task) -> Worker | None: ...
+
+
+class QueueDiscipline(Protocol):
+    """The order in which waiting tasks are tried. A requeued task is pushed again, and keeps its `seq`."""
+
+    def push(self, task: Task) -> None: ...
+    def pop(self) -> Task: ...
+    def __len__(self) -> int: ...
+
+
+class Verdict(IntEnum):
+    ALIVE = 0
+    SUSPECT = 1
+    DEAD = 2
+
+
+class FailureDetector(Protocol):
+    """One per worker. `review_at` is the earliest time at which the verdict can change with no further beat."""
+
+    def heard(self, now: float) -> None: ...
+    def verdict(self, now: float) -> Verdict: ...
+    def review_at(self) -> float: ...
+
+
+class DetectorFactory(Protocol):
+    def __call__(self, now: float) -> FailureDetector:
+        """A detector for a worker that was first heard at `now`."""
+
+
+class RetryPolicy(Protocol):
+    """Seconds to wait before the next attempt, or None to give up. `tries` counts attempts consumed, from 1."""
+
+    max_attempts: int | None
+
+    def delay_s(self, tries: int) -> float | None: ...

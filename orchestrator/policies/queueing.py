@@ -1,0 +1,98 @@
+"""Queue disciplines: the order in which waiting tasks are tried.
+
+Both keep "oldest first": a task that comes back (its worker died, say) takes the place that its age gives it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Tag
+
+from orchestrator.core.model import Priority, Task
+from orchestrator.core.ports import QueueDiscipline
+from orchestrator.policies.config import Custom, Strict, tag_of
+
+
+class Fifo:
+    """Oldest first, by the order of submission."""
+
+    def __init__(self) -> None:
+        # Fresh tasks come in order, so a deque serves them; only those that return need a heap.
+        self._fresh: deque[Task] = deque()
+        self._returned: list[tuple[int, Task]] = []
+        self._newest = -1
+
+    def push(self, task: Task) -> None:
+        if task.seq > self._newest:
+            self._newest = task.seq
+            self._fresh.append(task)
+        else:
+            heapq.heappush(self._returned, (task.seq, task))
+
+    def pop(self) -> Task:
+        fresh, returned = self._fresh, self._returned
+        if returned and (not fresh or returned[0][0] < fresh[0].seq):
+            return heapq.heappop(returned)[1]
+        return fresh.popleft()
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._returned)
+
+
+class StrictPriority:
+    """The highest priority first, oldest first inside a priority, never preempting."""
+
+    def __init__(self) -> None:
+        self._lanes = [Fifo() for _ in Priority]
+        self._size = 0
+
+    def push(self, task: Task) -> None:
+        self._lanes[task.priority].push(task)
+        self._size += 1
+
+    def pop(self) -> Task:
+        for lane in reversed(self._lanes):
+            if lane:
+                self._size -= 1
+                return lane.pop()
+        raise IndexError("pop from an empty queue")
+
+    def __len__(self) -> int:
+        return self._size
+
+
+class FifoConfig(Strict):
+    """Oldest first, whatever the priority."""
+
+    kind: Literal["fifo"]
+
+    def build(self) -> QueueDiscipline:
+        return Fifo()
+
+
+class PriorityConfig(Strict):
+    """Highest priority first, oldest first inside a priority."""
+
+    kind: Literal["priority"] = "priority"
+
+    def build(self) -> QueueDiscipline:
+        return StrictPriority()
+
+
+class CustomQueue(Custom):
+    """Your own `QueueDiscipline`."""
+
+    def build(self) -> QueueDiscipline:
+        discipline: QueueDiscipline = self.construct()
+        return discipline
+
+
+QueueConfig = Annotated[
+    Annotated[FifoConfig, Tag("fifo")]
+    | Annotated[PriorityConfig, Tag("priority")]
+    | Annotated[CustomQueue, Tag("custom")],
+    Discriminator(tag_of),
+]

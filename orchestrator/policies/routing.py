@@ -1,0 +1,218 @@
+"""Routing: which worker gets the next task. Every `choose` is O(1), whatever the number of workers.
+
+Each policy keeps its own index of the workers with room, told of every change by the coordinator. Bring your own
+by subclassing `Routing` (or by meeting `core.ports.RoutingPolicy`) and naming it `kind: package.module:Class`.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from orchestrator.core.model import Task, Worker
+from orchestrator.core.ports import RoutingPolicy
+from orchestrator.policies.config import Custom, Strict, tag_of
+
+
+class Routing(ABC):
+    """A base that keeps `self.roomy`, the workers with room in no particular order, by swap-removal."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.roomy: list[Worker] = []
+        self._place: dict[Worker, int] = {}
+
+    def joined(self, worker: Worker) -> None:
+        if worker.load < worker.limit:
+            self._add(worker)
+
+    def left(self, worker: Worker) -> None:
+        if worker in self._place:
+            self._remove(worker)
+
+    def load_changed(self, worker: Worker, before: int) -> None:
+        has_room = worker.load < worker.limit
+        if has_room != (worker in self._place):
+            (self._add if has_room else self._remove)(worker)
+
+    @abstractmethod
+    def choose(self, task: Task) -> Worker | None: ...
+
+    def _add(self, worker: Worker) -> None:
+        self._place[worker] = len(self.roomy)
+        self.roomy.append(worker)
+
+    def _remove(self, worker: Worker) -> None:
+        place, last = self._place.pop(worker), self.roomy.pop()
+        if last is not worker:
+            self.roomy[place] = last
+            self._place[last] = place
+
+
+class Random(Routing):
+    """Uniformly among the workers with room."""
+
+    def choose(self, task: Task) -> Worker | None:
+        return self.roomy[int(self.rng.random() * len(self.roomy))]
+
+
+class PowerOfD(Routing):
+    """The least loaded of `d` distinct workers drawn at random, ties at random (Mitzenmacher 2001)."""
+
+    def __init__(self, rng: random.Random, d: int) -> None:
+        super().__init__(rng)
+        self.d = d
+
+    def choose(self, task: Task) -> Worker | None:
+        # The sample comes in random order, so that the first minimum is a random one among equals.
+        return min(self._sample(), key=_load)
+
+    def _sample(self) -> list[Worker]:
+        roomy, draw = self.roomy, self.rng.random
+        n = len(roomy)
+        if self.d != 2 or n < 2:
+            return self.rng.sample(roomy, min(self.d, n))
+        first, second = int(draw() * n), int(draw() * (n - 1))
+        return [roomy[first], roomy[second + (second >= first)]]
+
+
+class RoundRobin:
+    """In turn, passing over workers without room; one that gets room again goes to the end of the turn."""
+
+    def __init__(self) -> None:
+        # An OrderedDict is a linked list: its first key is found in O(1), where a dict walks over its holes.
+        self._turn: OrderedDict[Worker, None] = OrderedDict()
+
+    def joined(self, worker: Worker) -> None:
+        if worker.load < worker.limit:
+            self._turn[worker] = None
+
+    def left(self, worker: Worker) -> None:
+        self._turn.pop(worker, None)
+
+    def load_changed(self, worker: Worker, before: int) -> None:
+        if worker.load >= worker.limit:
+            self._turn.pop(worker, None)
+        elif worker not in self._turn:
+            self._turn[worker] = None
+        elif worker.load > before:
+            self._turn.move_to_end(worker)
+
+    def choose(self, task: Task) -> Worker | None:
+        return next(iter(self._turn), None)
+
+
+class LeastLoaded:
+    """The least loaded worker with room, ties at random: buckets of workers by load, with swap-removal."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._draw = rng.random
+        self._buckets: list[list[Worker]] = [[]]
+        self._place: list[int] = []  # by worker slot: where it stands in the bucket of its load, -1 in none
+        self._least = 0  # no bucket below this one holds a worker
+
+    def joined(self, worker: Worker) -> None:
+        while worker.slot >= len(self._place):
+            self._place.append(-1)
+        if worker.load < worker.limit:
+            self._add(worker)
+
+    def left(self, worker: Worker) -> None:
+        if self._place[worker.slot] >= 0:
+            self._remove(worker, worker.load)
+
+    def load_changed(self, worker: Worker, before: int) -> None:
+        if self._place[worker.slot] >= 0:
+            self._remove(worker, before)
+        if worker.load < worker.limit:
+            self._add(worker)
+
+    def choose(self, task: Task) -> Worker | None:
+        buckets, least = self._buckets, self._least
+        while not buckets[least]:
+            least += 1
+        self._least = least
+        bucket = buckets[least]
+        return bucket[int(self._draw() * len(bucket))]
+
+    def _add(self, worker: Worker) -> None:
+        load = worker.load
+        while load >= len(self._buckets):
+            self._buckets.append([])
+        bucket = self._buckets[load]
+        self._place[worker.slot] = len(bucket)
+        bucket.append(worker)
+        if load < self._least:
+            self._least = load
+
+    def _remove(self, worker: Worker, load: int) -> None:
+        bucket, place = self._buckets[load], self._place
+        at, last = place[worker.slot], bucket.pop()
+        if last is not worker:
+            bucket[at] = last
+            place[last.slot] = at
+        place[worker.slot] = -1
+
+
+def _load(worker: Worker) -> int:
+    return worker.load
+
+
+class LeastLoadedConfig(Strict):
+    """Fewest attempts in hand, ties at random."""
+
+    kind: Literal["least_loaded"] = "least_loaded"
+
+    def build(self, rng: random.Random) -> RoutingPolicy:
+        return LeastLoaded(rng)
+
+
+class RandomConfig(Strict):
+    """Any worker with room."""
+
+    kind: Literal["random"]
+
+    def build(self, rng: random.Random) -> RoutingPolicy:
+        return Random(rng)
+
+
+class RoundRobinConfig(Strict):
+    """Workers with room, in turn."""
+
+    kind: Literal["round_robin"]
+
+    def build(self, rng: random.Random) -> RoutingPolicy:
+        return RoundRobin()
+
+
+class PowerOfDConfig(Strict):
+    """The least loaded of d workers drawn without replacement."""
+
+    kind: Literal["power_of_d"]
+    d: Annotated[int, Field(ge=1)] = 2
+    """How many workers are drawn; 1 is `random`."""
+
+    def build(self, rng: random.Random) -> RoutingPolicy:
+        return PowerOfD(rng, self.d)
+
+
+class CustomRouting(Custom):
+    """Your own `RoutingPolicy`."""
+
+    def build(self, rng: random.Random) -> RoutingPolicy:
+        policy: RoutingPolicy = self.construct(rng)
+        return policy
+
+
+RoutingConfig = Annotated[
+    Annotated[LeastLoadedConfig, Tag("least_loaded")]
+    | Annotated[RandomConfig, Tag("random")]
+    | Annotated[RoundRobinConfig, Tag("round_robin")]
+    | Annotated[PowerOfDConfig, Tag("power_of_d")]
+    | Annotated[CustomRouting, Tag("custom")],
+    Discriminator(tag_of),
+]
