@@ -12,15 +12,17 @@ occupy its worker and may still deliver) -> CLOSED. A worker's load is its open 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from orchestrator.core.ports import FailureDetector
 
 TaskId = Hashable
 WorkerId = str
+Hold = Literal["", "rejected", "failed_call"]
 
 
 class TaskState(IntEnum):
@@ -153,14 +155,14 @@ class Worker:
         self.limit: float = 0
         self.reports_start = False
         self.state = WorkerState.LEFT
-        self.held = False
+        self.held: Hold = ""  # why it gets nothing new although it is alive
         self.draining = False
         self.assignable = False
         self.load = 0
         self.open: dict[Attempt, None] = {}
         self.abandoned: dict[Attempt, None] = {}
         self.detector: FailureDetector
-        self.review_at = 0.0
+        self.review_at = math.inf  # when it is reviewed next
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.state.name} load {self.load}/{self.limit}>"

@@ -64,7 +64,7 @@ class Custom(BaseModel):
         except (ImportError, AttributeError) as error:
             raise ValueError(f"cannot import {self.kind}: {error}") from None
 
-    def construct(self, rng: random.Random | None = None) -> Any:
+    def make(self, rng: random.Random | None = None) -> Any:
         """The policy itself, with a random stream of its own where its constructor has a parameter `rng`."""
         cls = self.load()
         takes_rng = rng is not None and "rng" in inspect.signature(cls).parameters

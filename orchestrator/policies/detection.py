@@ -13,7 +13,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from orchestrator.core.ports import DetectorFactory, FailureDetector, Verdict
 from orchestrator.policies.config import Custom, NonNegative, Positive, Strict, tag_of
@@ -141,6 +141,8 @@ class PhiAccrualConfig(Detection):
 
 class CustomDetection(Custom, Detection):
     """Your own `FailureDetector`: built per worker with `now`, the time of its first beat, and the other keys."""
+
+    model_config = ConfigDict(extra="allow")
 
     def build(self) -> DetectorFactory:
         make: Callable[..., FailureDetector] = self.load()

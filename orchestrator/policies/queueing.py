@@ -86,7 +86,7 @@ class CustomQueue(Custom):
     """Your own `QueueDiscipline`."""
 
     def build(self) -> QueueDiscipline:
-        discipline: QueueDiscipline = self.construct()
+        discipline: QueueDiscipline = self.make()
         return discipline
 
 

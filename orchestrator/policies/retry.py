@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Tag
 
 from orchestrator.core.ports import RetryPolicy
 from orchestrator.policies.config import Count, Custom, NonNegative, Positive, Strict, tag_of
+
+
+BackoffPolicy = Callable[[int], float]
+"""Attempts consumed (from 1) -> seconds to wait."""
 
 
 class Retry:
@@ -75,11 +80,9 @@ class CustomBackoff(Custom):
     """Your own: called with the number of attempts consumed (from 1), returns seconds."""
 
     def build(self, rng: random.Random) -> BackoffPolicy:
-        policy: BackoffPolicy = self.construct(rng)
+        policy: BackoffPolicy = self.make(rng)
         return policy
 
-
-BackoffPolicy = Constant | FullJitter
 
 BackoffConfig = Annotated[
     Annotated[ConstantBackoff, Tag("constant")]

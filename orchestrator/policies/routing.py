@@ -42,6 +42,11 @@ class Routing(ABC):
     @abstractmethod
     def choose(self, task: Task) -> Worker | None: ...
 
+    def check(self, assignable: list[Worker]) -> None:
+        """The index holds the assignable workers with room, and nothing else."""
+        assert set(self.roomy) == {worker for worker in assignable if worker.load < worker.limit}
+        assert all(self.roomy[place] is worker for worker, place in self._place.items())
+
     def _add(self, worker: Worker) -> None:
         self._place[worker] = len(self.roomy)
         self.roomy.append(worker)
@@ -105,6 +110,10 @@ class RoundRobin:
     def choose(self, task: Task) -> Worker | None:
         return next(iter(self._turn), None)
 
+    def check(self, assignable: list[Worker]) -> None:
+        """The turn holds the assignable workers with room, and nothing else."""
+        assert set(self._turn) == {worker for worker in assignable if worker.load < worker.limit}
+
 
 class LeastLoaded:
     """The least loaded worker with room, ties at random: buckets of workers by load, with swap-removal."""
@@ -138,6 +147,14 @@ class LeastLoaded:
         self._least = least
         bucket = buckets[least]
         return bucket[int(self._draw() * len(bucket))]
+
+    def check(self, assignable: list[Worker]) -> None:
+        """Every assignable worker with room stands in the bucket of its load, and nobody else does."""
+        indexed = {worker: load for load, bucket in enumerate(self._buckets) for worker in bucket}
+        assert indexed == {worker: worker.load for worker in assignable if worker.load < worker.limit}
+        assert all(
+            self._buckets[load][self._place[worker.slot]] is worker for worker, load in indexed.items()
+        )
 
     def _add(self, worker: Worker) -> None:
         load = worker.load
@@ -204,7 +221,7 @@ class CustomRouting(Custom):
     """Your own `RoutingPolicy`."""
 
     def build(self, rng: random.Random) -> RoutingPolicy:
-        policy: RoutingPolicy = self.construct(rng)
+        policy: RoutingPolicy = self.make(rng)
         return policy
 
 

@@ -1,0 +1,62 @@
+"""Deadline queues behind one alarm.
+
+Deadlines are left in their queue when they lose their meaning; whoever pops them looks whether they still hold.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from typing import Generic, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Ticks(NamedTuple):
+    """A periodic check: the moments phase_s + k * every_s."""
+
+    every_s: float
+    phase_s: float
+
+    def at_or_after(self, at: float) -> float:
+        """The first tick that is not before `at`."""
+        if at == math.inf:
+            return at
+        tick = self.phase_s + math.ceil((at - self.phase_s) / self.every_s) * self.every_s
+        return tick if tick >= at else tick + self.every_s  # the division may round down
+
+
+class InOrder(Generic[Item]):
+    """Deadlines that are added in the order in which they fall due, as a constant timeout makes them: a deque."""
+
+    def __init__(self) -> None:
+        self.entries: deque[tuple[float, Item]] = deque()
+
+    def add(self, at: float, item: Item) -> None:
+        self.entries.append((at, item))
+
+    def earliest(self) -> float:
+        return self.entries[0][0] if self.entries else math.inf
+
+    def pop(self) -> tuple[float, Item]:
+        return self.entries.popleft()
+
+
+class AnyOrder(Generic[Item]):
+    """Deadlines in any order; equal ones fall due in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Item]] = []
+        self._added = 0
+
+    def add(self, at: float, item: Item) -> None:
+        self._added += 1
+        heapq.heappush(self._heap, (at, self._added, item))
+
+    def earliest(self) -> float:
+        return self._heap[0][0] if self._heap else math.inf
+
+    def pop(self) -> tuple[float, Item]:
+        at, _, item = heapq.heappop(self._heap)
+        return at, item

@@ -1,0 +1,193 @@
+"""The worker's half: slots, the prefetch queue, reports, heartbeats, drain.
+
+An attempt at a worker: assigned -> waiting (all slots busy) -> running -> unreported (done, its report on the way)
+-> forgotten. Messages may be lost, repeated or reordered: an assignment that was seen before is ignored, a cancel
+that overtakes its assignment is remembered, and a report is repeated until it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Protocol
+
+from orchestrator.core.model import TaskId
+
+Key = tuple[TaskId, int]
+
+
+class WorkerEffects(Protocol):
+    """What the worker makes happen; the rules are those of `core.ports.Effects`."""
+
+    def answer(self, key: Key, accepted: bool, now: float) -> None:
+        """Answer to an assignment, sent to the coordinator; a refusal may also come later, at a drain."""
+
+    def execute(self, key: Key, payload: object, now: float) -> None:
+        """Begin the work; its end is the input `finished`."""
+
+    def stop(self, key: Key, now: float) -> None:
+        """End the work; no `finished` follows."""
+
+    def report_start(self, key: Key, now: float) -> None: ...
+    def report(self, key: Key, result: object, now: float) -> None: ...
+    def cancel_done(self, key: Key, now: float) -> None: ...
+    def beat(self, active: int, completed: int, now: float) -> None: ...
+    def announce_drain(self, now: float) -> None: ...
+    def leave(self, now: float) -> None:
+        """Everything is reported: deregister and end."""
+
+    def wake_at(self, at: float) -> None:
+        """Call `wake` at that time; only the newest request counts."""
+
+
+class WorkerAgent:
+    """One worker process's decisions.
+
+    `report_tries`: how often a report is sent before it is dropped (None: until it is acknowledged), the pauses
+    between them growing by `report_pause_s` each, up to ten times that.
+    """
+
+    REMEMBERED = 4096  # attempts that are over, to know a late repetition
+
+    def __init__(
+        self,
+        effects: WorkerEffects,
+        *,
+        capacity: int,
+        prefetch: float,
+        heartbeat_s: float,
+        first_beat_at: float,
+        report_tries: int | None = None,
+        report_pause_s: float = 0.2,
+    ) -> None:
+        self._fx = effects
+        self.capacity = capacity
+        self.prefetch = prefetch
+        self._heartbeat_s = heartbeat_s
+        self._next_beat = first_beat_at
+        self._report_tries = report_tries
+        self._report_pause_s = report_pause_s
+        self._waiting: OrderedDict[Key, object] = OrderedDict()
+        self._running: dict[Key, object] = {}
+        self._unreported: dict[Key, tuple[object, int]] = {}  # result, times sent
+        self._repeat_at: OrderedDict[Key, float] = OrderedDict()
+        self._over: OrderedDict[Key, None] = OrderedDict()
+        self.completed = 0
+        self.draining = False
+        effects.wake_at(first_beat_at)
+
+    @property
+    def active(self) -> int:
+        """Attempts that it holds, waiting or running."""
+        return len(self._waiting) + len(self._running)
+
+    @property
+    def idle(self) -> bool:
+        return not (self._waiting or self._running or self._unreported)
+
+    def assigned(self, key: Key, payload: object, now: float) -> None:
+        if key in self._running or key in self._waiting or key in self._unreported or key in self._over:
+            return  # a repetition, or cancelled before it came
+        if self.draining or self.active >= self.capacity + self.prefetch:
+            self._fx.answer(key, False, now)
+            return
+        self._fx.answer(key, True, now)
+        if len(self._running) < self.capacity:
+            self._execute(key, payload, now)
+        else:
+            self._waiting[key] = payload
+
+    def cancel(self, key: Key, now: float) -> None:
+        """Stop an attempt, if it is here; the answer says that it is not here any more."""
+        if self._running.pop(key, self) is not self:
+            self._fx.stop(key, now)
+        self._waiting.pop(key, None)
+        if key not in self._unreported:
+            self._forget(key)
+        self._fx.cancel_done(key, now)
+        self._fill_slots(now)
+
+    def finished(self, key: Key, result: object, now: float) -> None:
+        """The work of an attempt has ended, well or badly: `result` is what the report will say."""
+        if self._running.pop(key, self) is self:
+            return  # cancelled in the meantime
+        self.completed += 1
+        self._unreported[key] = (result, 1)
+        self._fx.report(key, result, now)
+        self._fill_slots(now)
+
+    def reported(self, key: Key, now: float) -> None:
+        """The coordinator has the report."""
+        if self._unreported.pop(key, None) is not None:
+            self._repeat_at.pop(key, None)
+            self._forget(key)
+            self._leave_when_idle(now)
+
+    def report_failed(self, key: Key, now: float) -> None:
+        """The report did not get through."""
+        if key not in self._unreported:
+            return
+        result, sent = self._unreported[key]
+        if self._report_tries is not None and sent >= self._report_tries:
+            self.reported(key, now)
+            return
+        self._repeat_at[key] = now + self._report_pause_s * min(sent, 10)
+        self._rearm()
+
+    def drain(self, now: float) -> None:
+        """Take nothing new, hand back what has not begun, finish and report the rest, then leave."""
+        if self.draining:
+            return
+        self.draining = True
+        self._fx.announce_drain(now)
+        while self._waiting:
+            key, _ = self._waiting.popitem(last=False)
+            self._forget(key)
+            self._fx.answer(key, False, now)
+        self._leave_when_idle(now)
+
+    def wake(self, now: float) -> None:
+        """Beats and repetitions that are due. Beats that were missed in a pause are not made up for."""
+        if now >= self._next_beat:
+            self._fx.beat(self.active, self.completed, now)
+            self._next_beat += self._heartbeat_s * max(
+                1, math.ceil((now - self._next_beat) / self._heartbeat_s)
+            )
+            if self._next_beat <= now:
+                self._next_beat += self._heartbeat_s
+        for key in [key for key, at in self._repeat_at.items() if at <= now]:
+            del self._repeat_at[key]
+            result, sent = self._unreported[key]
+            self._unreported[key] = (result, sent + 1)
+            self._fx.report(key, result, now)
+        self._rearm()
+
+    def check(self) -> None:
+        """Raise AssertionError where an invariant does not hold."""
+        assert len(self._running) <= self.capacity, f"{len(self._running)} running in {self.capacity} slots"
+        assert not self._waiting or len(self._running) == self.capacity, "waiting beside a free slot"
+        assert self.active <= self.capacity + self.prefetch, "holds more than it may"
+        assert set(self._repeat_at) <= set(self._unreported), "repeats a report that is not due"
+
+    def _execute(self, key: Key, payload: object, now: float) -> None:
+        self._running[key] = payload
+        if self.prefetch:
+            self._fx.report_start(key, now)
+        self._fx.execute(key, payload, now)
+
+    def _fill_slots(self, now: float) -> None:
+        while self._waiting and len(self._running) < self.capacity:
+            self._execute(*self._waiting.popitem(last=False), now)
+        self._leave_when_idle(now)
+
+    def _forget(self, key: Key) -> None:
+        self._over[key] = None
+        if len(self._over) > self.REMEMBERED:
+            self._over.popitem(last=False)
+
+    def _leave_when_idle(self, now: float) -> None:
+        if self.draining and self.idle:
+            self._fx.leave(now)
+
+    def _rearm(self) -> None:
+        self._fx.wake_at(min(self._next_beat, min(self._repeat_at.values(), default=math.inf)))
