@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help .venv demo test lint bench format clean
+
+help:
+	@echo "make demo    run scenarios/worker-crash.yaml and name its pictures"
+	@echo "make test    format, lint, types, import layers, then every test"
+	@echo "make lint    the same without the tests"
+	@echo "make bench   the speed figures, each measured in turn with its peers"
+	@echo "make .venv   the environment alone"
+	@echo "make clean   remove what was made, the environment included"
+
+.venv: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	    "Python 3.11 or newer is needed, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebook]'
+	@touch $@
+
+demo: .venv
+	$(BIN)/orchestrator simulate scenarios/worker-crash.yaml --out out/worker-crash
+
+lint: .venv
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: lint
+	$(BIN)/pytest -n $(JOBS)
+
+format: .venv
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(VENV)/.ready-bench: $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: $(VENV)/.ready-bench
+	$(BIN)/python bench/simulate.py
+
+clean:
+	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find orchestrator sim tests bench -name __pycache__ -prune -exec rm -rf {} +
