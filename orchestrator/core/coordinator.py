@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 from orchestrator.core.deadlines import AnyOrder, InOrder, Ticks
@@ -135,9 +135,7 @@ class Coordinator:
 
     # ---- inputs from workers
 
-    def register(
-        self, worker_id: WorkerId, capacity: int, prefetch: float, reports_start: bool, now: float
-    ) -> None:
+    def register(self, worker_id: WorkerId, capacity: int, prefetch: float, reports_start: bool, now: float) -> None:
         """A worker process begins. What an earlier process of that id held is lost, and requeued at once."""
         worker = self._workers.get(worker_id)
         if worker is None:
@@ -317,9 +315,7 @@ class Coordinator:
         """The alarm: whatever is due by now."""
         self._alarm = math.inf
         timeouts = self._timeouts
-        while timeouts.entries and (
-            timeouts.entries[0][0] <= now or timeouts.entries[0][1].state is not _OPEN
-        ):
+        while timeouts.entries and (timeouts.entries[0][0] <= now or timeouts.entries[0][1].state is not _OPEN):
             _, attempt = timeouts.pop()
             if attempt.state is _OPEN:
                 self._give_up(attempt, Outcome.TIMED_OUT, f"ran for over {self._execution_timeout_s} s", now)
@@ -579,9 +575,7 @@ class Coordinator:
         for worker in self._workers.values():
             self._check_worker(worker)
         assignable = [worker for worker in self._workers.values() if worker.assignable]
-        assert self._roomy == sum(worker.load < worker.limit for worker in assignable), (
-            "count of workers with room"
-        )
+        assert self._roomy == sum(worker.load < worker.limit for worker in assignable), "count of workers with room"
         check_index = getattr(self._routing, "check", None)
         if check_index is not None:
             check_index(assignable)
@@ -596,6 +590,4 @@ class Coordinator:
         may = worker.state is _ALIVE and not worker.held and not worker.draining
         assert worker.assignable == may, f"{worker} assignable={worker.assignable} held={worker.held!r}"
         if worker.state in (_ALIVE, WorkerState.SUSPECT):
-            assert worker.review_at < math.inf or worker.detector.review_at() == math.inf, (
-                f"{worker}: no review"
-            )
+            assert worker.review_at < math.inf or worker.detector.review_at() == math.inf, f"{worker}: no review"

@@ -150,9 +150,7 @@ class WorkerAgent:
         """Beats and repetitions that are due. Beats that were missed in a pause are not made up for."""
         if now >= self._next_beat:
             self._fx.beat(self.active, self.completed, now)
-            self._next_beat += self._heartbeat_s * max(
-                1, math.ceil((now - self._next_beat) / self._heartbeat_s)
-            )
+            self._next_beat += self._heartbeat_s * max(1, math.ceil((now - self._next_beat) / self._heartbeat_s))
             if self._next_beat <= now:
                 self._next_beat += self._heartbeat_s
         for key in [key for key, at in self._repeat_at.items() if at <= now]:

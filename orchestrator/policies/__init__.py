@@ -26,6 +26,5 @@ def catalogue() -> dict[str, list[type[BaseModel]]]:
         "backoff": BackoffConfig,
     }
     return {
-        name: [get_args(member)[0] for member in get_args(get_args(union)[0])]
-        for name, union in families.items()
+        name: [get_args(member)[0] for member in get_args(get_args(union)[0])] for name, union in families.items()
     }

@@ -11,7 +11,6 @@ from pydantic import Discriminator, Tag
 from orchestrator.core.ports import RetryPolicy
 from orchestrator.policies.config import Count, Custom, NonNegative, Positive, Strict, tag_of
 
-
 BackoffPolicy = Callable[[int], float]
 """Attempts consumed (from 1) -> seconds to wait."""
 

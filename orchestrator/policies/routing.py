@@ -152,9 +152,7 @@ class LeastLoaded:
         """Every assignable worker with room stands in the bucket of its load, and nobody else does."""
         indexed = {worker: load for load, bucket in enumerate(self._buckets) for worker in bucket}
         assert indexed == {worker: worker.load for worker in assignable if worker.load < worker.limit}
-        assert all(
-            self._buckets[load][self._place[worker.slot]] is worker for worker, load in indexed.items()
-        )
+        assert all(self._buckets[load][self._place[worker.slot]] is worker for worker, load in indexed.items())
 
     def _add(self, worker: Worker) -> None:
         load = worker.load
