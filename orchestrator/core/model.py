@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from orchestrator.core.ports import FailureDetector
@@ -118,7 +118,7 @@ class Attempt:
 
     __slots__ = (
         "task", "worker", "number", "state", "outcome", "reason", "assigned_at", "started_at", "given_up_at",
-        "ended_at", "ran_s", "settles",
+        "ended_at", "ran_s", "settles", "note",
     )  # fmt: skip
 
     def __init__(self, task: Task, worker: Worker, number: int, assigned_at: float) -> None:
@@ -134,6 +134,7 @@ class Attempt:
         self.ended_at: float | None = None
         self.ran_s: float | None = None
         self.settles = False
+        self.note: Any = None  # the driver's own; the core never looks
 
     def __repr__(self) -> str:
         return f"<Attempt {self.task.id}/{self.number} on {self.worker.id} {self.state.name}>"

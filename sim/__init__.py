@@ -1,0 +1,5 @@
+"""The simulated world: a scenario run on SimPy, with modelled workers, network and faults."""
+
+from sim.run import run
+
+__all__ = ["run"]
