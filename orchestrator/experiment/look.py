@@ -1,0 +1,130 @@
+"""The one look of all pictures, and the figures that carry it: no window, no global state, the same bytes again."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#555555",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "savefig.dpi": 130,
+    "svg.hashsalt": "orchestrator",
+}
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#6a51a3", "#555555")
+"""After Okabe and Ito: told apart by colour-blind readers too."""
+MARKERS = "osD^vP*X"
+GREY = "#777777"
+
+_METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Whatever `draw` creates has the one look, whatever the user's own settings are."""
+
+    @functools.wraps(draw)
+    def drawing(*args: P.args, **kwargs: P.kwargs) -> T:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(STYLE)
+            return draw(*args, **kwargs)
+
+    return drawing
+
+
+class Plot(Figure):
+    """A figure that a notebook shows, whatever its settings."""
+
+    @styled
+    def rendered(self, kind: str) -> bytes:
+        """The bytes of a `png` or an `svg` file."""
+        data = io.BytesIO()
+        self.savefig(data, format=kind, metadata=_METADATA[kind])
+        return data.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.rendered("png")
+
+
+class Figures(dict[str, Plot]):
+    """Figures by name; a notebook shows them all."""
+
+    def saved(self, folder: str | Path | None) -> Figures:
+        """Write each figure as `name.png` and `name.svg` into `folder`, where one is given; returns itself."""
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            for name, figure in self.items():
+                for kind in _METADATA:
+                    (Path(folder) / f"{name}.{kind}").write_bytes(figure.rendered(kind))
+        return self
+
+    def _repr_html_(self) -> str:
+        images = (base64.b64encode(figure.rendered("png")).decode() for figure in self.values())
+        return "\n".join(f'<img src="data:image/png;base64,{image}"/>' for image in images)
+
+
+def new_figure(
+    title: str, setting: str, size: tuple[float, float], rows: int = 1, columns: int = 1, **grid: Any
+) -> tuple[Plot, list[Axes]]:
+    """A figure with a bold title, a grey line at its foot on what was run, and its axes, row by row."""
+    figure = Plot(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, **grid)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.supxlabel(setting, x=0.01, ha="left", fontsize=7.5, color=GREY)
+    return figure, list(axes.flat)
+
+
+def shared_legend(figure: Plot, handles: Sequence[Any], columns: int = 4) -> None:
+    """One legend for all axes of a figure, below its title."""
+    if handles:
+        figure.legend(handles=list(handles), loc="outside upper left", ncols=min(len(handles), columns))
+
+
+def note(axes: Axes, text: str) -> None:
+    """Say in the middle of empty axes why they are."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def seconds(value: float, _: Any = None) -> str:
+    """A duration for people: `350 µs`, `50 ms`, `1.2 s`, `12 min`, `3 h`."""
+    size = abs(value)
+    for unit, length, below in (("µs", 1e-6, 1e-3), ("ms", 1e-3, 1.0), ("s", 1.0, 600.0), ("min", 60.0, 36000.0)):
+        if size < below * 0.99999:
+            return f"{value / length:.3g} {unit}" if value else "0"
+    return f"{value / 3600:.4g} h"
+
+
+def seconds_axis(axes: Axes, which: str, values: Any) -> None:
+    """Make an axis one of durations: logarithmic where its positive values span more than a factor of 20."""
+    values = np.asarray(values, dtype=np.float64)
+    positive = values[np.isfinite(values) & (values > 0)]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    if len(positive) and positive.max() > 20 * positive.min():
+        axes.set(**{f"{which}scale": "log"})
+        axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(seconds))

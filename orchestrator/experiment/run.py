@@ -1,0 +1,166 @@
+"""What a world gives back: one run, or a sweep of many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.experiment import statistics
+from orchestrator.experiment.statistics import Summary
+from orchestrator.experiment.tables import Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from orchestrator.experiment.look import Figures
+    from orchestrator.experiment.scenario import Scenario
+
+
+def plain(value: Any) -> Any:
+    """A swept value that fits a table cell or a legend: `{kind: power_of_d, d: 2}` reads `power_of_d d=2`."""
+    if isinstance(value, Mapping):
+        return " ".join(str(plain(v)) if key == "kind" else f"{key}={plain(v)}" for key, v in value.items())
+    if isinstance(value, list):
+        return " + ".join(str(plain(item)) for item in value)
+    return "none" if value is None else value
+
+
+class Run:
+    """One run of one scenario in one world: its summary, its tables and what it came from."""
+
+    def __init__(self, summary: Summary, tables: Tables, scenario: Scenario) -> None:
+        self.summary = summary
+        self._tables = tables
+        self._scenario = scenario
+
+    def __repr__(self) -> str:
+        tasks = self.summary["tasks"]
+        return f"<Run {self.title}: {tasks['completed']} of {tasks['submitted']} tasks completed>"
+
+    @property
+    def title(self) -> str:
+        return f"{self.summary['scenario']} ({self.summary['world']})"
+
+    @property
+    def tables(self) -> Tables:
+        return self._tables
+
+    @property
+    def scenario(self) -> Scenario:
+        return self._scenario
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        """One row a task."""
+        frame: pd.DataFrame = self.tables.tasks.to_pandas()
+        return frame
+
+    @cached_property
+    def attempts(self) -> pd.DataFrame:
+        """One row an attempt."""
+        frame: pd.DataFrame = self.tables.attempts.to_pandas()
+        return frame
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """One row an event of a worker: up, suspect, dead, drain, left, crash, pause, heal."""
+        frame: pd.DataFrame = self.tables.events.to_pandas()
+        return frame
+
+    def plot(self, out_dir: str | Path | None = None) -> Figures:
+        """The figures by name, which a notebook shows; saved as PNG and SVG where `out_dir` is given."""
+        from orchestrator.experiment import plots
+
+        return plots.of_run(self).saved(out_dir)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the run folder: tables, scenario, summary, trace and plots; an older run in it is replaced."""
+        from orchestrator.experiment import store
+
+        store.save_run(self, Path(folder))
+
+
+@dataclass(frozen=True)
+class CellRuns:
+    """The replications of one cell of a sweep, and the summary of them all."""
+
+    name: str
+    values: dict[str, Any]
+    """What this cell sets each swept key to; empty where nothing is swept."""
+    runs: Sequence[Run]
+    pooled: Summary
+
+    @classmethod
+    def of(cls, name: str, values: dict[str, Any], runs: Sequence[Run]) -> CellRuns:
+        return cls(name, values, runs, statistics.pool(runs))
+
+
+class Sweep:
+    """Several runs: the cells of a sweep, each with its replications."""
+
+    def __init__(self, scenario: Scenario, cells: Sequence[CellRuns]) -> None:
+        self.cells = list(cells)
+        self._scenario = scenario
+
+    def __repr__(self) -> str:
+        return f"<Sweep {self.title}: {len(self.cells)} cells, {len(list(self.runs))} runs>"
+
+    @property
+    def title(self) -> str:
+        return f"{self.summary['scenario']} ({self.summary['world']})"
+
+    @property
+    def scenario(self) -> Scenario:
+        return self._scenario
+
+    @property
+    def runs(self) -> Iterator[Run]:
+        return (run for cell in self.cells for run in cell.runs)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The pooled summary of every cell; of a single cell also at the top level."""
+        first = self.cells[0].pooled
+        header = {
+            "scenario": self.scenario.name,
+            "world": first["world"],
+            "seed": self.scenario.seed,
+            "duration_s": float(self.scenario.duration_s),
+        }
+        cells = [{"cell": cell.name, "values": cell.values, **cell.pooled} for cell in self.cells]
+        return {**header, **(first if len(cells) == 1 else {}), "cells": cells}
+
+    def table(self) -> pd.DataFrame:
+        """One row a run: `cell`, the swept keys, `replication`, then every metric by its dotted name."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "cell": cell.name,
+                **{key: plain(value) for key, value in cell.values.items()},
+                "replication": replication,
+                **statistics.flatten(run.summary),
+            }
+            for cell in self.cells
+            for replication, run in enumerate(cell.runs)
+        )
+
+    def plot(self, out_dir: str | Path | None = None) -> Figures:
+        """The figures by name, which a notebook shows; saved as PNG and SVG where `out_dir` is given.
+
+        Of a grid: percentiles against each swept key, and the detector's trade-off. Of replications of a single
+        cell: the distributions, with the confidence of their percentiles.
+        """
+        from orchestrator.experiment import plots, sweepplots
+
+        draw = plots.of_replications if len(self.cells) == 1 else sweepplots.of_sweep
+        return draw(self).saved(out_dir)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `folder/<cell>/r<k>` for every run, the aggregate and its plots; an older sweep in it is replaced."""
+        from orchestrator.experiment import store
+
+        store.save_sweep(self, Path(folder))

@@ -1,0 +1,243 @@
+"""The run folder: how runs and sweeps are kept, and read back.
+
+    DIR/summary.json  scenario.yaml  tasks.parquet  attempts.parquet  events.parquet  trace.json  plots     one run
+    DIR/summary.json  scenario.yaml  cells.csv  plots  <cell>/r<k>/{summary.json, scenario.yaml, tables}    several
+
+Names carry no time and equal runs give equal bytes. `summary.json` appears last and whole: a folder that has
+one holds everything that it speaks of (pictures apart, which can be drawn again).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from orchestrator.experiment import trace
+from orchestrator.experiment.run import CellRuns, Run, Sweep, plain
+from orchestrator.experiment.statistics import Summary, flatten
+from orchestrator.experiment.tables import FILES, Tables, check_files
+
+if TYPE_CHECKING:
+    from orchestrator.experiment.scenario import Scenario
+
+_SUMMARY, _SCENARIO, _CELLS, _TRACE = "summary.json", "scenario.yaml", "cells.csv", "trace.json"
+_PLOT = r"(latency-percentiles|latency-ccdf|latency-by-priority|timeline|worker-utilization|detection|sweep-[^/]+)"
+_OURS = re.compile("|".join([*map(re.escape, (*FILES, _SUMMARY, _SCENARIO, _CELLS, _TRACE)), _PLOT + r"\.(png|svg)"]))
+
+_RUN_KEYS = {"scenario", "world", "seed", "duration_s", "tasks", "latency_s", "wait_s", "accept_s"} | {
+    "throughput_per_s",
+    "utilization",
+    "by_priority",
+    "detection",
+    "engine",
+}
+_SWEEP_KEYS = {"scenario", "world", "seed", "duration_s", "cells"}
+
+
+class RunFolderError(Exception):
+    """A folder that holds no run, a damaged one, or something of the user's that a run must not replace."""
+
+
+class StoredRun(Run):
+    """A run in its folder. Tables are read anew each time, so that a sweep of many runs stays small in memory."""
+
+    def __init__(self, folder: Path, summary: Summary) -> None:
+        self.folder = folder
+        self.summary = summary
+
+    @property
+    def tables(self) -> Tables:
+        try:
+            return Tables.read(self.folder, self.scenario.worker_names())
+        except (OSError, pa.ArrowException) as error:
+            raise RunFolderError(f"{self.folder}: a table is missing or damaged: {_first_line(error)}") from None
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        return _load_scenario(self.folder)
+
+
+def load(folder: str | Path) -> Run | Sweep:
+    """The run or the sweep that was saved in `folder`; RunFolderError where there is none, or a damaged one."""
+    folder = Path(folder)
+    summary = _read_summary(folder)
+    if "cells" not in summary:
+        return load_run(folder)
+    _require(summary, _SWEEP_KEYS, folder)
+    return Sweep(_load_scenario(folder), [_load_cell(folder, entry) for entry in summary["cells"]])
+
+
+def load_run(folder: Path) -> StoredRun:
+    """The one run in `folder`, whose larger parts are checked now and read when asked for."""
+    run = StoredRun(folder, _read_summary(folder))
+    _require(run.summary, _RUN_KEYS, folder)
+    try:
+        check_files(folder)
+    except (OSError, pa.ArrowException) as error:
+        raise RunFolderError(f"{folder}: a table is missing or damaged: {_first_line(error)}") from None
+    if not (folder / _SCENARIO).is_file():
+        raise RunFolderError(f"{folder}: {_SCENARIO} is missing")
+    return run
+
+
+def save_run(run: Run, folder: Path) -> None:
+    """Everything that a single run leaves behind."""
+    write_run(folder, run.scenario, run.summary, run.tables)
+    draw_run(folder, run)
+
+
+def save_sweep(sweep: Sweep, folder: Path) -> None:
+    """Every run of a sweep and the aggregate."""
+    for cell in sweep.cells:
+        for replication, run in enumerate(cell.runs):
+            write_run(run_folder(folder, cell.name, replication), run.scenario, run.summary, run.tables)
+    write_aggregate(folder, sweep.scenario, sweep.cells)
+
+
+def run_folder(folder: Path, cell: str, replication: int) -> Path:
+    """Where the run of one cell and replication lives in the folder of its sweep."""
+    return folder / cell / f"r{replication}"
+
+
+def write_run(folder: Path, scenario: Scenario, summary: Summary, tables: Tables) -> None:
+    """Tables, scenario and summary; what an older run left in `folder` goes first."""
+    write_tables(folder, tables)
+    write_summary(folder, scenario, summary)
+
+
+def write_tables(folder: Path, tables: Tables) -> None:
+    """The first half of `write_run`: clear the folder and write the tables."""
+    clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write(folder)
+
+
+def write_summary(folder: Path, scenario: Scenario, summary: Summary) -> None:
+    """The second half of `write_run`: the scenario, then the summary that declares the folder whole."""
+    _write(folder / _SCENARIO, scenario.dump())
+    _write(folder / _SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def draw_run(folder: Path, run: Run) -> None:
+    """The trace and the plots of a single run."""
+    trace.write(folder / _TRACE, run.tables, run.scenario)
+    run.plot(folder)
+
+
+def write_aggregate(folder: Path, scenario: Scenario, cells: Sequence[CellRuns]) -> Sweep:
+    """The aggregate above runs that are already in their folders; cells of an older sweep go."""
+    sweep = Sweep(scenario, cells)
+    clear(folder, {run_folder(folder, cell.name, k) for cell in cells for k in range(len(cell.runs))})
+    _write(folder / _CELLS, _csv(cells))
+    write_summary(folder, scenario, sweep.summary)
+    sweep.plot(folder)
+    return sweep
+
+
+def clear(folder: Path, keep: set[Path] = frozenset()) -> None:  # type: ignore[assignment]
+    """Remove what earlier runs left in `folder`, but for the run folders in `keep`; nothing else is touched.
+
+    RunFolderError where a file of the user's bears a name that a run would write.
+    """
+    if not folder.is_dir():
+        return
+    runs = [path for path in folder.glob("*/r*") if re.fullmatch(r"r\d+", path.name) and (path / FILES[0]).is_file()]
+    if not runs and not (folder / FILES[0]).is_file():
+        _refuse_files_of_the_user(folder)
+    for path in set(runs) - keep:
+        _remove_files(path)
+        _remove_if_empty(path)
+        _remove_if_empty(path.parent)
+    _remove_files(folder)
+
+
+def _refuse_files_of_the_user(folder: Path) -> None:
+    for name in (_SUMMARY, _SCENARIO):
+        if (folder / name).exists():
+            raise RunFolderError(f"{folder} holds a {name} but no run: choose another folder, or move the file")
+
+
+def _remove_files(folder: Path) -> None:
+    (folder / _SUMMARY).unlink(missing_ok=True)  # first: without it, the folder claims nothing
+    for path in folder.iterdir():
+        if path.is_file() and _OURS.fullmatch(path.name.removesuffix(".part")):
+            path.unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _csv(cells: Sequence[CellRuns]) -> str:
+    """One row a cell: the swept keys, every metric, and the bounds of its interval as `.low` and `.high`."""
+    table: list[dict[str, Any]] = []
+    for cell in cells:
+        bounds = {
+            f"{metric}.{end}": value
+            for metric, interval in cell.pooled["ci95"].items()
+            for end, value in zip(("low", "high"), interval or (None, None), strict=True)
+        }
+        metrics = flatten({key: value for key, value in cell.pooled.items() if key != "ci95"})
+        swept = {key: plain(value) for key, value in cell.values.items()}
+        table.append({"cell": cell.name, **swept, **metrics, **bounds})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in table for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def _load_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
+    pooled = {key: value for key, value in entry.items() if key not in ("cell", "values")}
+    _require(entry, {"cell", "values", "replications", "ci95"} | _RUN_KEYS, folder)
+    runs = [load_run(run_folder(folder, entry["cell"], k)) for k in range(pooled["replications"])]
+    return CellRuns(entry["cell"], entry["values"], runs, pooled)
+
+
+def _read_summary(folder: Path) -> Summary:
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is not a folder")
+    try:
+        summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} holds no finished run: {_SUMMARY} is missing") from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{folder / _SUMMARY} is damaged: {_first_line(error)}") from None
+    if not isinstance(summary, dict):
+        raise RunFolderError(f"{folder / _SUMMARY} is damaged: it is no mapping")
+    return summary
+
+
+def _load_scenario(folder: Path) -> Scenario:
+    from orchestrator.experiment.scenario import Scenario, ScenarioError
+
+    try:
+        return Scenario.load(folder / _SCENARIO)
+    except (OSError, ScenarioError) as error:
+        raise RunFolderError(f"{folder}: {_SCENARIO} is missing or damaged: {_first_line(error)}") from None
+
+
+def _require(summary: Summary, keys: set[str], folder: Path) -> None:
+    if missing := sorted(keys - summary.keys()):
+        raise RunFolderError(f"{folder / _SUMMARY} is damaged: it lacks {', '.join(missing)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,232 @@
+"""What a run leaves behind, row by row: every task, every attempt at one, every event.
+
+Three Arrow tables with fixed schemas, the same in both worlds. Seconds are float64 from the start of the run;
+what never happened is null. Names (priorities, states, outcomes, workers) are dictionary columns: a million
+rows cost a code each, and `codes` gives those codes back as positions in a list of the caller's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+PRIORITIES = ("low", "normal", "high", "urgent")
+STATES = ("completed", "failed", "unfinished")
+OUTCOMES = (
+    "completed",
+    "failed",
+    "timed_out",
+    "worker_died",
+    "rejected",
+    "call_failed",
+    "cancelled",
+    "unfinished",
+)
+EVENT_KINDS = ("up", "suspect", "dead", "drain", "left", "crash", "pause", "heal")
+
+Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+Columns = Mapping[str, npt.NDArray[Any]]
+
+_ENUM = pa.dictionary(pa.int8(), pa.string())
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+TASKS = pa.schema(
+    [
+        pa.field("task", pa.int64(), nullable=False),
+        pa.field("priority", _ENUM, nullable=False),
+        pa.field("arrival_s", pa.float64(), nullable=False),
+        pa.field("accepted_s", pa.float64()),
+        pa.field("started_s", pa.float64()),
+        pa.field("settled_s", pa.float64()),
+        pa.field("latency_s", pa.float64()),
+        pa.field("wait_s", pa.float64()),
+        pa.field("service_s", pa.float64()),
+        pa.field("state", _ENUM, nullable=False),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("worker", _NAME),
+    ]
+)
+ATTEMPTS = pa.schema(
+    [
+        pa.field("task", pa.int64(), nullable=False),
+        pa.field("attempt", pa.int32(), nullable=False),
+        pa.field("worker", _NAME, nullable=False),
+        pa.field("assigned_s", pa.float64(), nullable=False),
+        pa.field("started_s", pa.float64()),
+        pa.field("given_up_s", pa.float64()),
+        pa.field("ended_s", pa.float64()),
+        pa.field("ran_s", pa.float64()),
+        pa.field("outcome", _ENUM, nullable=False),
+        pa.field("settled", pa.bool_(), nullable=False),
+    ]
+)
+EVENTS = pa.schema(
+    [
+        pa.field("time_s", pa.float64(), nullable=False),
+        pa.field("kind", _ENUM, nullable=False),
+        pa.field("worker", _NAME),
+        pa.field("detail", _NAME),
+    ]
+)
+SCHEMAS = {"tasks": TASKS, "attempts": ATTEMPTS, "events": EVENTS}
+FILES = tuple(f"{name}.parquet" for name in SCHEMAS)
+
+_ENUMS: dict[str, Sequence[str]] = {
+    "priority": PRIORITIES,
+    "state": STATES,
+    "outcome": OUTCOMES,
+    "kind": EVENT_KINDS,
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The three tables of one run, after the schemas TASKS, ATTEMPTS and EVENTS."""
+
+    tasks: pa.Table
+    attempts: pa.Table
+    events: pa.Table
+
+    @classmethod
+    def from_columns(
+        cls,
+        tasks: Columns,
+        attempts: Columns,
+        events: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
+        workers: Sequence[str],
+    ) -> Tables:
+        """Tables from plain columns, in any row order; float columns without a copy.
+
+        `tasks` and `attempts` hold the columns of their schemas except `latency_s` and `wait_s`, which follow
+        from the others. NaN stands for what never happened; `worker` is a position in `workers`, -1 for none;
+        `priority`, `state` and `outcome` are positions in PRIORITIES, STATES and OUTCOMES. `events` holds
+        `time_s`, `kind` (strings), `worker` (positions) and `detail` (strings or None).
+        """
+        tasks = _sorted(tasks, ("task",))
+        attempts = _sorted(attempts, ("task", "attempt"))
+        derived = {
+            "latency_s": tasks["settled_s"] - tasks["arrival_s"],
+            "wait_s": tasks["started_s"] - tasks["arrival_s"],
+        }
+        details = list(dict.fromkeys(detail for detail in events["detail"] if detail is not None))
+        coded: Columns = {
+            "time_s": np.asarray(events["time_s"], dtype=np.float64),
+            "kind": _positions(events["kind"], EVENT_KINDS),
+            "worker": np.asarray(events["worker"], dtype=np.int32),
+            "detail": _positions(events["detail"], details),
+        }
+        return cls(
+            tasks=_table(TASKS, {**tasks, **derived}, {"worker": workers}),
+            attempts=_table(ATTEMPTS, attempts, {"worker": workers}),
+            events=_table(EVENTS, _sorted(coded, ("time_s",)), {"worker": workers, "detail": details}),
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write the three Parquet files into `folder`; equal tables give equal bytes."""
+        for name, schema in SCHEMAS.items():
+            pq.write_table(
+                getattr(self, name),
+                folder / f"{name}.parquet",
+                compression="lz4",
+                use_dictionary=[field.name for field in schema if pa.types.is_dictionary(field.type)],
+                column_encoding={field.name: code for field in schema if (code := _encoding(field.type))},
+            )
+
+    @classmethod
+    def read(cls, folder: Path, workers: Sequence[str]) -> Tables:
+        """The tables that `write` left in `folder`, equal to what was written.
+
+        `workers` restores the order of names, of which Parquet keeps only those that occur.
+        OSError or pyarrow.ArrowException where a file is absent or damaged, or has another schema.
+        """
+        return cls(**{name: _read(folder / f"{name}.parquet", SCHEMAS[name], workers) for name in SCHEMAS})
+
+
+def check_files(folder: Path) -> None:
+    """Read only the footers of the tables; raises what `Tables.read` does."""
+    for name, schema in SCHEMAS.items():
+        _check_schema(folder / f"{name}.parquet", pq.read_schema(folder / f"{name}.parquet"), schema)
+
+
+def floats(table: pa.Table, column: str) -> Floats:
+    """A column of seconds as float64[rows], NaN where it is null."""
+    values: Floats = table.column(column).to_numpy()
+    return values
+
+
+def codes(table: pa.Table, column: str, names: Sequence[str]) -> Codes:
+    """A dictionary column as int64[rows] of positions in `names`, -1 where it is null or not among them."""
+    position = {name: index for index, name in enumerate(names)}
+    parts = [np.empty(0, dtype=np.int64)]
+    for chunk in table.column(column).chunks:
+        lookup = np.array([*(position.get(name, -1) for name in chunk.dictionary.to_pylist()), -1], dtype=np.int64)
+        indices = chunk.indices.cast(pa.int64()).fill_null(len(lookup) - 1)
+        parts.append(lookup[indices.to_numpy()])
+    return np.concatenate(parts)
+
+
+def _table(schema: pa.Schema, columns: Columns, names: Mapping[str, Sequence[str]]) -> pa.Table:
+    arrays = []
+    for field in schema:
+        values = columns[field.name]
+        if pa.types.is_dictionary(field.type):
+            vocabulary = pa.array(names.get(field.name) or _ENUMS.get(field.name, ()), type=pa.string())
+            indices = pa.array(values.astype(field.type.index_type.to_pandas_dtype(), copy=False), mask=values < 0)
+            arrays.append(pa.DictionaryArray.from_arrays(indices, vocabulary))
+        else:
+            arrays.append(pa.array(values, type=field.type, from_pandas=field.nullable))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _sorted(columns: Columns, by: tuple[str, ...]) -> Columns:
+    """The same rows in the order of the columns `by`, rows of equal keys as they came."""
+    order = np.lexsort([columns[name] for name in reversed(by)])
+    if np.array_equal(order, np.arange(len(order))):
+        return columns
+    return {name: values[order] for name, values in columns.items()}
+
+
+def _positions(names: Sequence[str | None] | npt.NDArray[Any], vocabulary: Sequence[str]) -> npt.NDArray[np.int32]:
+    position: dict[str | None, int] = {name: index for index, name in enumerate(vocabulary)}
+    return np.array([-1 if name is None else position[name] for name in names], dtype=np.int32)
+
+
+def _encoding(kind: pa.DataType) -> str | None:
+    """Byte streams for seconds, differences for counters: half the time and three quarters of the size of plain."""
+    if pa.types.is_floating(kind):
+        return "BYTE_STREAM_SPLIT"
+    return "DELTA_BINARY_PACKED" if pa.types.is_integer(kind) else None
+
+
+def _read(path: Path, schema: pa.Schema, workers: Sequence[str]) -> pa.Table:
+    table = pq.read_table(path, partitioning=None)
+    _check_schema(path, table.schema, schema)
+    columns: dict[str, npt.NDArray[Any]] = {}
+    names: dict[str, Sequence[str]] = {}
+    known = {**_ENUMS, "worker": workers}
+    for field in schema:
+        if pa.types.is_dictionary(field.type):
+            names[field.name] = _vocabulary(table.column(field.name), known.get(field.name, ()))
+            columns[field.name] = codes(table, field.name, names[field.name])
+        else:
+            columns[field.name] = table.column(field.name).to_numpy()
+    return _table(schema, columns, names)
+
+
+def _vocabulary(column: pa.ChunkedArray, known: Sequence[str]) -> Sequence[str]:
+    """`known`, then whatever else the column names, in the order of appearance."""
+    met = (name for chunk in column.chunks for name in chunk.dictionary.to_pylist())
+    return list(dict.fromkeys([*known, *met]))
+
+
+def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+    if not found.equals(expected):
+        raise pa.ArrowInvalid(f"{path.name} does not have the columns of a run")
