@@ -1,0 +1,236 @@
+"""The command line: parse, call, print.
+
+What is heavy is imported by the command that needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.console import (
+    Refusal,
+    complain,
+    count,
+    explained,
+    print_cells,
+    print_json,
+    print_summary,
+    print_table,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from orchestrator.experiment.run import Run, Sweep
+    from orchestrator.experiment.scenario import Cell, Scenario
+
+app = typer.Typer(
+    help="A task orchestrator whose simulated world runs the real coordinator.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario, in YAML.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Instead of the file's values, as YAML: policies.routing.kind=random 'network={loss: 0.01}'",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+
+
+def main() -> None:
+    app()
+
+
+@app.command()
+def simulate(
+    scenario: ScenarioFile,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-OF-THE-SCENARIO if not given.")
+    ] = None,
+    replications: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Runs of every cell, each with its own random streams.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
+    ] = None,
+    as_json: AsJson = False,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the pictures.")] = True,
+) -> None:
+    """Run a scenario in the simulated world: once, or over its sweep and replications."""
+    with explained():
+        import sim
+        from orchestrator.experiment import store
+
+        loaded, cells = load(scenario, overrides)
+        folder = out or Path("out") / loaded.name
+        require_writable(folder)
+        result: Run | Sweep
+        runs = replications or loaded.replications
+        with progress(loaded.name) as advance:
+            if len(cells) * runs == 1:
+                result = sim.run(cells[0].scenario, progress=advance)
+                store.write_run(folder, result.scenario, result.summary, result.tables)
+                if plots:
+                    store.draw_run(folder, result)
+            else:
+                result = sim.sweep(
+                    loaded, folder, jobs=jobs or os.cpu_count() or 1, replications=runs, progress=advance
+                )
+        if as_json:
+            print_json(result.summary)
+            return
+        (print_cells if len(cells) > 1 else print_summary)(result.summary)
+        print(f"\nresults in {folder}")
+        print_pictures(folder)
+
+
+@app.command()
+def check(scenario: ScenarioFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Say whether a scenario makes sense and how loaded it is, without running it."""
+    with explained():
+        loaded, cells = load(scenario, overrides)
+        loads = [cell.scenario.rho() for cell in cells]
+        if as_json:
+            print_json(
+                {
+                    "scenario": loaded.name,
+                    "replications": loaded.replications,
+                    "cells": [
+                        {"cell": cell.name, "values": cell.values, "rho": rho, "warnings": cell.scenario.warnings()}
+                        for cell, rho in zip(cells, loads, strict=True)
+                    ],
+                }
+            )
+            return
+        print_table(
+            f"{loaded.name}: {count(len(cells), 'cell')} x {count(loaded.replications, 'replication')}",
+            ["cell", "rho"],
+            [[cell.name, "-" if rho is None else f"{rho:.3f}"] for cell, rho in zip(cells, loads, strict=True)],
+        )
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a scenario, for editors."""
+    from orchestrator.experiment.scenario import json_schema
+
+    print_json(json_schema())
+
+
+@app.command()
+def policies(as_json: AsJson = False) -> None:
+    """List every kind of policy with its parameters, their types, defaults and meaning."""
+    from orchestrator.policies import catalogue
+
+    families = {family: [describe(config) for config in configs] for family, configs in catalogue().items()}
+    if as_json:
+        print_json(families)
+        return
+    for family, kinds in families.items():
+        rows = []
+        for kind in kinds:
+            rows.append([kind["kind"], "", "", "", kind["meaning"]])
+            for p in kind["parameters"]:
+                rows.append(
+                    ["", p["name"], p["type"], json.dumps(p["default"]) if "default" in p else "-", p["meaning"]]
+                )
+        print_table(family, ["kind", "parameter", "type", "default", "meaning"], rows, numbers=False)
+        print()
+
+
+@app.command()
+def plot(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs or sweeps.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where the pictures go; if not given, into DIR, or of several, out/overlay."
+        ),
+    ] = None,
+) -> None:
+    """Draw saved results again; two or more of them over one another."""
+    with explained():
+        from orchestrator.experiment import plots, store
+
+        results = {str(folder): store.load(folder) for folder in folders}
+        target = out or (folders[0] if len(results) == 1 else Path("out/overlay"))
+        require_writable(target)
+        if len(results) == 1:
+            results[str(folders[0])].plot(target)
+        else:
+            plots.overlay(results).saved(target)
+        print_pictures(target)
+
+
+def load(path: Path, overrides: Iterable[str] | None) -> tuple[Scenario, list[Cell]]:
+    """The scenario and its cells; warnings go to stderr, with the cell that they concern if it is not every one."""
+    from orchestrator.experiment.scenario import Scenario
+
+    scenario = Scenario.load(path, list(overrides or ()))
+    cells = scenario.cells()
+    concerned: dict[str, list[str]] = {}
+    for cell in cells:
+        for warning in cell.scenario.warnings():
+            concerned.setdefault(warning, []).append(cell.name)
+    for warning, names in concerned.items():
+        complain([f"warning: {warning}" if len(names) == len(cells) else f"warning: {', '.join(names)}: {warning}"])
+    return scenario, cells
+
+
+def require_writable(folder: Path) -> None:
+    """Better known before a long run than after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise Refusal(f"cannot write to {folder}: {error.strerror}") from None
+
+
+def print_pictures(folder: Path) -> None:
+    for picture in sorted(folder.glob("*.png")):
+        print(f"  {picture}")
+
+
+def describe(config: type[BaseModel]) -> dict[str, Any]:
+    """One kind of policy, from its configuration model."""
+    form = config.model_json_schema()
+    fields = form["properties"]
+    kind = fields.pop("kind")
+    return {
+        "kind": kind.get("const", "package.module:Class"),
+        "meaning": form.get("description", ""),
+        "parameters": [
+            {
+                "name": name,
+                "type": type_in_words(field),
+                **({"default": field["default"]} if "default" in field else {}),
+                "meaning": field.get("description", ""),
+            }
+            for name, field in fields.items()
+        ],
+    }
+
+
+def type_in_words(field: dict[str, Any]) -> str:
+    """`number > 0`, `integer or null`, `hold | dead`: the type of a JSON Schema and its bounds."""
+    if "anyOf" in field:
+        return " or ".join(map(type_in_words, field["anyOf"]))
+    if "enum" in field:
+        return " | ".join(field["enum"])
+    bounds = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    limits = [f"{sign} {field[bound]:g}" for bound, sign in bounds.items() if bound in field]
+    return " ".join([field.get("type", "any"), " and ".join(limits)]).strip()

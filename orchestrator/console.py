@@ -1,0 +1,185 @@
+"""What a terminal shows: tables, progress, and sentences for what went wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+PIPE_WIDTH = 140
+"""Columns of a table that goes to a file or to another program."""
+
+MOMENTS = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "max": "max"}
+
+
+class Refusal(Exception):
+    """What a person asked for cannot be done, in one sentence."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """End in sentences on stderr and exit code 2 (an interrupt: 130) where the program is not to blame."""
+    import typer
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        complain([f"interrupted: {interrupt}" if interrupt.args else "interrupted: nothing was written"])
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        complain(sentences(error))
+        raise typer.Exit(2) from None
+
+
+def sentences(error: Exception) -> list[str]:
+    """What to say about a mistake of the user's; any other error is raised again."""
+    from orchestrator.experiment.loading import ScenarioError
+    from orchestrator.experiment.store import RunFolderError
+
+    match error:
+        case ScenarioError():
+            return [str(problem) for problem in error.problems]
+        case Refusal() | RunFolderError():
+            return [str(error)]
+        case OSError(filename=str() as name, strerror=str() as reason):
+            return [f"{name}: {reason}"]
+    raise error
+
+
+def complain(lines: Iterable[str]) -> None:
+    """Each line as it is on stderr, however long."""
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[float], None]]:
+    """A bar with the remaining time on stderr, told the share that is done; on a terminal, after two seconds."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with_eta = Progress(console=Console(stderr=True), transient=True)
+    task = with_eta.add_task(label, total=1.0)
+    patience_ends = time.monotonic() + 2.0
+
+    def advance(done: float) -> None:
+        with_eta.update(task, completed=done)
+        if time.monotonic() >= patience_ends:
+            with_eta.start()
+
+    try:
+        yield advance
+    finally:
+        with_eta.stop()
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """One run, or the pooled replications of one cell."""
+    by_priority = {f"  {name}": one["latency_s"] for name, one in summary["by_priority"].items()}
+    times = {
+        "latency": summary["latency_s"],
+        **(by_priority if len(by_priority) > 1 else {}),
+        "wait": summary["wait_s"],
+        "detection": summary["detection"]["time_s"],
+    }
+    print_table(
+        f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, {summary['duration_s']:g} s",
+        ["", *MOMENTS.values()],
+        [[name, *(duration(moments.get(moment)) for moment in MOMENTS)] for name, moments in times.items()],
+    )
+    print()
+    for name, fact in facts(summary).items():
+        print(f"{name:<11} {fact}")
+
+
+def facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    tasks, found, engine = summary["tasks"], summary["detection"], summary["engine"]
+    return {
+        **({"runs": f"{summary['replications']}, pooled"} if "replications" in summary else {}),
+        "tasks": listed(tasks, "submitted", "completed", "failed", "unfinished"),
+        "attempts": f"{tasks['attempts']:,}, {listed(tasks, 'late_results')}, {duration(tasks['wasted_s'])} wasted",
+        "throughput": f"{number(summary['throughput_per_s'])}/s, utilisation {percent(summary['utilization'])}",
+        "detection": listed(found, "crashes", "detected", "missed", "by_failed_call", "false_positives"),
+        "engine": f"{number(engine['tasks_per_s'])} tasks/s, {number(engine['events_per_s'])} events/s, "
+        f"{duration(engine['wall_s'])} in all",
+    }
+
+
+def listed(counts: Mapping[str, int], *keys: str) -> str:
+    return ", ".join(f"{counts[key]:,} {key.replace('_', ' ')}" for key in keys)
+
+
+def print_cells(summary: Mapping[str, Any]) -> None:
+    """A sweep: one row a cell, its replications pooled."""
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "tasks": lambda cell: f"{cell['tasks']['completed']:,}",
+        "p50": lambda cell: duration(cell["latency_s"]["p50"]),
+        "p95": lambda cell: duration(cell["latency_s"]["p95"]),
+        "p99": lambda cell: duration(cell["latency_s"]["p99"]),
+        "wait": lambda cell: duration(cell["wait_s"]["mean"]),
+        "through": lambda cell: f"{number(cell['throughput_per_s'])}/s",
+        "busy": lambda cell: percent(cell["utilization"]),
+        "detection": lambda cell: duration(cell["detection"]["time_s"]["p50"]),
+        "false": lambda cell: f"{cell['detection']['false_positives']:,}",
+        "late": lambda cell: f"{cell['tasks']['late_results']:,}",
+        "wasted": lambda cell: duration(cell["tasks"]["wasted_s"]),
+        "tasks/s": lambda cell: number(cell["engine"]["tasks_per_s"]),
+    }
+    runs = sum(cell["replications"] for cell in summary["cells"])
+    print_table(
+        f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, "
+        f"{count(len(summary['cells']), 'cell')}, {count(runs, 'run')}",
+        ["", *columns],
+        [[cell["cell"], *(show(cell) for show in columns.values())] for cell in summary["cells"]],
+    )
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> None:
+    """The first column names the row; numbers stand to the right of it and never break."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if numbers and place else "left", no_wrap=numbers)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    console.print(Text(title, style="bold"), table, sep="\n\n")
+
+
+def duration(seconds: float | None) -> str:
+    """In the unit that leaves a whole part, to three digits; a dash for nothing."""
+    if seconds is None:
+        return "-"
+    factor, unit = next((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 1)
+    return f"{number(seconds * factor)} {unit}"
+
+
+def number(value: float | None) -> str:
+    """To three digits, whole from a hundred on; a dash for nothing."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".removesuffix(".")
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
