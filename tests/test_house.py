@@ -223,9 +223,7 @@ def project_files() -> list[Path]:
 
 
 HOSTS = r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|debian\.org|crates\.io"
-FOREIGN = re.compile(
-    rf"{HOSTS}|(?<![\w.])/(?:root|home|Users|work)/\w|--(?:extra-)?index-url[ =]\S*/".encode()
-)
+FOREIGN = re.compile(rf"{HOSTS}|(?<![\w.])/(?:root|home|Users|work)/\w|--(?:extra-)?index-url[ =]\S*/".encode())
 
 
 def test_no_file_names_a_registry_host_or_a_path_of_one_machine():
