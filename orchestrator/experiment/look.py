@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -14,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 STYLE: Any = {
     "font.size": 9,
@@ -95,19 +96,33 @@ def new_figure(
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, **grid)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    figure.supxlabel(setting, x=0.01, ha="left", fontsize=7.5, color=GREY)
+    figure.supxlabel(textwrap.fill(setting, int(15 * size[0])), x=0.01, ha="left", fontsize=7.5, color=GREY)
     return figure, list(axes.flat)
 
 
-def shared_legend(figure: Plot, handles: Sequence[Any], columns: int = 4) -> None:
-    """One legend for all axes of a figure, below its title."""
+def legend_above(axes: Axes, handles: Sequence[Any] | None = None, columns: int = 5) -> None:
+    """A legend between the title and the axes, where it hides nothing."""
+    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
     if handles:
-        figure.legend(handles=list(handles), loc="outside upper left", ncols=min(len(handles), columns))
+        columns = min(len(handles), columns)
+        axes.legend(handles=list(handles), ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3)
+
+
+def legend_beside(figure: Plot, handles: Sequence[Any]) -> None:
+    """One legend for all axes of a figure, at its right."""
+    if handles:
+        figure.legend(handles=list(handles), loc="outside right upper")
 
 
 def note(axes: Axes, text: str) -> None:
     """Say in the middle of empty axes why they are."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+
+
+def count_axis(axes: Axes, label: str, highest: float) -> None:
+    """Make the y axis one of numbers of things, from 0 to a little more than `highest`."""
+    axes.set(ylabel=label, ylim=(0, max(highest, 1.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def seconds(value: float, _: Any = None) -> str:
@@ -120,11 +135,15 @@ def seconds(value: float, _: Any = None) -> str:
 
 
 def seconds_axis(axes: Axes, which: str, values: Any) -> None:
-    """Make an axis one of durations: logarithmic where its positive values span more than a factor of 20."""
+    """Make an axis one of durations: from 0, or logarithmic where its values span more than a factor of 20."""
     values = np.asarray(values, dtype=np.float64)
     positive = values[np.isfinite(values) & (values > 0)]
     axis = axes.xaxis if which == "x" else axes.yaxis
     if len(positive) and positive.max() > 20 * positive.min():
         axes.set(**{f"{which}scale": "log"})
+        subdivisions = (1, 2, 5) if positive.max() < 1000 * positive.min() else (1,)
+        axis.set_major_locator(LogLocator(subs=subdivisions, numticks=12))
         axis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set(**{f"{which}lim": (0, None)})
     axis.set_major_formatter(FuncFormatter(seconds))

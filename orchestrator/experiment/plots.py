@@ -25,11 +25,12 @@ from orchestrator.experiment.look import (
     MARKERS,
     Figures,
     Plot,
+    count_axis,
+    legend_above,
     new_figure,
     note,
     seconds,
     seconds_axis,
-    shared_legend,
     styled,
 )
 from orchestrator.experiment.run import Run, Sweep, plain
@@ -61,6 +62,7 @@ FEW_WORKERS = 50
 
 TAIL_TICKS = {2.0: "p50", 4.0: "p75", 10.0: "p90", 20.0: "p95", 100.0: "p99", 1000.0: "p99.9"}
 CCDF_POINTS = 1500
+NOTHING = "no completed task"
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,17 @@ def ccdf(curves: Sequence[Curve], title: str, setting: str) -> Plot:
         rank = np.unique(np.geomspace(1, len(slowest_first), CCDF_POINTS).astype(np.int64))
         rank = rank[slowest_first[rank - 1] > 0]
         marker = "." if len(rank) < 20 else ""
-        axes.plot(slowest_first[rank - 1], rank / len(slowest_first), color=color, label=curve.label, marker=marker)
+        axes.plot(
+            slowest_first[rank - 1],
+            rank / len(slowest_first),
+            color=color,
+            label=curve.label,
+            marker=marker,
+            ds="steps-post",
+        )
     axes.xaxis.set_major_formatter(FuncFormatter(seconds))
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))
     _legend_or_note(axes)
     return figure
 
@@ -181,20 +191,22 @@ def timeline(tables: Tables, scenario: Scenario, title: str, setting: str) -> Pl
     line = series(tables, scenario)
     _latency_over_time(panels[0], line)
     _rates_over_time(panels[1], line)
-    panels[2].stairs(line.waiting, line.edges_s, color=COLORS[0], lw=1.4)
-    panels[2].set(ylabel="tasks waiting", ylim=(0, None))
+    panels[2].stairs(line.waiting, line.edges_s, baseline=None, color=COLORS[0], lw=1.4)
+    count_axis(panels[2], "tasks waiting", 1.05 * np.max(line.waiting))
     if marks:
         _workers_out(panels[3], outages, line.edges_s[-1])
     if few:
         for axes in panels:
-            for kind, times_s in marks.items():
+            for kind, moments in marks.items():
                 color, style = MARKS[kind]
+                times_s = [time_s for time_s, _ in moments]
                 axes.vlines(times_s, 0, 1, color=color, ls=style, lw=1.1, transform=axes.get_xaxis_transform())
     else:
         _rows_of_marks(panels[4], marks)
     spans = _spans_of_time(panels, scenario, line)
     panels[-1].set(xlabel="time since the start (s)", xlim=(0, line.edges_s[-1]))
-    shared_legend(figure, [*(_mark_handle(kind, len(times_s)) for kind, times_s in marks.items()), *spans], columns=5)
+    latencies = panels[0].get_legend_handles_labels()[0]
+    legend_above(panels[0], [*latencies, *(_mark_handle(*mark) for mark in marks.items()), *spans], columns=4)
     return figure
 
 
@@ -203,14 +215,17 @@ def timelines(lines: Mapping[str, Series], title: str, setting: str) -> Plot:
     """The 99th percentile of latency, throughput and queue of several runs over time."""
     figure, panels = new_figure(title, setting, (9, 7), rows=3, height_ratios=[3, 2, 2], sharex=True)
     for (label, line), color in zip(lines.items(), _colors(len(lines)), strict=True):
-        panels[0].stairs(line.p99_s, line.edges_s, color=color, lw=1.4, label=label)
-        panels[1].stairs(line.completions_per_s, line.edges_s, color=color, lw=1.4)
-        panels[2].stairs(line.waiting, line.edges_s, color=color, lw=1.4)
+        panels[0].stairs(line.p99_s, line.edges_s, baseline=None, color=color, lw=1.4, label=label)
+        panels[1].stairs(line.completions_per_s, line.edges_s, baseline=None, color=color, lw=1.4)
+        panels[2].stairs(line.waiting, line.edges_s, baseline=None, color=color, lw=1.4)
     panels[0].set_ylabel("p99 of latency, by arrival")
     seconds_axis(panels[0], "y", np.concatenate([line.p99_s for line in lines.values()]))
-    panels[1].set(ylabel="completions per second", ylim=(0, None))
-    panels[2].set(ylabel="tasks waiting", ylim=(0, None), xlabel="time since the start (s)")
-    shared_legend(figure, panels[0].get_legend_handles_labels()[0])
+    count_axis(
+        panels[1], "completions per second", 1.05 * max(np.max(line.completions_per_s) for line in lines.values())
+    )
+    count_axis(panels[2], "tasks waiting", 1.05 * max(np.max(line.waiting) for line in lines.values()))
+    panels[2].set(xlabel="time since the start (s)", xlim=(0, max(line.edges_s[-1] for line in lines.values())))
+    legend_above(panels[0])
     return figure
 
 
@@ -225,7 +240,7 @@ def by_priority(summary: Summary, title: str, setting: str) -> Plot:
         points = [(x, value) for x, value in enumerate(values) if value is not None]
         drawn += [value for _, value in points]
         if points:
-            axes.plot(*zip(*points, strict=True), color=color, marker=marker, ms=7, ls=":", lw=0.8, label=metric)
+            axes.plot(*zip(*points, strict=True), color=color, marker=marker, ms=8, ls="", label=metric)
         for x, value in points:
             axes.annotate(seconds(value), (x, value), (9, 0), textcoords="offset points", va="center", fontsize=8)
     ticks = [f"{name}\n{summary['by_priority'][name]['completed']:,} completed" for name in present]
@@ -233,7 +248,10 @@ def by_priority(summary: Summary, title: str, setting: str) -> Plot:
     axes.set(xlim=(-0.5, max(len(present), 1) - 0.5), xlabel="priority", ylabel="latency")
     axes.grid(False, axis="x")
     seconds_axis(axes, "y", drawn)
-    _legend_or_note(axes)
+    if drawn:
+        legend_above(axes)
+    else:
+        note(axes, NOTHING)
     return figure
 
 
@@ -263,7 +281,7 @@ def utilization(tables: Tables, scenario: Scenario, title: str, setting: str) ->
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(ylabel="busy share of the slots, after warm-up", ylim=(0, max(1.0, float(np.max(busy)) * 1.05)))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    shared_legend(figure, axes.get_legend_handles_labels()[0])
+    legend_above(axes)
     return figure
 
 
@@ -283,7 +301,7 @@ def _setting(scenario: Scenario, world: str) -> str:
         cluster = f"{sum(g.workers for g in groups):,} workers in {len(groups)} groups"
     policies = scenario.policies
     chosen = (("routing", policies.routing), ("queue", policies.queue), ("detection", policies.detection))
-    words = [f"{name}: {plain({'kind': p.kind, **p.model_dump(exclude_defaults=True)})}" for name, p in chosen]
+    words = [f"{name}: {plain({'kind': p.kind, **p.model_dump(exclude_none=True)})}" for name, p in chosen]
     return ";  ".join([f"world: {world}", cluster, *words])
 
 
@@ -300,39 +318,40 @@ def _legend_or_note(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
     else:
-        note(axes, "no completed task")
+        note(axes, NOTHING)
 
 
 def _latency_over_time(axes: Axes, line: Series) -> None:
-    axes.stairs(line.p99_s, line.edges_s, color=COLORS[5], lw=1.4, label="p99")
-    axes.stairs(line.p50_s, line.edges_s, color=COLORS[0], lw=1.4, label="p50")
-    seconds_axis(axes, "y", [line.p50_s, line.p99_s])
+    axes.stairs(line.slowest_s, line.edges_s, baseline=None, color="#bbbbbb", lw=1.0, label="slowest")
+    axes.stairs(line.p99_s, line.edges_s, baseline=None, color=COLORS[5], lw=1.4, label="p99 of latency")
+    axes.stairs(line.p50_s, line.edges_s, baseline=None, color=COLORS[0], lw=1.4, label="p50 of latency")
+    seconds_axis(axes, "y", [line.p50_s, line.slowest_s])
     axes.set_ylabel("latency, by time of arrival")
     if np.isnan(line.p50_s).all():
-        note(axes, "no completed task")
-    else:
-        axes.legend(loc="upper right", ncols=2)
+        note(axes, NOTHING)
 
 
 def _rates_over_time(axes: Axes, line: Series) -> None:
-    axes.stairs(line.arrivals_per_s, line.edges_s, color="#aaaaaa", lw=1.2, label="arrivals")
-    axes.stairs(line.completions_per_s, line.edges_s, color=COLORS[2], lw=1.4, label="completions")
-    axes.set(ylabel="tasks per second", ylim=(0, None))
+    axes.stairs(line.arrivals_per_s, line.edges_s, baseline=None, color="#aaaaaa", lw=1.2, label="arrivals")
+    axes.stairs(line.completions_per_s, line.edges_s, baseline=None, color=COLORS[2], lw=1.4, label="completions")
+    count_axis(axes, "tasks per second", 1.3 * max(np.max(line.arrivals_per_s), np.max(line.completions_per_s)))
     axes.legend(loc="upper right", ncols=2)
 
 
-def _marks(tables: Tables) -> dict[str, Floats]:
-    """When each kind of MARKS happened; kinds that never did are left out."""
+def _marks(tables: Tables) -> dict[str, list[tuple[float, str]]]:
+    """When each kind of MARKS happened, and to which worker; kinds that never did are left out."""
     wrong = set(Detection.of(tables).false_positives)
-    times: dict[str, list[float]] = {kind: [] for kind in MARKS}
+    marks: dict[str, list[tuple[float, str]]] = {kind: [] for kind in MARKS}
     for time_s, kind, worker, detail in rows(tables.events):
         if kind == "dead":
-            times["declared dead while alive" if (time_s, worker) in wrong else "declared dead"].append(time_s)
+            mark = "declared dead while alive" if (time_s, worker) in wrong else "declared dead"
         elif kind == "heal" or (kind == "up" and detail in ("reregistered", "revived")):
-            times["recovery"].append(time_s)
-        elif kind in times:
-            times[kind].append(time_s)
-    return {kind: np.array(moments) for kind, moments in times.items() if moments}
+            mark = "recovery"
+        else:
+            mark = kind
+        if mark in marks:
+            marks[mark].append((time_s, worker))
+    return {mark: moments for mark, moments in marks.items() if moments}
 
 
 def _outages(tables: Tables) -> Floats:
@@ -364,20 +383,20 @@ def _workers_out(axes: Axes, outages: Floats, until_s: float) -> None:
     for (label, kind), count in zip(columns.items(), outages[:, 1:].T, strict=True):
         if count.any():
             color, style = MARKS[kind]
-            axes.stairs(count, edges_s, color=color, ls=style, lw=1.3, label=label)
-    axes.set(ylabel="workers out", ylim=(0, max(1.0, float(outages[:, 1:].max())) * 1.15))
+            axes.stairs(count, edges_s, baseline=None, color=color, ls=style, lw=1.3, label=label)
+    count_axis(axes, "workers out", 1.6 * max(1.0, np.max(outages[:, 1:])))
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     axes.legend(loc="upper right", ncols=3)
 
 
-def _rows_of_marks(axes: Axes, marks: Mapping[str, Floats]) -> None:
+def _rows_of_marks(axes: Axes, marks: Mapping[str, Sequence[tuple[float, str]]]) -> None:
     """A row of ticks for each kind, the first on top; the fuller, the fainter."""
     kinds = list(reversed(list(marks)))
     for row, kind in enumerate(kinds):
-        times_s = marks[kind]
+        times_s = sorted({time_s for time_s, _ in marks[kind]})
         color, _ = MARKS[kind]
         alpha = float(np.clip(300 / len(times_s), 0.15, 1))
-        axes.vlines(np.unique(times_s), row + 0.1, row + 0.9, color=color, lw=0.8, alpha=alpha)
+        axes.vlines(times_s, row + 0.1, row + 0.9, color=color, lw=0.8, alpha=alpha)
     axes.set_yticks(np.arange(len(kinds)) + 0.5, kinds, fontsize=7)
     axes.grid(False, axis="y")
 
@@ -397,7 +416,9 @@ def _spans_of_time(panels: Sequence[Axes], scenario: Scenario, line: Series) -> 
     return handles
 
 
-def _mark_handle(kind: str, count: int) -> Line2D:
+def _mark_handle(kind: str, moments: Sequence[tuple[float, str]]) -> Line2D:
+    """Named after its workers where they are few."""
     color, style = MARKS[kind]
-    label = kind if kind == "recovery" else f"{kind} ({count:,})"
-    return Line2D([], [], color=color, ls=style, label=label)
+    workers = list(dict.fromkeys(worker for _, worker in moments))
+    victims = f": {', '.join(workers)}" if len(workers) <= 3 else f" ({len(moments):,})"
+    return Line2D([], [], color=color, ls=style, label=kind if kind == "recovery" else kind + victims)

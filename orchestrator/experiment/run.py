@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 def plain(value: Any) -> Any:
     """A swept value that fits a table cell or a legend: `{kind: power_of_d, d: 2}` reads `power_of_d d=2`."""
     if isinstance(value, Mapping):
-        return " ".join(str(plain(v)) if key == "kind" else f"{key}={plain(v)}" for key, v in value.items())
+        return " ".join(str(v) if key == "kind" else f"{key}={plain(v)}" for key, v in value.items())
     if isinstance(value, list):
         return " + ".join(str(plain(item)) for item in value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return "none" if value is None else value
 
 

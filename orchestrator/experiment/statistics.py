@@ -246,6 +246,7 @@ class Series:
     p50_s: Floats
     """Latency of the tasks that arrived in each bin, so that a wait shows where it began."""
     p99_s: Floats
+    slowest_s: Floats
     arrivals_per_s: Floats
     completions_per_s: Floats
     waiting: Floats
@@ -260,11 +261,12 @@ def series(tables: Tables, scenario: Scenario) -> Series:
     settled_s = floats(tables.tasks, "settled_s")[completed]
     arrival_bin = _bins(arrival_s, width_s, n)
     latency_s = floats(tables.tasks, "latency_s")[completed]
-    quantiles = _binned_quantiles(arrival_bin[completed], latency_s, n, (0.5, 0.99))
+    quantiles = _binned_quantiles(arrival_bin[completed], latency_s, n, (0.5, 0.99, 1.0))
     return Series(
         edges_s=edges_s,
         p50_s=quantiles[0],
         p99_s=quantiles[1],
+        slowest_s=quantiles[2],
         arrivals_per_s=np.bincount(arrival_bin, minlength=n) / width_s,
         completions_per_s=np.bincount(_bins(settled_s, width_s, n), minlength=n) / width_s,
         waiting=_mean_level(*_queue_changes(tables), edges_s),
@@ -379,7 +381,7 @@ def _binned_quantiles(where: Codes, values: Floats, n: int, quantiles: Sequence[
 
 def _edges(duration_s: float, until_s: float, tasks: int) -> Floats:
     """About 120 bins, fewer where tasks are few, so that a bin has something to say."""
-    most = min(max(tasks / 30, 12), 120)
+    most = min(max(tasks / 60, 12), 120)
     width_s = duration_s / max(round(most * duration_s / until_s), 1)
     # The last bin holds whatever happens at its very end, an end that rounding must not push out.
     return np.arange(int(np.ceil(until_s / width_s - 1e-9)) + 1, dtype=np.float64) * width_s

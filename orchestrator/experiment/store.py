@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,32 +144,36 @@ def write_aggregate(folder: Path, scenario: Scenario, cells: Sequence[CellRuns])
     return sweep
 
 
-def clear(folder: Path, keep: set[Path] = frozenset()) -> None:  # type: ignore[assignment]
+def clear(folder: Path, keep: AbstractSet[Path] = frozenset()) -> None:
     """Remove what earlier runs left in `folder`, but for the run folders in `keep`; nothing else is touched.
 
-    RunFolderError where a file of the user's bears a name that a run would write.
+    RunFolderError as `require_ours`.
     """
-    if not folder.is_dir():
-        return
-    runs = [path for path in folder.glob("*/r*") if re.fullmatch(r"r\d+", path.name) and (path / FILES[0]).is_file()]
-    if not runs and not (folder / FILES[0]).is_file():
-        _refuse_files_of_the_user(folder)
-    for path in set(runs) - keep:
+    require_ours(folder)
+    for path in set(_run_folders(folder)) - keep:
         _remove_files(path)
         _remove_if_empty(path)
         _remove_if_empty(path.parent)
     _remove_files(folder)
 
 
-def _refuse_files_of_the_user(folder: Path) -> None:
+def require_ours(folder: Path) -> None:
+    """RunFolderError where a file of the user's bears a name that a run would replace."""
+    if (folder / FILES[0]).exists() or _run_folders(folder):
+        return
     for name in (_SUMMARY, _SCENARIO):
         if (folder / name).exists():
             raise RunFolderError(f"{folder} holds a {name} but no run: choose another folder, or move the file")
 
 
+def _run_folders(folder: Path) -> list[Path]:
+    """The folders of single runs in that of a sweep."""
+    return [path for path in folder.glob("*/r*") if re.fullmatch(r"r\d+", path.name) and (path / FILES[0]).is_file()]
+
+
 def _remove_files(folder: Path) -> None:
     (folder / _SUMMARY).unlink(missing_ok=True)  # first: without it, the folder claims nothing
-    for path in folder.iterdir():
+    for path in folder.glob("*"):
         if path.is_file() and _OURS.fullmatch(path.name.removesuffix(".part")):
             path.unlink()
 

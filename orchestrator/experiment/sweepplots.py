@@ -9,20 +9,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from orchestrator.experiment.look import (
     COLORS,
-    GREY,
     MARKERS,
     Figures,
     Plot,
+    legend_beside,
     new_figure,
     note,
     seconds,
     seconds_axis,
-    shared_legend,
     styled,
 )
 from orchestrator.experiment.run import Sweep, plain
@@ -60,7 +58,7 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
         seconds_axis(axes, "y", [_metric(cell, metric) for cell in cells])
         axes.set(title=metric.rpartition(".")[2], xlabel=_axis_label(key))
     panels[0].set_ylabel("latency")
-    _legend_of_lines(figure, lines, cells, key)
+    _legend_of_lines(figure, lines)
     return figure
 
 
@@ -78,7 +76,7 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
             if metric == mean:
                 for cell, point in zip(known, zip(x, y, strict=True), strict=True):
                     text = str(plain(cell["values"][key]))
-                    tradeoff.annotate(text, point, (5, 4), textcoords="offset points", fontsize=7.5)
+                    tradeoff.annotate(text, point, (-5, 3), textcoords="offset points", ha="right", fontsize=7.5)
     _draw_lines(delay, lines, key, mean)
     _draw_lines(delay, lines, key, p99, "--")
     _draw_lines(mistakes, lines, key, rate)
@@ -86,7 +84,7 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
     for axes in (tradeoff, mistakes):
         _rate_axis(axes, rates)
         axes.set_ylabel("false positives per hour")
-    tradeoff.set(xlabel="detection time", title=f"the trade-off, by {_axis_label(key)}")
+    tradeoff.set(xlabel="detection time", title=f"by {_axis_label(key)}: filled mean, hollow p99")
     tradeoff.xaxis.set_major_formatter(FuncFormatter(seconds))
     delay.set(xlabel=_axis_label(key), ylabel="detection time", title="how fast: solid mean, dashed p99")
     delay.set_ylim(bottom=0)
@@ -95,7 +93,7 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
     if all(np.isnan(_metric(cell, mean)) for cell in cells):
         note(tradeoff, "no crash was detected")
         note(delay, "no crash was detected")
-    _legend_of_lines(figure, lines, cells, key)
+    _legend_of_lines(figure, lines)
     return figure
 
 
@@ -167,16 +165,14 @@ def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     """Logarithmic, and linear below the smallest rate that was met, so that none at all has its place too."""
     positive = [rate for rate in rates if rate > 0]
     if positive:
-        axes.set_yscale("symlog", linthresh=min(positive))
-    axes.set_ylim(bottom=0 if positive else -0.05)
+        axes.set_yscale("symlog", linthresh=min(positive), linscale=0.5)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.10g}"))
+    axes.set_ylim(bottom=0)
 
 
-def _legend_of_lines(figure: Plot, lines: Sequence[_Line], cells: Sequence[Summary], key: str) -> None:
-    handles: list[Any] = [Line2D([], [], color=line.color, marker=line.marker, label=line.label) for line in lines]
-    if any(cell["replications"] > 1 for cell in cells):
-        what = "95 % confidence band" if lines[0].offset == 0 else "95 % confidence interval"
-        handles.append(Patch(color=GREY, alpha=0.3, label=what))
-    shared_legend(figure, [handle for handle in handles if handle.get_label()])
+def _legend_of_lines(figure: Plot, lines: Sequence[_Line]) -> None:
+    handles = [Line2D([], [], color=line.color, marker=line.marker, label=line.label) for line in lines]
+    legend_beside(figure, [handle for handle in handles if handle.get_label()])
 
 
 def _metric(cell: Summary, dotted: str) -> float:
@@ -186,9 +182,11 @@ def _metric(cell: Summary, dotted: str) -> float:
 
 
 def _repetitions(cells: Sequence[Summary]) -> str:
-    counts = sorted({cell["replications"] for cell in cells})
-    plural = "" if counts == [1] else "s"
-    return f"{'-'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} replication{plural} a cell"
+    fewest, most = (extreme(cell["replications"] for cell in cells) for extreme in (min, max))
+    if most == 1:
+        return "1 replication a cell"
+    counts = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"{counts} replications a cell;  bands and bars: 95 % confidence"
 
 
 def _is_number(value: Any) -> bool:
