@@ -82,7 +82,8 @@ class Run:
         """Write the run folder: tables, scenario, summary, trace and plots; an older run in it is replaced."""
         from orchestrator.experiment import store
 
-        store.save_run(self, Path(folder))
+        store.write_run(Path(folder), self.scenario, self.summary, self.tables)
+        store.draw(Path(folder), self)
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,23 @@ class CellRuns:
     values: dict[str, Any]
     """What this cell sets each swept key to; empty where nothing is swept."""
     runs: Sequence[Run]
+    numbers: Sequence[int]
+    """The replication that each run is: 0, 1, ..., with gaps where a sweep was interrupted."""
     pooled: Summary
 
     @classmethod
-    def of(cls, name: str, values: dict[str, Any], runs: Sequence[Run]) -> CellRuns:
-        return cls(name, values, runs, statistics.pool(runs))
+    def of(cls, name: str, values: dict[str, Any], runs: Mapping[int, Run]) -> CellRuns:
+        """From the runs by the number of their replication."""
+        numbered = dict(sorted(runs.items()))
+        return cls(name, values, list(numbered.values()), list(numbered), statistics.pool(list(numbered.values())))
 
 
 class Sweep:
-    """Several runs: the cells of a sweep, each with its replications."""
+    """Several runs: the cells of a sweep, each with its replications; at least one cell, each with a run."""
 
-    def __init__(self, scenario: Scenario, cells: Sequence[CellRuns]) -> None:
+    def __init__(self, scenario: Scenario, cells: Sequence[CellRuns], interrupted: bool = False) -> None:
         self.cells = list(cells)
+        self.interrupted = interrupted
         self._scenario = scenario
 
     def __repr__(self) -> str:
@@ -126,13 +132,18 @@ class Sweep:
     def summary(self) -> Summary:
         """The pooled summary of every cell; of a single cell also at the top level."""
         first = self.cells[0].pooled
-        header = {
+        header: Summary = {
             "scenario": self.scenario.name,
             "world": first["world"],
             "seed": self.scenario.seed,
             "duration_s": float(self.scenario.duration_s),
         }
-        cells = [{"cell": cell.name, "values": cell.values, **cell.pooled} for cell in self.cells]
+        if self.interrupted:
+            header["interrupted"] = True
+        cells = [
+            {"cell": cell.name, "values": cell.values, "runs": list(cell.numbers), **cell.pooled}
+            for cell in self.cells
+        ]
         return {**header, **(first if len(cells) == 1 else {}), "cells": cells}
 
     def table(self) -> pd.DataFrame:
@@ -143,11 +154,11 @@ class Sweep:
             {
                 "cell": cell.name,
                 **{key: plain(value) for key, value in cell.values.items()},
-                "replication": replication,
+                "replication": number,
                 **statistics.flatten(run.summary),
             }
             for cell in self.cells
-            for replication, run in enumerate(cell.runs)
+            for number, run in zip(cell.numbers, cell.runs, strict=True)
         )
 
     def plot(self, out_dir: str | Path | None = None) -> Figures:
@@ -165,4 +176,5 @@ class Sweep:
         """Write `folder/<cell>/r<k>` for every run, the aggregate and its plots; an older sweep in it is replaced."""
         from orchestrator.experiment import store
 
-        store.save_sweep(self, Path(folder))
+        store.write_sweep(Path(folder), self)
+        store.draw(Path(folder), self)

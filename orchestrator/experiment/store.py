@@ -74,7 +74,8 @@ def load(folder: str | Path) -> Run | Sweep:
     if "cells" not in summary:
         return load_run(folder)
     _require(summary, _SWEEP_KEYS, folder)
-    return Sweep(_load_scenario(folder), [_load_cell(folder, entry) for entry in summary["cells"]])
+    cells = [_load_cell(folder, entry) for entry in summary["cells"]]
+    return Sweep(_load_scenario(folder), cells, summary.get("interrupted", False))
 
 
 def load_run(folder: Path) -> StoredRun:
@@ -90,23 +91,9 @@ def load_run(folder: Path) -> StoredRun:
     return run
 
 
-def save_run(run: Run, folder: Path) -> None:
-    """Everything that a single run leaves behind."""
-    write_run(folder, run.scenario, run.summary, run.tables)
-    draw_run(folder, run)
-
-
-def save_sweep(sweep: Sweep, folder: Path) -> None:
-    """Every run of a sweep and the aggregate."""
-    for cell in sweep.cells:
-        for replication, run in enumerate(cell.runs):
-            write_run(run_folder(folder, cell.name, replication), run.scenario, run.summary, run.tables)
-    write_aggregate(folder, sweep.scenario, sweep.cells)
-
-
-def run_folder(folder: Path, cell: str, replication: int) -> Path:
-    """Where the run of one cell and replication lives in the folder of its sweep."""
-    return folder / cell / f"r{replication}"
+def run_folder(folder: Path, cell: str, number: int) -> Path:
+    """Where replication `number` of a cell lives in the folder of its sweep."""
+    return folder / cell / f"r{number}"
 
 
 def write_run(folder: Path, scenario: Scenario, summary: Summary, tables: Tables) -> None:
@@ -128,20 +115,26 @@ def write_summary(folder: Path, scenario: Scenario, summary: Summary) -> None:
     _write(folder / _SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
-def draw_run(folder: Path, run: Run) -> None:
-    """The trace and the plots of a single run."""
-    trace.write(folder / _TRACE, run.tables, run.scenario)
-    run.plot(folder)
+def write_sweep(folder: Path, sweep: Sweep) -> None:
+    """Every run of a sweep, then the aggregate."""
+    for cell in sweep.cells:
+        for number, run in zip(cell.numbers, cell.runs, strict=True):
+            write_run(run_folder(folder, cell.name, number), run.scenario, run.summary, run.tables)
+    write_aggregate(folder, sweep)
 
 
-def write_aggregate(folder: Path, scenario: Scenario, cells: Sequence[CellRuns]) -> Sweep:
-    """The aggregate above runs that are already in their folders; cells of an older sweep go."""
-    sweep = Sweep(scenario, cells)
-    clear(folder, {run_folder(folder, cell.name, k) for cell in cells for k in range(len(cell.runs))})
-    _write(folder / _CELLS, _csv(cells))
-    write_summary(folder, scenario, sweep.summary)
-    sweep.plot(folder)
-    return sweep
+def write_aggregate(folder: Path, sweep: Sweep) -> None:
+    """What stands above the runs of a sweep, which are in their folders already; runs of an older sweep go."""
+    clear(folder, {run_folder(folder, cell.name, number) for cell in sweep.cells for number in cell.numbers})
+    _write(folder / _CELLS, _csv(sweep.cells))
+    write_summary(folder, sweep.scenario, sweep.summary)
+
+
+def draw(folder: Path, result: Run | Sweep) -> None:
+    """The plots of a run or a sweep, and the trace of a run."""
+    if isinstance(result, Run):
+        trace.write(folder / _TRACE, result.tables, result.scenario)
+    result.plot(folder)
 
 
 def clear(folder: Path, keep: AbstractSet[Path] = frozenset()) -> None:
@@ -210,10 +203,10 @@ def _csv(cells: Sequence[CellRuns]) -> str:
 
 
 def _load_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
-    pooled = {key: value for key, value in entry.items() if key not in ("cell", "values")}
-    _require(entry, {"cell", "values", "replications", "ci95"} | _RUN_KEYS, folder)
-    runs = [load_run(run_folder(folder, entry["cell"], k)) for k in range(pooled["replications"])]
-    return CellRuns(entry["cell"], entry["values"], runs, pooled)
+    _require(entry, {"cell", "values", "runs", "replications", "ci95"} | _RUN_KEYS, folder)
+    pooled = {key: value for key, value in entry.items() if key not in ("cell", "values", "runs")}
+    runs = [load_run(run_folder(folder, entry["cell"], number)) for number in entry["runs"]]
+    return CellRuns(entry["cell"], entry["values"], runs, entry["runs"], pooled)
 
 
 def _read_summary(folder: Path) -> Summary:
