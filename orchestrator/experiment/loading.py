@@ -1,0 +1,311 @@
+"""YAML with positions: a plain tree, and where in the file each of its keys and values stands.
+
+A path is a tuple of keys and list indices, `("faults", 0, "at_s")`, written `faults[0].at_s` for people.
+Everything that is wrong with a scenario is a `Problem`; a `ScenarioError` carries all that were found.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.reader import ReaderError
+
+KeyPath = tuple[str | int, ...]
+Place = Literal["key", "value"]
+
+MAX_NODES = 100_000
+SEGMENT = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
+TAGS = "tag:yaml.org,2002:"
+
+
+class Position(NamedTuple):
+    line: int
+    column: int
+
+
+START = Position(1, 1)
+
+
+class Mark(NamedTuple):
+    """Where a key (or a list's item) stands, and where its value does."""
+
+    key: Position
+    value: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, at one place."""
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.key}: {self.message}"
+
+
+class ScenarioError(Exception):
+    """A scenario that cannot be run, with all that is wrong with it: `problems`, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[ScenarioError], tuple[list[Problem]]]:
+        return ScenarioError, (self.problems,)
+
+
+class Misfit(ValueError):
+    """Something wrong at a path: what a reader of trees raises, before file and line are known."""
+
+    def __init__(self, path: KeyPath, message: str, place: Place = "value") -> None:
+        super().__init__(message)
+        self.path = path
+        self.message = message
+        self.place: Place = place
+
+
+@dataclass
+class Document:
+    """A scenario's plain tree (dict, list and scalars), and the marks of what came from the file."""
+
+    file: str
+    tree: dict[str, Any] = field(default_factory=dict)
+    marks: dict[KeyPath, Mark] = field(default_factory=dict)
+
+    def problem(self, misfit: Misfit) -> Problem:
+        """The misfit at its own place, or at the nearest one around it that is known."""
+        path, place = misfit.path, misfit.place
+        while path and path not in self.marks:
+            # Of something that holds the culprit, the key is the place to look at.
+            path, place = path[:-1], "key"
+        mark = self.marks[path] if path else Mark(START, START)
+        position = mark.key if place == "key" else mark.value
+        return Problem(
+            self.file,
+            position.line,
+            position.column,
+            dotted(misfit.path) or "scenario",
+            one_line(misfit.message),
+        )
+
+    def override(self, path: KeyPath) -> None:
+        """The value at `path` no longer comes from the file: its key, if any, stands for it all."""
+        here = self.marks[path].key if path in self.marks else START
+        self.marks = {known: mark for known, mark in self.marks.items() if known[: len(path)] != path}
+        self.marks[path] = Mark(here, here)
+
+
+def read_document(path: Path) -> Document:
+    """The YAML mapping in a file. ScenarioError for whatever keeps it from being one."""
+    document = Document(str(path))
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        tree, document.marks = parse(text)
+        if not isinstance(tree, dict):
+            raise Misfit((), f"is {show(tree)}, expected a mapping of name, duration_s, workload, ...")
+    except FileNotFoundError:
+        problems = [document.problem(Misfit((), "no such file, expected a scenario in YAML"))]
+    except OSError as error:
+        problems = [document.problem(Misfit((), f"cannot be read ({error.strerror}), expected a YAML file"))]
+    except UnicodeDecodeError as error:
+        line, column = position_in(error.object[: error.start].decode("utf-8", "replace"))
+        message = f"byte 0x{error.object[error.start]:02x} is not UTF-8, expected UTF-8 text"
+        problems = [Problem(document.file, line, column, "scenario", message)]
+    except ParseError as error:
+        problems = [
+            Problem(document.file, at.line, at.column, dotted(path) or "scenario", one_line(message))
+            for path, at, message in error.found
+        ]
+    except Misfit as misfit:
+        problems = [document.problem(misfit)]
+    else:
+        document.tree = tree
+        return document
+    raise ScenarioError(problems)
+
+
+class ParseError(ValueError):
+    """Text that is not one plain YAML value; `found` lists (path, position, message)."""
+
+    def __init__(self, found: list[tuple[KeyPath, Position, str]]) -> None:
+        super().__init__("; ".join(message for _, _, message in found))
+        self.found = found
+
+
+def parse(text: str) -> tuple[Any, dict[KeyPath, Mark]]:
+    """A YAML 1.2 text as plain values, and the marks of every path in it."""
+    reader = YAML(typ="safe", pure=True)
+    try:
+        root = reader.compose(StringIO(text))
+        if root is None:
+            return None, {}
+        return Composition(reader).read(cast(Node, root))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        context = f" ({error.context})" if error.context else ""
+        at = Position(mark.line + 1, mark.column + 1) if mark else START
+        raise ParseError([((), at, f"not valid YAML: {error.problem}{context}")]) from None
+    except ReaderError as error:
+        at = position_in(text[: error.position])
+        message = f"not valid YAML: character {error.character!r} is not allowed"
+        raise ParseError([((), at, message)]) from None
+    except YAMLError as error:
+        raise ParseError([((), START, f"not valid YAML: {error}")]) from None
+    except RecursionError:
+        raise ParseError([((), START, "nested too deeply, expected a few levels")]) from None
+
+
+class Composition:
+    """Turns composed nodes into plain values, noting marks, and all that plain values exclude."""
+
+    def __init__(self, reader: YAML) -> None:
+        self._scalar = reader.constructor.construct_object
+        self._marks: dict[KeyPath, Mark] = {}
+        self._found: list[tuple[KeyPath, Position, str]] = []
+        self._open: set[int] = set()
+        self._nodes = 0
+
+    def read(self, root: Node) -> tuple[Any, dict[KeyPath, Mark]]:
+        tree = self._plain(root, (), position_of(root))
+        if self._found:
+            raise ParseError(self._found)
+        return tree, self._marks
+
+    def _plain(self, node: Node, path: KeyPath, key: Position) -> Any:
+        # An empty value's own mark lies on some later line: its key says better where it is.
+        empty = isinstance(node, ScalarNode) and node.start_mark.index == node.end_mark.index
+        at = key if empty else position_of(node)
+        self._marks[path] = Mark(key, at)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise ParseError([((), START, f"more than {MAX_NODES:,} values, expected some dozens")])
+        if isinstance(node, ScalarNode):
+            return self._value(node, path, at)
+        if id(node) in self._open:
+            return self._reject(path, at, "an alias of something that holds it, expected a value that ends")
+        self._open.add(id(node))
+        value: Any
+        value = self._mapping(node, path) if isinstance(node, MappingNode) else self._sequence(node, path, at)
+        self._open.discard(id(node))
+        return value
+
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
+        if _tag(node) != "map":
+            self._reject(path, position_of(node), _no_meaning(node))
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, at = key_node.value, position_of(key_node)
+            if _tag(key_node) not in ("str", "merge", "value"):
+                name = key if isinstance(key, str) else "a list or mapping"
+                self._reject(path, at, f"has {name} as a key, expected keys that are text")
+            elif key in mapping:
+                first = self._marks[(*path, key)].key.line
+                self._reject((*path, key), at, f"given twice, first on line {first}, expected once")
+            else:
+                mapping[key] = self._plain(value_node, (*path, key), at)
+        return mapping
+
+    def _sequence(self, node: Node, path: KeyPath, at: Position) -> list[Any]:
+        if _tag(node) != "seq":
+            self._reject(path, at, _no_meaning(node))
+        return [self._plain(item, (*path, i), position_of(item)) for i, item in enumerate(node.value)]
+
+    def _value(self, node: ScalarNode, path: KeyPath, at: Position) -> Any:
+        if _tag(node) in ("timestamp", "merge", "value"):
+            return node.value
+        if _tag(node) not in ("null", "bool", "int", "float", "str"):
+            return self._reject(path, at, _no_meaning(node))
+        try:
+            value = self._scalar(node)
+            finite = not isinstance(value, int | float) or math.isfinite(float(value))
+        except (ValueError, MarkedYAMLError):  # an explicit tag over something else: !!int x
+            return self._reject(path, at, f'"{node.value}" does not fit its tag, expected a plain value')
+        except OverflowError:
+            finite = False
+        return value if finite else self._reject(path, at, f"is {node.value}, expected a finite number")
+
+    def _reject(self, path: KeyPath, at: Position, message: str) -> None:
+        self._found.append((path, at, message))
+
+
+def to_yaml(tree: dict[str, Any]) -> str:
+    """A plain tree as YAML, keys in their order; `parse` reads the same tree back."""
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    writer.representer.ignore_aliases = lambda data: True
+    out = StringIO()
+    writer.dump(tree, out)
+    return out.getvalue()
+
+
+def dotted(path: KeyPath) -> str:
+    """`faults[0].at_s`; where the keys of a sweep stand, they come with their own dots."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def undotted(text: str) -> KeyPath:
+    """The path that `faults[0].at_s`, or `faults.0.at_s`, names. Misfit where it is none."""
+    path: list[str | int] = []
+    end = 0
+    while end < len(text) and (match := SEGMENT.match(text, end)) and not (end == 0 and text[0] == "."):
+        name, index = match.groups()
+        path.append(int(index) if index else int(name) if name.isdecimal() else name)
+        end = match.end()
+    if not path or end < len(text):
+        raise Misfit((text,), "not a key, expected names with dots, as in policies.retry.max_attempts", "key")
+    if path[0] == "sweep" and len(path) > 1:
+        return ("sweep", text.removeprefix("sweep").removeprefix("."))
+    return tuple(path)
+
+
+def show(value: Any) -> str:
+    """A value as a person would name it in a sentence."""
+    match value:
+        case None:
+            return "nothing (null)"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}..."'
+        case dict():
+            return "a mapping" if value else "an empty mapping"
+        case list():
+            return "a list" if value else "an empty list"
+        case _:
+            text = str(value)
+            return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _tag(node: Node) -> str:
+    return str(node.tag).removeprefix(TAGS)
+
+
+def _no_meaning(node: Node) -> str:
+    return f"the tag {node.tag} has no meaning here, expected plain values"
+
+
+def position_of(node: Node) -> Position:
+    return Position(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def position_in(before: str) -> Position:
+    """The position right after a text."""
+    return Position(before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
