@@ -63,6 +63,9 @@ class Plot(Figure):
     @styled
     def rendered(self, kind: str) -> bytes:
         """The bytes of a `png` or an `svg` file."""
+        if self.get_layout_engine():
+            self.draw_without_rendering()
+            self.set_layout_engine(None)  # laid out once: another time would move everything by a hair
         data = io.BytesIO()
         self.savefig(data, format=kind, metadata=_METADATA[kind])
         return data.getvalue()

@@ -109,9 +109,9 @@ class Sweep:
     """Several runs: the cells of a sweep, each with its replications; at least one cell, each with a run."""
 
     def __init__(self, scenario: Scenario, cells: Sequence[CellRuns], interrupted: bool = False) -> None:
+        self.scenario = scenario
         self.cells = list(cells)
         self.interrupted = interrupted
-        self._scenario = scenario
 
     def __repr__(self) -> str:
         return f"<Sweep {self.title}: {len(self.cells)} cells, {len(list(self.runs))} runs>"
@@ -119,10 +119,6 @@ class Sweep:
     @property
     def title(self) -> str:
         return f"{self.summary['scenario']} ({self.summary['world']})"
-
-    @property
-    def scenario(self) -> Scenario:
-        return self._scenario
 
     @property
     def runs(self) -> Iterator[Run]:

@@ -97,15 +97,16 @@ def _spans(tables: Tables, scenario: Scenario, limit: int) -> Iterator[dict[str,
     for worker, start_s, stop_s, number, attempt, outcome, priority in zip(
         *(column[picked].tolist() for column in columns), strict=True
     ):
+        start_us, stop_us = _us(start_s), _us(stop_s)
         about = {"task": number, "attempt": attempt, "outcome": OUTCOMES[outcome], "priority": PRIORITIES[priority]}
         yield {
             "ph": "X",
             "cat": OUTCOMES[outcome],
             "name": f"task {number}" if attempt == 1 else f"task {number} #{attempt}",
-            "ts": _us(start_s),
-            "dur": round(_us(stop_s) - _us(start_s), 3),
+            "ts": start_us,
+            "dur": round(stop_us - start_us, 3),
             "pid": worker,
-            "tid": slots.take(worker, start_s, stop_s),
+            "tid": slots.take(worker, start_us, stop_us),
             "args": about,
         }
 
@@ -117,12 +118,12 @@ class _Slots:
         self._busy: defaultdict[int, list[tuple[float, int]]] = defaultdict(list)
         self._free: defaultdict[int, list[int]] = defaultdict(list)
 
-    def take(self, worker: int, start_s: float, stop_s: float) -> int:
+    def take(self, worker: int, start_us: float, stop_us: float) -> int:
         busy, free = self._busy[worker], self._free[worker]
-        while busy and busy[0][0] <= start_s:
+        while busy and busy[0][0] <= start_us:
             heapq.heappush(free, heapq.heappop(busy)[1])
         slot = heapq.heappop(free) if free else len(busy) + 1
-        heapq.heappush(busy, (stop_s, slot))
+        heapq.heappush(busy, (stop_us, slot))
         return slot
 
 
