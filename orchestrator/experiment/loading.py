@@ -52,6 +52,11 @@ class Problem:
     key: str
     message: str
 
+    @classmethod
+    def at(cls, file: str, position: Position, path: KeyPath, message: str) -> Problem:
+        """A problem of the key at a path, or of the whole scenario."""
+        return cls(file, position.line, position.column, one_line(dotted(path)) or "scenario", one_line(message))
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.key}: {self.message}"
 
@@ -93,13 +98,7 @@ class Document:
             path, place = path[:-1], "key"
         mark = self.marks[path] if path else Mark(START, START)
         position = mark.key if place == "key" else mark.value
-        return Problem(
-            self.file,
-            position.line,
-            position.column,
-            dotted(misfit.path) or "scenario",
-            one_line(misfit.message),
-        )
+        return Problem.at(self.file, position, misfit.path, misfit.message)
 
     def override(self, path: KeyPath) -> None:
         """The value at `path` no longer comes from the file: its key, if any, stands for it all."""
@@ -121,14 +120,11 @@ def read_document(path: Path) -> Document:
     except OSError as error:
         problems = [document.problem(Misfit((), f"cannot be read ({error.strerror}), expected a YAML file"))]
     except UnicodeDecodeError as error:
-        line, column = position_in(error.object[: error.start].decode("utf-8", "replace"))
+        at = position_in(error.object[: error.start].decode("utf-8", "replace"))
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8, expected UTF-8 text"
-        problems = [Problem(document.file, line, column, "scenario", message)]
+        problems = [Problem.at(document.file, at, (), message)]
     except ParseError as error:
-        problems = [
-            Problem(document.file, at.line, at.column, dotted(path) or "scenario", one_line(message))
-            for path, at, message in error.found
-        ]
+        problems = [Problem.at(document.file, at, path, message) for path, at, message in error.found]
     except Misfit as misfit:
         problems = [document.problem(misfit)]
     else:
@@ -157,13 +153,13 @@ def parse(text: str) -> tuple[Any, dict[KeyPath, Mark]]:
         mark = error.problem_mark or error.context_mark
         context = f" ({error.context})" if error.context else ""
         at = Position(mark.line + 1, mark.column + 1) if mark else START
-        raise ParseError([((), at, f"not valid YAML: {error.problem}{context}")]) from None
+        raise ParseError([((), at, f"{error.problem}{context}, expected valid YAML")]) from None
     except ReaderError as error:
         at = position_in(text[: error.position])
-        message = f"not valid YAML: character {error.character!r} is not allowed"
+        message = f"character {error.character!r} is not allowed, expected valid YAML"
         raise ParseError([((), at, message)]) from None
     except YAMLError as error:
-        raise ParseError([((), START, f"not valid YAML: {error}")]) from None
+        raise ParseError([((), START, f"{error}, expected valid YAML")]) from None
     except RecursionError:
         raise ParseError([((), START, "nested too deeply, expected a few levels")]) from None
 
@@ -208,7 +204,9 @@ class Composition:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, at = key_node.value, position_of(key_node)
-            if _tag(key_node) not in ("str", "merge", "value"):
+            if _half_character(key_node):
+                self._reject(path, at, "has half a character as a key, expected whole ones (no \\ud800 to \\udfff)")
+            elif _tag(key_node) not in ("str", "merge", "value"):
                 name = key if isinstance(key, str) else "a list or mapping"
                 self._reject(path, at, f"has {name} as a key, expected keys that are text")
             elif key in mapping:
@@ -224,6 +222,8 @@ class Composition:
         return [self._plain(item, (*path, i), position_of(item)) for i, item in enumerate(node.value)]
 
     def _value(self, node: ScalarNode, path: KeyPath, at: Position) -> Any:
+        if _half_character(node):
+            return self._reject(path, at, "is half a character, expected whole ones (no \\ud800 to \\udfff)")
         if _tag(node) in ("timestamp", "merge", "value"):
             return node.value
         if _tag(node) not in ("null", "bool", "int", "float", "str"):
@@ -291,11 +291,17 @@ def show(value: Any) -> str:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without line breaks, and with nothing that a terminal would obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
 def _tag(node: Node) -> str:
     return str(node.tag).removeprefix(TAGS)
+
+
+def _half_character(node: Node) -> bool:
+    """Whether a text escapes half of a surrogate pair, which no UTF-8 can hold."""
+    return isinstance(node.value, str) and any("\ud800" <= character <= "\udfff" for character in node.value)
 
 
 def _no_meaning(node: Node) -> str:

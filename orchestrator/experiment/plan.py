@@ -130,6 +130,8 @@ def _victims(fault: Fault, names: list[str], stream: Stream, index: int) -> list
 class _Threat:
     """One fault over one worker: when it strikes next, and for how long; a clock and a length of its own."""
 
+    __slots__ = ("_clock", "_fault", "_lengths", "_stream", "index", "worker")
+
     def __init__(self, fault: Crash | Pause, index: int, worker: str, stream: Stream) -> None:
         self.index = index
         self.worker = worker

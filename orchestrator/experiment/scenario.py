@@ -104,6 +104,15 @@ class GroupedCluster(Strict):
     groups: Annotated[list[Group], Field(min_length=1)]
     """The groups, in the order of their workers' numbers."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _either(cls, value: Any) -> Any:
+        beside = [key for key in value if key in WorkerSettings.model_fields] if isinstance(value, dict) else []
+        if beside:
+            message = "stands beside groups, expected it in each of the groups, or no groups"
+            raise misfits([Misfit((key,), message, "key") for key in beside])
+        return value
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
         found = []
@@ -401,7 +410,7 @@ class Scenario(Strict):
         """What is wrong with the sweep, told at its own keys and values."""
         cells = math.prod(map(len, self.sweep.values()))
         if cells > MAX_CELLS:
-            return [Misfit(("sweep",), f"has {cells:,} combinations, expected at most {MAX_CELLS:,}")]
+            return [Misfit(("sweep",), f"has {cells:,} combinations, expected at most {MAX_CELLS:,}", "key")]
         found: dict[tuple[KeyPath, str], Misfit] = {}
         for key in self.sweep:
             if misfit := self._unsweepable(key):

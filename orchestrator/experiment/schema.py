@@ -41,10 +41,10 @@ EXPECTED = {
     "list_type": "a list",
     "dict_type": "a mapping",
     "finite_number": "a finite number",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "greater_than": "more than {gt:,.12g}",
+    "greater_than_equal": "at least {ge:,.12g}",
+    "less_than": "less than {lt:,.12g}",
+    "less_than_equal": "at most {le:,.12g}",
     "literal_error": "{expected}",
     "string_too_short": "some text",
     "too_short": "a list of at least {min_length}",
@@ -121,9 +121,11 @@ def _explain(details: ErrorDetails, model: type[BaseModel], tree: Any) -> Iterat
     elif kind in ("model_type", "model_attributes_type"):
         yield Misfit(path, f"is {show(value)}, expected {_wanted(annotation)}")
     elif kind == "value_error":
-        shape = resolve(annotation, value)
-        at = (*path, "kind") if inspect.isclass(shape) and issubclass(shape, Custom) else path
-        yield Misfit(at, str(context["error"]))
+        shape, message = resolve(annotation, value), str(context["error"])
+        if inspect.isclass(shape) and issubclass(shape, Custom):
+            yield Misfit((*path, "kind"), f"{message}, expected a class that can be built from these keys")
+        else:
+            yield Misfit(path, message)
     elif kind in EXPECTED:
         expected = EXPECTED[kind].format(**context) + _or_null(annotation)
         yield Misfit(path, f"is {show(value)}, expected {expected}")
@@ -273,7 +275,8 @@ def _choice(annotation: Any) -> _Choice | None:
     base, metadata = _bare(annotation)
     discriminator = next((item for item in metadata if isinstance(item, Discriminator)), None)
     if discriminator is None:
-        return None
+        members = [member for member in get_args(base) if member is not type(None)]
+        return _choice(members[0]) if type(None) in get_args(base) and len(members) == 1 else None
     assert callable(discriminator.discriminator), "the schema's unions tell their members by a function"
     models = {}
     for member in get_args(base):
