@@ -132,6 +132,8 @@ class Coordinator:
                 self._assign(task, worker, now)
                 return
         self._queue.push(task)
+        if self._roomy:
+            self._dispatch(now)  # what stood before it may have been settled while it waited
 
     # ---- inputs from workers
 
@@ -171,7 +173,7 @@ class Coordinator:
                 self._review_later(worker)
             self._fx.heartbeat_answered(worker_id, True)
             return
-        while len(worker.abandoned) > active:
+        while worker.abandoned and len(worker.abandoned) > active:
             self._close(next(iter(worker.abandoned)), now)
         worker.held = ""
         if worker.state is not _ALIVE:
@@ -313,7 +315,7 @@ class Coordinator:
 
     def wake(self, now: float) -> None:
         """The alarm: whatever is due by now."""
-        self._alarm = math.inf
+        self._alarm = -math.inf  # one request, at the end, when every deadline is known
         timeouts = self._timeouts
         while timeouts.entries and (timeouts.entries[0][0] <= now or timeouts.entries[0][1].state is not _OPEN):
             _, attempt = timeouts.pop()
@@ -330,6 +332,7 @@ class Coordinator:
             if task.state is _PENDING:
                 self._queue.push(task)
         self._dispatch(now)
+        self._alarm = math.inf
         self._rearm()
 
     # ---- tasks
