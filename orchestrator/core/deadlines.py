@@ -23,8 +23,13 @@ class Ticks(NamedTuple):
         """The first tick that is not before `at`."""
         if at == math.inf:
             return at
-        tick = self.phase_s + math.ceil((at - self.phase_s) / self.every_s) * self.every_s
-        return tick if tick >= at else tick + self.every_s  # the division may round down
+        k = math.ceil((at - self.phase_s) / self.every_s)
+        # The division may round either way, past a whole number.
+        for near in (k - 1, k):
+            tick = self.phase_s + near * self.every_s
+            if tick >= at:
+                return tick
+        return self.phase_s + (k + 1) * self.every_s
 
 
 class InOrder(Generic[Item]):

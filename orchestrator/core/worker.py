@@ -74,6 +74,7 @@ class WorkerAgent:
         self._over: OrderedDict[Key, None] = OrderedDict()
         self.completed = 0
         self.draining = False
+        self.gone = False
         effects.wake_at(first_beat_at)
 
     @property
@@ -87,8 +88,9 @@ class WorkerAgent:
 
     def assigned(self, key: Key, payload: object, now: float) -> None:
         if key in self._running or key in self._waiting or key in self._unreported or key in self._over:
-            return  # a repetition, or cancelled before it came
+            return  # a repetition (of a refused one too), or cancelled before it came
         if self.draining or self.active >= self.capacity + self.prefetch:
+            self._forget(key)
             self._fx.answer(key, False, now)
             return
         self._fx.answer(key, True, now)
@@ -148,6 +150,8 @@ class WorkerAgent:
 
     def wake(self, now: float) -> None:
         """Beats and repetitions that are due. Beats that were missed in a pause are not made up for."""
+        if self.gone:
+            return
         if now >= self._next_beat:
             self._fx.beat(self.active, self.completed, now)
             self._next_beat += self._heartbeat_s * max(1, math.ceil((now - self._next_beat) / self._heartbeat_s))
@@ -184,7 +188,8 @@ class WorkerAgent:
             self._over.popitem(last=False)
 
     def _leave_when_idle(self, now: float) -> None:
-        if self.draining and self.idle:
+        if self.draining and self.idle and not self.gone:
+            self.gone = True
             self._fx.leave(now)
 
     def _rearm(self) -> None:
