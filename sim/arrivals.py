@@ -83,8 +83,7 @@ class Submissions:
         self._accept(row)
 
     def _submit(self, row: Row) -> None:
-        _, task, priority, service_s = row
-        self._world.coordinator.submit(task, priority, service_s, self._world.env._now)
+        self._world.coordinator.submit(row[1], row[2], row[3], self._world.env._now)
 
 
 class Clients:

@@ -185,6 +185,7 @@ class SimWorker:
         if job.started_at is None:
             job.started_at = now
             job.finish_at = now + job.left_s
+        self.world.recorder.started(job.attempt, job.started_at)
         self._run(job, job.finish_at)
 
     def stop(self, key: Key, now: float) -> None:

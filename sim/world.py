@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from heapq import heappush
 from typing import Any
 
 import numpy as np
@@ -32,13 +31,20 @@ from sim.network import Leg
 from sim.worker import Job, Rank, SimWorker, number_of
 
 
+def _events_per_s(scenario: Scenario, plan: Plan) -> float:
+    """Two events a task and two a heartbeat, roughly; for closed clients as if each submitted once a second."""
+    tasks = plan.arrivals.clients if isinstance(plan.arrivals, ClosedArrivals) else len(plan.arrivals)
+    beats = len(scenario.worker_names()) / scenario.policies.detection.heartbeat_s
+    return 2 * (tasks / scenario.duration_s + beats)
+
+
 class World:
     """One run of a plan, replication `replication` of `scenario`."""
 
     def __init__(self, scenario: Scenario, plan: Plan, replication: int = 0, fuse: bool = True) -> None:
         network, seed, policies = scenario.network, scenario.seed, scenario.policies
-        self.env = Environment()
-        self._heap = self.env.heap
+        self.env = Environment(events_per_s=_events_per_s(scenario, plan))
+        self._call_at = self.env.call_at
         self.recorder = Recorder()
         self.ended = self.recorder.ended
         self.heartbeat_s = policies.detection.heartbeat_s
@@ -144,7 +150,7 @@ class World:
             back = finish + back_s
             if back < worker.next_fault_s and back < now + self._timeout_s:
                 attempt.note = (start, finish, back)
-                heappush(self._heap, (back, Rank.RESULT + number_of(attempt), self._on_fused_result, attempt))
+                self._call_at(back, Rank.RESULT + number_of(attempt) + 2, self._on_fused_result, attempt)
                 return
         self._unfuse(worker, now)
         self._send_assignment(Job(attempt, worker, work_s, back_s), out_s, now)
@@ -340,19 +346,16 @@ class World:
     def _unfuse(self, worker: SimWorker, now: float) -> None:
         """Put each fused attempt of the worker back where it would be by now."""
         for attempt in list(worker.record.open):
-            if attempt.note is None:
-                continue
+            if attempt.note is None or now >= attempt.note[1]:
+                continue  # it went the long way, or has left the worker: its result is on the way
             start, finish, back = attempt.note
             attempt.note = None
             job = Job(attempt, worker, finish - start, back - finish)
             worker.jobs[job.key] = job
             if now < start:
                 self.env.call_at(start, Rank.DELIVER + job.number, self._deliver, job)
-            elif now < finish:
-                worker.adopt(job, start, finish)
             else:
-                job.answered, job.started_at, job.finish_at = True, start, finish
-                self.env.call_at(back, Rank.RESULT + job.number, self._on_result, job)
+                worker.adopt(job, start, finish)
 
     # ---- faults, and the end
 

@@ -37,6 +37,7 @@ class Recorder:
         self._last_plain: Task | None = None
         self._attempts: list[tuple[Any, ...]] = []
         self._tasks: list[tuple[Any, ...]] = []
+        self._starts: dict[Attempt, float] = {}
         self._first_start: dict[int, float] = {}
         self._events: list[tuple[float, str, int, str | None]] = []
 
@@ -44,6 +45,10 @@ class Recorder:
 
     def ended(self, attempt: Attempt, now: float) -> None:
         task = attempt.task
+        if self._starts:
+            start = self._starts.pop(attempt, None)
+            if attempt.started_at is None:
+                attempt.started_at = start
         if attempt.settles and attempt.number == 1 and attempt.outcome is _COMPLETED:
             self._last_plain = task
             plain = self._plain
@@ -70,6 +75,10 @@ class Recorder:
 
     # ---- what the driver adds
 
+    def started(self, attempt: Attempt, at: float) -> None:
+        """When an attempt's execution began, of which the coordinator may never hear: its worker may die first."""
+        self._starts[attempt] = at
+
     def event(self, time_s: float, kind: str, worker: int, detail: str | None = None) -> None:
         """Something of the events table; `worker` is a position in the list of names."""
         self._events.append((time_s, kind, worker, detail))
@@ -78,7 +87,7 @@ class Recorder:
         """At the end of a run: every task that is not settled, with the attempts that are still out."""
         for task in tasks:
             for attempt in task.live:
-                self._attempt(attempt)
+                self.ended(attempt, attempt.assigned_at)
             self._task(task)
 
     def tables(

@@ -135,10 +135,25 @@ class LeastLoaded:
             self._remove(worker, worker.load)
 
     def load_changed(self, worker: Worker, before: int) -> None:
-        if self._place[worker.slot] >= 0:
-            self._remove(worker, before)
-        if worker.load < worker.limit:
-            self._add(worker)
+        # The hottest of all: `_remove` and `_add` written out.
+        place, buckets, slot, load = self._place, self._buckets, worker.slot, worker.load
+        at = place[slot]
+        if at >= 0:
+            bucket = buckets[before]
+            last = bucket.pop()
+            if last is not worker:
+                bucket[at] = last
+                place[last.slot] = at
+        if load >= worker.limit:
+            place[slot] = -1
+            return
+        if load >= len(buckets):
+            buckets.append([])
+        bucket = buckets[load]
+        place[slot] = len(bucket)
+        bucket.append(worker)
+        if load < self._least:
+            self._least = load
 
     def choose(self, task: Task) -> Worker | None:
         buckets, least = self._buckets, self._least
