@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
 
+from orchestrator.experiment import store
 from orchestrator.experiment.plan import draw_plan
-from orchestrator.experiment.run import Run
-from orchestrator.experiment.scenario import Scenario
+from orchestrator.experiment.run import CellRuns, Run, Sweep
+from orchestrator.experiment.scenario import Cell, Scenario
 from orchestrator.experiment.statistics import summarise
 from sim.world import World
 
 Progress = Callable[[float], None]
 
 
-def run(scenario: Scenario, replication: int = 0, progress: Progress | None = None) -> Run:
-    """One replication of a scenario without a sweep.
+def run(
+    scenario: Scenario, replication: int = 0, progress: Progress | None = None, out: str | Path | None = None
+) -> Run:
+    """One replication of a scenario without a sweep, written to the folder `out` where one is given.
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
-    Ctrl-C ends the run early: what was done until then is returned, and its summary says `interrupted`.
+    Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`.
     """
     began = time.perf_counter()
     world = World(scenario, draw_plan(scenario, replication), replication)
@@ -27,16 +36,14 @@ def run(scenario: Scenario, replication: int = 0, progress: Progress | None = No
         report = progress
         world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
     interrupted = False
-    # Nothing in a run makes reference cycles that outlive an attempt; the collector would only count
-    # the living again and again, at half the speed.
-    gc.disable()
     try:
-        world.run()
+        with _no_garbage_collection():
+            world.run()
     except KeyboardInterrupt:
         interrupted = True
-    finally:
-        gc.enable()
     tables = world.tables()
+    if out is not None:
+        store.write_tables(Path(out), tables)
     wall_s = time.perf_counter() - began
     engine = {
         "wall_s": wall_s,
@@ -47,4 +54,98 @@ def run(scenario: Scenario, replication: int = 0, progress: Progress | None = No
     summary = summarise(tables, scenario, "sim", engine, dict(world.coordinator.counters))
     if interrupted:
         summary["interrupted"] = True
+    if out is not None:
+        store.write_summary(Path(out), scenario, summary)
     return Run(summary, tables, scenario)
+
+
+def sweep(
+    scenario: Scenario,
+    out: str | Path,
+    jobs: int = 1,
+    replications: int | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
+
+    `progress` is called with the share of the runs that is done. Ctrl-C keeps the finished runs: the result is then
+    made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on.
+    """
+    out = Path(out)
+    store.clear(out)
+    cells = scenario.cells()
+    numbers = range(replications or scenario.replications)
+    work = [(cell, number) for cell in cells for number in numbers]
+    done: set[tuple[str, int]] = set()
+    interrupted = False
+    try:
+        for finished in (_in_turn if min(jobs, len(work)) == 1 else _in_parallel)(work, out, jobs):
+            done.add(finished)
+            if progress is not None:
+                progress(len(done) / len(work))
+    except KeyboardInterrupt:
+        interrupted = True
+    if not done:
+        raise KeyboardInterrupt("no run had finished")
+    found = [
+        CellRuns.of(
+            cell.name,
+            cell.values,
+            {k: store.load_run(store.run_folder(out, cell.name, k)) for k in numbers if (cell.name, k) in done},
+        )
+        for cell in cells
+        if any((cell.name, number) in done for number in numbers)
+    ]
+    result = Sweep(scenario, found, interrupted)
+    store.write_aggregate(out, result)
+    return result
+
+
+Work = list[tuple[Cell, int]]
+
+
+def _in_turn(work: Work, out: Path, jobs: int) -> Iterator[tuple[str, int]]:
+    for cell, number in work:
+        yield _run_one(cell, number, out)
+
+
+def _in_parallel(work: Work, out: Path, jobs: int) -> Iterator[tuple[str, int]]:
+    """Processes that are spawned, not forked: nothing of a parent with threads may leak into a run."""
+    pool = ProcessPoolExecutor(
+        min(jobs, len(work)), multiprocessing.get_context("spawn"), _begin_process, (list(sys.path),)
+    )
+    try:
+        for future in as_completed([pool.submit(_run_one, cell, number, out) for cell, number in work]):
+            yield future.result()
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_process(path: list[str]) -> None:
+    """Policies of the user's own are found as in the parent; Ctrl-C is the parent's to handle."""
+    sys.path[:] = path
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run_one(cell: Cell, number: int, out: Path) -> tuple[str, int]:
+    finished = run(cell.scenario, number, out=store.run_folder(out, cell.name, number))
+    if "interrupted" in finished.summary:
+        raise KeyboardInterrupt
+    return cell.name, number
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Nothing in a run makes reference cycles that outlive an attempt; the collector would only count the living
+    again and again, which takes half of the time of a large run."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

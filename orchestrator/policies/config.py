@@ -61,8 +61,8 @@ class Custom(BaseModel):
         module_name, _, class_name = self.kind.partition(":")
         try:
             return getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"cannot import {self.kind}: {error}") from None
+        except Exception as error:  # the user's module may fail in any way while it is imported
+            raise ValueError(f"cannot import {self.kind}: {type(error).__name__}: {error}") from None
 
     def make(self, rng: random.Random | None = None) -> Any:
         """The policy itself, with a random stream of its own where its constructor has a parameter `rng`."""
