@@ -78,18 +78,20 @@ def simulate(
         loaded, cells = load(scenario, overrides)
         folder = out or Path("out") / loaded.name
         require_writable(folder)
+        store.require_ours(folder)
+        runs = len(cells) * (replications or loaded.replications)
         result: Run | Sweep
-        runs = replications or loaded.replications
         with progress(loaded.name) as advance:
-            if len(cells) * runs == 1:
-                result = sim.run(cells[0].scenario, progress=advance)
-                store.write_run(folder, result.scenario, result.summary, result.tables)
-                if plots:
-                    store.draw_run(folder, result)
+            if runs == 1:
+                result = sim.run(cells[0].scenario, progress=advance, out=folder)
+                kept = "the run until then"
             else:
-                result = sim.sweep(
-                    loaded, folder, jobs=jobs or os.cpu_count() or 1, replications=runs, progress=advance
-                )
+                result = sweep = sim.sweep(loaded, folder, jobs or os.cpu_count() or 1, replications, advance)
+                kept = f"{len(list(sweep.runs)):,} of {runs:,} runs"
+        if "interrupted" in result.summary:
+            raise KeyboardInterrupt(f"{kept} kept in {folder}")
+        if plots:
+            store.draw(folder, result)
         if as_json:
             print_json(result.summary)
             return

@@ -27,7 +27,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        complain([f"interrupted: {interrupt}" if interrupt.args else "interrupted: nothing was written"])
+        complain([": ".join(["interrupted", *map(str, interrupt.args)])])
         raise typer.Exit(130) from None
     except BrokenPipeError:
         raise
@@ -71,7 +71,7 @@ def progress(label: str) -> Iterator[Callable[[float], None]]:
     patience_ends = time.monotonic() + 2.0
 
     def advance(done: float) -> None:
-        with_eta.update(task, completed=done)
+        with_eta.update(task, completed=min(done, 1.0))
         if time.monotonic() >= patience_ends:
             with_eta.start()
 
@@ -164,8 +164,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 def duration(seconds: float | None) -> str:
     """In the unit that leaves a whole part, to three digits; a dash for nothing."""
-    if seconds is None:
-        return "-"
+    if not seconds:
+        return "-" if seconds is None else "0 s"
     factor, unit = next((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 1)
     return f"{number(seconds * factor)} {unit}"
 

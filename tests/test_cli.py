@@ -182,7 +182,7 @@ def test_types_in_words(field: dict[str, object], words: str):
     ("seconds", "text"),
     [
         (None, "-"),
-        (0.0, "0.00 us"),
+        (0.0, "0 s"),
         (2.5e-6, "2.50 us"),
         (0.00042, "420 us"),
         (0.0234, "23.4 ms"),
@@ -298,5 +298,5 @@ def test_an_interrupted_sweep_keeps_the_finished_runs(scenario: Path, tmp_path: 
         process.wait()
     assert process.returncode == 130
     assert stdout == ""
-    assert re.fullmatch(rf"interrupted: {len(finished())} of 5000 runs .*{re.escape(str(out))}.*\n", stderr)
+    assert re.fullmatch(rf"interrupted: {len(finished())} of 5,000 runs kept in {re.escape(str(out))}\n", stderr)
     succeed("plot", finished()[0].parent, "--out", tmp_path / "again")
