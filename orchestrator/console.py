@@ -122,7 +122,7 @@ def listed(counts: Mapping[str, int], *keys: str) -> str:
 
 
 def print_cells(summary: Mapping[str, Any]) -> None:
-    """A sweep: one row a cell, its replications pooled."""
+    """A sweep: one row a cell, its replications pooled; what no cell has is left out."""
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "tasks": lambda cell: f"{cell['tasks']['completed']:,}",
         "p50": lambda cell: duration(cell["latency_s"]["p50"]),
@@ -137,12 +137,14 @@ def print_cells(summary: Mapping[str, Any]) -> None:
         "wasted": lambda cell: duration(cell["tasks"]["wasted_s"]),
         "tasks/s": lambda cell: number(cell["engine"]["tasks_per_s"]),
     }
+    shown = {name: list(map(show, summary["cells"])) for name, show in columns.items()}
+    shown = {name: texts for name, texts in shown.items() if set(texts) - {"-", "0", "0 s"}}
     runs = sum(cell["replications"] for cell in summary["cells"])
     print_table(
         f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, "
         f"{count(len(summary['cells']), 'cell')}, {count(runs, 'run')}",
-        ["", *columns],
-        [[cell["cell"], *(show(cell) for show in columns.values())] for cell in summary["cells"]],
+        ["", *shown],
+        list(zip((cell["cell"] for cell in summary["cells"]), *shown.values(), strict=True)),
     )
 
 
@@ -159,6 +161,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    if numbers:  # a line that the terminal breaks is better than a number cut short
+        console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(Text(title, style="bold"), table, sep="\n\n")
 
 
@@ -166,7 +170,9 @@ def duration(seconds: float | None) -> str:
     """In the unit that leaves a whole part, to three digits; a dash for nothing."""
     if not seconds:
         return "-" if seconds is None else "0 s"
-    factor, unit = next((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 1)
+    factor, unit = next(
+        (f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 0.9995
+    )
     return f"{number(seconds * factor)} {unit}"
 
 
