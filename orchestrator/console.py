@@ -109,7 +109,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     return {
         **({"runs": f"{summary['replications']}, pooled"} if "replications" in summary else {}),
         "tasks": listed(tasks, "submitted", "completed", "failed", "unfinished"),
-        "attempts": f"{tasks['attempts']:,}, {listed(tasks, 'late_results')}, {duration(tasks['wasted_s'])} wasted",
+        "attempts": f"{tasks['attempts']:,}, {listed(tasks, 'late_results')}, wasted {duration(tasks['wasted_s'])}",
         "throughput": f"{number(summary['throughput_per_s'])}/s, utilisation {percent(summary['utilization'])}",
         "detection": listed(found, "crashes", "detected", "missed", "by_failed_call", "false_positives"),
         "engine": f"{number(engine['tasks_per_s'])} tasks/s, {number(engine['events_per_s'])} events/s, "
@@ -118,7 +118,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def listed(counts: Mapping[str, int], *keys: str) -> str:
-    return ", ".join(f"{counts[key]:,} {key.replace('_', ' ')}" for key in keys)
+    return ", ".join(f"{key.replace('_', ' ')} {counts[key]:,}" for key in keys)
 
 
 def print_cells(summary: Mapping[str, Any]) -> None:
