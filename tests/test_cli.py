@@ -139,6 +139,14 @@ def test_an_output_folder_that_cannot_be_is_told_before_the_run(command: str, sc
     assert fail(command, source, "--out", out) == f"cannot write to {out}: Not a directory\n"
 
 
+def test_files_of_the_user_are_not_replaced(scenario: Path, tmp_path: Path):
+    """A folder that holds a summary of something else is refused before the run."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/summary.json").write_text("mine")
+    assert str(tmp_path / "out") in fail("simulate", scenario, "--out", tmp_path / "out")
+    assert (tmp_path / "out/summary.json").read_text() == "mine"
+
+
 def test_the_schema_describes_every_key():
     """`schema` prints a JSON Schema that an editor can read."""
     told = json.loads(succeed("schema").stdout)
@@ -274,29 +282,43 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], pa
         pytest.fail(f"ended early: {process.communicate()}")
 
 
-def test_an_interrupted_sweep_keeps_the_finished_runs(scenario: Path, tmp_path: Path):
-    """Ctrl-C in a sweep says how many runs are kept and where; each of them is whole."""
-    out = tmp_path / "out"
-
-    def finished() -> list[Path]:
-        return sorted(out.glob("*/r*/summary.json"))
-
-    arguments = ["simulate", scenario, "workload.arrivals.rate_per_s=35", "--replications", "5000", "--out", out]
+def interrupt(condition: Callable[[], bool], *arguments: str | Path) -> str:
+    """What stderr says of a `simulate` interrupted once the condition holds, as by Ctrl-C in a terminal."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", *map(str, arguments)],
+        [sys.executable, "-m", "orchestrator", "simulate", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     try:
-        wait_until(lambda: bool(finished()), process)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process in the foreground
+        wait_until(condition, process)
+        os.killpg(process.pid, signal.SIGINT)  # to every process in the foreground
         stdout, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 130
     assert stdout == ""
-    assert re.fullmatch(rf"interrupted: {len(finished())} of 5,000 runs kept in {re.escape(str(out))}\n", stderr)
-    succeed("plot", finished()[0].parent, "--out", tmp_path / "again")
+    return stderr
+
+
+def test_an_interrupted_sweep_keeps_the_finished_runs(scenario: Path, tmp_path: Path):
+    """Ctrl-C in a sweep says how many runs are kept and where; they can be drawn."""
+    out = tmp_path / "out"
+
+    def finished() -> list[Path]:
+        return sorted(out.glob("*/r*/summary.json"))
+
+    told = interrupt(lambda: bool(finished()), scenario, "--replications", "5000", "--out", out)
+    assert told == f"interrupted: {len(finished())} of 5,000 runs kept in {out}\n"
+    assert ".png" in succeed("plot", finished()[0].parent).stdout
+
+
+def test_an_interrupt_before_anything_is_finished_says_so(scenario: Path, tmp_path: Path):
+    """Ctrl-C while the first runs go on leaves nothing, and says that."""
+    out = tmp_path / "out"
+    longer = ["duration_s=1000000", "workload.arrivals.rate_per_s=35"]
+    told = interrupt(out.is_dir, scenario, *longer, "--replications", "2", "--out", out)
+    assert re.fullmatch("interrupted.*\n", told)
+    assert not list(out.rglob("*.json"))
