@@ -122,7 +122,7 @@ class IdiomaticCluster:
         yield from self.attempt(record, service_s, priority)
 
     def attempt(self, record: list, service_s: float, priority: int):
-        """One attempt; when it takes too long another one is begun beside it, and the first to end settles the task."""
+        """One attempt; when it takes too long another is begun beside it, and the first to end settles the task."""
         env = self.env
         if not self.room:
             turn = env.event()

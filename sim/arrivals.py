@@ -87,7 +87,7 @@ class Submissions:
 
 
 class Clients:
-    """Closed arrivals: each client thinks, submits, waits for the result, and thinks again, until the time is over."""
+    """Closed arrivals: each client thinks, submits, waits for the result, and thinks again, until time is over."""
 
     def __init__(self, world: World, plan: ClosedArrivals, scenario: Scenario, replication: int) -> None:
         self._world = world

@@ -106,6 +106,6 @@ class Environment(simpy.Environment):
             self.schedule(event, -1)
             raise
         if not event._ok and not hasattr(event, "_defused"):
-            error = type(event._value)(*event._value.args)  # type: ignore[union-attr]
-            error.__cause__ = event._value  # type: ignore[assignment]
+            error = type(event._value)(*event._value.args)
+            error.__cause__ = event._value
             raise error

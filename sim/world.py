@@ -4,8 +4,8 @@ It implements the core's `Effects`; every decision is the core's. A message is a
 
 The fused path. An attempt on a worker without prefetch, which nothing can disturb before its result arrives (no loss,
 no duplication, no fault, no timeout until then), is one event: the arrival of its result. Whatever may yet disturb it
-(a conviction, a cancel, another attempt that is not fused) first unfuses the worker's attempts: each is put back where
-it would be by now. `fuse=False` runs every attempt the long way; the tests compare both, task by task.
+(a conviction, a cancel, another attempt that is not fused) first unfuses the worker's attempts: each is put back
+where it would be by now. `fuse=False` runs every attempt the long way; the tests compare both, task by task.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class World:
 
     def tables(self) -> Tables:
         """What the run leaves behind; to be asked once, at its end."""
-        self.recorder.unfinished(self.coordinator.unsettled())
+        self.recorder.close(self.coordinator)
         return self.recorder.tables(*self.arrivals.columns(), [worker.name for worker in self.workers])
 
     def _name_handlers(self) -> None:
@@ -287,7 +287,16 @@ class World:
             attempt.note = None
             start, finish, _ = note
             self.coordinator.result(
-                attempt.worker.id, attempt.task.id, attempt.number, True, None, "", False, start, finish - start, self.env._now
+                attempt.worker.id,
+                attempt.task.id,
+                attempt.number,
+                True,
+                None,
+                "",
+                False,
+                start,
+                finish - start,
+                self.env._now,
             )
 
     def _result(self, job: Job) -> None:
@@ -345,7 +354,7 @@ class World:
 
     def _unfuse(self, worker: SimWorker, now: float) -> None:
         """Put each fused attempt of the worker back where it would be by now."""
-        for attempt in list(worker.record.open):
+        for attempt in (*worker.record.open, *worker.record.abandoned):
             if attempt.note is None or now >= attempt.note[1]:
                 continue  # it went the long way, or has left the worker: its result is on the way
             start, finish, back = attempt.note

@@ -129,12 +129,27 @@ class WorkerAgent:
         """The report did not get through."""
         if key not in self._unreported:
             return
-        result, sent = self._unreported[key]
+        _, sent = self._unreported[key]
         if self._report_tries is not None and sent >= self._report_tries:
             self.reported(key, now)
             return
         self._repeat_at[key] = now + self._report_pause_s * min(sent, 10)
         self._rearm()
+
+    def start_over(self, now: float) -> None:
+        """Before it registers again: what it holds will be requeued, and stops here; what it finished is reported."""
+        for key in self._running:
+            self._fx.stop(key, now)
+        for key in (*self._running, *self._waiting):
+            self._forget(key)
+        self._running.clear()
+        self._waiting.clear()
+        self._repeat_at.clear()
+        for key, (result, _) in self._unreported.items():
+            self._unreported[key] = (result, 1)
+            self._fx.report(key, result, now)
+        self._rearm()
+        self._leave_when_idle(now)
 
     def drain(self, now: float) -> None:
         """Take nothing new, hand back what has not begun, finish and report the rest, then leave."""

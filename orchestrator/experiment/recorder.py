@@ -7,12 +7,13 @@ straight into its own and no call lies between the core and the record.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import Attempt, Outcome, Task, TaskState, Worker
 from orchestrator.experiment.tables import OUTCOMES, STATES, Tables
 
@@ -83,11 +84,12 @@ class Recorder:
         """Something of the events table; `worker` is a position in the list of names."""
         self._events.append((time_s, kind, worker, detail))
 
-    def unfinished(self, tasks: Iterable[Task]) -> None:
-        """At the end of a run: every task that is not settled, with the attempts that are still out."""
-        for task in tasks:
-            for attempt in task.live:
+    def close(self, coordinator: Coordinator) -> None:
+        """At the end of a run: every attempt that is still with a worker, every task that is not settled."""
+        for worker in coordinator.workers():
+            for attempt in (*worker.open, *worker.abandoned):
                 self.ended(attempt, attempt.assigned_at)
+        for task in coordinator.unsettled():
             self._task(task)
 
     def tables(
