@@ -70,10 +70,10 @@ def assert_truth(found: tuple[float, float], truth: float, floor: float = 0.02, 
 )
 def test_m_m_c(make: MakeScenario, c: int, rho: float, wait: float, response: float, w99: float, t99: float):
     """Erlang's queue: mean wait and response, and their 99th percentiles."""
-    tasks = 80_000 if rho == 0.9 and c < 100 else 40_000
+    tasks = 100_000 if c < 100 else 200_000
     found = measured(queue(make, c, rho, tasks), "wait_s.mean", "latency_s.mean", "wait_s.p99", "latency_s.p99")
     for value, truth in zip(found, (wait, response, w99, t99), strict=True):
-        assert_truth(value, truth, floor=0.04, ceiling=0.4)
+        assert_truth(value, truth, floor=0.04, ceiling=0.5)
 
 
 @pytest.mark.parametrize(("rho", "wait"), [(0.7, 1.167), (0.9, 4.5)])
@@ -107,7 +107,7 @@ def test_priority_classes(make: MakeScenario):
         for name, values in waits.items():
             values.append(by_priority[name]["latency_s"]["mean"] - 1)
     for (_, values), truth in zip(waits.items(), (1.286, 3.214, 22.50), strict=True):
-        assert_truth((np.mean(values), np.std(values, ddof=1) / 2), truth, floor=0.03, ceiling=0.4)
+        assert_truth((float(np.mean(values)), float(np.std(values, ddof=1)) / 2), truth, floor=0.03, ceiling=0.4)
 
 
 @pytest.mark.parametrize(
