@@ -1,0 +1,3 @@
+from orchestrator.live.commands import app
+
+app()
