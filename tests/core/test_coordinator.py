@@ -953,7 +953,7 @@ def test_settled_tasks_are_forgotten_oldest_first(make_cluster):
 
 def test_a_settled_task_is_remembered_while_an_attempt_lives(make_cluster):
     """Its worker's last word must find it."""
-    core, fx = make_cluster("w1", "w2", execution_timeout_s=3.0, keep_settled=0)
+    core, _ = make_cluster("w1", "w2", execution_timeout_s=3.0, keep_settled=0)
     assigned(core, "t1")
     core.wake(3.0)
     complete(core, "w1", "t1", 1, 4.0)
