@@ -17,27 +17,21 @@ from sim.worker import Rank
 if TYPE_CHECKING:
     from sim.world import World
 
-_CHUNK = 65_536
+_CHUNK = 4_096
 Row = tuple[float, int, int, float]  # arrival at the coordinator, task, priority, demand
 
 
 class Submissions:
-    """Open arrivals: the times at which they reach the coordinator are known beforehand, so one event is enough.
-
-    `due` counts the tasks that are not settled yet, those to come included.
-    """
+    """Open arrivals: the times at which they reach the coordinator are known beforehand, so one event is enough."""
 
     def __init__(self, world: World, plan: OpenArrivals, scenario: Scenario, replication: int) -> None:
         self._world = world
         self._plan = plan
-        self.due = len(plan.arrival_s)
+        world.due = len(plan)
         self._at_s, self._task = self._messages(scenario, replication)
         self._rows = self._chunks()
         self._accept = world.received(self._submit)
         self._schedule_next()
-
-    def settled(self, task: Task, now: float) -> None:
-        self.due -= 1
 
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Arrival times, demands and priorities of all tasks, in the order of their ids."""
@@ -45,7 +39,7 @@ class Submissions:
 
     def _messages(self, scenario: Scenario, replication: int) -> tuple[np.ndarray, np.ndarray]:
         """When which task reaches the coordinator: a lost message is sent again after the timeout of a call."""
-        network, n = scenario.network, self.due
+        network, n = scenario.network, len(self._plan)
 
         def rng(name: str) -> np.random.Generator:
             return generator(scenario.seed, replication, name, "submit")
@@ -101,14 +95,12 @@ class Clients:
         self._arrival_s: list[float] = []
         self._service_s: list[float] = []
         self._priority: list[int] = []
-        self.due = 0
         self._accept = world.received(self._submit)
         for client in range(plan.clients):
             self._think(client, 0.0)
 
     def settled(self, task: Task, now: float) -> None:
         assert isinstance(task.id, int)
-        self.due -= 1
         self._think(self._client_of[task.id], now + self._answer_s())
 
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -126,7 +118,7 @@ class Clients:
         task, now = len(self._client_of), self._world.now
         if self._limit is not None and task >= self._limit:
             return
-        self.due += 1
+        self._world.due += 1
         self._client_of.append(client)
         self._arrival_s.append(now)
         self._service_s.append(service_s)

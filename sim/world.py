@@ -58,16 +58,19 @@ class World:
         self._wake_time = math.inf
         self._name_handlers()
 
-        self.coordinator = build_coordinator(scenario, self, replication)
+        # Late reports come from attempts that are still known; only a copy of a message needs a longer memory.
+        self.coordinator = build_coordinator(scenario, self, replication, 100_000 if network.duplicate else 1_000)
         fuse = fuse and network.loss == 0 and network.duplicate == 0
         self.workers = self._boot(scenario, generator(seed, replication, "phase", "heartbeat"), fuse)
         self._by_name = {worker.name: worker for worker in self.workers}
         self._down = 0
         self._returning = sum(action.kind == "restart" for action in plan.faults)
         self._plan_faults(plan.faults)
+        self.due = 0  # tasks that are not settled yet; of open arrivals, those to come included
+        self._clients: Clients | None = None
         self.arrivals: Submissions | Clients
         if isinstance(plan.arrivals, ClosedArrivals):
-            self.arrivals = Clients(self, plan.arrivals, scenario, replication)
+            self.arrivals = self._clients = Clients(self, plan.arrivals, scenario, replication)
         else:
             self.arrivals = Submissions(self, plan.arrivals, scenario, replication)
         self._closing = False
@@ -164,9 +167,10 @@ class World:
 
     def settled(self, task: Task, now: float) -> None:
         self.recorder.settled(task, now)
-        arrivals = self.arrivals
-        arrivals.settled(task, now)
-        if not arrivals.due and self._closing:
+        self.due -= 1
+        if self._clients is not None:
+            self._clients.settled(task, now)
+        if not self.due and self._closing:
             self._stop_at(now)
 
     def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
@@ -390,7 +394,7 @@ class World:
 
     def _arrivals_over(self, _: None) -> None:
         self._closing = True
-        if not self.arrivals.due:
+        if not self.due:
             self._stop_at(self.now)
         self._end_if_hopeless(self.now)
 

@@ -20,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Literal
 
-from orchestrator.core.deadlines import AnyOrder, InOrder, Ticks
+from orchestrator.core.deadlines import AnyOrder, Ticks
 from orchestrator.core.model import (
     Attempt,
     AttemptState,
@@ -47,7 +47,7 @@ from orchestrator.core.ports import (
 _PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
 _COMPLETED, _FAILED = TaskState.COMPLETED, TaskState.FAILED
 _OPEN, _ABANDONED, _CLOSED = AttemptState.OPEN, AttemptState.ABANDONED, AttemptState.CLOSED
-_ALIVE = WorkerState.ALIVE
+_ALIVE, _SUCCESS = WorkerState.ALIVE, Outcome.COMPLETED
 
 
 class Coordinator:
@@ -87,7 +87,9 @@ class Coordinator:
         self._remembered: deque[TaskId] = deque()  # settled, nothing live, oldest first
         self._roomy = 0  # assignable workers with load < limit
 
-        self._timeouts: InOrder[Attempt] = InOrder()
+        # A constant timeout makes deadlines fall due in the order in which they are set. The ids, not the attempt:
+        # nearly all attempts end long before, and their memory should be free by then.
+        self._timeouts: deque[tuple[float, TaskId, int]] = deque()
         self._reviews: AnyOrder[Worker] = AnyOrder()
         self._retries: AnyOrder[Task] = AnyOrder()
         self._alarm = math.inf
@@ -219,7 +221,9 @@ class Coordinator:
             self.counters["unknown_results"] += 1
             self._fx.acknowledged(worker_id, task_id, number, False)
             return
-        attempt = self._newest(task, worker_id, number)
+        attempt = task.live[-1] if task.live else None
+        if attempt is not None and (attempt.worker.id != worker_id or number not in (None, attempt.number)):
+            attempt = self._newest(task, worker_id, number)
         settles = task.state < _COMPLETED and (succeeded or not retryable)
         if settles:
             self._settle(task, _COMPLETED if succeeded else _FAILED, worker_id, value, error, now)
@@ -232,7 +236,7 @@ class Coordinator:
             attempt.ran_s = ran_s
             attempt.settles = settles
             if attempt.state is _OPEN:
-                attempt.outcome = Outcome.COMPLETED if succeeded else Outcome.FAILED
+                attempt.outcome = _SUCCESS if succeeded else Outcome.FAILED
                 attempt.reason = error
                 consumed = not settles
             self._close(attempt, now)
@@ -317,9 +321,9 @@ class Coordinator:
         """The alarm: whatever is due by now."""
         self._alarm = -math.inf  # one request, at the end, when every deadline is known
         timeouts = self._timeouts
-        while timeouts.entries and (timeouts.entries[0][0] <= now or timeouts.entries[0][1].state is not _OPEN):
-            _, attempt = timeouts.pop()
-            if attempt.state is _OPEN:
+        while timeouts and timeouts[0][0] <= now:
+            attempt = self._open_attempt(*timeouts.popleft()[1:])
+            if attempt is not None:
                 self._give_up(attempt, Outcome.TIMED_OUT, f"ran for over {self._execution_timeout_s} s", now)
                 self._retry_or_fail(attempt, now)
         while self._reviews.earliest() <= now:
@@ -342,7 +346,7 @@ class Coordinator:
         attempt = Attempt(task, worker, number, now)
         task.attempt = number
         task.state = _ASSIGNED
-        task.live.append(attempt)
+        task.live = (*task.live, attempt) if task.live else (attempt,)
         self.pending -= 1
         worker.open[attempt] = None
         before = worker.load
@@ -451,12 +455,19 @@ class Coordinator:
                 return attempt
         return None
 
+    def _open_attempt(self, task_id: TaskId, number: int) -> Attempt | None:
+        task = self._tasks.get(task_id)
+        for attempt in task.live if task is not None else ():
+            if attempt.number == number and attempt.state is _OPEN:
+                return attempt
+        return None
+
     def _time_out_later(self, attempt: Attempt, now: float) -> None:
         if self._execution_timeout_s is not None:
             at = now + self._execution_timeout_s
             if self._execution_check is not None:
                 at = self._execution_check.at_or_after(at)
-            self._timeouts.entries.append((at, attempt))
+            self._timeouts.append((at, attempt.task.id, attempt.number))
             if at < self._alarm:
                 self._ring_by(at)
 
@@ -475,7 +486,7 @@ class Coordinator:
         del (worker.open if attempt.state is _OPEN else worker.abandoned)[attempt]
         attempt.state = _CLOSED
         attempt.ended_at = now
-        task.live.remove(attempt)
+        task.live = tuple(other for other in task.live if other is not attempt) if len(task.live) > 1 else ()
         before = worker.load
         worker.load = before - 1
         if worker.assignable:
@@ -550,10 +561,12 @@ class Coordinator:
     # ---- the alarm
 
     def _rearm(self) -> None:
-        timeouts = self._timeouts.entries
-        while timeouts and timeouts[0][1].state is not _OPEN:
+        timeouts = self._timeouts
+        while timeouts and self._open_attempt(*timeouts[0][1:]) is None:
             timeouts.popleft()
-        self._ring_by(min(self._timeouts.earliest(), self._reviews.earliest(), self._retries.earliest()))
+        self._ring_by(
+            min(timeouts[0][0] if timeouts else math.inf, self._reviews.earliest(), self._retries.earliest())
+        )
 
     def _ring_by(self, at: float) -> None:
         if at < self._alarm:
@@ -582,7 +595,11 @@ class Coordinator:
         check_index = getattr(self._routing, "check", None)
         if check_index is not None:
             check_index(assignable)
-        waiting = self._timeouts.earliest(), self._reviews.earliest(), self._retries.earliest()
+        waiting = (
+            self._timeouts[0][0] if self._timeouts else math.inf,
+            self._reviews.earliest(),
+            self._retries.earliest(),
+        )
         assert self._alarm <= min(waiting), f"the alarm at {self._alarm} misses {min(waiting)}"
 
     def _check_worker(self, worker: Worker) -> None:

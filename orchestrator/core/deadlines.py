@@ -1,4 +1,4 @@
-"""Deadline queues behind one alarm.
+"""Deadlines behind one alarm.
 
 Deadlines are left in their queue when they lose their meaning; whoever pops them looks whether they still hold.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
 from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -30,22 +29,6 @@ class Ticks(NamedTuple):
             if tick >= at:
                 return tick
         return self.phase_s + (k + 1) * self.every_s
-
-
-class InOrder(Generic[Item]):
-    """Deadlines that are added in the order in which they fall due, as a constant timeout makes them: a deque."""
-
-    def __init__(self) -> None:
-        self.entries: deque[tuple[float, Item]] = deque()
-
-    def add(self, at: float, item: Item) -> None:
-        self.entries.append((at, item))
-
-    def earliest(self) -> float:
-        return self.entries[0][0] if self.entries else math.inf
-
-    def pop(self) -> tuple[float, Item]:
-        return self.entries.popleft()
 
 
 class AnyOrder(Generic[Item]):

@@ -99,7 +99,7 @@ class Task:
         self.settled_at: float | None = None
         self.attempt = 0
         self.tries = 0
-        self.live: list[Attempt] = []
+        self.live: tuple[Attempt, ...] = ()
         self.failures: list[Failure] | None = None
         self.worker_id: WorkerId | None = None
         self.result: object = None

@@ -20,7 +20,7 @@ from orchestrator.experiment.tables import OUTCOMES, STATES, Tables
 Floats = npt.NDArray[np.float64]
 
 _COMPLETED = Outcome.COMPLETED
-_FLUSH = 700_000  # numbers in the list before they are packed
+_FLUSH = 14_000  # numbers in the list before they are packed
 _PLAIN = 7  # numbers in a plain row
 _ABSENT = float("nan")
 
