@@ -71,7 +71,7 @@ DETECTORS: dict[str, Any] = {
     "phi": PhiAccrualConfig(kind="phi_accrual", heartbeat_s=1.0).build(),
     "two_stage": TwoStage,
 }
-SILENCE = {
+SILENCE: dict[str, Any] = {
     "timeout": {"dead_s": (DEAD_S + SLACK_S,) * 2},
     "phi": {"dead_s": (SLACK_S, math.inf)},
     "two_stage": {"dead_s": (DEAD_S,) * 2, "suspect_s": (SUSPECT_S,) * 2},

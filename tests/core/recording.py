@@ -67,7 +67,7 @@ class Acknowledged:
     known: bool
 
     def __str__(self) -> str:
-        return f"acknowledge {self.task}/{self.number} to {self.worker}{'' if self.known else ': unknown'}"
+        return f"acknowledge {self.task}/{'' if self.number is None else self.number} to {self.worker}{'' if self.known else ': unknown'}"
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from typing import Any
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.deadlines import Ticks
-from orchestrator.core.model import TaskState
+from orchestrator.core.model import TaskId, TaskState, WorkerId
 from tests.core.recording import Acknowledged, Answered, Assign, Cancel, Changed, Ended, Settled, WakeAt
 
+Name = tuple[TaskId, WorkerId, int]
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
 
 
@@ -49,7 +50,7 @@ class Try:
     started: bool = False
 
     @property
-    def name(self) -> tuple[str, str, int]:
+    def name(self) -> Name:
         return (self.task.id, self.worker, self.number)
 
 
@@ -90,10 +91,10 @@ class Model:
         self._begin()
 
     def _begin(self) -> None:
-        self._to_settle: dict[str, TaskState] = {}
-        self._to_cancel: set[tuple[str, str, int]] = set()
-        self._to_end: set[tuple[str, str, int]] = set()
-        self._some_end: tuple[int, set[tuple[str, str, int]]] = (0, set())
+        self._to_settle: dict[TaskId, TaskState] = {}
+        self._to_cancel: set[Name] = set()
+        self._to_end: set[Name] = set()
+        self._some_end: tuple[int, set[Name]] = (0, set())
         self._to_change: list[Changed] = []
         self._to_answer: list[Any] = []
         self._woken = False
@@ -359,7 +360,7 @@ class Model:
         job.ready_at = None
         self.attempts.append(attempt)
 
-    def _see_ended(self, name: tuple[str, str, int]) -> None:
+    def _see_ended(self, name: Name) -> None:
         count, candidates = self._some_end
         if count and name in candidates:
             self._some_end = (count - 1, candidates - {name})

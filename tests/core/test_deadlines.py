@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.deadlines import AnyOrder, InOrder, Ticks
+from orchestrator.core.deadlines import AnyOrder, Ticks
 
 PERIODS = st.floats(1e-3, 100.0)
 MOMENTS = st.floats(0.0, 1e6)
@@ -64,15 +64,4 @@ def test_any_order_falls_due_in_order_of_time_and_then_of_addition(moments):
     assert queue.earliest() == min(moments, default=math.inf)
     popped = [queue.pop() for _ in moments]
     assert popped == sorted((at, number) for number, at in enumerate(moments))
-    assert queue.earliest() == math.inf
-
-
-@given(st.lists(MOMENTS).map(sorted))
-def test_in_order_falls_due_as_added(moments):
-    """The deque gives back what it was given."""
-    queue: InOrder[int] = InOrder()
-    for number, at in enumerate(moments):
-        queue.add(at, number)
-    assert queue.earliest() == min(moments, default=math.inf)
-    assert [queue.pop() for _ in moments] == [(at, number) for number, at in enumerate(moments)]
     assert queue.earliest() == math.inf
