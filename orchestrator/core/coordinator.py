@@ -87,9 +87,9 @@ class Coordinator:
         self._remembered: deque[TaskId] = deque()  # settled, nothing live, oldest first
         self._roomy = 0  # assignable workers with load < limit
 
-        # A constant timeout makes deadlines fall due in the order in which they are set. The ids, not the attempt:
+        # A constant timeout makes deadlines fall due in the order in which they are set. The id, not the attempt:
         # nearly all attempts end long before, and their memory should be free by then.
-        self._timeouts: deque[tuple[float, TaskId, int]] = deque()
+        self._timeouts: deque[tuple[float, TaskId]] = deque()
         self._reviews: AnyOrder[Worker] = AnyOrder()
         self._retries: AnyOrder[Task] = AnyOrder()
         self._alarm = math.inf
@@ -322,7 +322,7 @@ class Coordinator:
         self._alarm = -math.inf  # one request, at the end, when every deadline is known
         timeouts = self._timeouts
         while timeouts and timeouts[0][0] <= now:
-            attempt = self._open_attempt(*timeouts.popleft()[1:])
+            attempt = self._timing_out(*timeouts.popleft())
             if attempt is not None:
                 self._give_up(attempt, Outcome.TIMED_OUT, f"ran for over {self._execution_timeout_s} s", now)
                 self._retry_or_fail(attempt, now)
@@ -455,10 +455,11 @@ class Coordinator:
                 return attempt
         return None
 
-    def _open_attempt(self, task_id: TaskId, number: int) -> Attempt | None:
+    def _timing_out(self, at: float, task_id: TaskId) -> Attempt | None:
+        """The open attempt whose deadline this is; the id may have gone to another task since."""
         task = self._tasks.get(task_id)
         for attempt in task.live if task is not None else ():
-            if attempt.number == number and attempt.state is _OPEN:
+            if attempt.state is _OPEN and attempt.times_out_at == at:
                 return attempt
         return None
 
@@ -467,7 +468,8 @@ class Coordinator:
             at = now + self._execution_timeout_s
             if self._execution_check is not None:
                 at = self._execution_check.at_or_after(at)
-            self._timeouts.append((at, attempt.task.id, attempt.number))
+            attempt.times_out_at = at
+            self._timeouts.append((at, attempt.task.id))
             if at < self._alarm:
                 self._ring_by(at)
 
@@ -562,7 +564,7 @@ class Coordinator:
 
     def _rearm(self) -> None:
         timeouts = self._timeouts
-        while timeouts and self._open_attempt(*timeouts[0][1:]) is None:
+        while timeouts and self._timing_out(*timeouts[0]) is None:
             timeouts.popleft()
         self._ring_by(
             min(timeouts[0][0] if timeouts else math.inf, self._reviews.earliest(), self._retries.earliest())

@@ -117,8 +117,8 @@ class Attempt:
     """One execution of a task on one worker. Times are the coordinator's, in seconds."""
 
     __slots__ = (
-        "task", "worker", "number", "state", "outcome", "reason", "assigned_at", "started_at", "given_up_at",
-        "ended_at", "ran_s", "settles", "note",
+        "task", "worker", "number", "state", "outcome", "reason", "assigned_at", "started_at", "times_out_at",
+        "given_up_at", "ended_at", "ran_s", "settles", "note",
     )  # fmt: skip
 
     def __init__(self, task: Task, worker: Worker, number: int, assigned_at: float) -> None:
@@ -130,6 +130,7 @@ class Attempt:
         self.reason = ""
         self.assigned_at = assigned_at
         self.started_at: float | None = None
+        self.times_out_at = math.inf
         self.given_up_at: float | None = None
         self.ended_at: float | None = None
         self.ran_s: float | None = None

@@ -67,7 +67,8 @@ class Acknowledged:
     known: bool
 
     def __str__(self) -> str:
-        return f"acknowledge {self.task}/{'' if self.number is None else self.number} to {self.worker}{'' if self.known else ': unknown'}"
+        number = "" if self.number is None else self.number
+        return f"acknowledge {self.task}/{number} to {self.worker}{'' if self.known else ': unknown'}"
 
 
 @dataclass(frozen=True)

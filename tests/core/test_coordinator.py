@@ -858,6 +858,18 @@ def test_a_worker_that_reports_no_start_is_timed_from_assignment(make_cluster):
     assert fx.take(WakeAt) == [WakeAt(4.0)]
 
 
+def test_the_timeout_of_a_forgotten_task_is_not_that_of_its_namesake(make_cluster):
+    """An id that is submitted again, after it was settled and forgotten, is timed from its own assignment."""
+    core, _ = make_cluster("w1", execution_timeout_s=3.0, keep_settled=0)
+    assigned(core, "t1")
+    complete(core, "w1", "t1", 1, 1.0)
+    assigned(core, "t1", now=2.0)
+    core.wake(3.0)
+    assert core.task("t1").state is TaskState.ASSIGNED
+    core.wake(5.0)
+    assert core.task("t1").state is TaskState.PENDING
+
+
 def test_a_start_reported_after_the_timeout_is_only_noted(make_cluster):
     """The attempt stays given up."""
     core, _ = make_cluster("w1", execution_timeout_s=3.0)
