@@ -211,7 +211,7 @@ def describe(config: type[BaseModel]) -> dict[str, Any]:
     """One kind of policy, from its configuration model."""
     form = config.model_json_schema()
     fields = form["properties"]
-    kind = fields.pop("kind")
+    kind = fields.pop("kind", {"const": ""})
     return {
         "kind": kind.get("const", "package.module:Class"),
         "meaning": form.get("description", ""),

@@ -18,13 +18,17 @@ __all__ = ["BackoffConfig", "DetectionConfig", "QueueConfig", "RetryConfig", "Ro
 
 
 def catalogue() -> dict[str, list[type[BaseModel]]]:
-    """Every kind of every family: the configuration classes, in the order of the schema, the user's own last."""
+    """Every kind of every family: the configuration classes, in the order of the schema, the user's own last.
+
+    `retry` has one form and no kind: its backoff is the family before.
+    """
     families = {
         "routing": RoutingConfig,
         "queue": QueueConfig,
         "detection": DetectionConfig,
         "backoff": BackoffConfig,
     }
-    return {
+    kinds = {
         name: [get_args(member)[0] for member in get_args(get_args(union)[0])] for name, union in families.items()
     }
+    return {**kinds, "retry": [RetryConfig]}

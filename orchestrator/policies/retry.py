@@ -97,6 +97,7 @@ class RetryConfig(Strict):
     max_attempts: Count | None = None
     """Attempts before a task is FAILED; null: no limit."""
     backoff: BackoffConfig = ConstantBackoff()
+    """How long a task waits before it is tried again: one of the family `backoff`."""
 
     def build(self, rng: random.Random) -> RetryPolicy:
         return Retry(self.max_attempts, self.backoff.build(rng))
