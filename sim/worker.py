@@ -13,7 +13,8 @@ from orchestrator.core.worker import Key, WorkerAgent
 if TYPE_CHECKING:
     from sim.world import World
 
-RANK = 1 << 64
+# With 15 ranks, a million workers and tasks up to 2^32, keys stay below 2^60: small integers for Python.
+RANK = 1 << 56
 
 
 class Rank:
@@ -32,13 +33,13 @@ class Rank:
     RESULT = 6 * RANK
     REFUSAL = 7 * RANK
     CANCELLED = 8 * RANK
-    REGISTER = 9 * RANK
-    ARRIVE = 10 * RANK
-    SUBMIT = 11 * RANK
-    WAKE = 12 * RANK
-    STOP = 13 * RANK
-    TICK = 14 * RANK
-    HEARTBEAT = 1 << 128
+    HEARTBEAT = 9 * RANK
+    REGISTER = 10 * RANK
+    ARRIVE = 11 * RANK
+    SUBMIT = 12 * RANK
+    WAKE = 13 * RANK
+    STOP = 14 * RANK
+    TICK = 15 * RANK
 
 
 class Job:

@@ -257,7 +257,7 @@ class World:
                 active += 1
         leg = self._legs["heartbeat"]
         worker.beats += 1
-        key = Rank.HEARTBEAT + (worker.slot << 64) + 2 * worker.beats
+        key = Rank.HEARTBEAT + (worker.slot << 36) + 2 * worker.beats
         delay_s = leg.delay()
         if not leg.lost():
             self.env.call_at(now + delay_s, key, self._on_heartbeat, (worker.name, active))
