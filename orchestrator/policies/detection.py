@@ -60,7 +60,7 @@ class PhiAccrual:
     Until the first gap the expected one is `heartbeat_s`, with a quarter of it as deviation (as Akka seeds it).
     """
 
-    __slots__ = ("_config", "_gaps", "_last", "_silence_s", "_squares", "_sum", "_z")
+    __slots__ = ("_beating", "_config", "_gaps", "_last", "_silence_s", "_squares", "_sum", "_z")
 
     def __init__(self, config: PhiAccrualConfig, now: float) -> None:
         self._config = config
@@ -68,12 +68,16 @@ class PhiAccrual:
         self._gaps: deque[float] = deque()
         self._sum = self._squares = 0.0
         self._last = now
+        self._beating = False
         self._silence_s = self._turning_point()
 
     def heard(self, now: float) -> None:
         # Running sums of the gaps' excess over the expected one, so that no precision is lost in the squares.
         excess = now - self._last - self._config.heartbeat_s
         self._last = now
+        if not self._beating:  # the time from the registration to the first beat is a matter of phase, no gap
+            self._beating = True
+            return
         self._gaps.append(excess)
         self._sum += excess
         self._squares += excess * excess

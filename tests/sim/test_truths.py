@@ -269,3 +269,26 @@ def test_the_timeout_that_phi_amounts_to(threshold: float, timeout_s: float):
     """Mean gap 2, deviation .1, normal tail."""
     assert phi_timeout_s(threshold, 2, 0.1) == pytest.approx(timeout_s, abs=5e-4)
     assert phi(phi_timeout_s(threshold, 2, 0.1), 2, 0.1) == pytest.approx(threshold)
+
+
+def test_phi_swallows_single_losses(make: MakeScenario):
+    """h = 2, p = .05, threshold 8: the window's deviation makes phi a timeout of about 4.75 s, so that only two
+    losses in a row convict: p^2 (1 - p) / h = 1.19e-3 mistakes per second, and a few more while the window fills."""
+    workers, duration_s = 30, 40_000
+    scenario = make(
+        duration_s=duration_s,
+        workload={"arrivals": {"kind": "poisson", "rate_per_s": 0.01}, "service": EXPONENTIAL},
+        cluster={"workers": workers, "capacity": 1},
+        policies={"detection": {"kind": "phi_accrual", "heartbeat_s": 2, "threshold": 8}},
+        network={"delay": {"kind": "exponential", "mean_s": 0.01}, "loss": 0.05},
+    )
+    mistakes = sim.run(scenario).summary["detection"]["false_positives"]
+    assert mistakes / (workers * duration_s) == pytest.approx(1.19e-3, rel=0.12)
+
+
+def test_phi_detects_a_crash_at_its_equivalent_timeout(make: MakeScenario):
+    """Regular beats: the deviation's floor of .1 s and threshold 8 amount to a timeout of 2.561 s."""
+    detection = {"kind": "phi_accrual", "heartbeat_s": 2, "threshold": 8}
+    time_s = sim.run(crashes(make, 500, detection)).summary["detection"]["time_s"]
+    assert time_s["mean"] == pytest.approx(2.561 - 1, abs=3 * 2 / math.sqrt(12) / math.sqrt(450))
+    assert time_s["max"] == pytest.approx(2.561, abs=0.01)
