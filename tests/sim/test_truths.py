@@ -291,4 +291,4 @@ def test_phi_detects_a_crash_at_its_equivalent_timeout(make: MakeScenario):
     detection = {"kind": "phi_accrual", "heartbeat_s": 2, "threshold": 8}
     time_s = sim.run(crashes(make, 500, detection)).summary["detection"]["time_s"]
     assert time_s["mean"] == pytest.approx(2.561 - 1, abs=3 * 2 / math.sqrt(12) / math.sqrt(450))
-    assert time_s["max"] == pytest.approx(2.561, abs=0.01)
+    assert time_s["p95"] == pytest.approx(2.561 - 0.05 * 2, abs=0.05)  # the slowest crashed before their second beat
