@@ -48,7 +48,9 @@ class Custom(BaseModel):
     @model_validator(mode="after")
     def _constructible(self) -> Custom:
         try:
-            inspect.signature(self.load()).bind_partial(**self.parameters())
+            signature = inspect.signature(self.load())
+            supplied = {name: None for name in ("rng", "now") if name in signature.parameters}
+            signature.bind(**supplied, **self.parameters())
         except TypeError as error:
             raise ValueError(f"{self.kind} does not take these parameters: {error}") from None
         return self

@@ -58,7 +58,9 @@ class Interleavings(RuleBasedStateMachine):
     # Of the other rules hypothesis leaves some out of each run, and little would ever be done without all of these.
     @rule(
         steps=st.lists(
-            st.tuples(st.sampled_from(["submit", "beat", "complete", "start", "alarm"]), pick), min_size=1, max_size=4
+            st.tuples(st.sampled_from(["submit", "submit again", "beat", "complete", "start", "alarm"]), pick),
+            min_size=1,
+            max_size=4,
         )
     )
     def ordinary_course(self, steps: list[tuple[str, int]]) -> None:
@@ -67,6 +69,8 @@ class Interleavings(RuleBasedStateMachine):
             live = [attempt for attempt in self.model.attempts if attempt.live]
             if what == "submit":
                 self.submit(Priority(pick % len(Priority)), 1)
+            elif what == "submit again":
+                self.submit_perhaps_again(TASKS[pick % len(TASKS)], Priority.NORMAL)
             elif what == "beat":
                 self.beat(WORKERS[pick % len(WORKERS)], None)
             elif what == "alarm":

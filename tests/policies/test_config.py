@@ -1,0 +1,218 @@
+"""Configurations: each builds its policy, comes back from its own dump, and refuses what makes no sense."""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.policies import (
+    BackoffConfig,
+    DetectionConfig,
+    QueueConfig,
+    RetryConfig,
+    RoutingConfig,
+    catalogue,
+)
+from orchestrator.policies.detection import CustomDetection, TimeoutConfig
+from orchestrator.policies.queueing import Fifo
+from orchestrator.policies.routing import LeastLoaded, Routing
+
+HERE = __name__
+
+
+class FirstFit(Routing):
+    """A user's own routing: the first with room, by name."""
+
+    def __init__(self, rng=None, *, backwards=False):
+        super().__init__(rng or random.Random(0))
+        self.backwards = backwards
+
+    def choose(self, task):
+        return sorted(self.roomy, key=lambda worker: worker.id, reverse=self.backwards)[0]
+
+
+class Needy(FirstFit):
+    """One that can't be made without a parameter."""
+
+    def __init__(self, rng, needed):
+        super().__init__(rng)
+        self.needed = needed
+
+
+class Patient:
+    """A user's own detector."""
+
+    def __init__(self, now, patience_s):
+        self.now, self.patience_s = now, patience_s
+
+
+class Square:
+    """A user's own backoff."""
+
+    def __call__(self, tries):
+        return float(tries**2)
+
+
+class Lifo(list):
+    """A user's own queue."""
+
+    push = list.append
+
+
+FAMILIES: dict[str, Any] = {
+    "routing": RoutingConfig,
+    "queue": QueueConfig,
+    "detection": DetectionConfig,
+    "backoff": BackoffConfig,
+}
+ROUTING: TypeAdapter[Any] = TypeAdapter(RoutingConfig)
+
+GOOD = [
+    ("routing", {"kind": "least_loaded"}),
+    ("routing", {"kind": "random"}),
+    ("routing", {"kind": "round_robin"}),
+    ("routing", {"kind": "power_of_d", "d": 3}),
+    ("routing", {"kind": f"{HERE}:FirstFit", "backwards": True}),
+    ("queue", {"kind": "fifo"}),
+    ("queue", {"kind": "priority"}),
+    ("queue", {"kind": f"{HERE}:Lifo"}),
+    (
+        "detection",
+        {"kind": "timeout", "heartbeat_s": 1, "timeout_s": 2.5, "check_every_s": 2, "on_failed_call": "dead"},
+    ),
+    ("detection", {"kind": "phi_accrual", "threshold": 3, "window": 10}),
+    ("detection", {"kind": f"{HERE}:Patient", "patience_s": 3, "heartbeat_s": 1.0}),
+    ("backoff", {"kind": "constant", "delay_s": 1}),
+    ("backoff", {"kind": "exponential", "base_s": 0.5}),
+    ("backoff", {"kind": f"{HERE}:Square"}),
+]
+
+
+def build(family, config):
+    return config.build() if family in ("queue", "detection") else config.build(random.Random(1))
+
+
+@pytest.mark.parametrize(
+    ("family", "tree"), GOOD, ids=lambda value: value if isinstance(value, str) else value["kind"]
+)
+def test_a_configuration_survives_its_own_dump(family, tree):
+    """What is saved with a run loads again as the same, and builds a policy."""
+    adapter: TypeAdapter[Any] = TypeAdapter(FAMILIES[family])
+    config = adapter.validate_python(tree)
+    assert adapter.validate_python(config.model_dump()) == config
+    assert adapter.validate_json(config.model_dump_json()) == config
+    assert build(family, config) is not None
+
+
+def test_the_catalogue_names_every_kind_once():
+    """Every family with its kinds in the order of the schema, the user's own last."""
+    names = {family: [config.__name__ for config in configs] for family, configs in catalogue().items()}
+    assert names == {
+        "routing": ["LeastLoadedConfig", "RandomConfig", "RoundRobinConfig", "PowerOfDConfig", "CustomRouting"],
+        "queue": ["FifoConfig", "PriorityConfig", "CustomQueue"],
+        "detection": ["TimeoutConfig", "PhiAccrualConfig", "CustomDetection"],
+        "backoff": ["ConstantBackoff", "ExponentialBackoff", "CustomBackoff"],
+        "retry": ["RetryConfig"],
+    }
+
+
+@pytest.mark.parametrize(("family", "tree"), [
+    ("routing", {"kind": "power_of_d", "d": 0}),
+    ("routing", {"kind": "power_of_d", "d": 2.5}),
+    ("routing", {"kind": "power_of_d", "d": "2"}),
+    ("routing", {"kind": "random", "d": 2}),
+    ("routing", {"kind": "fastest"}),
+    ("routing", {"kind": 3}),
+    ("routing", "random"),
+    ("queue", {"kind": "lifo"}),
+    ("detection", {"kind": "timeout", "timeout_s": 0}),
+    ("detection", {"kind": "timeout", "timeout_s": math.inf}),
+    ("detection", {"kind": "timeout", "timeout_s": math.nan}),
+    ("detection", {"kind": "timeout", "on_failed_call": "shrug"}),
+    ("detection", {"kind": "phi_accrual", "threshold": 301}),
+    ("detection", {"kind": "phi_accrual", "window": 0}),
+    ("detection", {"kind": f"{HERE}:Patient", "patience_s": 1, "heartbeat_s": -1}),
+    ("backoff", {"kind": "constant", "delay_s": -1}),
+    ("backoff", {"kind": "exponential", "base_s": 0}),
+])  # fmt: skip
+def test_a_configuration_that_makes_no_sense_is_refused(family, tree):
+    """Unknown kinds and keys, wrong types, numbers out of range or not finite."""
+    with pytest.raises(ValidationError):
+        TypeAdapter[Any](FAMILIES[family]).validate_python(tree)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "3", True])
+def test_max_attempts_is_a_count(limit):
+    """Or null."""
+    with pytest.raises(ValidationError):
+        RetryConfig(max_attempts=limit)
+
+
+def test_configurations_are_frozen():
+    """A scenario does not change while it runs."""
+    with pytest.raises(ValidationError):
+        TimeoutConfig().timeout_s = 3.0  # type: ignore[misc]
+
+
+# ---- a policy of the user's own, by dotted path
+
+
+def test_a_policy_by_dotted_path_gets_its_parameters_and_its_own_chance():
+    """A parameter `rng` receives the stream; the other keys go to the constructor."""
+    rng = random.Random(5)
+    policy = ROUTING.validate_python({"kind": f"{HERE}:FirstFit", "backwards": True}).build(rng)
+    assert (type(policy).__name__, policy.rng, policy.backwards) == ("FirstFit", rng, True)
+
+
+def test_a_policy_of_the_house_can_be_named_by_path():
+    """The dotted path reaches any class."""
+    policy = ROUTING.validate_python({"kind": "orchestrator.policies.routing:LeastLoaded"}).build(random.Random(0))
+    assert isinstance(policy, LeastLoaded)
+
+
+def test_a_constructor_without_rng_gets_none():
+    """Not every policy needs chance."""
+    assert isinstance(
+        TypeAdapter(QueueConfig).validate_python({"kind": "orchestrator.policies.queueing:Fifo"}).build(), Fifo
+    )
+
+
+def test_a_detector_by_dotted_path_is_made_per_worker():
+    """With the time of the first beat; the settings of the coordinator are not the detector's."""
+    config = TypeAdapter(DetectionConfig).validate_python(
+        {"kind": f"{HERE}:Patient", "patience_s": 3, "check_every_s": 2.0}
+    )
+    assert isinstance(config, CustomDetection)
+    detector: Any = config.build()(7.0)
+    assert (detector.now, detector.patience_s, config.check_every_s) == (7.0, 3, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("tree", "sentence"),
+    [
+        ({"kind": "no.such.module:Thing"}, "cannot import no.such.module:Thing"),
+        ({"kind": f"{HERE}:Missing"}, f"cannot import {HERE}:Missing"),
+        ({"kind": f"{HERE}:FirstFit", "speed": 3}, "does not take these parameters: got an unexpected keyword"),
+        ({"kind": f"{HERE}:Needy"}, "does not take these parameters: missing a required argument: 'needed'"),
+        ({"kind": f"{HERE}:FirstFit", "rng": 3}, "does not take these parameters: .* multiple values"),
+        ({"kind": f"{HERE}:HERE"}, "does not take these parameters"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_explained(tree, sentence):
+    """When the configuration is read, not in the middle of a run."""
+    with pytest.raises(ValidationError, match=sentence):
+        ROUTING.validate_python(tree)
+
+
+def test_a_module_that_breaks_on_import_is_explained(tmp_path, monkeypatch):
+    """Whatever the user's module raises, the sentence names it."""
+    (tmp_path / "broken_policy.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValidationError, match="cannot import broken_policy:Thing: ZeroDivisionError"):
+        ROUTING.validate_python({"kind": "broken_policy:Thing"})
+    assert "broken_policy" not in sys.modules
