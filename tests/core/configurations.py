@@ -19,7 +19,7 @@ from tests.core import making
 from tests.core.reference import Rules
 
 USUAL = settings(
-    max_examples=300,
+    max_examples=200,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,

@@ -329,3 +329,38 @@ def test_a_draining_worker_still_beats(make_agent):
     worker.drain(1.0)
     worker.wake(2.0)
     assert fx.take(Beat) == [Beat(1, 0)]
+
+
+# ---- starting over
+
+
+def test_a_worker_that_starts_over_stops_everything_and_reports_what_is_done(make_agent):
+    """The coordinator has forgotten it: what it holds will be requeued, what it finished still counts."""
+    worker, fx = make_agent(capacity=2, prefetch=1)
+    give(worker, A, B, C)
+    worker.finished(A, "done", 1.0)
+    fx.take()
+    worker.start_over(2.0)
+    assert fx.take(Stop, Report, Execute) == [Stop(B), Stop(C), Report(A, "done")]
+    assert worker.active == 0
+
+
+def test_what_was_stopped_by_starting_over_is_not_executed_again(make_agent):
+    """A repetition of its assignment comes too late."""
+    worker, fx = make_agent(prefetch=1)
+    give(worker, A, B)
+    worker.start_over(2.0)
+    fx.take()
+    give(worker, A, B, now=3.0)
+    assert fx.take(Answer, Execute) == []
+
+
+def test_starting_over_counts_the_tries_of_a_report_anew(make_agent):
+    """It is as if the report were the first."""
+    worker, fx = make_agent(report_tries=2)
+    give(worker, A)
+    worker.finished(A, "done", 0.0)
+    worker.start_over(1.0)
+    worker.report_failed(A, 1.0)
+    worker.wake(1.2)
+    assert len(fx.take(Report)) == 3
