@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint bench format clean
+.PHONY: help .venv demo test lint bench notebooks format clean
 
 help:
 	@echo "make demo    run scenarios/worker-crash.yaml and name its pictures"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    the same without the tests"
 	@echo "make bench   the speed figures, each measured in turn with its peers"
 	@echo "make .venv   the environment alone"
+	@echo "make notebooks   run the notebooks' scripts again, and write what they show"
 	@echo "make clean   remove what was made, the environment included"
 
 .venv: $(VENV)/.ready
@@ -46,6 +47,9 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 bench: $(VENV)/.ready-bench
 	$(BIN)/python bench/simulate.py
 
+notebooks: .venv
+	$(BIN)/python -m notebooks.execute
+
 clean:
 	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find orchestrator sim tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find orchestrator sim tests bench notebooks -name __pycache__ -prune -exec rm -rf {} +
