@@ -40,17 +40,18 @@ class Submissions:
     def _messages(self, scenario: Scenario, replication: int) -> tuple[np.ndarray, np.ndarray]:
         """When which task reaches the coordinator: a lost message is sent again after the timeout of a call."""
         network, n = scenario.network, len(self._plan)
+        delay = network.delay_of("submit")
 
         def rng(name: str) -> np.random.Generator:
             return generator(scenario.seed, replication, name, "submit")
 
-        at = self._plan.arrival_s + network.delay.sample(rng("delay"), n)
+        at = self._plan.arrival_s + delay.sample(rng("delay"), n)
         tasks = np.arange(n)
         if network.loss:
             at += network.rpc_timeout_s * (rng("loss").geometric(1 - network.loss, n) - 1)
         if network.duplicate:
             copies = np.flatnonzero(rng("duplicate").random(n) < network.duplicate)
-            delays = network.delay.sample(rng("copy"), len(copies))
+            delays = delay.sample(rng("copy"), len(copies))
             at = np.concatenate([at, self._plan.arrival_s[copies] + delays])
             tasks = np.concatenate([tasks, copies])
         order = np.lexsort((tasks, at))

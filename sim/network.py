@@ -42,6 +42,6 @@ class Leg:
     """One kind of message, with streams of its own: adding a kind shifts no other."""
 
     def __init__(self, network: Network, seed: int, replication: int, name: str) -> None:
-        self.delay = draws(network.delay, generator(seed, replication, "delay", name))
+        self.delay = draws(network.delay_of(name), generator(seed, replication, "delay", name))
         self.lost = chances(network.loss, generator(seed, replication, "loss", name))
         self.duplicated = chances(network.duplicate, generator(seed, replication, "duplicate", name))

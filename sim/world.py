@@ -20,6 +20,7 @@ from simpy.core import StopSimulation
 from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
 from orchestrator.core.worker import Key
 from orchestrator.experiment.assembly import build_coordinator
+from orchestrator.experiment.distributions import Constant
 from orchestrator.experiment.plan import ClosedArrivals, FaultAction, Plan
 from orchestrator.experiment.recorder import Recorder
 from orchestrator.experiment.scenario import Scenario
@@ -27,7 +28,7 @@ from orchestrator.experiment.streams import generator
 from orchestrator.experiment.tables import Tables
 from sim.arrivals import Clients, Submissions
 from sim.environment import Environment
-from sim.network import Leg
+from sim.network import Leg, draws
 from sim.worker import Job, Rank, SimWorker, number_of
 
 
@@ -53,6 +54,8 @@ class World:
         legs = ("assign", "start", "result", "cancel", "cancelled", "heartbeat", "register")
         self._legs = {name: Leg(network, seed, replication, name) for name in legs}
         self._out_s, self._back_s = self._legs["assign"].delay, self._legs["result"].delay
+        overhead = scenario.cluster.overhead or Constant(kind="constant", value_s=0.0)
+        self._overhead_s = draws(overhead, generator(seed, replication, "overhead"))
         self._cost_s = scenario.coordinator.cost_s
         self._free_at, self._served = 0.0, 0
         self._wake_time = math.inf
@@ -110,7 +113,7 @@ class World:
         self._on_call_failed = self.received(self._call_failed)
         self._on_cancelled = self.received(self._cancelled)
         self._on_heartbeat = self.received(self._heartbeat)
-        self._on_register = self.received(self._register)
+        self._on_register = self.received(self._register_again)
 
     def _boot(self, scenario: Scenario, phases: np.random.Generator, fuse: bool) -> list[SimWorker]:
         """The cluster as it stands at the beginning: every worker registered, each at its own phase of beating."""
@@ -146,7 +149,8 @@ class World:
     def assign(self, attempt: Attempt, now: float) -> None:
         worker = self.workers[attempt.worker.slot]
         out_s, back_s = self._out_s(), self._back_s()
-        work_s = attempt.task.payload / worker.speed  # type: ignore[operator]  # the demand, in seconds
+        # The payload is the demand, in seconds.
+        work_s = attempt.task.payload / worker.speed + self._overhead_s()  # type: ignore[operator]
         if worker.fusible and not worker.jobs:
             start = now + out_s
             finish = start + work_s
@@ -350,6 +354,10 @@ class World:
     def _register(self, worker: SimWorker) -> None:
         self.coordinator.register(worker.name, worker.capacity, worker.prefetch, True, self.now)
 
+    def _register_again(self, worker: SimWorker) -> None:
+        self._unfuse(worker, self.now)  # what it was given since it restarted, the coordinator now gives up
+        self._register(worker)
+
     def _wake(self, at: float) -> None:
         if at == self._wake_time:
             self.coordinator.wake(at)
@@ -359,9 +367,12 @@ class World:
     def _unfuse(self, worker: SimWorker, now: float) -> None:
         """Put each fused attempt of the worker back where it would be by now."""
         for attempt in (*worker.record.open, *worker.record.abandoned):
-            if attempt.note is None or now >= attempt.note[1]:
-                continue  # it went the long way, or has left the worker: its result is on the way
+            if attempt.note is None:
+                continue  # it went the long way
             start, finish, back = attempt.note
+            if now >= finish:
+                self.recorder.started(attempt, start)
+                continue  # it has left the worker: its result is on the way, and may yet be overtaken
             attempt.note = None
             job = Job(attempt, worker, finish - start, back - finish)
             worker.jobs[job.key] = job

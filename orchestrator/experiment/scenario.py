@@ -89,16 +89,23 @@ class Group(WorkerSettings):
     """The group's name in plots."""
 
 
-class FlatCluster(WorkerSettings):
+class Overhead(Strict):
+    """What the simulated cluster adds to the work itself."""
+
+    overhead: Distribution | None = None
+    """Seconds added to every simulated execution, whatever the worker's speed; null: none."""
+
+
+class FlatCluster(Overhead, WorkerSettings):
     """One group of workers w1, w2, ..."""
 
     @property
     def groups(self) -> list[Group]:
         """The cluster as a list of one group."""
-        return [Group(name="workers", **self.model_dump())]
+        return [Group(name="workers", **self.model_dump(include=set(WorkerSettings.model_fields)))]
 
 
-class GroupedCluster(Strict):
+class GroupedCluster(Overhead):
     """Workers w1, w2, ... in groups, numbered through."""
 
     groups: Annotated[list[Group], Field(min_length=1)]
@@ -148,17 +155,36 @@ class Coordinator(Strict):
     """Seconds of its own time per message; messages wait for each other (a serial server)."""
 
 
+class Legs(Strict):
+    """One-way delays of single kinds of message; null: as all others."""
+
+    submit: Distribution | None = None
+    """Of a task, from its client to the coordinator."""
+    assign: Distribution | None = None
+    """Of an assignment, from the coordinator to the worker."""
+    result: Distribution | None = None
+    """Of a result, from the worker to the coordinator."""
+    heartbeat: Distribution | None = None
+    """Of a heartbeat."""
+
+
 class Network(Strict):
     """What happens to every message between coordinator and workers."""
 
     delay: Distribution = Constant(kind="constant", value_s=0.0)
     """One-way delay of a message."""
+    legs: Legs = Legs()
+    """Delays of single kinds of message, instead of `delay`."""
     loss: Probability = 0.0
     """Probability that a message is lost."""
     duplicate: Probability = 0.0
     """Probability that a message arrives twice."""
     rpc_timeout_s: Positive = 2.0
     """After so many seconds the sender of a lost assignment or result notices; nobody misses a heartbeat."""
+
+    def delay_of(self, leg: str) -> Distribution:
+        """The one-way delay of that kind of message."""
+        return getattr(self.legs, leg, None) or self.delay
 
 
 class Policies(Strict):
@@ -257,6 +283,23 @@ class Live(Strict):
     """How many workers share a process."""
 
 
+class ModelNetwork(Strict):
+    """What a model may say of the network."""
+
+    delay: Distribution | None = None
+    legs: Legs = Legs()
+
+
+class Model(Strict):
+    """A calibrated model: parameters of the simulated world as they were fitted to a run."""
+
+    coordinator: Coordinator = Coordinator()
+    network: ModelNetwork = ModelNetwork()
+    cluster: Overhead = Overhead()
+    calibration: dict[str, Any] = Field(default_factory=dict)
+    """What it was fitted to and how well: for people."""
+
+
 class Scenario(Strict):
     """One experiment."""
 
@@ -285,11 +328,20 @@ class Scenario(Strict):
     live: Live = Live()
     """Settings of live runs."""
     model: DataFile | None = None
-    """A calibrated model file."""
+    """A calibrated model file. Its values stand below the scenario's own; once it is read, they are the scenario's
+    and the file is no longer named."""
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
     """Values to try, by dotted key; a run for every combination."""
     replications: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Runs with different chance, for confidence intervals."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _modelled(cls, tree: Any) -> Any:
+        file = tree.get("model") if isinstance(tree, dict) else None
+        if not isinstance(file, str) or not os.path.isfile(file):
+            return tree
+        return _completed({**tree, "model": None}, _read_model(file))
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -424,7 +476,7 @@ class Scenario(Strict):
     def _unsweepable(self, key: str) -> Misfit | None:
         try:
             path = undotted(key)
-            if path[0] in ("sweep", "replications"):
+            if path[0] in ("model", "replications", "sweep"):
                 raise Misfit(path, "cannot be swept, expected a key of one run", "key")
             self._tree_of({key: None})
         except Misfit as misfit:
@@ -500,7 +552,7 @@ class Scenario(Strict):
                 f"policies.detection.timeout_s ({limit_s:g}) is below heartbeat_s ({beat_s:g}): "
                 "every healthy worker is convicted between two heartbeats"
             )
-        elif math.isclose(beats, round(beats)) and self.network.delay.cv2() > 0:
+        elif math.isclose(beats, round(beats)) and self.network.delay_of("heartbeat").cv2() > 0:
             yield (
                 f"policies.detection.timeout_s ({limit_s:g}) is exactly {round(beats)} times heartbeat_s "
                 f"({beat_s:g}), a knife-edge: the network's jitter decides whether a heartbeat due just then counts"
@@ -520,6 +572,26 @@ def json_schema() -> dict[str, Any]:
     """The scenario's JSON Schema (draft 2020-12), for editors of YAML."""
     schema = Scenario.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Scenario"}
+
+
+def _read_model(file: str) -> dict[str, Any]:
+    """The values of a model file. ScenarioError tells what is wrong, at its place in that file."""
+    document = read_document(Path(file))
+    document.tree = _absolute(document.tree, (), (os.path.dirname(os.path.abspath(file)), os.getcwd()))
+    try:
+        Model.model_validate(document.tree)
+    except ValidationError as error:
+        raise ScenarioError([document.problem(misfit) for misfit in explain(error, Model, document.tree)]) from None
+    return {key: value for key, value in document.tree.items() if key != "calibration"}
+
+
+def _completed(own: Any, below: Any) -> Any:
+    """`own`, and what is `below` it where it says nothing, or null. A mapping with a kind is one value."""
+    if own is None:
+        return below
+    if not (isinstance(own, dict) and isinstance(below, dict)) or "kind" in own:
+        return own
+    return {**below, **{key: _completed(value, below.get(key)) for key, value in own.items()}}
 
 
 def _override(model: type[Scenario], document: Document, text: str, roots: Sequence[str]) -> Iterator[Problem]:

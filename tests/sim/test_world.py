@@ -25,11 +25,20 @@ MESSY: dict[str, Any] = {
         "service": {"kind": "lognormal", "mean_s": 0.2, "cv": 1.5},
         "priorities": {"low": 0.3, "normal": 0.4, "high": 0.2, "urgent": 0.1},
     },
-    "cluster": {"groups": [
-        {"name": "slow", "workers": 6, "capacity": 2, "speed": 0.5},
-        {"name": "fast", "workers": 4, "capacity": 3, "speed": 2},
-    ]},
-    "network": {"delay": {"kind": "exponential", "mean_s": 0.05}},
+    "cluster": {
+        "groups": [
+            {"name": "slow", "workers": 6, "capacity": 2, "speed": 0.5},
+            {"name": "fast", "workers": 4, "capacity": 3, "speed": 2},
+        ],
+        "overhead": {"kind": "exponential", "mean_s": 0.01},
+    },
+    "network": {
+        "delay": {"kind": "exponential", "mean_s": 0.05},
+        "legs": {
+            "assign": {"kind": "lognormal", "mean_s": 0.04, "cv": 1},
+            "result": {"kind": "constant", "value_s": 0.06},
+        },
+    },
     "policies": {
         # Heartbeats that are often late: healthy workers are convicted with work in their hands, and revived.
         "detection": {"kind": "timeout", "heartbeat_s": 1, "timeout_s": 1.1, "check_every_s": 0.5},
@@ -62,10 +71,11 @@ def settled_once(tables: Tables) -> None:
     assert (counted == tasks.set_index("task").attempts).all()
 
 
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("routing", ["least_loaded", "power_of_d", "round_robin", "random"])
-def test_the_fused_path_changes_nothing(make: MakeScenario, routing: str):
+def test_the_fused_path_changes_nothing(make: MakeScenario, routing: str, seed: int):
     """Task by task and attempt by attempt the same, amid crashes, pauses, timeouts and wrong convictions."""
-    scenario = make(f"policies.routing.kind={routing}", **MESSY)
+    scenario = make(f"policies.routing.kind={routing}", f"seed={seed}", **MESSY)
     fused, unfused = world_of(scenario), world_of(scenario, fuse=False)
     a, b = fused.tables(), unfused.tables()
     assert a.tasks.equals(b.tasks)
