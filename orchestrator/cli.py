@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from orchestrator.console import (
     print_table,
     progress,
 )
+from orchestrator.live.commands import app as cluster
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -39,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(cluster)
+
 ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario, in YAML.")]
 Overrides = Annotated[
     list[str] | None,
@@ -47,7 +51,15 @@ Overrides = Annotated[
         help="Instead of the file's values, as YAML: policies.routing.kind=random 'network={loss: 0.01}'",
     ),
 ]
+ResultFolder = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where the results go; out/NAME-OF-THE-SCENARIO if not given."),
+]
+Replications = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Runs of every cell, each with its own random streams.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the pictures.")]
 
 
 def main() -> None:
@@ -58,46 +70,54 @@ def main() -> None:
 def simulate(
     scenario: ScenarioFile,
     overrides: Overrides = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-OF-THE-SCENARIO if not given.")
-    ] = None,
-    replications: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Runs of every cell, each with its own random streams.")
-    ] = None,
+    out: ResultFolder = None,
+    replications: Replications = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
     as_json: AsJson = False,
-    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the pictures.")] = True,
+    plots: Plots = True,
 ) -> None:
     """Run a scenario in the simulated world: once, or over its sweep and replications."""
     with explained():
         import sim
-        from orchestrator.experiment import store
 
         loaded, cells = load(scenario, overrides)
-        folder = out or Path("out") / loaded.name
-        require_writable(folder)
-        store.require_ours(folder)
+        folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
         result: Run | Sweep
         with progress(loaded.name) as advance:
             if runs == 1:
                 result = sim.run(cells[0].scenario, progress=advance, out=folder)
-                kept = "the run until then"
             else:
-                result = sweep = sim.sweep(loaded, folder, jobs or os.cpu_count() or 1, replications, advance)
-                kept = f"{len(list(sweep.runs)):,} of {runs:,} runs"
-        if "interrupted" in result.summary:
-            raise KeyboardInterrupt(f"{kept} kept in {folder}")
-        if plots:
-            store.draw(folder, result)
-        if as_json:
-            print_json(result.summary)
-            return
-        (print_cells if len(cells) > 1 else print_summary)(result.summary)
-        print(f"\nresults in {folder}")
-        print_pictures(folder)
+                result = sim.sweep(loaded, folder, jobs or os.cpu_count() or 1, replications, advance)
+        tell(result, runs, folder, plots, as_json)
+
+
+@app.command()
+def live(
+    scenario: ScenarioFile,
+    overrides: Overrides = None,
+    out: ResultFolder = None,
+    replications: Replications = None,
+    check: Annotated[bool, typer.Option(help="The coordinator proves its invariants while it runs.")] = False,
+    as_json: AsJson = False,
+    plots: Plots = True,
+) -> None:
+    """Run a scenario in the live world: real processes on this machine, its tasks and faults in real time."""
+    with explained():
+        from orchestrator.live import run as world
+
+        loaded, cells = load(scenario, overrides, partial(world.warn, file=str(scenario)))
+        folder = result_folder(loaded, out)
+        runs = len(cells) * (replications or loaded.replications)
+        result: Run | Sweep
+        with progress(loaded.name) as advance:
+            if runs == 1:
+                result = world.run(cells[0].scenario, folder, progress=advance, check=check)
+            else:
+                result = world.sweep(loaded, folder, replications, advance, check)
+        tell(result, runs, folder, plots, as_json)
 
 
 @app.command()
@@ -178,19 +198,50 @@ def plot(
         print_pictures(target)
 
 
-def load(path: Path, overrides: Iterable[str] | None) -> tuple[Scenario, list[Cell]]:
-    """The scenario and its cells; warnings go to stderr, with the cell that they concern if it is not every one."""
+def load(
+    path: Path, overrides: Iterable[str] | None, further: Callable[[Scenario], list[str]] = lambda _: []
+) -> tuple[Scenario, list[Cell]]:
+    """The scenario and its cells; warnings, and `further` ones of each cell, go to stderr, with the cell that they
+    concern if it is not every one."""
     from orchestrator.experiment.scenario import Scenario
 
     scenario = Scenario.load(path, list(overrides or ()))
     cells = scenario.cells()
     concerned: dict[str, list[str]] = {}
     for cell in cells:
-        for warning in cell.scenario.warnings():
+        for warning in [*cell.scenario.warnings(), *further(cell.scenario)]:
             concerned.setdefault(warning, []).append(cell.name)
     for warning, names in concerned.items():
         complain([f"warning: {warning}" if len(names) == len(cells) else f"warning: {', '.join(names)}: {warning}"])
     return scenario, cells
+
+
+def result_folder(scenario: Scenario, out: Path | None) -> Path:
+    """Where the results may go, known before a long run rather than after it."""
+    from orchestrator.experiment import store
+
+    folder = out or Path("out") / scenario.name
+    require_writable(folder)
+    store.require_ours(folder)
+    return folder
+
+
+def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool) -> None:
+    """Draw and print the result of so many runs, or say what an interrupt left of them."""
+    from orchestrator.experiment import store
+    from orchestrator.experiment.run import Sweep
+
+    if "interrupted" in result.summary:
+        kept = f"{len(list(result.runs)):,} of {runs:,} runs" if isinstance(result, Sweep) else "the run until then"
+        raise KeyboardInterrupt(f"{kept} kept in {folder}")
+    if plots:
+        store.draw(folder, result)
+    if as_json:
+        print_json(result.summary)
+        return
+    (print_cells if isinstance(result, Sweep) and len(result.cells) > 1 else print_summary)(result.summary)
+    print(f"\nresults in {folder}")
+    print_pictures(folder)
 
 
 def require_writable(folder: Path) -> None:

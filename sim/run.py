@@ -7,19 +7,18 @@ import multiprocessing
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.experiment import store
+from orchestrator.experiment import store, sweeping
 from orchestrator.experiment.plan import draw_plan
-from orchestrator.experiment.run import CellRuns, Run, Sweep
+from orchestrator.experiment.run import Run, Sweep
 from orchestrator.experiment.scenario import Cell, Scenario
 from orchestrator.experiment.statistics import summarise
+from orchestrator.experiment.sweeping import Progress, Work
 from sim.world import World
-
-Progress = Callable[[float], None]
 
 
 def run(
@@ -72,36 +71,11 @@ def sweep(
     made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on.
     """
     out = Path(out)
-    store.clear(out)
-    cells = scenario.cells()
-    numbers = range(replications or scenario.replications)
-    work = [(cell, number) for cell in cells for number in numbers]
-    done: set[tuple[str, int]] = set()
-    interrupted = False
-    try:
-        for finished in (_in_turn if min(jobs, len(work)) == 1 else _in_parallel)(work, out, jobs):
-            done.add(finished)
-            if progress is not None:
-                progress(len(done) / len(work))
-    except KeyboardInterrupt:
-        interrupted = True
-    if not done:
-        raise KeyboardInterrupt("no run had finished")
-    found = [
-        CellRuns.of(
-            cell.name,
-            cell.values,
-            {k: store.load_run(store.run_folder(out, cell.name, k)) for k in numbers if (cell.name, k) in done},
-        )
-        for cell in cells
-        if any((cell.name, number) in done for number in numbers)
-    ]
-    result = Sweep(scenario, found, interrupted)
-    store.write_aggregate(out, result)
-    return result
 
+    def runs(work: Work) -> Iterator[tuple[str, int]]:
+        return (_in_turn if min(jobs, len(work)) == 1 else _in_parallel)(work, out, jobs)
 
-Work = list[tuple[Cell, int]]
+    return sweeping.sweep(scenario, out, runs, replications, progress)
 
 
 def _in_turn(work: Work, out: Path, jobs: int) -> Iterator[tuple[str, int]]:

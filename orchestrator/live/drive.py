@@ -1,0 +1,264 @@
+"""Driving a cluster by a plan, in real time: tasks at their intended moments, faults on the real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from orchestrator.experiment.plan import ClosedArrivals, FaultAction, OpenArrivals, Plan
+from orchestrator.experiment.scenario import Scenario
+from orchestrator.live.client import Client, NewTask, Submission
+from orchestrator.live.cluster import LocalCluster, Process
+from orchestrator.live.record import Account, Struck
+
+log = logging.getLogger("orchestrator.live")
+
+Progress = Callable[[float], None]
+Payload = Callable[[float], str]
+HEAD_START_S = 0.1
+WATCH_S = 0.25
+LATE_S = 0.02
+
+
+class ClusterBroke(RuntimeError):
+    """A process of the cluster ended of itself."""
+
+
+class Drive:
+    """One run of a plan against the cluster that `client` talks to.
+
+    `payload`: of a task, from its demand in seconds. `start`: begin a new process for that worker. `boot_s`: how
+    long that takes until it has registered.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        plan: Plan,
+        cluster: LocalCluster,
+        client: Client,
+        payload: Payload,
+        start: Callable[[str], Process],
+        boot_s: float,
+    ) -> None:
+        self._scenario = scenario
+        self._cluster = cluster
+        self._client = client
+        self._payload = payload
+        self._start = start
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._closing = False
+        self._down: set[str] = set()
+        self._returning = sum(action.kind == "restart" for action in plan.faults)
+        self._faults = _ahead(plan.faults, boot_s)
+        self._struck: list[Struck] = []
+        self._late_s = 0.0
+        self.due = 0  # tasks that are not settled yet; of open arrivals, those to come included
+        self.began = self._loop.time() + HEAD_START_S
+        self.ended = self.began
+        arrivals = plan.arrivals
+        self._arrivals: _Submissions | _Clients = (
+            _Clients(self, arrivals, scenario.duration_s)
+            if isinstance(arrivals, ClosedArrivals)
+            else _Submissions(self, arrivals)
+        )
+
+    async def run(self, progress: Progress | None = None) -> None:
+        """Until everything is settled after the last arrival, or what remains can't be. Raises ClusterBroke."""
+        duration_s, drain_s = self._scenario.duration_s, self._scenario.drain_s
+        self.at(duration_s, self._arrivals_over)
+        if drain_s is not None:
+            self.at(duration_s + drain_s, self._finish)
+        background = [asyncio.create_task(part) for part in (self._strike_all(), self._watch(progress))]
+        for task in background:
+            task.add_done_callback(self._fail_with)
+        self._arrivals.begin()
+        try:
+            await self._over
+        finally:
+            self.ended = self._loop.time()
+            self._closing = True
+            for task in background:
+                task.cancel()
+        if self._late_s > LATE_S:
+            log.warning("the driver fell behind: a task was sent up to %.3f s after its arrival", self._late_s)
+
+    def account(self) -> Account:
+        arrival_s, service_s, priority = self._arrivals.columns()
+        return Account(self.began, self.ended, arrival_s, service_s, priority, list(self._struck))
+
+    # ---- for the arrivals
+
+    @property
+    def now(self) -> float:
+        """Seconds of the run."""
+        return self._loop.time() - self.began
+
+    def at(self, at_s: float, call: Callable[..., None], *arguments: object) -> None:
+        self._loop.call_at(self.began + at_s, call, *arguments)
+
+    def submit(self, at_s: float, service_s: float, priority: int) -> Submission:
+        """Now; `at_s` is when it was to be."""
+        self._late_s = max(self._late_s, self.now - at_s)
+        task = NewTask(self._payload(service_s), priority, self._scenario.workload.task)
+        (submission,) = self._client.submit_batch([task])
+        submission.outcome.add_done_callback(self._settled)
+        return submission
+
+    @property
+    def over(self) -> bool:
+        return self._over.done()
+
+    def _settled(self, outcome: asyncio.Future[Any]) -> None:
+        if self._fail_with(outcome):
+            return
+        self.due -= 1
+        if not self.due and self._closing:
+            self._finish()
+
+    # ---- faults, and the end
+
+    async def _strike_all(self) -> None:
+        for at_s, action in self._faults:
+            await asyncio.sleep(at_s - self.now)
+            self._strike(action)
+
+    def _strike(self, action: FaultAction) -> None:
+        name, kind = action.worker, action.kind
+        self._struck.append(Struck(self._loop.time(), kind, name))
+        if kind == "restart":
+            self._start(name)
+            self._down.discard(name)
+            self._returning -= 1
+        else:
+            number = {"crash": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}[kind]
+            self._cluster.worker(name).signal(number)
+        if kind == "crash":
+            self._down.add(name)
+            self._end_if_hopeless()
+
+    async def _watch(self, progress: Progress | None) -> None:
+        """Show how far the run is, and see that nothing ends which was not told to."""
+        names = self._scenario.worker_names()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if progress is not None:
+                progress(max(0.0, self.now) / self._scenario.duration_s)
+            status = self._cluster.coordinator.status
+            if status is not None:
+                raise ClusterBroke(f"the coordinator ended with status {status}")
+            for name in names:
+                status = self._cluster.worker(name).status
+                if status is not None and name not in self._down:
+                    raise ClusterBroke(f"the process of worker {name} ended with status {status}")
+
+    def _arrivals_over(self) -> None:
+        self._closing = True
+        if not self.due:
+            self._finish()
+        self._end_if_hopeless()
+
+    def _end_if_hopeless(self) -> None:
+        """No worker is up, and none will come back."""
+        if self._closing and not self._returning and len(self._down) == len(self._scenario.worker_names()):
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _fail_with(self, done: asyncio.Future[Any]) -> bool:
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not self._over.done():
+            self._over.set_exception(error)
+        return error is not None or done.cancelled()
+
+
+class _Submissions:
+    """Open arrivals: each at its own time, whatever becomes of the tasks before it."""
+
+    def __init__(self, drive: Drive, plan: OpenArrivals) -> None:
+        self._drive = drive
+        self._plan = plan
+        self._sent = 0
+        self._rows: Iterator[tuple[float, float, int]] = zip(
+            plan.arrival_s.tolist(), plan.service_s.tolist(), plan.priority.tolist(), strict=True
+        )
+        drive.due = len(plan)
+
+    def begin(self) -> None:
+        self._next = next(self._rows, None)
+        if self._next is not None:
+            self._drive.at(self._next[0], self._send)
+
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Arrival times, demands and priorities of all tasks that were sent, in their order."""
+        plan, sent = self._plan, self._sent
+        return plan.arrival_s[:sent], plan.service_s[:sent], plan.priority[:sent]
+
+    def _send(self) -> None:
+        """Whatever is due; a send that comes late moves no later one."""
+        drive, now = self._drive, self._drive.now
+        while self._next is not None and self._next[0] <= now and not drive.over:
+            drive.submit(*self._next)
+            self._sent += 1
+            self._next = next(self._rows, None)
+        if self._next is not None and not drive.over:
+            drive.at(self._next[0], self._send)
+
+
+class _Clients:
+    """Closed arrivals: each client thinks, submits, waits for the result, and thinks again, until time is over."""
+
+    def __init__(self, drive: Drive, plan: ClosedArrivals, until_s: float) -> None:
+        self._drive = drive
+        self._until_s = until_s
+        self._limit = plan.tasks
+        self._draws = [plan.client(number) for number in range(plan.clients)]
+        self._rows: list[tuple[float, float, int]] = []
+
+    def begin(self) -> None:
+        for client in range(len(self._draws)):
+            self._think(client, 0.0)
+
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Arrival times, demands and priorities of all tasks, in the order of their submission."""
+        arrival_s, service_s, priority = zip(*self._rows, strict=True) if self._rows else ((), (), ())
+        return np.array(arrival_s, float), np.array(service_s, float), np.array(priority, np.uint8)
+
+    def _think(self, client: int, since: float) -> None:
+        think_s, service_s, priority = next(self._draws[client])
+        if since + think_s < self._until_s:
+            self._drive.at(since + think_s, self._arrive, client, (since + think_s, service_s, priority))
+
+    def _arrive(self, client: int, row: tuple[float, float, int]) -> None:
+        if self._drive.over or (self._limit is not None and len(self._rows) >= self._limit):
+            return
+        self._rows.append(row)
+        self._drive.due += 1
+        self._drive.submit(*row).outcome.add_done_callback(partial(self._settled, client))
+
+    def _settled(self, client: int, _: object) -> None:
+        if not self._drive.over:
+            self._think(client, self._drive.now)
+
+
+def _ahead(faults: list[FaultAction], boot_s: float) -> list[tuple[float, FaultAction]]:
+    """When to do what: a process is started early enough to be back in time, but not before its crash."""
+    crashed_s: dict[str, float] = {}
+    moments = []
+    for action in faults:
+        at_s = action.time_s
+        if action.kind == "crash":
+            crashed_s[action.worker] = at_s
+        elif action.kind == "restart":
+            at_s = max(crashed_s[action.worker], at_s - boot_s)
+        moments.append((at_s, action))
+    return sorted(moments, key=lambda moment: moment[0])

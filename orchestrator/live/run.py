@@ -1,0 +1,303 @@
+"""Running a scenario in the live world: a coordinator and workers in processes of their own, on this machine.
+
+Nothing here decides anything about a task: the plan says what to submit and whom to strike, and the coordinator's
+journal what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import selectors
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.experiment import store, sweeping
+from orchestrator.experiment.loading import Problem
+from orchestrator.experiment.plan import Plan, draw_plan
+from orchestrator.experiment.run import Run, Sweep
+from orchestrator.experiment.scenario import Group, Scenario, ScenarioError
+from orchestrator.experiment.statistics import summarise
+from orchestrator.experiment.workload import Closed
+from orchestrator.live import journal, tasks
+from orchestrator.live.client import Client
+from orchestrator.live.cluster import LocalCluster, Process
+from orchestrator.live.drive import Drive, Payload, Progress
+from orchestrator.live.record import Account, record
+
+LOG = "cluster.log"
+PROCESSES_PER_CPU = 50
+SLOTS_MAX = 5_000
+RATE_PER_S = 2_000
+"""Tasks that coordinator, workers and driver on two processors were measured to handle with room to spare."""
+STOP_S = 10.0
+_PRIME_MAX = 3_037_000_493  # the largest whose square is a 64-bit integer
+
+
+@dataclass(frozen=True)
+class Host:
+    """A worker process to be: its workers, all of one group."""
+
+    names: tuple[str, ...]
+    group: Group
+
+    @property
+    def options(self) -> list[str]:
+        prefetch = -1 if self.group.prefetch == "unlimited" else self.group.prefetch
+        return ["--capacity", str(self.group.capacity), "--prefetch", str(prefetch)]
+
+
+def run(
+    scenario: Scenario,
+    out: str | Path,
+    replication: int = 0,
+    progress: Progress | None = None,
+    check: bool = False,
+) -> Run:
+    """One replication of a scenario without a sweep, on a cluster of its own, written to the folder `out`.
+
+    `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
+    Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: the
+    coordinator proves its invariants while it runs. Raises ScenarioError for what cannot be done here, ClusterBroke
+    and NotReady where a process ended of itself.
+    """
+    began = time.perf_counter()
+    out = Path(out)
+    warn(scenario)
+    plan = draw_plan(scenario, replication)
+    store.clear(out)
+    out.mkdir(parents=True, exist_ok=True)
+    account, interrupted = _execute(scenario, plan, out, progress, check)
+    tables, inputs, counters = record(out / journal.NAME, scenario, account)
+    tables.write(out)
+    wall_s = time.perf_counter() - began
+    engine = {
+        "wall_s": wall_s,
+        "events": inputs,
+        "tasks_per_s": tables.tasks.num_rows / wall_s,
+        "events_per_s": inputs / wall_s,
+    }
+    summary = summarise(tables, scenario, "live", engine, dict(counters))
+    if interrupted:
+        summary["interrupted"] = True
+    store.write_summary(out, scenario, summary)
+    return Run(summary, tables, scenario)
+
+
+def sweep(
+    scenario: Scenario,
+    out: str | Path,
+    replications: int | None = None,
+    progress: Progress | None = None,
+    check: bool = False,
+) -> Sweep:
+    """Every cell of the scenario's sweep, `replications` times each, one after the other, in `out/<cell>/r<k>`.
+
+    `progress` is called with the share of the whole that is over. Ctrl-C keeps the finished runs.
+    """
+    out = Path(out)
+
+    def in_turn(work: sweeping.Work) -> Iterator[tuple[str, int]]:
+        for before, (cell, number) in enumerate(work):
+
+            def advance(share: float, before: int = before) -> None:
+                if progress is not None:
+                    progress((before + min(share, 1.0)) / len(work))
+
+            finished = run(cell.scenario, store.run_folder(out, cell.name, number), number, advance, check)
+            if "interrupted" in finished.summary:
+                raise KeyboardInterrupt
+            yield cell.name, number
+
+    return sweeping.sweep(scenario, out, in_turn, replications, progress)
+
+
+def warn(scenario: Scenario, file: str = "scenario") -> list[str]:
+    """What a live run leaves out, a sentence each. Raises ScenarioError for what cannot be done on this machine."""
+    problems = [Problem(file, 1, 1, key, message) for key, message in _impossible(scenario)]
+    if problems:
+        raise ScenarioError(problems)
+    return list(_left_out(scenario))
+
+
+def hosts(scenario: Scenario, plan: Plan) -> list[Host]:
+    """The worker processes: `live.workers_per_process` to each, but one that a fault strikes is alone in its own."""
+    victims = {action.worker for action in plan.faults}
+    most = scenario.live.workers_per_process
+    names = iter(scenario.worker_names())
+    found: list[Host] = []
+    for group in scenario.cluster.groups:
+        members = [next(names) for _ in range(group.workers)]
+        found += [Host((name,), group) for name in members if name in victims]
+        others = [name for name in members if name not in victims]
+        found += [Host(tuple(others[begin : begin + most]), group) for begin in range(0, len(others), most)]
+    return found
+
+
+# ---- one run
+
+
+def _execute(
+    scenario: Scenario, plan: Plan, out: Path, progress: Progress | None, check: bool
+) -> tuple[Account, bool]:
+    """What the driver can tell of the run, and whether it was interrupted; afterwards every process has ended."""
+    with tempfile.TemporaryDirectory() as folder, _our_path():
+        resolved = Path(folder) / "scenario.yaml"
+        resolved.write_text(scenario.dump(), encoding="utf-8")
+        policies = [
+            "--scenario",
+            str(resolved),
+            "--journal",
+            str(out / journal.NAME),
+            *(["--check"] if check else []),
+        ]
+        with LocalCluster(
+            executor="inline" if scenario.workload.task == "sleep" else "process",
+            heartbeat_s=scenario.policies.detection.heartbeat_s,
+            policies=policies,
+            log=out / LOG,
+        ) as cluster:
+            processes = hosts(scenario, plan)
+            host_of = {name: host for host in processes for name in host.names}
+            boot_s = _start_all(cluster, *processes)
+
+            def start(name: str) -> Process:
+                return cluster.start_worker(name, options=host_of[name].options)
+
+            drives: list[Drive] = []
+
+            async def drive() -> None:
+                async with Client(cluster.address) as client:
+                    await client.metrics()  # connected before the first task is due
+                    drives.append(Drive(scenario, plan, cluster, client, _payload(scenario), start, boot_s))
+                    await drives[0].run(progress)
+
+            interrupted = False
+            try:
+                # Select keeps timers to microseconds; the default, epoll, rounds them up to milliseconds.
+                with asyncio.Runner(loop_factory=_precise_loop) as runner:
+                    runner.run(drive())
+            except KeyboardInterrupt:
+                if not drives:
+                    raise
+                interrupted = True
+            cluster.coordinator.terminate()  # it closes its journal
+            cluster.coordinator.wait(STOP_S)
+    return drives[0].account(), interrupted
+
+
+def _start_all(cluster: LocalCluster, first: Host, *others: Host) -> float:
+    """Wait until every worker is registered; the seconds that the first process takes for that."""
+    begin = time.perf_counter()
+    cluster.start_worker(*first.names, options=first.options).ready()
+    boot_s = time.perf_counter() - begin
+    for process in [cluster.start_worker(*host.names, options=host.options) for host in others]:
+        process.ready()
+    return boot_s
+
+
+def _precise_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
+@contextlib.contextmanager
+def _our_path() -> Iterator[None]:
+    """Policies of the user's own are found by the coordinator's process as by this one."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+# ---- work
+
+
+def _payload(scenario: Scenario) -> Payload:
+    """From a task's demand in seconds to what a worker of this scenario's speed takes that long for."""
+    speed = scenario.cluster.groups[0].speed
+    if scenario.workload.task == "prime":
+        per_s = _divisions_per_s()
+        return lambda demand_s: square_of_prime(demand_s / speed * per_s)
+    return lambda demand_s: repr(demand_s / speed)
+
+
+def square_of_prime(divisions: float) -> str:
+    """An integer whose primality takes about so many trial divisions, of odd numbers: the square of a prime p, for
+    p / 2 of them. A prime near p squared would take as many, and to find it more than to run it."""
+    candidate = min(int(2 * divisions) | 1, _PRIME_MAX)
+    while tasks.smallest_factor(candidate) != candidate:
+        candidate += 2
+    return str(candidate**2)
+
+
+def _divisions_per_s() -> float:
+    """Of this machine, as it is now."""
+    prime = 1_000_003
+    took_s = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        tasks.smallest_factor(prime**2)
+        took_s.append(time.perf_counter() - begin)
+    return prime / 2 / sorted(took_s)[2]
+
+
+# ---- what can be done
+
+
+def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Keys, and what is wrong with them."""
+    for name in ("loss", "duplicate"):
+        value = getattr(scenario.network, name)
+        if value:
+            yield f"network.{name}", f"is {value:g}, expected 0: a live run neither loses nor repeats messages"
+    speeds = {group.speed for group in scenario.cluster.groups}
+    if len(speeds) > 1:
+        yield "cluster.groups", "have different speeds, expected one speed: live workers do the same work alike"
+    processes = hosts(scenario, draw_plan(scenario))
+    slots = sum(group.workers * group.capacity for group in scenario.cluster.groups)
+    executors = 0 if scenario.workload.task == "sleep" else slots
+    cpus = os.cpu_count() or 1
+    total, most = len(processes) + executors, PROCESSES_PER_CPU * cpus
+    if total > most:
+        parts = f"{len(processes):,} of workers" + (f" and {executors:,} that execute tasks" if executors else "")
+        yield (
+            "live.workers_per_process",
+            f"is {scenario.live.workers_per_process}, which makes {total:,} processes ({parts}), expected at most "
+            f"{most:,} on this machine's {cpus} processors (workers that faults strike have one each)",
+        )
+    elif slots > SLOTS_MAX:
+        yield "cluster", f"has {slots:,} slots, expected at most {SLOTS_MAX:,} in a live run"
+
+
+def _left_out(scenario: Scenario) -> Iterator[str]:
+    if scenario.network.delay.mean() > 0:
+        yield "network.delay is not applied: messages take the real network of this machine"
+    if scenario.coordinator.cost_s:
+        yield "coordinator.cost_s is not applied: the coordinator takes the time that it takes"
+    arrivals = scenario.workload.arrivals
+    if not isinstance(arrivals, Closed):
+        rate = arrivals.expected(scenario.duration_s) / scenario.duration_s
+        if rate > RATE_PER_S:
+            yield (
+                f"{rate:,.0f} tasks a second are more than the {RATE_PER_S:,} that one machine was measured to keep "
+                "up with: the driver or the coordinator may fall behind"
+            )
+    rho = scenario.rho()
+    if scenario.workload.task != "sleep" and rho is not None:
+        groups, cpus = scenario.cluster.groups, os.cpu_count() or 1
+        busy = rho * sum(group.workers * group.capacity for group in groups)
+        if busy > cpus:
+            yield (
+                f"{scenario.workload.task} keeps {busy:.1f} processors busy on average and this machine has {cpus}: "
+                "tasks will take longer than their seconds"
+            )
