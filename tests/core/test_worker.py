@@ -346,13 +346,13 @@ def test_a_worker_that_starts_over_stops_everything_and_reports_what_is_done(mak
 
 
 def test_what_was_stopped_by_starting_over_is_not_executed_again(make_agent):
-    """A repetition of its assignment comes too late."""
+    """A repetition of its assignment comes too late; the slot is free for another attempt."""
     worker, fx = make_agent(prefetch=1)
     give(worker, A, B)
     worker.start_over(2.0)
     fx.take()
-    give(worker, A, B, now=3.0)
-    assert fx.take(Answer, Execute) == []
+    give(worker, A, B, ("b", 2), now=3.0)
+    assert fx.take(Answer, Execute) == [Answer(("b", 2), True), Execute(("b", 2))]
 
 
 def test_starting_over_counts_the_tries_of_a_report_anew(make_agent):
@@ -364,3 +364,13 @@ def test_starting_over_counts_the_tries_of_a_report_anew(make_agent):
     worker.report_failed(A, 1.0)
     worker.wake(1.2)
     assert len(fx.take(Report)) == 3
+
+
+def test_a_draining_worker_that_starts_over_leaves_when_nothing_is_due(make_agent):
+    """Nothing is held any more, and nothing is left to report."""
+    worker, fx = make_agent()
+    give(worker, A)
+    worker.drain(1.0)
+    fx.take()
+    worker.start_over(2.0)
+    assert fx.take(Stop, Leave) == [Stop(A), Leave()]
