@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sim
 from orchestrator.experiment import Scenario
+from orchestrator.experiment.run import Run
 from orchestrator.policies.detection import phi, phi_timeout_s
 from tests.sim.conftest import MakeScenario
 
@@ -135,7 +137,7 @@ def test_routing_to_ten_queues(make: MakeScenario, routing: dict, rho: float, re
 def test_power_of_d_in_the_mean_field(make: MakeScenario, d: int, rho: float, response: float):
     """Many queues: T = sum of rho^((d^i - d) / (d - 1)) (Mitzenmacher 2001; Vvedenskaya et al. 1996)."""
     policies = {"routing": {"kind": "power_of_d", "d": d}}
-    [found] = measured(queue(make, 500, rho, 100_000, policies=policies, prefetch="unlimited"), "latency_s.mean")
+    [found] = measured(queue(make, 400, rho, 60_000, policies=policies, prefetch="unlimited"), "latency_s.mean")
     assert_truth(found, response)
 
 
@@ -187,13 +189,22 @@ def test_a_coordinator_that_costs_time_is_a_queue_of_its_own(make: MakeScenario)
 def crashes(make: MakeScenario, count: int, detection: dict, **network) -> Scenario:
     """Workers that are idle, and each crash once and for good at a random moment."""
     return make(
-        duration_s=2_000,
+        duration_s=500,
         workload={"arrivals": {"kind": "poisson", "rate_per_s": 0.01}, "service": EXPONENTIAL},
         cluster={"workers": count, "capacity": 1},
         policies={"detection": detection},
         network=network,
-        faults=[{"kind": "crash", "mtbf_s": 300, "count": count - 1}],
+        faults=[{"kind": "crash", "mtbf_s": 80, "count": count - 1}],
     )
+
+
+def detection_times(run: Run) -> pd.Series:
+    """Seconds from crash to verdict, of those that crashed after the registration was forgotten: it counts as a beat,
+    and out of phase."""
+    events = run.events
+    crashed = events[events.kind == "crash"].set_index("worker").time_s
+    dead = events[(events.kind == "dead") & (events.detail == "detector")].set_index("worker").time_s
+    return (dead - crashed[crashed > 10]).dropna()
 
 
 def test_the_triangular_law_of_detection(make: MakeScenario):
@@ -203,10 +214,7 @@ def test_the_triangular_law_of_detection(make: MakeScenario):
     times: list[float] = []
     for number in range(8):
         run = sim.run(scenario, number)
-        events = run.events
-        crashed = events[events.kind == "crash"].set_index("worker").time_s
-        dead = events[(events.kind == "dead") & (events.detail == "detector")].set_index("worker").time_s
-        times.extend((dead - crashed).dropna())
+        times.extend(detection_times(run))
         assert run.summary["detection"]["false_positives"] == 0
     found = np.array(times)
     n = len(found)
@@ -289,6 +297,6 @@ def test_phi_swallows_single_losses(make: MakeScenario):
 def test_phi_detects_a_crash_at_its_equivalent_timeout(make: MakeScenario):
     """Regular beats: the deviation's floor of .1 s and threshold 8 amount to a timeout of 2.561 s."""
     detection = {"kind": "phi_accrual", "heartbeat_s": 2, "threshold": 8}
-    time_s = sim.run(crashes(make, 500, detection)).summary["detection"]["time_s"]
-    assert time_s["mean"] == pytest.approx(2.561 - 1, abs=3 * 2 / math.sqrt(12) / math.sqrt(450))
-    assert time_s["p95"] == pytest.approx(2.561 - 0.05 * 2, abs=0.05)  # the slowest crashed before their second beat
+    time_s = detection_times(sim.run(crashes(make, 500, detection)))
+    assert time_s.mean() == pytest.approx(2.561 - 1, abs=3 * 2 / math.sqrt(12) / math.sqrt(400))
+    assert time_s.max() == pytest.approx(2.561, abs=0.02)
