@@ -271,14 +271,18 @@ class _Polling:
                 break
 
     async def _poll(self) -> None:
+        """More at a time while all that are asked about are settled, fewer and later while they are not."""
         least_s, most_s = POLL_S
-        pause_s = least_s
+        pause_s, window = least_s, 1
         while True:
-            await asyncio.sleep(pause_s)
-            asked = [self._asked.popleft() for _ in range(min(AT_ONCE, len(self._asked)))]
+            asked = [self._asked.popleft() for _ in range(min(window, len(self._asked)))]
             settled = await asyncio.gather(*(self._ask(task_id, submission) for task_id, submission in asked))
             self._asked.extend(pair for pair, is_settled in zip(asked, settled, strict=True) if not is_settled)
-            pause_s = least_s if any(settled) else min(most_s, 1.5 * pause_s)
+            if asked and all(settled):
+                pause_s, window = least_s, min(AT_ONCE, 2 * window)
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s, window = min(most_s, 1.5 * pause_s), max(1, window // 2)
 
     async def _ask(self, task_id: str, submission: Submission) -> bool:
         try:

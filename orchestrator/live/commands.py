@@ -102,6 +102,7 @@ async def _coordinate(
         return 70 if live.failed.done() else 0
     finally:
         metrics.cancel()
+        live.close()
         await server.stop(0.1)
         if book:
             book.close()

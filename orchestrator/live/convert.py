@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orchestrator.core.model import Attempt, Priority, Task, TaskState
-from orchestrator.core.worker import Key
 from orchestrator.live.executor import Ended
 from orchestrator.live.proto import stream_pb2, wire_pb2
+
+Key = tuple[str, int]  # a task's id and the number of an attempt at it
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ def report_of(result: wire_pb2.TaskResult) -> Report:
 def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> wire_pb2.ReportResultRequest:
     task_id, attempt = key
     result = wire_pb2.TaskResult(
-        task_id=str(task_id),
+        task_id=task_id,
         state=wire_pb2.COMPLETED if ended.succeeded else wire_pb2.FAILED,
         result=ended.result,
         error=ended.error,
@@ -234,7 +235,7 @@ def assigned(message: stream_pb2.ToWorker) -> Iterator[Assigned]:
         yield Assigned((item.task_id, item.attempt), item.kind, item.payload)
 
 
-def keys(items: Iterable[stream_pb2.AttemptKey]) -> Iterator[tuple[str, int]]:
+def keys(items: Iterable[stream_pb2.AttemptKey]) -> Iterator[Key]:
     for item in items:
         yield item.task_id, item.attempt
 
@@ -259,12 +260,12 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Ended, float]]) -
 
 
 def _key_messages(keys: Sequence[Key]) -> list[stream_pb2.AttemptKey]:
-    return [stream_pb2.AttemptKey(task_id=str(task_id), attempt=attempt) for task_id, attempt in keys]
+    return [stream_pb2.AttemptKey(task_id=task_id, attempt=attempt) for task_id, attempt in keys]
 
 
 def _report(key: Key, ended: Ended, queued_s: float) -> stream_pb2.Report:
     return stream_pb2.Report(
-        task_id=key[0],  # type: ignore[arg-type]  # a string in this world
+        task_id=key[0],
         attempt=key[1],
         succeeded=ended.succeeded,
         result=ended.result,

@@ -90,6 +90,7 @@ class LiveCoordinator:
         self._characters = 0  # of payloads not settled
         self._room = asyncio.Event()
         self._known = False
+        self._closing = False
         self._next_check = 0.0
 
     # ---- effects of the core
@@ -223,7 +224,7 @@ class LiveCoordinator:
     def attach(self, worker_id: str, peer: WorkerPeer) -> None:
         former = self.workers.get(worker_id)
         if former is not None:
-            former.supersede()
+            former.end()
         self.workers[worker_id] = peer
 
     def detach(self, worker_id: str, peer: WorkerPeer, left: bool) -> None:
@@ -237,18 +238,31 @@ class LiveCoordinator:
             self.core.connection_lost(worker_id, self.now())
         del self.workers[worker_id]
 
+    def close(self) -> None:
+        """What ends from now on is this process, not its peers."""
+        self._closing = True
+        for worker in self.workers.values():
+            worker.end()
+        for client in self.clients.values():
+            client.ended.set()
+        self.workers.clear()
+        self.clients.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def parting(self, reason: str) -> Refused:
+        """The status of a stream that the coordinator ends; `reason`: if it is not closing."""
+        if self._closing:
+            return Refused(Code.UNAVAILABLE, "the coordinator is shutting down")
+        return Refused(Code.ABORTED, reason)
+
     def _started_at(
         self, task_id: str, number: int | None, queued_s: float, ran_s: float, now: float
     ) -> float | None:
-        """On this clock, from durations alone: both legs of the network are taken to last equally long."""
         task = self.core.task(task_id)
-        if task is None:
-            return None
-        for attempt in task.live:
+        for attempt in task.live if task else ():
             if attempt.number == number or number is None:
-                round_trip_s = now - attempt.assigned_at
-                legs_s = max(0.0, round_trip_s - queued_s - ran_s)
-                return min(now, attempt.assigned_at + legs_s / 2 + queued_s)
+                return started_at(attempt.assigned_at, queued_s, ran_s, now)
         return None
 
     def _checked(self, name: str, call: Callable[..., None], *arguments: Any) -> None:
@@ -263,6 +277,12 @@ class LiveCoordinator:
             self.failed.set_exception(error)
         end = self.now()
         self._next_check = end + 10 * (end - begin)
+
+
+def started_at(assigned_at: float, queued_s: float, ran_s: float, now: float) -> float:
+    """When an execution reported `now` began, from durations alone: both legs are taken to last equally long."""
+    legs_s = max(0.0, now - assigned_at - queued_s - ran_s)
+    return min(now, assigned_at + legs_s / 2 + queued_s)
 
 
 def _job(task: Task) -> Job:
@@ -356,12 +376,12 @@ class StreamService:
         left = False
         try:
             left = await first_of(
-                self._read_worker(worker_id, requests), peer.write_to(context.write), peer.superseded.wait()
+                self._read_worker(worker_id, requests), peer.write_to(context.write), peer.ended.wait()
             )
         finally:
             live.detach(worker_id, peer, left)
-        if peer.superseded.is_set():
-            await _abort(context, Refused(Code.ABORTED, f"another process registered as worker {worker_id}"))
+        if peer.ended.is_set():
+            await _abort(context, live.parting(f"another process registered as worker {worker_id}"))
 
     async def _read_worker(self, worker_id: str, requests: AsyncIterator[stream_pb2.FromWorker]) -> bool:
         """Whether it took its leave."""
@@ -395,19 +415,19 @@ class StreamService:
         session = first.session
         former = live.clients.get(session)
         if former is not None:
-            former.superseded.set()
+            former.ended.set()
         client = live.clients[session] = ClientPeer()
         try:
             await first_of(
                 self._read_client(session, client, first, requests),
                 client.write_to(context.write, live.made_room),
-                client.superseded.wait(),
+                client.ended.wait(),
             )
         finally:
             if live.clients.get(session) is client:
                 del live.clients[session]
                 log.info("session %s: its client has gone", session)
-        await _abort(context, Refused(Code.ABORTED, f"session {session} goes on by another stream"))
+        await _abort(context, live.parting(f"session {session} goes on by another stream"))
 
     async def _read_client(
         self,
@@ -443,7 +463,8 @@ def _require_worker(worker_id: str, capacity: int) -> None:
 
 
 async def _abort(context: Context, refused: Refused) -> NoReturn:
-    log.warning("refused a request of %s: %s", context.peer(), refused)
+    if refused.code is not Code.UNAVAILABLE:
+        log.warning("refused a request of %s: %s", context.peer(), refused)
     await context.abort(refused.code, str(refused))
     raise AssertionError("abort raises")
 

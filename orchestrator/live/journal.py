@@ -142,7 +142,8 @@ class Journal:
         self._write([now, name, given, self._effects.take()])
 
     def _write(self, line: Any) -> None:
-        self._file.write(self._encode(line) + "\n")
+        if not self._file.closed:
+            self._file.write(self._encode(line) + "\n")
 
 
 class Difference(NamedTuple):

@@ -19,6 +19,7 @@ from orchestrator.core.model import Attempt, Task
 from orchestrator.live import convert, rpc
 
 CALL_DEADLINE_S = 2.0
+ACCEPTANCE_WAITS_S = 0.002
 Write = Callable[[Any], Awaitable[None]]
 
 
@@ -39,15 +40,15 @@ class WorkerPeer(Protocol):
     def acknowledge(self) -> None: ...
     def answer_beat(self) -> None: ...
     def hurry(self) -> None: ...
-    def supersede(self) -> None:
-        """Another process registered under that name."""
+    def end(self) -> None:
+        """Another process has registered under that name, or the coordinator closes."""
 
 
 class StreamedWorker:
     """A worker that holds a stream."""
 
     def __init__(self) -> None:
-        self.superseded = asyncio.Event()
+        self.ended = asyncio.Event()
         self._registered = True  # to be told in the first message
         self._acknowledged = 0
         self._patience = 64
@@ -78,8 +79,8 @@ class StreamedWorker:
         self._patience = 1
         self._gathered.set()
 
-    def supersede(self) -> None:
-        self.superseded.set()
+    def end(self) -> None:
+        self.ended.set()
 
     async def write_to(self, write: Write) -> None:
         while True:
@@ -122,7 +123,7 @@ class CalledWorker:
     def hurry(self) -> None:
         pass
 
-    def supersede(self) -> None:
+    def end(self) -> None:
         self._begin(self._channel.close(CALL_DEADLINE_S))
 
     def _begin(self, call: Any) -> None:
@@ -149,10 +150,12 @@ class ClientPeer:
     """A client's session, for as long as its stream lasts."""
 
     def __init__(self) -> None:
-        self.superseded = asyncio.Event()
+        self.ended = asyncio.Event()
         self.accepted: list[int] = []
         self.refused: list[tuple[int, str]] = []
         self.settled: deque[Task] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._patience: asyncio.TimerHandle | None = None
         self._gathered = asyncio.Event()
 
     @property
@@ -161,8 +164,10 @@ class ClientPeer:
         return len(self.accepted) + len(self.refused) + len(self.settled)
 
     def accept(self, number: int) -> None:
+        """Waits a moment for results to travel with: a message of its own costs as much as the task."""
         self.accepted.append(number)
-        self._gathered.set()
+        if self._patience is None:
+            self._patience = self._loop.call_later(ACCEPTANCE_WAITS_S, self._gathered.set)
 
     def refuse(self, number: int, reason: str) -> None:
         self.refused.append((number, reason))
@@ -176,6 +181,9 @@ class ClientPeer:
         while True:
             await self._gathered.wait()
             await asyncio.sleep(0)  # the assignments first
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
             accepted, self.accepted = self.accepted, []
             refused, self.refused = self.refused, []
             settled = rpc.take(self.settled, _size_of_outcome)

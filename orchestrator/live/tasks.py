@@ -24,7 +24,8 @@ def prime(payload: str) -> str:
     if number is None or not -(2**63) <= number < 2**63:
         raise InvalidPayload(f"invalid payload: {payload[:80]!r} is not a decimal integer of 64 bits")
     factor = smallest_factor(number)
-    return f"{number} is prime" if factor == number else f"{number} is not prime (smallest factor: {factor})"
+    is_prime = factor == number > 1
+    return f"{number} is prime" if is_prime else f"{number} is not prime (smallest factor: {factor})"
 
 
 def smallest_factor(number: int) -> int:

@@ -92,6 +92,7 @@ class Worker(ABC):
         self.gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
+        self._era = 0
         self._queued_s: dict[Key, float] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._executor = make_executor(settings.executor, settings.capacity, self._finished)
@@ -117,6 +118,16 @@ class Worker(ABC):
         if self._alarm is not None:
             self._alarm.cancel()
         self._executor.close()
+
+    def key(self, wire: convert.Key) -> Key:
+        """In the agent, what was assigned before the last registration is another task than what comes after it: a
+        coordinator that began anew counts its attempts from one again."""
+        task_id, attempt = wire
+        return (self._era, task_id), attempt
+
+    def start_over(self) -> None:
+        self.agent.start_over(self.now())
+        self._era += 1
 
     # ---- effects of the agent
 
@@ -193,7 +204,7 @@ class StreamingWorker(Worker):
         self._unacknowledged.clear()
         self._gathered.set()
         if self._known:
-            self.agent.start_over(self.now())
+            self.start_over()
         self._news.draining = self.agent.draining
         try:
             await first_of(self._read(call), self._write(call), self.gone.wait())
@@ -222,14 +233,15 @@ class StreamingWorker(Worker):
             for _ in range(message.acknowledged):
                 self.agent.reported(self._unacknowledged.popleft(), now)
             for key, kind, payload in convert.assigned(message):
-                self.agent.assigned(key, Held(kind, payload, now), now)
+                self.agent.assigned(self.key(key), Held(kind, payload, now), now)
             for key in convert.keys(message.cancels):
-                self.agent.cancel(key, now)
+                self.agent.cancel(self.key(key), now)
 
     async def _write(self, call: Any) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while True:
                 await self._gathered.wait()
+                await asyncio.sleep(0)  # whatever else has just finished travels with it
                 news, self._news = self._news, convert.WorkerNews()
                 reports = rpc.take(news.reports, _size)
                 self._news.reports = news.reports
@@ -242,21 +254,21 @@ class StreamingWorker(Worker):
 
     def answer(self, key: Key, accepted: bool, now: float) -> None:
         if not accepted:
-            self._news.rejected.append(key)
+            self._news.rejected.append(on_wire(key))
             self._gathered.set()
 
     def report_start(self, key: Key, now: float) -> None:
-        self._news.started.append(key)
+        self._news.started.append(on_wire(key))
         self._gathered.set()
 
     def report(self, key: Key, result: Any, now: float) -> None:
         if self._open:  # else it is reported with the next registration
             self._unacknowledged.append(key)
-            self._news.reports.append((key, *result))
+            self._news.reports.append((on_wire(key), *result))
             self._gathered.set()
 
     def cancel_done(self, key: Key, now: float) -> None:
-        self._news.cancelled.append(key)
+        self._news.cancelled.append(on_wire(key))
         self._gathered.set()
 
     def beat(self, active: int, completed: int, now: float) -> None:
@@ -300,7 +312,7 @@ class CalledWorker(Worker):
         await server.start()
         self._address = f"{host}:{bound}"
         try:
-            await self._register()
+            await first_of(self._register(), self.gone.wait())
             await self.gone.wait()
         finally:
             await server.stop(0)
@@ -321,14 +333,15 @@ class CalledWorker(Worker):
 
     async def AssignTask(self, request: Any, context: Any) -> Any:
         now = self.now()
-        key, kind, payload = convert.assigned_by_call(request, next(self._numbers))
+        wire, kind, payload = convert.assigned_by_call(request, next(self._numbers))
+        key = self.key(wire)
         self.agent.assigned(key, Held(kind, payload, now), now)
         accepted = key not in self._refused
         self._refused.discard(key)
         return convert.assign_answer(accepted)
 
     async def _report(self, key: Key, done: Done) -> None:
-        request = convert.result_message(self.name, key, done.ended, done.queued_s)
+        request = convert.result_message(self.name, on_wire(key), done.ended, done.queued_s)
         try:
             await self._registry.ReportResult(request, timeout=REPORT_DEADLINE_S)
         except grpc.aio.AioRpcError as error:
@@ -347,7 +360,7 @@ class CalledWorker(Worker):
         if not answer.acknowledged and not self._registering:
             self._registering = True
             log.warning("worker %s: the coordinator does not know it: registering again", self.name)
-            self.agent.start_over(self.now())
+            self.start_over()
             await self._register()
             self._registering = False
 
@@ -389,7 +402,13 @@ def pauses() -> Iterator[float]:
         bound_s = min(PAUSE_MAX_S, 2 * bound_s)
 
 
-def _size(item: tuple[Key, Ended, float]) -> int:
+def on_wire(key: Key) -> convert.Key:
+    """The inverse of `Worker.key`."""
+    named: Any = key[0]
+    return named[1], key[1]
+
+
+def _size(item: tuple[convert.Key, Ended, float]) -> int:
     ended = item[1]
     return len(ended.result) + len(ended.error) + 100
 
