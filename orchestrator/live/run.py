@@ -280,8 +280,12 @@ def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
 
 
 def _left_out(scenario: Scenario) -> Iterator[str]:
-    if scenario.network.delay.mean() > 0:
+    network = scenario.network
+    legs = [network.delay, *(leg for _, leg in network.legs if leg is not None)]
+    if any(leg.mean() > 0 for leg in legs):
         yield "network.delay is not applied: messages take the real network of this machine"
+    if scenario.cluster.overhead is not None:
+        yield "cluster.overhead is not applied: an execution takes what it takes"
     if scenario.coordinator.cost_s:
         yield "coordinator.cost_s is not applied: the coordinator takes the time that it takes"
     arrivals = scenario.workload.arrivals
@@ -294,8 +298,8 @@ def _left_out(scenario: Scenario) -> Iterator[str]:
             )
     rho = scenario.rho()
     if scenario.workload.task != "sleep" and rho is not None:
-        groups, cpus = scenario.cluster.groups, os.cpu_count() or 1
-        busy = rho * sum(group.workers * group.capacity for group in groups)
+        cpus = os.cpu_count() or 1
+        busy = rho * sum(group.workers * group.capacity for group in scenario.cluster.groups)
         if busy > cpus:
             yield (
                 f"{scenario.workload.task} keeps {busy:.1f} processors busy on average and this machine has {cpus}: "
