@@ -342,6 +342,9 @@ class Coordinator:
     # ---- tasks
 
     def _assign(self, task: Task, worker: Worker, now: float) -> None:
+        before = worker.load
+        if before >= worker.limit:
+            raise ValueError(f"the routing policy chose {worker}, which has no room")
         number = task.attempt + 1
         attempt = Attempt(task, worker, number, now)
         task.attempt = number
@@ -349,7 +352,6 @@ class Coordinator:
         task.live = (*task.live, attempt) if task.live else (attempt,)
         self.pending -= 1
         worker.open[attempt] = None
-        before = worker.load
         worker.load = before + 1
         if before + 1 >= worker.limit:
             self._roomy -= 1

@@ -981,3 +981,18 @@ def test_unsettled_tasks_can_be_listed(make_cluster):
     submit(core, "t1", "t2", "t3")
     complete(core, "w1", "t1", 1, 1.0)
     assert [task.id for task in core.unsettled()] == ["t2", "t3"]
+
+
+def test_a_routing_policy_that_chooses_a_full_worker_is_told(make_coordinator):
+    """A user's policy that breaks its promise is an error with a name, not an overloaded worker."""
+
+    class Stubborn(RoundRobin):
+        def choose(self, task):
+            return core.worker("w1")
+
+    core, _ = make_coordinator(routing=Stubborn())
+    core.register("w1", 1, 0, False, 0.0)
+    core.register("w2", 1, 0, False, 0.0)
+    submit(core, "t1")
+    with pytest.raises(ValueError, match="chose <Worker w1 ALIVE load 1/1>, which has no room"):
+        submit(core, "t2")
