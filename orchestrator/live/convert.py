@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,11 @@ class WorkerNews:
     leaving: bool = False
 
 
+def _duration(seconds: float) -> float:
+    """What a stranger claims, where it can be one."""
+    return seconds if 0 <= seconds < math.inf else 0.0
+
+
 def is_priority(value: int) -> bool:
     return 0 <= value < len(Priority)
 
@@ -96,9 +102,9 @@ def report_of(result: wire_pb2.TaskResult) -> Report:
     if result.state not in (wire_pb2.COMPLETED, wire_pb2.FAILED):
         raise ValueError(f"a result's state is COMPLETED or FAILED, not {result.state}")
     succeeded = result.state == wire_pb2.COMPLETED
-    ran_s = result.ran_s if result.HasField("ran_s") else max(0, result.latency_ms) / 1000
-    ended = Ended(succeeded, result.result, result.error, result.retryable, ran_s)
-    return Report(result.task_id, result.attempt or None, ended, result.queued_s)
+    ran_s = result.ran_s if result.HasField("ran_s") else result.latency_ms / 1000
+    ended = Ended(succeeded, result.result, result.error, result.retryable, _duration(ran_s))
+    return Report(result.task_id, result.attempt or None, ended, _duration(result.queued_s))
 
 
 def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> wire_pb2.ReportResultRequest:
@@ -278,8 +284,8 @@ def _report(key: Key, ended: Ended, queued_s: float) -> stream_pb2.Report:
 
 def reports(message: stream_pb2.FromWorker) -> Iterator[Report]:
     for item in message.reports:
-        ended = Ended(item.succeeded, item.result, item.error, item.retryable, item.ran_s)
-        yield Report(item.task_id, item.attempt or None, ended, item.queued_s)
+        ended = Ended(item.succeeded, item.result, item.error, item.retryable, _duration(item.ran_s))
+        yield Report(item.task_id, item.attempt or None, ended, _duration(item.queued_s))
 
 
 # ---- streams of clients
