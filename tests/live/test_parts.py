@@ -133,7 +133,7 @@ def test_only_sleeping_is_done_inline():
     ],
 )
 def test_a_start_is_estimated_from_durations(
-    assigned_at: float, queued_s: float, ran_s: float, now: float, start: float
+    assigned_at: float, queued_s: float, ran_s: float, now: float, expected: float
 ):
     """Both legs are taken to last equally long; clocks are not compared."""
     assert started_at(assigned_at, queued_s, ran_s, now) == expected
