@@ -144,6 +144,11 @@ class SimWorker:
         self.faults.popleft()
         self.next_fault_s = self.faults[0] if self.faults else math.inf
 
+    def drain(self, now: float) -> None:
+        """The process is asked to leave."""
+        self.fusible = False
+        self.agent.drain(now)
+
     def crash(self) -> None:
         self.up = self.paused = self.fusible = False
         self._frozen.clear()
@@ -206,10 +211,11 @@ class SimWorker:
         self.world.send_heartbeat(self, active, now)
 
     def announce_drain(self, now: float) -> None:
-        raise NotImplementedError("no fault drains a modelled worker")
+        self.world.send_drain(self, now)
 
     def leave(self, now: float) -> None:
-        raise NotImplementedError("no fault drains a modelled worker")
+        self.up = False
+        self.world.send_leave(self, now)
 
     def wake_at(self, at: float) -> None:
         if at != self._wake_time:

@@ -31,6 +31,9 @@ from sim.environment import Environment
 from sim.network import Leg, draws
 from sim.worker import Job, Rank, SimWorker, number_of
 
+# Numbers of a rank beyond those of any worker: a worker's second and third kind of event there.
+_SECOND, _THIRD = 1 << 40, 2 << 40
+
 
 def _events_per_s(scenario: Scenario, plan: Plan) -> float:
     """Two events a task and two a heartbeat, roughly; for closed clients as if each submitted once a second."""
@@ -51,7 +54,18 @@ class World:
         self.heartbeat_s = policies.detection.heartbeat_s
         self._timeout_s = math.inf if policies.execution_timeout_s is None else policies.execution_timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
-        legs = ("assign", "start", "result", "cancel", "cancelled", "heartbeat", "register")
+        legs = (
+            "assign",
+            "start",
+            "result",
+            "cancel",
+            "cancelled",
+            "heartbeat",
+            "unknown",
+            "register",
+            "drain",
+            "leave",
+        )
         self._legs = {name: Leg(network, seed, replication, name) for name in legs}
         self._out_s, self._back_s = self._legs["assign"].delay, self._legs["result"].delay
         overhead = scenario.cluster.overhead or Constant(kind="constant", value_s=0.0)
@@ -114,6 +128,8 @@ class World:
         self._on_cancelled = self.received(self._cancelled)
         self._on_heartbeat = self.received(self._heartbeat)
         self._on_register = self.received(self._register_again)
+        self._on_drain = self.received(self._drain)
+        self._on_leave = self.received(self._leave)
 
     def _boot(self, scenario: Scenario, phases: np.random.Generator, fuse: bool) -> list[SimWorker]:
         """The cluster as it stands at the beginning: every worker registered, each at its own phase of beating."""
@@ -181,7 +197,11 @@ class World:
         pass
 
     def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
-        pass
+        if not known:
+            worker, leg = self._by_name[worker_id], self._legs["unknown"]
+            delay_s = leg.delay()
+            if not leg.lost():
+                self.env.call_at(self.now + delay_s, Rank.BEAT + _SECOND + worker.slot, self._deliver_unknown, worker)
 
     def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
         self.recorder.worker_changed(worker, kind, detail, now)
@@ -225,17 +245,20 @@ class World:
     def _hand_over_cancel(self, attempt: Attempt) -> None:
         self.workers[attempt.worker.slot].agent.cancel((attempt.task.id, attempt.number), self.now)
 
+    def _deliver_unknown(self, worker: SimWorker) -> None:
+        worker.receive(self._begin_again, worker)
+
+    def _begin_again(self, worker: SimWorker) -> None:
+        worker.agent.start_over(self.now)
+        self.send_registration(worker, self.now)
+
     # ---- messages to the coordinator, as the workers send them
 
     def send_refusal(self, job: Job, now: float) -> None:
         self.env.call_at(now + job.back_s, Rank.REFUSAL + job.number + 1, self._on_refusal, job)
 
     def send_start(self, job: Job, now: float) -> None:
-        leg = self._legs["start"]
-        at = now + leg.delay()
-        while leg.lost():
-            at += self._rpc_timeout_s
-        self.env.call_at(at, Rank.START + job.number, self._on_start, job)
+        self.env.call_at(self._in_the_end("start", now), Rank.START + job.number, self._on_start, job)
 
     def send_result(self, job: Job, now: float) -> None:
         leg = self._legs["result"]
@@ -269,11 +292,24 @@ class World:
             self.env.call_at(now + leg.delay(), key + 1, self._on_heartbeat, (worker.name, active))
 
     def send_registration(self, worker: SimWorker, now: float) -> None:
-        leg = self._legs["register"]
+        self.env.call_at(self._in_the_end("register", now), Rank.REGISTER + worker.slot, self._on_register, worker)
+
+    def send_drain(self, worker: SimWorker, now: float) -> None:
+        at = self._in_the_end("drain", now)
+        self.env.call_at(at, Rank.REGISTER + _SECOND + worker.slot, self._on_drain, worker)
+
+    def send_leave(self, worker: SimWorker, now: float) -> None:
+        self._down += 1
+        at = self._in_the_end("leave", now)
+        self.env.call_at(at, Rank.REGISTER + _THIRD + worker.slot, self._on_leave, worker)
+
+    def _in_the_end(self, kind: str, now: float) -> float:
+        """When a message of that kind arrives that is sent again until it does."""
+        leg = self._legs[kind]
         at = now + leg.delay()
         while leg.lost():
             at += self._rpc_timeout_s
-        self.env.call_at(at, Rank.REGISTER + worker.slot, self._on_register, worker)
+        return at
 
     # ---- messages at the coordinator
 
@@ -358,6 +394,13 @@ class World:
         self._unfuse(worker, self.now)  # what it was given since it restarted, the coordinator now gives up
         self._register(worker)
 
+    def _drain(self, worker: SimWorker) -> None:
+        self.coordinator.drain(worker.name, self.now)
+
+    def _leave(self, worker: SimWorker) -> None:
+        self.coordinator.deregister(worker.name, self.now)
+        self._end_if_hopeless(self.now)
+
     def _wake(self, at: float) -> None:
         if at == self._wake_time:
             self.coordinator.wake(at)
@@ -382,6 +425,12 @@ class World:
                 worker.adopt(job, start, finish)
 
     # ---- faults, and the end
+
+    def drain(self, name: str) -> None:
+        """Ask a worker to leave."""
+        worker = self._by_name[name]
+        self._unfuse(worker, self.now)
+        worker.drain(self.now)
 
     def _strike(self, action: FaultAction) -> None:
         worker, now = self._by_name[action.worker], self.now
