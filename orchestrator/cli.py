@@ -107,16 +107,20 @@ def live(
     """Run a scenario in the live world: real processes on this machine, its tasks and faults in real time."""
     with explained():
         from orchestrator.live import run as world
+        from orchestrator.live.drive import ClusterBroke
 
         loaded, cells = load(scenario, overrides, partial(world.warn, file=str(scenario)))
         folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
         result: Run | Sweep
-        with progress(loaded.name) as advance:
-            if runs == 1:
-                result = world.run(cells[0].scenario, folder, progress=advance, check=check)
-            else:
-                result = world.sweep(loaded, folder, replications, advance, check)
+        try:
+            with progress(loaded.name) as advance:
+                if runs == 1:
+                    result = world.run(cells[0].scenario, folder, progress=advance, check=check)
+                else:
+                    result = world.sweep(loaded, folder, replications, advance, check)
+        except ClusterBroke as error:
+            raise Refusal(str(error)) from None
         tell(result, runs, folder, plots, as_json)
 
 

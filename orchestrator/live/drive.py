@@ -22,8 +22,8 @@ log = logging.getLogger("orchestrator.live")
 Progress = Callable[[float], None]
 Payload = Callable[[float], str]
 HEAD_START_S = 0.1
-WATCH_S = 0.25
-LATE_S = 0.02
+WATCH_S = 0.2
+LATE_S = 0.05
 
 
 class ClusterBroke(RuntimeError):
@@ -31,7 +31,7 @@ class ClusterBroke(RuntimeError):
 
 
 class Drive:
-    """One run of a plan against the cluster that `client` talks to.
+    """One run of a plan against a cluster, on the loop that calls `run`.
 
     `payload`: of a task, from its demand in seconds. `start`: begin a new process for that worker. `boot_s`: how
     long that takes until it has registered.
@@ -42,27 +42,24 @@ class Drive:
         scenario: Scenario,
         plan: Plan,
         cluster: LocalCluster,
-        client: Client,
         payload: Payload,
         start: Callable[[str], Process],
         boot_s: float,
+        progress: Progress | None,
     ) -> None:
         self._scenario = scenario
         self._cluster = cluster
-        self._client = client
         self._payload = payload
         self._start = start
-        self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[None] = self._loop.create_future()
-        self._closing = False
+        self._progress = progress
+        self._closing = self._stopped = False
         self._down: set[str] = set()
         self._returning = sum(action.kind == "restart" for action in plan.faults)
         self._faults = _ahead(plan.faults, boot_s)
         self._struck: list[Struck] = []
         self._late_s = 0.0
         self.due = 0  # tasks that are not settled yet; of open arrivals, those to come included
-        self.began = self._loop.time() + HEAD_START_S
-        self.ended = self.began
+        self.began = self.ended = 0.0
         arrivals = plan.arrivals
         self._arrivals: _Submissions | _Clients = (
             _Clients(self, arrivals, scenario.duration_s)
@@ -70,25 +67,36 @@ class Drive:
             else _Submissions(self, arrivals)
         )
 
-    async def run(self, progress: Progress | None = None) -> None:
+    async def run(self) -> None:
         """Until everything is settled after the last arrival, or what remains can't be. Raises ClusterBroke."""
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        async with Client(self._cluster.address) as self._client:
+            await self._client.metrics()  # connected before the first task is due
+            self.began = self.ended = self._loop.time() + HEAD_START_S
+            background = [asyncio.create_task(part) for part in (self._strike_all(), self._watch())]
+            for task in background:
+                task.add_done_callback(self._fail_with)
+            self._set_timers()
+            self._arrivals.begin()
+            try:
+                await self._over
+            finally:
+                self.ended = self._loop.time()
+                for task in background:
+                    task.cancel()
+        if self._late_s > LATE_S:
+            log.warning("the driver fell behind: a task was sent up to %.3f s after its arrival", self._late_s)
+
+    def stop(self) -> None:
+        """End the run within a moment. May be called from another thread."""
+        self._stopped = True
+
+    def _set_timers(self) -> None:
         duration_s, drain_s = self._scenario.duration_s, self._scenario.drain_s
         self.at(duration_s, self._arrivals_over)
         if drain_s is not None:
             self.at(duration_s + drain_s, self._finish)
-        background = [asyncio.create_task(part) for part in (self._strike_all(), self._watch(progress))]
-        for task in background:
-            task.add_done_callback(self._fail_with)
-        self._arrivals.begin()
-        try:
-            await self._over
-        finally:
-            self.ended = self._loop.time()
-            self._closing = True
-            for task in background:
-                task.cancel()
-        if self._late_s > LATE_S:
-            log.warning("the driver fell behind: a task was sent up to %.3f s after its arrival", self._late_s)
 
     def account(self) -> Account:
         arrival_s, service_s, priority = self._arrivals.columns()
@@ -144,13 +152,13 @@ class Drive:
             self._down.add(name)
             self._end_if_hopeless()
 
-    async def _watch(self, progress: Progress | None) -> None:
+    async def _watch(self) -> None:
         """Show how far the run is, and see that nothing ends which was not told to."""
         names = self._scenario.worker_names()
-        while True:
+        while not self._stopped:
             await asyncio.sleep(WATCH_S)
-            if progress is not None:
-                progress(max(0.0, self.now) / self._scenario.duration_s)
+            if self._progress is not None:
+                self._progress(max(0.0, self.now) / self._scenario.duration_s)
             status = self._cluster.coordinator.status
             if status is not None:
                 raise ClusterBroke(f"the coordinator ended with status {status}")
@@ -158,6 +166,7 @@ class Drive:
                 status = self._cluster.worker(name).status
                 if status is not None and name not in self._down:
                     raise ClusterBroke(f"the process of worker {name} ended with status {status}")
+        self._finish()
 
     def _arrivals_over(self) -> None:
         self._closing = True

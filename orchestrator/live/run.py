@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import selectors
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,15 +27,14 @@ from orchestrator.experiment.scenario import Group, Scenario, ScenarioError
 from orchestrator.experiment.statistics import summarise
 from orchestrator.experiment.workload import Closed
 from orchestrator.live import journal, tasks
-from orchestrator.live.client import Client
-from orchestrator.live.cluster import LocalCluster, Process
-from orchestrator.live.drive import Drive, Payload, Progress
+from orchestrator.live.cluster import LocalCluster, NotReady, Process
+from orchestrator.live.drive import ClusterBroke, Drive, Payload, Progress
 from orchestrator.live.record import Account, record
 
 LOG = "cluster.log"
 PROCESSES_PER_CPU = 50
 SLOTS_MAX = 5_000
-RATE_PER_S = 2_000
+RATE_PER_S = 1_000
 """Tasks that coordinator, workers and driver on two processors were measured to handle with room to spare."""
 STOP_S = 10.0
 _PRIME_MAX = 3_037_000_493  # the largest whose square is a 64-bit integer
@@ -64,7 +65,7 @@ def run(
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: the
     coordinator proves its invariants while it runs. Raises ScenarioError for what cannot be done here, ClusterBroke
-    and NotReady where a process ended of itself.
+    where a process ended of itself.
     """
     began = time.perf_counter()
     out = Path(out)
@@ -72,7 +73,10 @@ def run(
     plan = draw_plan(scenario, replication)
     store.clear(out)
     out.mkdir(parents=True, exist_ok=True)
-    account, interrupted = _execute(scenario, plan, out, progress, check)
+    try:
+        account, interrupted = _execute(scenario, plan, out, progress, check)
+    except (ClusterBroke, NotReady) as error:
+        raise ClusterBroke(f"{error} (see {out / LOG})") from error
     tables, inputs, counters = record(out / journal.NAME, scenario, account)
     tables.write(out)
     wall_s = time.perf_counter() - began
@@ -169,26 +173,36 @@ def _execute(
             def start(name: str) -> Process:
                 return cluster.start_worker(name, options=host_of[name].options)
 
-            drives: list[Drive] = []
-
-            async def drive() -> None:
-                async with Client(cluster.address) as client:
-                    await client.metrics()  # connected before the first task is due
-                    drives.append(Drive(scenario, plan, cluster, client, _payload(scenario), start, boot_s))
-                    await drives[0].run(progress)
-
-            interrupted = False
-            try:
-                # Select keeps timers to microseconds; the default, epoll, rounds them up to milliseconds.
-                with asyncio.Runner(loop_factory=_precise_loop) as runner:
-                    runner.run(drive())
-            except KeyboardInterrupt:
-                if not drives:
-                    raise
-                interrupted = True
+            drive = Drive(scenario, plan, cluster, _payload(scenario), start, boot_s, progress)
+            interrupted = _complete(drive)
             cluster.coordinator.terminate()  # it closes its journal
             cluster.coordinator.wait(STOP_S)
-    return drives[0].account(), interrupted
+    return drive.account(), interrupted
+
+
+def _complete(drive: Drive) -> bool:
+    """Run it to its end, or until an interrupt, which is told."""
+    running = asyncio.run_coroutine_threadsafe(drive.run(), _loop())
+    try:
+        running.result()
+        return False
+    except KeyboardInterrupt:
+        drive.stop()
+        running.result()
+        return True
+    finally:
+        drive.stop()
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for the life of the process, as grpc.aio wants it, in a thread of its own, so that callers may have theirs.
+
+    Select keeps timers to microseconds; the default, epoll, rounds them up to milliseconds.
+    """
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    threading.Thread(target=loop.run_forever, name="orchestrator-live", daemon=True).start()
+    return loop
 
 
 def _start_all(cluster: LocalCluster, first: Host, *others: Host) -> float:
@@ -199,10 +213,6 @@ def _start_all(cluster: LocalCluster, first: Host, *others: Host) -> float:
     for process in [cluster.start_worker(*host.names, options=host.options) for host in others]:
         process.ready()
     return boot_s
-
-
-def _precise_loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from orchestrator.experiment.plan import OpenArrivals, draw_plan
 from orchestrator.experiment.run import Run, Sweep
 from orchestrator.experiment.scenario import Scenario, ScenarioError
 from orchestrator.live import journal, tasks
+from orchestrator.live.drive import ClusterBroke
 from orchestrator.live.run import hosts, run, square_of_prime, warn
 
 HEARTBEAT_S, TIMEOUT_S = 0.2, 0.7
@@ -213,6 +214,22 @@ def test_an_interrupt_keeps_what_was_done_and_ends_every_process(tmp_path: Path)
     assert kept.summary["interrupted"] is True
     assert kept.summary["tasks"]["submitted"] > 0
     assert_sound(kept, out)
+
+
+def test_a_coordinator_that_dies_ends_the_run(tmp_path: Path):
+    """In one sentence that names the log; a run that nobody could record leaves no summary, and no process."""
+    cluster: list[psutil.Process] = []
+
+    def kill(share: float) -> None:
+        if not cluster:
+            cluster.extend(psutil.Process().children())
+            next(process for process in cluster if "coordinator" in process.cmdline()).kill()
+
+    with pytest.raises(ClusterBroke, match=r"the coordinator ended with status -9 \(see .*cluster\.log\)"):
+        run(scenario(tmp_path), tmp_path / "out", progress=kill)
+    assert len(cluster) == 2
+    assert not any(process.is_running() for process in cluster)
+    assert not (tmp_path / "out" / "summary.json").exists()
 
 
 def test_what_is_not_applied_is_told(tmp_path: Path):
