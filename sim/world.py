@@ -31,6 +31,10 @@ from sim.environment import Environment
 from sim.network import Leg, draws
 from sim.worker import Job, Rank, SimWorker, number_of
 
+_LEGS = (
+    *("assign", "start", "result", "cancel", "cancelled"),
+    *("heartbeat", "unknown", "register", "drain", "leave"),
+)
 # Numbers of a rank beyond those of any worker: a worker's second and third kind of event there.
 _SECOND, _THIRD = 1 << 40, 2 << 40
 

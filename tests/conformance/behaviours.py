@@ -1,0 +1,312 @@
+"""What a cluster does, whichever world it is in: each behaviour is a function of a `Cluster`, and fails by raising.
+
+Work is long enough for faults to strike in the middle of it, and for nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.core.model import Priority, TaskState
+from tests.conformance.cluster import Cluster
+
+Show = Callable[[Cluster], None]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """`settings`: of the scenario, by their dotted keys."""
+
+    show: Show
+    settings: dict[str, Any]
+
+    def __str__(self) -> str:
+        return self.show.__name__
+
+
+BEHAVIOURS: list[Behaviour] = []
+DETECTING = {"policies.detection.timeout_s": 1}
+TIMING_OUT = {"policies.execution_timeout_s": 0.6}
+
+
+def behaviour(
+    settings: dict[str, Any] | None = None,
+) -> Callable[[Callable[[Cluster], None]], Callable[[Cluster], None]]:
+    def register(show: Callable[[Cluster], None]) -> Callable[[Cluster], None]:
+        BEHAVIOURS.append(Behaviour(show, settings or {}))
+        return show
+
+    return register
+
+
+# ---- routing and order
+
+
+@behaviour()
+def tasks_go_to_the_least_loaded_worker(cluster: Cluster) -> None:
+    """Six tasks at three workers with room for four each: two at each."""
+    cluster.start("w1", "w2", "w3", capacity=4)
+    tasks = [cluster.submit(1.0) for _ in range(6)]
+    cluster.until(lambda: all(cluster.attempts(task) for task in tasks))
+    assert Counter(cluster.attempts(task)[0].worker.id for task in tasks) == {"w1": 2, "w2": 2, "w3": 2}
+
+
+@behaviour()
+def urgent_tasks_overtake_others_in_the_queue(cluster: Cluster) -> None:
+    """What waits for the only slot gets it by priority, and among equals by age."""
+    cluster.start("w1")
+    first = cluster.submit(0.5)
+    cluster.until(lambda: cluster.attempts(first))
+    low, normal, high, urgent, later = (
+        cluster.submit(0.01, priority)
+        for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.URGENT, Priority.NORMAL)
+    )
+    cluster.until(lambda: cluster.settled(low))
+    order = [attempt.task.seq + 1 for attempt in cluster.history.assigned]
+    assert order == [first, urgent, high, normal, later, low]
+
+
+# ---- crashes
+
+
+@behaviour(DETECTING)
+def a_crashed_workers_task_is_done_elsewhere(cluster: Cluster) -> None:
+    """The detector convicts the worker, and its task is requeued."""
+    cluster.start("w1", "w2")
+    task = cluster.submit(0.6)
+    victim = cluster.begun(task)
+    cluster.kill(victim)
+    cluster.until(lambda: cluster.settled(task))
+    assert cluster.story(task) == [f"{victim} worker_died", f"{other(victim)} completed"]
+    assert "dead detector" in cluster.changes(victim)
+
+
+@behaviour()
+def a_worker_that_begins_again_is_given_its_task_at_once(cluster: Cluster) -> None:
+    """Its registration says that what the process before it held is lost: no conviction is needed."""
+    cluster.start("w1")
+    task = cluster.submit(0.6)
+    cluster.begun(task)
+    cluster.kill("w1")
+    cluster.start("w1")
+    cluster.until(lambda: cluster.settled(task))
+    assert cluster.story(task) == ["w1 worker_died", "w1 completed"]
+    assert cluster.changes("w1") == ["up registered", "up reregistered"]
+
+
+@behaviour(DETECTING)
+def nothing_is_lost_when_one_dies_or_half_or_all(cluster: Cluster) -> None:
+    """Twenty workers with tasks in flight: one is killed, then half of them, then the rest; new ones finish it."""
+    names = [f"w{number}" for number in range(1, 21)]
+    cluster.start(*names, capacity=2)
+    for victims in (names[:1], names[1:10], names[10:]):
+        tasks = [cluster.submit(0.5) for _ in range(60)]
+        cluster.begun(tasks[0])
+        cluster.kill(*victims)
+        if victims is not names[10:]:
+            cluster.until(lambda victims=victims: all("dead detector" in cluster.changes(name) for name in victims))
+    cluster.start("new1", "new2", "new3", capacity=10)
+
+
+# ---- pauses
+
+
+@behaviour()
+def a_short_pause_convicts_nobody(cluster: Cluster) -> None:
+    """A worker that is back before the timeout goes on with what it had."""
+    cluster.start("w1", "w2")
+    held = cluster.submit(0.6)
+    paused = cluster.begun(held)
+    cluster.pause(paused)
+    meanwhile = cluster.submit(0.5)
+    cluster.until(lambda: cluster.settled(meanwhile))
+    assert not cluster.settled(held)
+    cluster.resume(paused)
+    cluster.until(lambda: cluster.settled(held))
+    assert cluster.story(held) == [f"{paused} completed"]
+    assert cluster.changes(paused) == ["up registered"]
+
+
+@behaviour(DETECTING)
+def a_long_pause_convicts_and_a_heartbeat_revives(cluster: Cluster) -> None:
+    """The task is done elsewhere, once; the paused worker is taken back, and its load comes out right."""
+    cluster.start("w1", "w2")
+    task = cluster.submit(0.6)
+    paused = cluster.begun(task)
+    cluster.pause(paused)
+    cluster.until(lambda: cluster.settled(task))
+    cluster.resume(paused)
+    cluster.until(lambda: "up revived" in cluster.changes(paused))
+    assert cluster.story(task) == [f"{paused} worker_died", f"{other(paused)} completed"]
+    assert cluster.changes(paused)[:3] == ["up registered", "dead detector", "up revived"]
+
+
+@behaviour(DETECTING)
+def a_late_result_is_counted_and_dropped(cluster: Cluster) -> None:
+    """A convicted worker that cannot be told to cancel finishes what has been done elsewhere long ago."""
+    cluster.start("w1", "w2", contract=True)
+    task = cluster.submit(0.6)
+    paused = cluster.begun(task)
+    cluster.pause(paused)
+    cluster.until(lambda: cluster.settled(task))
+    cluster.resume(paused)
+    cluster.until(lambda: cluster.core.counters["late_results"])
+    assert cluster.story(task) == [f"{paused} worker_died", f"{other(paused)} completed"]
+    assert cluster.core.counters["late_results"] == 1
+    assert cluster.task(task).worker_id == other(paused)
+
+
+# ---- leaving and refusing
+
+
+@behaviour()
+def a_draining_worker_finishes_and_leaves(cluster: Cluster) -> None:
+    """It takes nothing new, reports what it has, and is not convicted of anything."""
+    cluster.start("w1", "w2")
+    held = cluster.submit(0.6)
+    leaving = cluster.begun(held)
+    cluster.drain(leaving)
+    cluster.until(lambda: "drain" in cluster.changes(leaving))
+    after = [cluster.submit(0.01) for _ in range(3)]
+    cluster.until(lambda: cluster.settled(*after))
+    cluster.until(lambda: "left" in cluster.changes(leaving))
+    assert cluster.story(held) == [f"{leaving} completed"]
+    assert [cluster.story(task) for task in after] == [[f"{other(leaving)} completed"]] * 3
+    assert cluster.changes(leaving) == ["up registered", "drain", "left"]
+
+
+@behaviour()
+def a_draining_worker_hands_back_what_has_not_begun(cluster: Cluster) -> None:
+    """What it had fetched beyond its slot is done elsewhere, and counts as nobody's attempt."""
+    cluster.start("w1", prefetch=2)
+    first, *waiting = (cluster.submit(0.6) for _ in range(3))
+    cluster.begun(waiting[-1])
+    cluster.drain("w1")
+    cluster.until(lambda: "left" in cluster.changes("w1"))
+    assert cluster.story(first) == ["w1 completed"]
+    cluster.start("w2", capacity=2)
+    cluster.until(lambda: cluster.settled(*waiting))
+    assert [cluster.story(task) for task in waiting] == [["w1 rejected", "w2 completed"]] * 2
+    assert [cluster.task(task).tries for task in waiting] == [0, 0]
+
+
+@behaviour()
+def a_refused_task_is_offered_again(cluster: Cluster) -> None:
+    """A worker that has less room than it is thought to have refuses, without blame, until it has room."""
+    cluster.start("w1", contract=True)
+    cluster.claim("w1", capacity=2)
+    first = cluster.submit(0.8)
+    cluster.begun(first)
+    second = cluster.submit(0.1)
+    cluster.until(lambda: cluster.settled(first, second))
+    assert cluster.story(first) == ["w1 completed"]
+    *refusals, last = cluster.story(second)
+    assert set(refusals) == {"w1 rejected"}
+    assert last == "w1 completed"
+    assert cluster.task(second).tries == 0
+    assert "dead detector" not in cluster.changes("w1")
+
+
+@behaviour()
+def a_forgotten_worker_registers_again(cluster: Cluster) -> None:
+    """The answer to its next heartbeat says that it is unknown; then it gets what it had lost."""
+    cluster.start("w1", contract=True)
+    task = cluster.submit(0.6)
+    cluster.begun(task)
+    cluster.forget("w1")
+    cluster.until(lambda: cluster.settled(task))
+    assert cluster.history.unknown["w1"] >= 1
+    assert cluster.changes("w1") == ["up registered", "left", "up reregistered"]
+    assert cluster.story(task) == ["w1 worker_died", "w1 completed"]
+
+
+# ---- timeouts
+
+
+@behaviour(TIMING_OUT)
+def a_slow_attempt_is_given_up_but_may_still_deliver(cluster: Cluster) -> None:
+    """After the execution timeout another worker tries too; the first result counts, and the twin is cancelled."""
+    cluster.start("w1", "w2")
+    task = cluster.submit(0.9)
+    cluster.until(lambda: cluster.settled(task))
+    slow, twin = cluster.attempts(task)
+    assert cluster.story(task) == [f"{slow.worker.id} timed_out", f"{twin.worker.id} cancelled"]
+    assert slow.worker is not twin.worker
+    assert slow.settles
+
+
+@behaviour(TIMING_OUT)
+def a_task_on_a_paused_worker_times_out(cluster: Cluster) -> None:
+    """It is done elsewhere, though nobody is convicted."""
+    cluster.start("w1", "w2")
+    task = cluster.submit(0.4)
+    paused = cluster.begun(task)
+    cluster.pause(paused)
+    cluster.until(lambda: cluster.settled(task))
+    cluster.resume(paused)
+    assert cluster.story(task) == [f"{paused} timed_out", f"{other(paused)} completed"]
+    assert cluster.changes(paused) == ["up registered"]
+
+
+# ---- results
+
+
+@behaviour()
+def a_result_that_comes_twice_counts_once(cluster: Cluster) -> None:
+    """The first settles the task; the second, though it comes from the same attempt, is late."""
+    cluster.start("w1", contract=True)
+    task = cluster.submit(0.5)
+    cluster.begun(task)
+    cluster.report("w1", task, 1)
+    cluster.until(lambda: cluster.settled(task))
+    cluster.until(lambda: cluster.core.counters["late_results"])
+    cluster.report("w1", task, 1)
+    cluster.until(lambda: cluster.core.counters["late_results"] == 2)
+    assert cluster.story(task) == ["w1 completed"]
+    assert cluster.core.completed == 1
+
+
+@behaviour()
+def a_result_for_an_unknown_task_changes_nothing(cluster: Cluster) -> None:
+    """Nor does one for an attempt that was never made."""
+    cluster.start("w1", contract=True)
+    task = cluster.submit(0.5)
+    cluster.begun(task)
+    cluster.report("w1", 999, 1)
+    cluster.report("w1", task, 7)
+    cluster.until(lambda: cluster.core.counters["unknown_results"] == 2)
+    assert not cluster.settled(task)
+    cluster.until(lambda: cluster.settled(task))
+    assert cluster.story(task) == ["w1 completed"]
+
+
+@behaviour()
+def a_task_that_kills_its_executor_fails_that_attempt_only(cluster: Cluster) -> None:
+    """The attempt's reason says what happened; the worker lives on, and the next attempt is its own."""
+    cluster.start("w1")
+    task = cluster.submit(0.6)
+    cluster.begun(task)
+    cluster.kill_executor("w1")
+    cluster.until(lambda: cluster.settled(task))
+    assert cluster.story(task) == ["w1 failed", "w1 completed"]
+    assert cluster.attempts(task)[0].reason == "its executor was killed by SIGKILL"
+    assert cluster.changes("w1") == ["up registered"]
+
+
+@behaviour()
+def a_reported_failure_is_final(cluster: Cluster) -> None:
+    """Work that makes no sense is not tried again."""
+    cluster.start("w1")
+    task = cluster.submit(None)
+    cluster.until(lambda: cluster.settled(task))
+    assert cluster.task(task).state is TaskState.FAILED
+    assert cluster.task(task).error.startswith("invalid payload: ")
+    assert cluster.story(task) == ["w1 failed"]
+
+
+def other(name: str) -> str:
+    """Of two workers, w1 and w2."""
+    return {"w1": "w2", "w2": "w1"}[name]

@@ -1,0 +1,209 @@
+"""What the kit's behaviours are written for: a cluster, in whichever world, and the record of what it decided."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.model import Attempt, Priority, Task, TaskId, Worker, WorkerId, WorkerState
+from orchestrator.core.ports import Effects
+from orchestrator.experiment.scenario import Scenario
+from orchestrator.live.commands import REFERENCE
+
+PATIENCE_S = float(os.environ.get("CONFORMANCE_PATIENCE_S", "20"))
+"""How long anything may take, by the world's own clock, before it counts as never."""
+
+# No worker is convicted for being slow to get a processor, and nothing times out, unless a behaviour asks for it.
+PATIENT = {
+    "duration_s": 1e6,
+    "network.delay": "{kind: constant, value_s: 0.001}",
+    "policies.detection": "{kind: timeout, heartbeat_s: 0.1, timeout_s: 30}",
+    "policies.execution_timeout_s": None,
+    "policies.execution_check_every_s": None,
+}
+
+
+def scenario(settings: dict[str, Any]) -> Scenario:
+    """The same for every world; `settings` by their dotted keys."""
+    return Scenario.load(
+        REFERENCE, [f"{key}={'null' if value is None else value}" for key, value in (PATIENT | settings).items()]
+    )
+
+
+class History:
+    """Implements the core's `Effects`: remembers them, tells that there is news, and passes them on."""
+
+    def __init__(self, onward: Effects, news: Callable[[], None]) -> None:
+        self.onward = onward
+        self.news = news
+        self.ids: dict[int, TaskId] = {}
+        self.assigned: list[Attempt] = []
+        self.settled_tasks: list[Task] = []
+        self.workers: list[tuple[WorkerId, str]] = []
+        self.beats: Counter[WorkerId] = Counter()
+        self.unknown: Counter[WorkerId] = Counter()
+
+    def accepted(self, task: Task, now: float) -> None:
+        self.ids[task.seq + 1] = task.id
+        self.onward.accepted(task, now)
+        self.news()
+
+    def assign(self, attempt: Attempt, now: float) -> None:
+        self.assigned.append(attempt)
+        self.onward.assign(attempt, now)
+        self.news()
+
+    def cancel(self, attempt: Attempt, now: float) -> None:
+        self.onward.cancel(attempt, now)
+        self.news()
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        self.onward.ended(attempt, now)
+        self.news()
+
+    def settled(self, task: Task, now: float) -> None:
+        self.settled_tasks.append(task)
+        self.onward.settled(task, now)
+        self.news()
+
+    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
+        self.onward.acknowledged(worker_id, task_id, number, known)
+        self.news()
+
+    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
+        (self.beats if known else self.unknown)[worker_id] += 1
+        self.onward.heartbeat_answered(worker_id, known)
+        self.news()
+
+    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
+        self.workers.append((worker.id, f"{kind} {detail}".rstrip()))
+        self.onward.worker_changed(worker, kind, detail, now)
+        self.news()
+
+    def wake_at(self, at: float) -> None:
+        self.onward.wake_at(at)
+
+
+class Cluster(ABC):
+    """A coordinator and its workers. Tasks are numbered from 1 by `submit`; times are in seconds.
+
+    `with` proves at the end, if nothing went wrong before, that nothing is lost and nothing is left.
+    """
+
+    core: Coordinator
+    history: History
+    submitted: list[int]
+
+    # ---- what a world does
+
+    @abstractmethod
+    def start(self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False) -> None:
+        """Worker processes begin, where there was one of that name too, and are registered on return.
+
+        `contract`: they speak only the wire contract, and cannot be told to cancel."""
+
+    @abstractmethod
+    def kill(self, *names: str) -> None: ...
+
+    @abstractmethod
+    def pause(self, name: str) -> None: ...
+
+    @abstractmethod
+    def resume(self, name: str) -> None: ...
+
+    @abstractmethod
+    def drain(self, name: str) -> None: ...
+
+    @abstractmethod
+    def kill_executor(self, name: str) -> None:
+        """What the worker executes takes its executor with it."""
+
+    @abstractmethod
+    def submit(self, work_s: float | None, priority: Priority = Priority.NORMAL) -> int:
+        """A task of so much work; None: of work that makes no sense."""
+
+    @abstractmethod
+    def report(self, name: str, task: int, attempt: int) -> None:
+        """A successful result in the name of a worker arrives."""
+
+    @abstractmethod
+    def claim(self, name: str, capacity: int) -> None:
+        """A registration in the name of a worker that speaks the contract arrives; its process knows nothing."""
+
+    @abstractmethod
+    def forget(self, name: str) -> None:
+        """A worker's leave arrives, of which its process knows nothing."""
+
+    @abstractmethod
+    def until(self, condition: Callable[[], object]) -> None:
+        """Let time pass until it holds. Raises AssertionError where it does not within PATIENCE_S."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    # ---- what a behaviour may ask
+
+    def core_id(self, task: int) -> TaskId:
+        """What the coordinator calls it; it may not have heard of it yet."""
+        return self.history.ids.get(task, f"unheard of {task}")
+
+    def task(self, task: int) -> Task:
+        known = self.core.task(self.core_id(task))
+        assert known is not None, f"task {task} is unknown"
+        return known
+
+    def attempts(self, task: int) -> list[Attempt]:
+        """All that there were, in order."""
+        return [attempt for attempt in self.history.assigned if attempt.task.id == self.core_id(task)]
+
+    def story(self, task: int) -> list[str]:
+        """How each attempt ended, such as `w1 worker_died`."""
+        return [f"{attempt.worker.id} {attempt.outcome.name.lower()}" for attempt in self.attempts(task)]
+
+    def settled(self, *tasks: int) -> bool:
+        known = [self.core.task(self.core_id(task)) for task in tasks]
+        return all(task is not None and task.settled for task in known)
+
+    def changes(self, name: str) -> list[str]:
+        """What became known of a worker, such as `dead detector`."""
+        return [change for worker, change in self.history.workers if worker == name]
+
+    def begun(self, task: int) -> str:
+        """Wait until the newest attempt of a task is being executed, as far as one can tell: its worker has beaten
+        twice since. The worker's name."""
+        self.until(lambda: self.attempts(task))
+        name = self.attempts(task)[-1].worker.id
+        beats = self.history.beats[name] + 2
+        self.until(lambda: self.history.beats[name] >= beats)
+        return name
+
+    def prove(self) -> None:
+        """Every task is settled exactly once, and no worker that is up keeps a load."""
+        self.until(lambda: self.settled(*self.submitted))
+        self.until(
+            lambda: not any(worker.load for worker in self.core.workers() if worker.state is WorkerState.ALIVE)
+        )
+        settled = Counter(task.id for task in self.history.settled_tasks)
+        assert settled == Counter(self.core_id(task) for task in self.submitted)
+        for task in self.submitted:
+            assert sum(attempt.settles for attempt in self.attempts(task)) <= 1, f"{task}: {self.story(task)}"
+        self.core.check()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self.prove()
+        finally:
+            self.close()
+
+    def in_vain(self) -> AssertionError:
+        """What `until` raises."""
+        stories = {task: self.story(task) for task in self.submitted[:50]}
+        return AssertionError(f"waited in vain; attempts: {stories}; workers: {self.history.workers[-50:]}")

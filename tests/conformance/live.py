@@ -1,0 +1,165 @@
+"""A live cluster: worker processes, a client and the wire are real; the coordinator runs on the kit's own event loop,
+so that the kit hears each decision as it is made. The loop, and with it the coordinator, runs inside `until`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.model import Priority
+from orchestrator.core.ports import Effects
+from orchestrator.experiment.assembly import build_coordinator
+from orchestrator.experiment.scenario import Scenario
+from orchestrator.live import convert, rpc
+from orchestrator.live.client import Client, Submission
+from orchestrator.live.cluster import Process
+from orchestrator.live.coordinator import LiveCoordinator, start
+from orchestrator.live.executor import Ended
+from orchestrator.live.journal import KEEP_SETTLED, NAME, Journal, replay
+from tests.conformance.cluster import PATIENCE_S, Cluster, History
+
+T = TypeVar("T")
+READY_S = 60.0
+HOST = "127.0.0.1"
+
+
+class Live(Cluster):
+    """The coordinator proves its invariants as it runs, and writes a journal that must replay alike."""
+
+    def __init__(self, scenario: Scenario, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
+        self._scenario = scenario
+        self._loop = loop
+        self._log = (folder / "log").open("ab", buffering=0)
+        self._journal = folder / NAME
+        self._processes: list[Process] = []
+        self._workers: dict[str, Process] = {}
+        self._addresses: dict[str, str] = {}
+        self._drained: list[Process] = []
+        self._submissions: list[Submission] = []
+        self.submitted = []
+        loop.run_until_complete(self._open())
+
+    async def _open(self) -> None:
+        self._news = asyncio.Event()
+        self._book = Journal(self._journal, self._scenario)
+        self._live = LiveCoordinator(self._build, journal=self._book, check=True)
+        self._live.failed.add_done_callback(lambda _: self._news.set())
+        self.core = self._live.core
+        self._server, port = await start(self._live, HOST, 0)
+        self._address = f"{HOST}:{port}"
+        self._client = await Client(self._address).__aenter__()
+        self._channel = rpc.channel(self._address)
+        self._registry = rpc.Stub(self._channel, rpc.REGISTRY)
+
+    def _build(self, effects: Effects) -> Coordinator:
+        self.history = History(effects, self._news.set)
+        return build_coordinator(self._scenario, self.history, keep_settled=KEEP_SETTLED)
+
+    def start(self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False) -> None:
+        before = len(self.history.workers)
+        for name in names:
+            self._begin(name, ["--capacity", str(capacity), "--prefetch", str(prefetch)], contract)
+        self._wait(lambda: {name for name, _ in self.history.workers[before:]} >= set(names), READY_S)
+
+    def _begin(self, name: str, options: list[str], contract: bool) -> None:
+        with socket.create_server((HOST, 0)) as free:
+            port = free.getsockname()[1]
+        self._addresses[name] = f"{HOST}:{port}"
+        heartbeat_s = self._scenario.policies.detection.heartbeat_s
+        options = [*options, "--heartbeat", str(heartbeat_s), "--port", str(port), *["--contract"] * contract]
+        process = Process(["worker", "--coordinator", self._address, "--id", name, *options], self._log)
+        self._processes.append(process)
+        self._workers[name] = process
+
+    def kill(self, *names: str) -> None:
+        for name in names:
+            self._workers[name].kill()
+
+    def pause(self, name: str) -> None:
+        self._workers[name].signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self._workers[name].signal(signal.SIGCONT)
+
+    def drain(self, name: str) -> None:
+        self._workers[name].terminate()
+        self._drained.append(self._workers[name])
+
+    def kill_executor(self, name: str) -> None:
+        for child in psutil.Process(self._workers[name].pid).children():
+            child.kill()
+
+    def submit(self, work_s: float | None, priority: Priority = Priority.NORMAL) -> int:
+        payload = "nonsense" if work_s is None else str(work_s)
+        self._submissions.append(self._client.submit(payload, priority, "sleep"))
+        self.submitted.append(len(self._submissions))
+        return len(self._submissions)
+
+    def report(self, name: str, task: int, attempt: int) -> None:
+        ended = Ended(True, "", "", False, 0.0)
+        message = convert.result_message(name, (self.core_id(task), attempt), ended, 0.0)
+        self._loop.run_until_complete(self._registry.ReportResult(message))
+
+    def claim(self, name: str, capacity: int) -> None:
+        message = convert.registration_message(name, self._addresses[name], capacity)
+        self._loop.run_until_complete(self._registry.RegisterWorker(message))
+
+    def forget(self, name: str) -> None:
+        self.core.deregister(name, self._live.now())
+
+    def until(self, condition: Callable[[], object]) -> None:
+        self._wait(condition, PATIENCE_S)
+
+    def _wait(self, condition: Callable[[], object], within_s: float) -> None:
+        self._loop.run_until_complete(self._come(condition, within_s))
+
+    async def _come(self, condition: Callable[[], object], within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                while not condition():
+                    self._news.clear()
+                    await self._news.wait()
+                    if self._live.failed.done():
+                        self._live.failed.result()
+        except TimeoutError:
+            raise self.in_vain() from None
+
+    def prove(self) -> None:
+        super().prove()
+        assert not self._live.failed.done(), self._live.failed.exception()
+        for submission, outcome in zip(
+            self._submissions, self._loop.run_until_complete(self._outcomes()), strict=True
+        ):
+            assert outcome.state == self.task(self._submissions.index(submission) + 1).state
+        for process in self._drained:
+            assert process.wait(READY_S) == 0
+
+    async def _outcomes(self) -> list[convert.Outcome]:
+        """As the client has learnt them."""
+        async with asyncio.timeout(PATIENCE_S):
+            return [await submission for submission in self._submissions]
+
+    def close(self) -> None:
+        try:
+            self._loop.run_until_complete(self._close())
+        finally:
+            for process in self._processes:
+                process.close()
+            self._book.close()
+            self._log.close()
+        _, difference = replay(self._journal)
+        assert difference is None, str(difference)
+
+    async def _close(self) -> None:
+        await self._client.__aexit__()
+        await self._channel.close(None)
+        await self._server.stop(0.1)
+        if self._live.failed.done():
+            self._live.failed.exception()  # it has been told, or something else went wrong before

@@ -1,0 +1,143 @@
+"""A cluster in the simulated world, directed by the kit instead of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from orchestrator.core.model import Attempt, Priority, Worker
+from orchestrator.core.worker import Key
+from orchestrator.experiment.assembly import build_coordinator
+from orchestrator.experiment.plan import FaultAction, OpenArrivals, Plan
+from orchestrator.experiment.scenario import Scenario
+from sim.worker import Job, SimWorker
+from sim.world import World
+from tests.conformance.cluster import PATIENCE_S, Cluster, History
+
+
+class Stage(World):
+    """A world whose workers, faults and tasks come when they are asked for.
+
+    `deaf`: workers that cannot be told to cancel; `failing`: attempts that end badly, why, and whether to try again.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        nothing = np.zeros(0)
+        super().__init__(scenario, Plan(OpenArrivals(nothing, nothing, nothing.astype(np.uint8)), []), fuse=False)
+        self.history = History(self, lambda: None)
+        self.coordinator = build_coordinator(scenario, self.history)
+        self.deaf: set[str] = set()
+        self.failing: dict[Key, tuple[str, bool]] = {}
+
+    def _boot(self, *_: object) -> list[SimWorker]:
+        return []
+
+    def begin(self, name: str, capacity: int, prefetch: int) -> None:
+        """A worker's first process, or another after a crash."""
+        if name in self._by_name:
+            self.strike(name, "restart")
+            return
+        worker = SimWorker(self, len(self.workers), name, capacity, prefetch, speed=1.0, may_fuse=False)
+        worker.record = Worker(name, worker.slot)  # until the coordinator has its own
+        self.workers.append(worker)
+        self._by_name[name] = worker
+        worker.boot(self.now + self.heartbeat_s)
+        self.send_registration(worker, self.now)
+
+    def _register(self, worker: SimWorker) -> None:
+        super()._register(worker)
+        record = self.coordinator.worker(worker.name)
+        assert record is not None
+        worker.record = record
+
+    def strike(self, name: str, kind: str) -> None:
+        self._by_name[name].expect([self.now])
+        self._strike(FaultAction(self.now, kind, name, 0))  # type: ignore[arg-type]
+
+    def kill_executor(self, name: str) -> None:
+        worker = self._by_name[name]
+        for job in list(worker._running.values()):
+            self.failing[job.key] = ("its executor was killed by SIGKILL", True)
+            job.run += 1
+            worker._finish((job, job.run))
+
+    def cancel(self, attempt: Attempt, now: float) -> None:
+        if attempt.worker.id not in self.deaf:
+            super().cancel(attempt, now)
+
+    def _result(self, job: Job) -> None:
+        if job.key not in self.failing:
+            super()._result(job)
+            return
+        error, retryable = self.failing[job.key]
+        task, number = job.key
+        job.worker.jobs.pop(job.key, None)
+        self.coordinator.result(job.worker.name, task, number, False, None, error, retryable, None, None, self.now)
+        job.worker.receive(self._acknowledge, job)
+
+
+class Simulated(Cluster):
+    def __init__(self, scenario: Scenario, *_: object) -> None:
+        self._stage = Stage(scenario)
+        self.core = self._stage.coordinator
+        self.history = self._stage.history
+        self.submitted = []
+
+    def start(self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False) -> None:
+        before = len(self.history.workers)
+        for name in names:
+            self._stage.begin(name, capacity, prefetch)
+            if contract:
+                self._stage.deaf.add(name)
+        self.until(lambda: {name for name, _ in self.history.workers[before:]} >= set(names))
+
+    def kill(self, *names: str) -> None:
+        for name in names:
+            self._stage.strike(name, "crash")
+
+    def pause(self, name: str) -> None:
+        self._stage.strike(name, "pause")
+
+    def resume(self, name: str) -> None:
+        self._stage.strike(name, "resume")
+
+    def drain(self, name: str) -> None:
+        self._stage.drain(name)
+
+    def kill_executor(self, name: str) -> None:
+        self._stage.kill_executor(name)
+
+    def submit(self, work_s: float | None, priority: Priority = Priority.NORMAL) -> int:
+        task = len(self.submitted) + 1
+        self.submitted.append(task)
+        self._stage.due += 1
+        if work_s is None:
+            self._stage.failing[task, 1] = ("invalid payload: it makes no sense", False)
+        self.core.submit(task, priority, work_s or 0.0, self._stage.now)
+        return task
+
+    def report(self, name: str, task: int, attempt: int) -> None:
+        self.core.result(name, self.core_id(task), attempt, True, None, "", False, None, None, self._stage.now)
+
+    def claim(self, name: str, capacity: int) -> None:
+        self.core.register(name, capacity, 0, False, self._stage.now)
+
+    def forget(self, name: str) -> None:
+        self.core.deregister(name, self._stage.now)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        env = self._stage.env
+        deadline = env.now + PATIENCE_S
+        while not condition():
+            if env.peek() > deadline:
+                raise self.in_vain()
+            env.step()
+
+    def prove(self) -> None:
+        super().prove()
+        for worker in self._stage.workers:
+            worker.agent.check()
+
+    def close(self) -> None:
+        pass
