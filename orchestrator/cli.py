@@ -20,7 +20,9 @@ from orchestrator.console import (
     complain,
     count,
     explained,
+    print_calibration,
     print_cells,
+    print_comparison,
     print_json,
     print_summary,
     print_table,
@@ -80,18 +82,10 @@ def simulate(
 ) -> None:
     """Run a scenario in the simulated world: once, or over its sweep and replications."""
     with explained():
-        import sim
-
         loaded, cells = load(scenario, overrides)
         folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
-        result: Run | Sweep
-        with progress(loaded.name) as advance:
-            if runs == 1:
-                result = sim.run(cells[0].scenario, progress=advance, out=folder)
-            else:
-                result = sim.sweep(loaded, folder, jobs or os.cpu_count() or 1, replications, advance)
-        tell(result, runs, folder, plots, as_json)
+        tell(run_simulated(loaded, cells, folder, replications, jobs), runs, folder, plots, as_json)
 
 
 @app.command()
@@ -106,22 +100,88 @@ def live(
 ) -> None:
     """Run a scenario in the live world: real processes on this machine, its tasks and faults in real time."""
     with explained():
-        from orchestrator.live import run as world
-        from orchestrator.live.drive import ClusterBroke
-
-        loaded, cells = load(scenario, overrides, partial(world.warn, file=str(scenario)))
+        loaded, cells = load(scenario, overrides, live_warnings(scenario))
         folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
-        result: Run | Sweep
-        try:
-            with progress(loaded.name) as advance:
-                if runs == 1:
-                    result = world.run(cells[0].scenario, folder, progress=advance, check=check)
-                else:
-                    result = world.sweep(loaded, folder, replications, advance, check)
-        except ClusterBroke as error:
-            raise Refusal(str(error)) from None
-        tell(result, runs, folder, plots, as_json)
+        tell(run_live(loaded, cells, folder, replications, check), runs, folder, plots, as_json)
+
+
+@app.command()
+def compare(
+    what: Annotated[
+        Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario to run in both worlds; or a folder.")
+    ],
+    further: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE|DIR", help="Instead of the scenario's values; or the other folder."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-compared if not given.")
+    ] = None,
+    replications: Replications = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SHARE", help="Exit with 1 where an error of the whole run is larger: 0.1 is 10 %."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    plots: Plots = True,
+) -> None:
+    """Say how far the simulated and the live world agree, or two folders of results."""
+    with explained():
+        from orchestrator.experiment import comparison, store
+
+        if what.is_dir():
+            if len(further or ()) != 1:
+                raise Refusal(f"{what} is a folder: compare needs one more, and nothing else")
+            folders = (str(what), str((further or [])[0]))
+            one, other = map(store.load, folders)
+            folder = out or Path("out") / f"{one.summary['scenario']}-compared"
+            require_writable(folder)
+            found = comparison.compare(one, other, folders)
+        else:
+            loaded, cells = load(what, further, live_warnings(what))
+            folder = out or Path("out") / f"{loaded.name}-compared"
+            below = {world: result_folder(loaded, folder / world) for world in ("sim", "live")}
+            runs = len(cells) * (replications or loaded.replications)
+            simulated = require_whole(run_simulated(loaded, cells, below["sim"], replications), runs, below["sim"])
+            lived = require_whole(run_live(loaded, cells, below["live"], replications), runs, below["live"])
+            found = comparison.compare(simulated, lived)
+        found.save(folder, plots)
+        if as_json:
+            print_json(found.summary())
+        else:
+            print_comparison(found.summary())
+            print(f"\nresults in {folder}")
+            print_pictures(folder)
+    if max_error is not None and (miss := found.miss(max_error)):
+        complain([miss])
+        raise typer.Exit(1)
+
+
+@app.command()
+def calibrate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of several alike.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The model, to be named as `model` in a scenario.")
+    ] = Path("model.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Fit the simulated world's delays and costs to a run."""
+    with explained():
+        from orchestrator.experiment import calibration, store
+        from orchestrator.experiment.run import Run
+
+        result = store.load(run)
+        found = calibration.calibrate([result] if isinstance(result, Run) else list(result.runs))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(found.yaml(), encoding="utf-8")
+        if as_json:
+            print_json(found.model())
+            return
+        print_calibration(found.model())
+        print(f"\nmodel in {out}")
 
 
 @app.command()
@@ -220,6 +280,39 @@ def load(
     return scenario, cells
 
 
+def live_warnings(path: Path) -> Callable[[Scenario], list[str]]:
+    """What a live run of a scenario leaves out; ScenarioError for what it can't do."""
+    from orchestrator.live import run as world
+
+    return partial(world.warn, file=str(path))
+
+
+def run_simulated(
+    scenario: Scenario, cells: list[Cell], folder: Path, replications: int | None, jobs: int | None = None
+) -> Run | Sweep:
+    import sim
+
+    with progress(f"{scenario.name} (sim)") as advance:
+        if len(cells) * (replications or scenario.replications) == 1:
+            return sim.run(cells[0].scenario, progress=advance, out=folder)
+        return sim.sweep(scenario, folder, jobs or os.cpu_count() or 1, replications, advance)
+
+
+def run_live(
+    scenario: Scenario, cells: list[Cell], folder: Path, replications: int | None, check: bool = False
+) -> Run | Sweep:
+    from orchestrator.live import run as world
+    from orchestrator.live.drive import ClusterBroke
+
+    try:
+        with progress(f"{scenario.name} (live)") as advance:
+            if len(cells) * (replications or scenario.replications) == 1:
+                return world.run(cells[0].scenario, folder, progress=advance, check=check)
+            return world.sweep(scenario, folder, replications, advance, check)
+    except ClusterBroke as error:
+        raise Refusal(str(error)) from None
+
+
 def result_folder(scenario: Scenario, out: Path | None) -> Path:
     """Where the results may go, known before a long run rather than after it."""
     from orchestrator.experiment import store
@@ -235,9 +328,7 @@ def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: boo
     from orchestrator.experiment import store
     from orchestrator.experiment.run import Sweep
 
-    if "interrupted" in result.summary:
-        kept = f"{len(list(result.runs)):,} of {runs:,} runs" if isinstance(result, Sweep) else "the run until then"
-        raise KeyboardInterrupt(f"{kept} kept in {folder}")
+    require_whole(result, runs, folder)
     if plots:
         store.draw(folder, result)
     if as_json:
@@ -246,6 +337,16 @@ def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: boo
     (print_cells if isinstance(result, Sweep) and len(result.cells) > 1 else print_summary)(result.summary)
     print(f"\nresults in {folder}")
     print_pictures(folder)
+
+
+def require_whole(result: Run | Sweep, runs: int, folder: Path) -> Run | Sweep:
+    """The result of so many runs; KeyboardInterrupt says what an interrupt left of them."""
+    from orchestrator.experiment.run import Sweep
+
+    if "interrupted" in result.summary:
+        kept = f"{len(list(result.runs)):,} of {runs:,} runs" if isinstance(result, Sweep) else "the run until then"
+        raise KeyboardInterrupt(f"{kept} kept in {folder}")
+    return result
 
 
 def require_writable(folder: Path) -> None:

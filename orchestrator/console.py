@@ -38,13 +38,15 @@ def explained() -> Iterator[None]:
 
 def sentences(error: Exception) -> list[str]:
     """What to say about a mistake of the user's; any other error is raised again."""
+    from orchestrator.experiment.calibration import Unfit
+    from orchestrator.experiment.comparison import Incomparable
     from orchestrator.experiment.loading import ScenarioError
     from orchestrator.experiment.store import RunFolderError
 
     match error:
         case ScenarioError():
             return [str(problem) for problem in error.problems]
-        case Refusal() | RunFolderError():
+        case Refusal() | RunFolderError() | Incomparable() | Unfit():
             return [str(error)]
         case OSError(filename=str() as name, strerror=str() as reason):
             return [f"{name}: {reason}"]
@@ -148,6 +150,94 @@ def print_cells(summary: Mapping[str, Any]) -> None:
     )
 
 
+def print_comparison(comparison: Mapping[str, Any]) -> None:
+    """Of one cell every statistic; of several their errors, and whether both sides rank them alike."""
+    cells, sides = comparison["cells"], (comparison["of"], comparison["against"])
+    if len(cells) == 1:
+        (cell,) = cells
+        for where in dict.fromkeys(row["where"] for row in cell["rows"]):
+            rows = [row for row in cell["rows"] if row["where"] == where]
+            print_table(
+                f"{comparison['scenario']}, {where}: intervals of 95 % by {cell['intervals']}",
+                ["", *sides, "error", "its interval"],
+                [_compared(row) for row in rows],
+            )
+            print()
+        return
+    errors = [{row["metric"]: row["error"] for row in cell["rows"] if row["where"] == "whole run"} for cell in cells]
+    shown = {metric: statistic(metric) for metric in errors[0]}
+    print_table(
+        f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
+        ["", *shown.values()],
+        [[c["cell"], *(signed(e.get(metric)) for metric in shown)] for c, e in zip(cells, errors, strict=True)],
+    )
+    print()
+    print_table(
+        "Do both rank the cells alike? (Kendall's tau: 1 the same order, -1 the reverse)",
+        ["", "tau", "p", f"best, {sides[0]}", f"best, {sides[1]}"],
+        [
+            [statistic(r["metric"]), number(r["tau"]), number(r["p_value"]), r["best"], r["reference_best"]]
+            for r in comparison["ranking"]
+        ],
+    )
+
+
+def _compared(row: Mapping[str, Any]) -> list[str]:
+    show = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent}.get(
+        row["metric"], duration
+    )
+    interval = row["error_ci95"]
+    return [
+        statistic(row["metric"]),
+        show(row["value"]),
+        show(row["reference"]),
+        signed(row["error"]),
+        "-" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}",
+    ]
+
+
+def statistic(metric: str) -> str:
+    """`latency_s.p99` reads `latency p99`."""
+    words = {"excess_s": "latency - service", "detection.time_s": "detection", "utilization": "utilisation"}
+    what, dot, which = metric.rpartition(".") if "." in metric else (metric, "", "")
+    return f"{words.get(what) or what.removesuffix('_per_s').removesuffix('_s')}{' ' if dot else ''}{which}"
+
+
+def print_calibration(model: Mapping[str, Any]) -> None:
+    """Each parameter of a model with what it was fitted to."""
+    told = model["calibration"]
+    legs = model["network"]["legs"]
+    parameters = {name: legs[name] for name in ("submit", "assign", "result")} | {
+        "overhead": model["cluster"]["overhead"]
+    }
+    halved = ", the legs of its round trips halved" if told["legs_halved"] else ""
+    print_table(
+        f"fitted to {told['source']}: {told['tasks']:,} tasks{halved}",
+        ["", "kind", "mean", "cv", "samples", "KS distance"],
+        [
+            [
+                name,
+                one["kind"],
+                duration(one.get("mean_s", one.get("value_s"))),
+                number(one.get("cv")),
+                f"{told[name]['samples']:,}",
+                number(told[name]["ks"]),
+            ]
+            for name, one in parameters.items()
+        ]
+        + [
+            [
+                "cost a message",
+                "constant",
+                duration(model["coordinator"]["cost_s"]),
+                "-",
+                f"{told['messages']:,}",
+                "-",
+            ]
+        ],
+    )
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> None:
     """The first column names the row; numbers stand to the right of it and never break."""
     from rich.box import SIMPLE_HEAD
@@ -185,6 +275,10 @@ def number(value: float | None) -> str:
 
 def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
+
+
+def signed(share: float | None) -> str:
+    return "-" if share is None else f"{share:+.1%}"
 
 
 def count(n: int, noun: str) -> str:

@@ -167,12 +167,23 @@ class Comparison:
 
         return comparisonplots.of_comparison(self).saved(out_dir)
 
-    def save(self, folder: str | Path) -> None:
+    def miss(self, max_error: float) -> str | None:
+        """What to say where an error among what is judged is larger than allowed: the worst, in a sentence."""
+        cell, row = self.worst()
+        if row.off <= max_error:
+            return None
+        where = f"{cell.name}: " if len(self.cells) > 1 else ""
+        off = "is known to one side only" if row.error is None else f"is off by {row.error:+.1%}"
+        sides = f"{self.label} {_told(row.value)}, {self.reference_label} {_told(row.reference)}"
+        return f"{where}{row.metric} {off} ({sides}), allowed are {max_error:.1%}"
+
+    def save(self, folder: str | Path, plots: bool = True) -> None:
         """Write `comparison.json` and the pictures."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
         (Path(folder) / "comparison.json").write_text(text, encoding="utf-8")
-        self.plot(folder)
+        if plots:
+            self.plot(folder)
 
 
 def compare(one: Run | Sweep, other: Run | Sweep, labels: tuple[str, str] | None = None) -> Comparison:
@@ -479,6 +490,10 @@ def _row(metric: str, where: str, value: float, reference: float, spread: Spread
 def _not_negative(interval: Interval | None) -> Interval | None:
     """No time and no rate is below 0."""
     return interval and (max(interval[0], 0.0), max(interval[1], 0.0))
+
+
+def _told(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
 
 
 def _mean(values: Floats) -> float:
