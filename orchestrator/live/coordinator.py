@@ -31,6 +31,8 @@ log = logging.getLogger("orchestrator.coordinator")
 Context = grpc.aio.ServicerContext[Any, Any]
 Code = grpc.StatusCode
 CAPACITY_MAX = 1_000_000
+KIND_CHARACTERS = 200
+STALL_S = 0.25
 SLICE = 256  # tasks of a client's message between two turns of the loop
 
 
@@ -159,9 +161,16 @@ class LiveCoordinator:
     def wake_at(self, at: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(at, self._ring)
+        self._alarm = self._loop.call_at(at, self._ring, at)
 
-    def _ring(self) -> None:
+    def _ring(self, at: float) -> None:
+        # After a pause of this very process, heartbeats that came meanwhile are still unread: they come first.
+        if self.now() - at > STALL_S:
+            self._alarm = self._loop.call_later(STALL_S, self._wake)
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
         self.core.wake(self.now())
 
     # ---- what the services do
@@ -174,6 +183,8 @@ class LiveCoordinator:
         if len(payload) > self.limits.payload_characters:
             wanted = f"{len(payload)} characters, the limit is {self.limits.payload_characters}"
             raise Refused(Code.INVALID_ARGUMENT, f"the payload is too large: {wanted}")
+        if len(job.kind) > KIND_CHARACTERS:
+            raise Refused(Code.INVALID_ARGUMENT, f"unknown kind: {job.kind[:KIND_CHARACTERS]}...")
         if not convert.is_priority(priority):
             raise Refused(Code.INVALID_ARGUMENT, f"unknown priority: {priority}")
         if self.core.task(task_id) is None:

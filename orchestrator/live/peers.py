@@ -142,8 +142,9 @@ class CalledWorker:
             self._core.call_failed(self._worker_id, attempt.task.id, attempt.number, self._loop.time())
             return
         self._listens = True
-        if not answer.accepted:
-            self._core.rejected(self._worker_id, attempt.task.id, attempt.number, self._loop.time())
+        # It has no queue: what it accepts, it begins.
+        answered = self._core.started if answer.accepted else self._core.rejected
+        answered(self._worker_id, attempt.task.id, attempt.number, self._loop.time())
 
 
 class ClientPeer:

@@ -37,7 +37,9 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
         cluster.coordinator.terminate()
         statuses.append(cluster.coordinator.wait(10))
         cluster.close()
-    print(log.read_text() if log.exists() else "")
+    text = log.read_text() if log.exists() else ""
+    print(text)
+    assert "Traceback" not in text
     assert all(status in (0, -9) for status in statuses), f"a coordinator ended with {statuses}"
     for number in range(len(clusters)):
         _, difference = replay(tmp_path / f"{number}-{NAME}")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -108,6 +109,20 @@ def test_a_stopped_worker_is_convicted_and_revived(make_cluster: MakeCluster):
 
     outcomes = talk(cluster, story)
     assert [outcome.worker_id for outcome in outcomes] == ["helper", "helper", "w1", "w1"]
+
+
+def test_a_stopped_coordinator_convicts_nobody(make_cluster: MakeCluster, tmp_path: Path):
+    """After its own pause it first hears what the workers said meanwhile."""
+    cluster = make_cluster(3, policies=FAST)
+    cluster.coordinator.signal(signal.SIGSTOP)
+    time.sleep(1.0)  # the pause itself
+    cluster.coordinator.signal(signal.SIGCONT)
+
+    async def story(client: Client) -> list[Outcome]:
+        return await all_of(client.submit_batch(sleeps(6, 0.5)))
+
+    assert [outcome.attempts for outcome in talk(cluster, story)] == [1] * 6
+    assert "dead" not in (tmp_path / "log").read_text()
 
 
 def test_a_killed_executor_fails_its_attempt_not_its_worker(make_cluster: MakeCluster):

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.live.cluster import LocalCluster
 from tests.live.conftest import FAST, MakeCluster
 from tests.live.contract import peers
-from tests.live.contract.peers import COMPLETED, FAILED, PENDING, wait_until
+from tests.live.contract.peers import COMPLETED, FAILED, PENDING, RUNNING, wait_until
 
 MakeWorker = Callable[..., peers.Worker]
 Connect = Callable[[LocalCluster], peers.Client]
@@ -175,7 +175,7 @@ def test_a_reported_failure_is_final(make_cluster: MakeCluster, make_worker: Mak
     worker = make_worker(cluster, "a").start()
     worker.reports = False
     task = client.submit("1")
-    wait_until(lambda: worker.taken)
+    wait_until(lambda: client.status(task).state == RUNNING)
     assert worker.report(task, FAILED, error="cannot")
     status = client.status(task)
     assert (status.state, status.error) == (FAILED, "cannot")
