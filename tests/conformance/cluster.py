@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +13,10 @@ from orchestrator.core.ports import Effects
 from orchestrator.experiment.scenario import Scenario
 from orchestrator.live.commands import REFERENCE
 
-PATIENCE_S = float(os.environ.get("CONFORMANCE_PATIENCE_S", "20"))
+PATIENCE_S = 20.0
 """How long anything may take, by the world's own clock, before it counts as never."""
+CLOCK_S = 0.05
+"""How much later the history may look at the clock than the coordinator did."""
 
 # No worker is convicted for being slow to get a processor, and nothing times out, unless a behaviour asks for it.
 PATIENT = {
@@ -35,10 +36,14 @@ def scenario(settings: dict[str, Any]) -> Scenario:
 
 
 class History:
-    """Implements the core's `Effects`: remembers them, tells that there is news, and passes them on."""
+    """Implements the core's `Effects`: remembers them, tells that there is news, and passes them on.
 
-    def __init__(self, onward: Effects, news: Callable[[], None]) -> None:
+    `silences`: how long each worker that the detector convicted had not been heard, in seconds.
+    """
+
+    def __init__(self, onward: Effects, clock: Callable[[], float], news: Callable[[], None] = lambda: None) -> None:
         self.onward = onward
+        self.clock = clock
         self.news = news
         self.ids: dict[int, TaskId] = {}
         self.assigned: list[Attempt] = []
@@ -46,6 +51,8 @@ class History:
         self.workers: list[tuple[WorkerId, str]] = []
         self.beats: Counter[WorkerId] = Counter()
         self.unknown: Counter[WorkerId] = Counter()
+        self.silences: list[float] = []
+        self._heard: dict[WorkerId, float] = {}
 
     def accepted(self, task: Task, now: float) -> None:
         self.ids[task.seq + 1] = task.id
@@ -76,11 +83,16 @@ class History:
 
     def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
         (self.beats if known else self.unknown)[worker_id] += 1
+        self._heard[worker_id] = self.clock()
         self.onward.heartbeat_answered(worker_id, known)
         self.news()
 
     def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
         self.workers.append((worker.id, f"{kind} {detail}".rstrip()))
+        if kind == "up":
+            self._heard[worker.id] = self.clock()
+        elif kind == "dead":
+            self.silences.append(self.clock() - self._heard[worker.id])
         self.onward.worker_changed(worker, kind, detail, now)
         self.news()
 
@@ -89,7 +101,7 @@ class History:
 
 
 class Cluster(ABC):
-    """A coordinator and its workers. Tasks are numbered from 1 by `submit`; times are in seconds.
+    """A coordinator and its workers. Tasks are numbered from 1 by `submit`; `timeout_s` is the detector's.
 
     `with` proves at the end, if nothing went wrong before, that nothing is lost and nothing is left.
     """
@@ -97,6 +109,7 @@ class Cluster(ABC):
     core: Coordinator
     history: History
     submitted: list[int]
+    timeout_s: float
 
     # ---- what a world does
 
@@ -172,6 +185,10 @@ class Cluster(ABC):
         """What became known of a worker, such as `dead detector`."""
         return [change for worker, change in self.history.workers if worker == name]
 
+    def convicted(self, *names: str) -> bool:
+        """Whether the detector has declared each of them dead."""
+        return all("dead detector" in self.changes(name) for name in names)
+
     def begun(self, task: int) -> str:
         """Wait until the newest attempt of a task is being executed, as far as one can tell: its worker has beaten
         twice since. The worker's name."""
@@ -182,7 +199,7 @@ class Cluster(ABC):
         return name
 
     def prove(self) -> None:
-        """Every task is settled exactly once, and no worker that is up keeps a load."""
+        """Every task is settled exactly once, no worker that is up keeps a load, and none was convicted too early."""
         self.until(lambda: self.settled(*self.submitted))
         self.until(
             lambda: not any(worker.load for worker in self.core.workers() if worker.state is WorkerState.ALIVE)
@@ -191,6 +208,7 @@ class Cluster(ABC):
         assert settled == Counter(self.core_id(task) for task in self.submitted)
         for task in self.submitted:
             assert sum(attempt.settles for attempt in self.attempts(task)) <= 1, f"{task}: {self.story(task)}"
+        assert all(silence >= self.timeout_s - CLOCK_S for silence in self.history.silences), self.history.silences
         self.core.check()
 
     def __enter__(self) -> Cluster:

@@ -44,6 +44,7 @@ class Live(Cluster):
         self._drained: list[Process] = []
         self._submissions: list[Submission] = []
         self.submitted = []
+        self.timeout_s = scenario.policies.detection.timeout_s  # type: ignore[union-attr]  # as the kit's scenario has it
         loop.run_until_complete(self._open())
 
     async def _open(self) -> None:
@@ -59,7 +60,7 @@ class Live(Cluster):
         self._registry = rpc.Stub(self._channel, rpc.REGISTRY)
 
     def _build(self, effects: Effects) -> Coordinator:
-        self.history = History(effects, self._news.set)
+        self.history = History(effects, self._loop.time, self._news.set)
         return build_coordinator(self._scenario, self.history, keep_settled=KEEP_SETTLED)
 
     def start(self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False) -> None:
@@ -104,7 +105,7 @@ class Live(Cluster):
 
     def report(self, name: str, task: int, attempt: int) -> None:
         ended = Ended(True, "", "", False, 0.0)
-        message = convert.result_message(name, (self.core_id(task), attempt), ended, 0.0)
+        message = convert.result_message(name, (str(self.core_id(task)), attempt), ended, 0.0)
         self._loop.run_until_complete(self._registry.ReportResult(message))
 
     def claim(self, name: str, capacity: int) -> None:

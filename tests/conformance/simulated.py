@@ -25,7 +25,7 @@ class Stage(World):
     def __init__(self, scenario: Scenario) -> None:
         nothing = np.zeros(0)
         super().__init__(scenario, Plan(OpenArrivals(nothing, nothing, nothing.astype(np.uint8)), []), fuse=False)
-        self.history = History(self, lambda: None)
+        self.history = History(self, lambda: self.now)
         self.coordinator = build_coordinator(scenario, self.history)
         self.deaf: set[str] = set()
         self.failing: dict[Key, tuple[str, bool]] = {}
@@ -78,11 +78,12 @@ class Stage(World):
 
 
 class Simulated(Cluster):
-    def __init__(self, scenario: Scenario, *_: object) -> None:
+    def __init__(self, scenario: Scenario) -> None:
         self._stage = Stage(scenario)
         self.core = self._stage.coordinator
         self.history = self._stage.history
         self.submitted = []
+        self.timeout_s = scenario.policies.detection.timeout_s  # type: ignore[union-attr]  # as the kit's scenario has it
 
     def start(self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False) -> None:
         before = len(self.history.workers)
