@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import grpc.aio
 import numpy as np
 
 from orchestrator.experiment.plan import ClosedArrivals, FaultAction, OpenArrivals, Plan
@@ -16,6 +18,7 @@ from orchestrator.experiment.scenario import Scenario
 from orchestrator.live.client import Client, NewTask, Submission
 from orchestrator.live.cluster import LocalCluster, Process
 from orchestrator.live.record import Account, Struck
+from orchestrator.live.worker import pauses
 
 log = logging.getLogger("orchestrator.live")
 
@@ -72,7 +75,7 @@ class Drive:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         async with Client(self._cluster.address) as self._client:
-            await self._client.metrics()  # connected before the first task is due
+            await self._connect()
             self.began = self.ended = self._loop.time() + HEAD_START_S
             background = [asyncio.create_task(part) for part in (self._strike_all(), self._watch())]
             for task in background:
@@ -91,6 +94,16 @@ class Drive:
     def stop(self) -> None:
         """End the run within a moment. May be called from another thread."""
         self._stopped = True
+
+    async def _connect(self) -> None:
+        """Before the first task is due; where there is nobody to connect to, the watch will tell."""
+        for pause_s in pauses():
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await self._client.metrics()
+                return
+            if self._stopped or self._cluster.coordinator.status is not None:
+                return
+            await asyncio.sleep(pause_s)
 
     def _set_timers(self) -> None:
         duration_s, drain_s = self._scenario.duration_s, self._scenario.drain_s

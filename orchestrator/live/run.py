@@ -34,6 +34,7 @@ from orchestrator.live.record import Account, record
 LOG = "cluster.log"
 PROCESSES_PER_CPU = 50
 SLOTS_MAX = 5_000
+RESTARTS_MAX = 500
 RATE_PER_S = 1_000
 """Tasks that coordinator, workers and driver on two processors were measured to handle with room to spare."""
 STOP_S = 10.0
@@ -273,7 +274,11 @@ def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
     speeds = {group.speed for group in scenario.cluster.groups}
     if len(speeds) > 1:
         yield "cluster.groups", "have different speeds, expected one speed: live workers do the same work alike"
-    processes = hosts(scenario, draw_plan(scenario))
+    plan = draw_plan(scenario)
+    restarts = sum(action.kind == "restart" for action in plan.faults)
+    if restarts > RESTARTS_MAX:
+        yield "faults", f"restart {restarts:,} processes, expected at most {RESTARTS_MAX:,} in a live run"
+    processes = hosts(scenario, plan)
     slots = sum(group.workers * group.capacity for group in scenario.cluster.groups)
     executors = 0 if scenario.workload.task == "sleep" else slots
     cpus = os.cpu_count() or 1

@@ -24,7 +24,7 @@ from orchestrator.live import journal, tasks
 from orchestrator.live.drive import ClusterBroke
 from orchestrator.live.run import hosts, run, square_of_prime, warn
 
-HEARTBEAT_S, TIMEOUT_S = 0.2, 0.7
+HEARTBEAT_S, TIMEOUT_S = 0.2, 1.1
 BASE: dict[str, Any] = {
     "name": "small",
     "seed": 5,
@@ -79,8 +79,8 @@ def story(finished: Run, worker: str) -> list[str]:
 def crashed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     """One of four workers dies and comes back."""
     folder = tmp_path_factory.mktemp("crashed")
-    faults = [{"kind": "crash", "at_s": 1, "workers": ["w3"], "restart_after_s": 2}]
-    return executed(folder, faults=faults, duration_s=4.5), folder / "out"
+    faults = [{"kind": "crash", "at_s": 1, "workers": ["w3"], "restart_after_s": 2.5}]
+    return executed(folder, faults=faults, duration_s=5), folder / "out"
 
 
 def test_a_crash_loses_nothing(crashed: tuple[Run, Path]):
@@ -97,7 +97,7 @@ def test_a_crash_is_detected_when_the_last_heartbeat_is_old_enough(crashed: tupl
     detection = finished.summary["detection"]
     assert (detection["crashes"], detection["detected"], detection["missed"]) == (1, 1, 0)
     assert detection["false_positives"] == detection["by_failed_call"] == 0
-    assert TIMEOUT_S - 2 * HEARTBEAT_S < detection["time_s"]["max"] < 2
+    assert TIMEOUT_S - 2 * HEARTBEAT_S < detection["time_s"]["max"] < 2.5
 
 
 def test_faults_are_told_as_in_the_simulator(crashed: tuple[Run, Path]):
@@ -133,7 +133,7 @@ def test_a_run_says_what_it_is(crashed: tuple[Run, Path]):
     assert finished.summary["world"] == "live"
     engine = finished.summary["engine"]
     assert engine["events"] >= 2 * finished.summary["tasks"]["submitted"]
-    assert engine["wall_s"] > 4.5
+    assert engine["wall_s"] > 5
     assert (out / "cluster.log").exists()
 
 
@@ -145,13 +145,22 @@ def test_a_run_leaves_no_process(crashed: tuple[Run, Path]):
 
 def test_a_paused_worker_is_convicted_and_revived(tmp_path: Path):
     """A pause beyond the timeout is a false positive; the worker's late word counts, and its load comes right."""
-    faults = [{"kind": "pause", "at_s": 0.5, "workers": ["w2"], "for_s": 1.5}]
-    finished = executed(tmp_path, faults=faults, duration_s=3)
+    faults = [{"kind": "pause", "at_s": 0.5, "workers": ["w2"], "for_s": 2}]
+    finished = executed(tmp_path, faults=faults, duration_s=3.5)
     assert story(finished, "w2") == ["up registered", "pause", "dead detector", "heal resume", "up revived"]
     assert finished.summary["detection"]["false_positives"] == 1
     assert finished.summary["tasks"]["completed"] == finished.summary["tasks"]["submitted"]
     last = finished.attempts[finished.attempts["worker"] == "w2"]["assigned_s"].max()
-    assert last > 2, "it works again"
+    assert last > 2.5, "it works again"
+
+
+def test_half_of_the_workers_die_at_once(tmp_path: Path):
+    """Every task is settled once, and every death is found by the detector."""
+    faults = [{"kind": "crash", "at_s": 1, "count": 4, "restart_after_s": 2}]
+    finished = executed(tmp_path, faults=faults, duration_s=3, cluster={"workers": 8, "capacity": 1})
+    assert finished.summary["tasks"]["completed"] == finished.summary["tasks"]["submitted"]
+    detection = finished.summary["detection"]
+    assert (detection["crashes"], detection["detected"], detection["missed"]) == (4, 4, 0)
 
 
 def test_closed_clients_wait_for_their_results(tmp_path: Path):
@@ -174,8 +183,16 @@ def test_a_run_ends_when_nobody_can_settle_the_rest(tmp_path: Path):
     faults = [{"kind": "crash", "at_s": 0.5, "all": True}]
     finished = executed(tmp_path, faults=faults, duration_s=1.5, cluster={"workers": 2, "capacity": 1})
     assert finished.summary["tasks"]["unfinished"] > 0
-    assert finished.summary["detection"]["detected"] == 2
     assert {"unfinished"} == set(finished.tasks["state"][finished.tasks["arrival_s"] > 1])
+
+
+def test_a_run_does_not_wait_longer_than_drain_s(tmp_path: Path):
+    """What is under way then stays unfinished."""
+    service = {"kind": "constant", "value_s": 30}
+    workload = {"arrivals": {"kind": "constant", "rate_per_s": 10}, "service": service}
+    finished = executed(tmp_path, workload=workload, duration_s=0.5, drain_s=0.3)
+    assert finished.summary["tasks"]["unfinished"] == finished.summary["tasks"]["submitted"] > 0
+    assert set(finished.attempts["outcome"]) == {"unfinished"}
 
 
 def test_a_sweep_has_the_folders_of_the_simulator(tmp_path: Path):
@@ -261,6 +278,13 @@ def test_more_processes_than_are_sensible_are_refused(tmp_path: Path):
     """With the numbers."""
     with pytest.raises(ScenarioError, match=r"which makes 100,000 processes"):
         warn(scenario(tmp_path, cluster={"workers": 100_000}, live={"workers_per_process": 1}))
+
+
+def test_more_restarts_than_are_sensible_are_refused(tmp_path: Path):
+    """Each is a process of its own."""
+    faults = [{"kind": "crash", "mtbf_s": 0.001, "all": True, "restart_after_s": 0}]
+    with pytest.raises(ScenarioError, match=r"faults: restart [\d,]+ processes, expected at most 500"):
+        warn(scenario(tmp_path, faults=faults))
 
 
 def test_struck_workers_are_alone_in_their_processes(tmp_path: Path):
