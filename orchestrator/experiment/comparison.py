@@ -20,6 +20,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ RANKED = [*LATENCY, "wait_s.mean", DETECTION]
 Interval = tuple[float, float]
 Measures = dict[str, float]
 Flags = npt.NDArray[np.bool_]
+Positions = npt.NDArray[np.int64]
 
 
 class Incomparable(ValueError):
@@ -257,6 +259,36 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Ordered:
+    """The known ones of some values in order, so that statistics of any resample of them need no sorting."""
+
+    values: Floats
+    origin: Positions
+    """Where each value stood before."""
+
+    @classmethod
+    def of(cls, values: Floats) -> Ordered:
+        origin = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))]
+        return cls(values[origin], origin)
+
+    def mean(self, times: Positions) -> float:
+        """Each value counted so many times, by where it stood; NaN where none counts."""
+        weights = times[self.origin]
+        total = int(np.sum(weights))
+        return float(weights @ self.values) / total if total else math.nan
+
+    def quantiles(self, times: Positions, points: Sequence[float]) -> list[float]:
+        """The same of quantiles, which interpolate linearly as numpy's do."""
+        until = np.cumsum(times[self.origin])
+        if not len(until) or not until[-1]:
+            return [math.nan] * len(points)
+        place = np.array(points) * (until[-1] - 1)
+        low, high = (self.values[np.searchsorted(until, end(place), side="right")] for end in (np.floor, np.ceil))
+        found: list[float] = (low + (place % 1) * (high - low)).tolist()
+        return found
+
+
+@dataclass(frozen=True)
 class Observed:
     """One run on a clock, so that any pieces of it can be measured as if they were a run."""
 
@@ -306,51 +338,42 @@ class Observed:
     def measure_blocks(self, begin_s: Floats, length_s: float) -> Measures:
         """The same of blocks that begin at some readings of the clock, put together."""
         end_s = begin_s + length_s
-        low, high = np.searchsorted(self.arrival_s, begin_s), np.searchsorted(self.arrival_s, end_s)
-        tasks = np.concatenate([np.arange(*ends) for ends in zip(low, high, strict=True)])
+        steps = np.zeros(len(self.arrival_s) + 1, dtype=np.int64)
+        np.add.at(steps, np.searchsorted(self.arrival_s, begin_s), 1)
+        np.add.at(steps, np.searchsorted(self.arrival_s, end_s), -1)
         completed = np.searchsorted(self.completed_s, end_s) - np.searchsorted(self.completed_s, begin_s)
         busy_s = np.interp(end_s, self.change_s, self.busy_s) - np.interp(begin_s, self.change_s, self.busy_s)
-        return _measures(
-            self.latency_s[tasks],
-            self.wait_s[tasks],
-            self.excess_s[tasks],
-            completed=float(np.sum(completed)),
-            busy_s=float(np.sum(busy_s)),
-            length_s=length_s * len(begin_s),
-            slots=self.slots,
-        )
+        seconds = length_s * len(begin_s)
+        rates = float(np.sum(completed)) / seconds, float(np.sum(busy_s)) / (self.slots * seconds)
+        return _measures(self._ordered, np.cumsum(steps[:-1]), *rates)
+
+    @cached_property
+    def _ordered(self) -> list[Ordered]:
+        return [Ordered.of(values_s) for values_s in (self.latency_s, self.wait_s, self.excess_s)]
 
 
 def pooled(parts: Sequence[Observed]) -> Measures:
     """The statistics of several runs together: percentiles over all their tasks, rates over all their time."""
-    return _measures(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("latency_s", "wait_s", "excess_s")),
-        completed=float(sum(len(part.completed_s) for part in parts)),
-        busy_s=sum(float(part.busy_s[-1]) for part in parts),
-        length_s=sum(part.length_s for part in parts),
-        slots=parts[0].slots,
-    )
+    ordered = [
+        Ordered.of(np.concatenate([getattr(part, name) for part in parts]))
+        for name in ("latency_s", "wait_s", "excess_s")
+    ]
+    once = np.ones(sum(len(part.arrival_s) for part in parts), dtype=np.int64)
+    seconds = sum(part.length_s for part in parts)
+    completed, busy_s = sum(len(part.completed_s) for part in parts), sum(part.busy_s[-1] for part in parts)
+    return _measures(ordered, once, completed / seconds, float(busy_s) / (parts[0].slots * seconds))
 
 
-def _measures(
-    latency_s: Floats,
-    wait_s: Floats,
-    excess_s: Floats,
-    *,
-    completed: float,
-    busy_s: float,
-    length_s: float,
-    slots: float,
-) -> Measures:
+def _measures(ordered: Sequence[Ordered], times: Positions, throughput: float, utilization: float) -> Measures:
+    latency, wait, excess = ordered
     points = list(QUANTILES.values())
-    known_s = wait_s[~np.isnan(wait_s)]
     values = [
-        *_quantiles(latency_s, points),
-        _mean(known_s),
-        *_quantiles(known_s, [0.99]),
-        *_quantiles(excess_s, points),
-        completed / length_s,
-        busy_s / (slots * length_s),
+        *latency.quantiles(times, points),
+        wait.mean(times),
+        *wait.quantiles(times, [0.99]),
+        *excess.quantiles(times, points),
+        throughput,
+        utilization,
     ]
     return dict(zip(METRICS, values, strict=True))
 
@@ -502,12 +525,6 @@ def _mean(values: Floats) -> float:
 
 def _known(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _quantiles(values: Floats, points: Sequence[float]) -> list[float]:
-    values = values[~np.isnan(values)]
-    found: list[float] = np.quantile(values, points).tolist() if len(values) else [math.nan] * len(points)
-    return found
 
 
 def _ranking(cells: Sequence[CellComparison]) -> Iterator[Rank]:
