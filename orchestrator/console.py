@@ -152,6 +152,8 @@ def print_cells(summary: Mapping[str, Any]) -> None:
 
 def print_comparison(comparison: Mapping[str, Any]) -> None:
     """Of one cell every statistic; of several their errors, and whether both sides rank them alike."""
+    from orchestrator.experiment.comparison import JUDGED, WHOLE
+
     cells, sides = comparison["cells"], (comparison["of"], comparison["against"])
     if len(cells) == 1:
         (cell,) = cells
@@ -164,12 +166,11 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
             )
             print()
         return
-    errors = [{row["metric"]: row["error"] for row in cell["rows"] if row["where"] == "whole run"} for cell in cells]
-    shown = {metric: statistic(metric) for metric in errors[0]}
+    errors = [{row["metric"]: row["error"] for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
     print_table(
         f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
-        ["", *shown.values()],
-        [[c["cell"], *(signed(e.get(metric)) for metric in shown)] for c, e in zip(cells, errors, strict=True)],
+        ["", *map(statistic, JUDGED)],
+        [[c["cell"], *(signed(e[metric]) for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
     )
     print()
     print_table(
@@ -178,6 +179,7 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
         [
             [statistic(r["metric"]), number(r["tau"]), number(r["p_value"]), r["best"], r["reference_best"]]
             for r in comparison["ranking"]
+            if r["tau"] is not None
         ],
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 import sim
 from orchestrator.experiment.calibration import Unfit, calibrate, fit
+from orchestrator.experiment.comparison import compare
 from orchestrator.experiment.distributions import Constant, Distribution
 from orchestrator.experiment.scenario import Scenario, ScenarioError
 from tests.sim.conftest import MakeScenario
@@ -163,3 +164,27 @@ def test_a_few_strays_hardly_move_a_fit():
     strayed = values_s.copy()
     strayed[::1000] *= 100
     assert fit(strayed).distribution.mean() == pytest.approx(fit(values_s).distribution.mean(), rel=0.02)
+
+
+def test_two_seeds_agree_within_their_intervals(make: MakeScenario):
+    """Runs that differ by chance alone: what is between them lies within what the intervals allow."""
+    scenario = make(**KNOWN)
+    (cell,) = compare(sim.run(scenario), sim.run(scenario, replication=1), ("one", "other")).cells
+    told = [row for row in cell.rows if row.value is not None and row.ci95 is not None]
+    assert len(told) > 20
+    for row in told:
+        assert row.ci95 is not None
+        assert row.reference_ci95 is not None
+        assert row.reference is not None
+        assert row.ci95[0] <= row.reference_ci95[1]
+        assert row.reference_ci95[0] <= row.ci95[1]
+    assert abs(cell.row("throughput_per_s").error or 0) < 0.1
+
+
+def test_common_chance_makes_errors_small(make: MakeScenario):
+    """The same plan on both sides: a slower network is told within a tenth of what chance alone would hide."""
+    slower = {**KNOWN, "network": {"delay": {"kind": "lognormal", "mean_s": 0.003, "cv": 0.5}}}
+    (cell,) = compare(sim.run(make(**slower)), sim.run(make(**KNOWN)), ("slower", "as it was")).cells
+    row = cell.row("latency_s.p50")
+    assert row.error_ci95 is not None
+    assert row.error_ci95[0] > 0
