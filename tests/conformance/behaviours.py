@@ -228,13 +228,24 @@ def a_forgotten_worker_registers_again(cluster: Cluster) -> None:
 
 @behaviour(TIMING_OUT)
 def a_slow_attempt_is_given_up_but_may_still_deliver(cluster: Cluster) -> None:
-    """After the execution timeout another worker tries too; the first result counts, and the twin is cancelled."""
+    """After the execution timeout another worker tries too; the first result counts, and the twin ends with it."""
     cluster.start("w1", "w2")
     task = cluster.submit(0.9)
     cluster.until(lambda: cluster.settled(task))
     slow = cluster.attempts(task)[0].worker.id
     assert cluster.story(task) == [f"{slow} timed_out", f"{other(slow)} cancelled"]
     assert cluster.task(task).worker_id == slow
+    cluster.until(lambda: not any(worker.load for worker in cluster.core.workers()))
+    assert cluster.core.counters["late_results"] == 0
+
+
+@behaviour(TIMING_OUT)
+def what_waits_at_its_worker_does_not_time_out(cluster: Cluster) -> None:
+    """The execution timeout runs from the start of the execution, not from the assignment."""
+    cluster.start("w1", prefetch=2)
+    tasks = [cluster.submit(0.4) for _ in range(3)]
+    cluster.until(lambda: cluster.settled(*tasks))
+    assert [cluster.story(task) for task in tasks] == [["w1 completed"]] * 3
 
 
 @behaviour(TIMING_OUT)
@@ -293,6 +304,25 @@ def a_task_that_kills_its_executor_fails_that_attempt_only(cluster: Cluster) -> 
     assert cluster.story(task) == ["w1 failed", "w1 completed"]
     assert cluster.attempts(task)[0].reason == "its executor was killed by SIGKILL"
     assert cluster.changes("w1") == ["up registered"]
+
+
+@behaviour({"policies.retry": "{max_attempts: 2, backoff: {kind: constant, delay_s: 0.3}}"})
+def a_task_that_keeps_killing_is_given_up(cluster: Cluster) -> None:
+    """Its next attempt comes after the pause that the policy wants, and the last one's reason is the task's."""
+    cluster.start("w1")
+    task = cluster.submit(0.6)
+    cluster.begun(task)
+    cluster.kill_executor("w1")
+    cluster.until(lambda: len(cluster.attempts(task)) == 2)
+    cluster.begun(task)
+    cluster.kill_executor("w1")
+    cluster.until(lambda: cluster.settled(task))
+    first, second = cluster.attempts(task)
+    assert first.ended_at is not None
+    assert second.assigned_at >= first.ended_at + 0.3
+    assert cluster.story(task) == ["w1 failed", "w1 failed"]
+    assert cluster.task(task).state is TaskState.FAILED
+    assert cluster.task(task).error == "gave up after 2 attempts: its executor was killed by SIGKILL"
 
 
 @behaviour()
