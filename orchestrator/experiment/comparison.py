@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 WHOLE, AROUND = "whole run", "around the faults"
 AFTERMATH_S = 5.0
+ROUNDING_S = 1e-9
+"""A difference of times that is less than this is none."""
 BLOCKS = 20
 RESAMPLES = 400
 DRAWS = 20_000_000  # tasks resampled in all, at most: more of them need fewer resamples
@@ -226,6 +228,7 @@ def excess_s(tables: Tables, scenario: Scenario) -> Floats:
     )
     worker = codes(tables.tasks, "worker", scenario.worker_names())
     excess: Floats = floats(tables.tasks, "latency_s") - floats(tables.tasks, "service_s") / speed[worker]
+    excess[np.abs(excess) < ROUNDING_S] = 0.0
     return excess
 
 
@@ -484,8 +487,9 @@ def _block_intervals(centre: Measures, drawn: Sequence[Measures]) -> Iterator[tu
 
     for metric, value in centre.items():
         resampled = np.array([one[metric] for one in drawn])
-        half = float(stdtrit(BLOCKS - 1, 0.975) * np.std(resampled[np.isfinite(resampled)]))
-        if math.isfinite(value + half):
+        known = resampled[np.isfinite(resampled)]
+        if math.isfinite(value) and len(known) > 1:
+            half = float(stdtrit(BLOCKS - 1, 0.975) * np.std(known))
             yield metric, (value - half, value + half)
 
 

@@ -74,7 +74,7 @@ def percentiles(comparison: Comparison) -> Plot:
         pieces["around the faults"] = stretches
     size = (7.5 if len(pieces) == 1 else 11.0, 4.6)
     figure, panels = new_figure(
-        _title(comparison, "latency by percentile"), _setting(cell), size, columns=len(pieces), sharey=True
+        _title(comparison, "latency by percentile"), _setting(comparison), size, columns=len(pieces), sharey=True
     )
     drawn = [np.empty(0)]
     for axes, (place, of_runs) in zip(panels, pieces.items(), strict=True):
@@ -99,7 +99,7 @@ def percentiles(comparison: Comparison) -> Plot:
 def quantiles(comparison: Comparison) -> Plot:
     """Q-Q: each percentile of the one against that of the reference; on the diagonal they are equal."""
     (cell,) = comparison.cells
-    figure, (axes,) = new_figure(_title(comparison, "quantile against quantile"), _setting(cell), (6.4, 6.0))
+    figure, (axes,) = new_figure(_title(comparison, "quantile against quantile"), _setting(comparison), (6.4, 6.0))
     (reference, theirs, _), (label, ours, _) = _sides(comparison, cell)
     whole = [[(s.warmup_s, s.duration_s)] for s in (run.scenario for run in cell.references)]
     drawn = [np.empty(0)]
@@ -130,7 +130,7 @@ def timeline(comparison: Comparison) -> Plot:
     (cell,) = comparison.cells
     figure, panels = new_figure(
         _title(comparison, "latency over time"),
-        _setting(cell),
+        _setting(comparison),
         (9, 7.5),
         rows=3,
         height_ratios=[3, 3, 2],
@@ -157,7 +157,7 @@ def errors(comparison: Comparison) -> Plot:
     """The relative error of each cell's percentiles, with its interval."""
     cells = comparison.cells
     figure, (axes,) = new_figure(
-        _title(comparison, "relative error by cell"), _setting(cells[0]), (8, 1.6 + 0.38 * len(cells))
+        _title(comparison, "relative error by cell"), _setting(comparison), (8, 1.6 + 0.38 * len(cells))
     )
     for place, (metric, color, marker) in enumerate(zip(SHOWN, COLORS, MARKERS, strict=False)):
         offset = (place - 1) * 0.2
@@ -181,7 +181,7 @@ def errors(comparison: Comparison) -> Plot:
 def ranks(comparison: Comparison) -> Plot:
     """Each cell's percentiles on both sides: the same order from left to right as from bottom to top is agreement."""
     figure, panels = new_figure(
-        _title(comparison, "do both rank alike?"), _setting(comparison.cells[0]), (11, 4.4), columns=len(SHOWN)
+        _title(comparison, "the cells in order"), _setting(comparison), (11, 4.4), columns=len(SHOWN)
     )
     tau = {rank.metric: rank.tau for rank in comparison.ranking}
     for axes, metric in zip(panels, SHOWN, strict=True):
@@ -196,6 +196,8 @@ def ranks(comparison: Comparison) -> Plot:
             axes.plot(ends_s, ends_s, color=GREY, lw=1)
             for which in "xy":
                 seconds_axis(axes, which, values_s)
+            limits_s = [ends_s[0] if axes.get_xscale() == "log" else 0, ends_s[1]]
+            axes.set(xlim=limits_s, ylim=limits_s)
         agreement = tau.get(metric)
         told_tau = "" if agreement is None else f":  τ = {agreement:.2f}"
         axes.set_title(_words(metric) + told_tau, loc="left")
@@ -260,18 +262,26 @@ def _title(comparison: Comparison, what: str) -> str:
     return f"{comparison.scenario}: {what}, {comparison.label} and {comparison.reference_label}"
 
 
-def _setting(cell: CellComparison) -> str:
-    """Cluster, load and faults, in words."""
-    scenario = cell.references[0].scenario
+def _setting(comparison: Comparison) -> str:
+    """Cluster, load and faults, in words; of several cells, what they have in common."""
+    scenarios = [cell.references[0].scenario for cell in comparison.cells]
+    words = {"; ".join(_words_of(scenario)) for scenario in scenarios}
+    return words.pop() if len(words) == 1 else f"{len(scenarios):,} cells;  load {_span(scenarios)}"
+
+
+def _words_of(scenario: Scenario) -> Iterator[str]:
     workers = sum(group.workers for group in scenario.cluster.groups)
     slots = sum(group.workers * group.capacity for group in scenario.cluster.groups)
-    rho = scenario.rho()
-    words = [
-        f"{workers:,} workers with {slots:,} slots",
-        *([] if rho is None else [f"load {rho:.2f}"]),
-        f"faults: {', '.join(_faults(scenario)) or 'none'}",
-    ]
-    return ";  ".join(words)
+    yield f"{workers:,} workers with {slots:,} slots"
+    yield f" load {_span([scenario])}"
+    yield f" faults: {', '.join(_faults(scenario)) or 'none'}"
+
+
+def _span(scenarios: Sequence[Scenario]) -> str:
+    """The offered loads, from the least to the largest."""
+    loads = [rho for scenario in scenarios if (rho := scenario.rho()) is not None]
+    ends = dict.fromkeys(f"{end(loads):.2f}" for end in (min, max) if loads)
+    return " to ".join(ends) or "unknown"
 
 
 def _faults(scenario: Scenario) -> Iterator[str]:
