@@ -7,7 +7,7 @@ JOBS ?= 2
 .PHONY: help .venv demo test lint bench notebooks format clean
 
 help:
-	@echo "make demo    run scenarios/worker-crash.yaml and name its pictures"
+	@echo "make demo    run scenarios/worker-crash.yaml in both worlds and name the pictures"
 	@echo "make test    format, lint, types, import layers, then every test"
 	@echo "make lint    the same without the tests"
 	@echo "make bench   the speed figures, each measured in turn with its peers"
@@ -26,6 +26,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: .venv
 	$(BIN)/orchestrator simulate scenarios/worker-crash.yaml --out out/worker-crash
+	@echo
+	@echo "The same scenario on real processes, for half a minute, beside the simulation:"
+	@echo
+	$(BIN)/orchestrator compare scenarios/worker-crash.yaml --out out/worker-crash-compared
 
 lint: .venv
 	$(BIN)/ruff check
