@@ -30,7 +30,8 @@ class Behaviour:
 
 BEHAVIOURS: list[Behaviour] = []
 DETECTING = {"policies.detection.timeout_s": 1}
-TIMING_OUT = {"policies.execution_timeout_s": 0.6}
+TIMING_OUT = {"policies.execution_timeout_s": 1}
+LONG_S = 0.7
 
 
 def behaviour(
@@ -77,7 +78,7 @@ def urgent_tasks_overtake_others_in_the_queue(cluster: Cluster) -> None:
 def a_crashed_workers_task_is_done_elsewhere(cluster: Cluster) -> None:
     """The detector convicts the worker, and its task is requeued."""
     cluster.start("w1", "w2")
-    task = cluster.submit(0.6)
+    task = cluster.submit(LONG_S)
     victim = cluster.begun(task)
     cluster.kill(victim)
     cluster.until(lambda: cluster.settled(task))
@@ -89,7 +90,7 @@ def a_crashed_workers_task_is_done_elsewhere(cluster: Cluster) -> None:
 def a_worker_that_begins_again_is_given_its_task_at_once(cluster: Cluster) -> None:
     """Its registration says that what the process before it held is lost: no conviction is needed."""
     cluster.start("w1")
-    task = cluster.submit(0.6)
+    task = cluster.submit(LONG_S)
     cluster.begun(task)
     cluster.kill("w1")
     cluster.start("w1")
@@ -118,7 +119,7 @@ def nothing_is_lost_when_one_dies_or_half_or_all(cluster: Cluster) -> None:
 def a_short_pause_convicts_nobody(cluster: Cluster) -> None:
     """A worker that is back before the timeout goes on with what it had."""
     cluster.start("w1", "w2")
-    held = cluster.submit(0.6)
+    held = cluster.submit(LONG_S)
     paused = cluster.begun(held)
     cluster.pause(paused)
     meanwhile = cluster.submit(0.5)
@@ -134,7 +135,7 @@ def a_short_pause_convicts_nobody(cluster: Cluster) -> None:
 def a_long_pause_convicts_and_a_heartbeat_revives(cluster: Cluster) -> None:
     """The task is done elsewhere, once; the paused worker is taken back, and its load comes out right."""
     cluster.start("w1", "w2")
-    task = cluster.submit(0.6)
+    task = cluster.submit(LONG_S)
     paused = cluster.begun(task)
     cluster.pause(paused)
     cluster.until(lambda: cluster.settled(task))
@@ -148,7 +149,7 @@ def a_long_pause_convicts_and_a_heartbeat_revives(cluster: Cluster) -> None:
 def a_late_result_is_counted_and_dropped(cluster: Cluster) -> None:
     """A convicted worker that cannot be told to cancel finishes what has been done elsewhere long ago."""
     cluster.start("w1", "w2", contract=True)
-    task = cluster.submit(0.6)
+    task = cluster.submit(LONG_S)
     paused = cluster.begun(task)
     cluster.pause(paused)
     cluster.until(lambda: cluster.settled(task))
@@ -166,7 +167,7 @@ def a_late_result_is_counted_and_dropped(cluster: Cluster) -> None:
 def a_draining_worker_finishes_and_leaves(cluster: Cluster) -> None:
     """It takes nothing new, reports what it has, and is not convicted of anything."""
     cluster.start("w1", "w2")
-    held = cluster.submit(0.6)
+    held = cluster.submit(LONG_S)
     leaving = cluster.begun(held)
     cluster.drain(leaving)
     cluster.until(lambda: "drain" in cluster.changes(leaving))
@@ -182,7 +183,7 @@ def a_draining_worker_finishes_and_leaves(cluster: Cluster) -> None:
 def a_draining_worker_hands_back_what_has_not_begun(cluster: Cluster) -> None:
     """What it had fetched beyond its slot is done elsewhere, and counts as nobody's attempt."""
     cluster.start("w1", prefetch=2)
-    first, *waiting = (cluster.submit(0.6) for _ in range(3))
+    first, *waiting = (cluster.submit(LONG_S) for _ in range(3))
     cluster.begun(waiting[-1])
     cluster.drain("w1")
     cluster.until(lambda: "left" in cluster.changes("w1"))
@@ -198,7 +199,7 @@ def a_refused_task_is_offered_again(cluster: Cluster) -> None:
     """A worker that has less room than it is thought to have refuses, without blame, until it has room."""
     cluster.start("w1", contract=True)
     cluster.claim("w1", capacity=2)
-    first = cluster.submit(0.8)
+    first = cluster.submit(LONG_S)
     cluster.begun(first)
     second = cluster.submit(0.1)
     cluster.until(lambda: cluster.settled(first, second))
@@ -214,7 +215,7 @@ def a_refused_task_is_offered_again(cluster: Cluster) -> None:
 def a_forgotten_worker_registers_again(cluster: Cluster) -> None:
     """The answer to its next heartbeat says that it is unknown; then it gets what it had lost."""
     cluster.start("w1", contract=True)
-    task = cluster.submit(0.6)
+    task = cluster.submit(LONG_S)
     cluster.begun(task)
     cluster.forget("w1")
     cluster.until(lambda: cluster.settled(task))
@@ -230,7 +231,7 @@ def a_forgotten_worker_registers_again(cluster: Cluster) -> None:
 def a_slow_attempt_is_given_up_but_may_still_deliver(cluster: Cluster) -> None:
     """After the execution timeout another worker tries too; the first result counts, and the twin ends with it."""
     cluster.start("w1", "w2")
-    task = cluster.submit(0.9)
+    task = cluster.submit(1.5)
     cluster.until(lambda: cluster.settled(task))
     slow = cluster.attempts(task)[0].worker.id
     assert cluster.story(task) == [f"{slow} timed_out", f"{other(slow)} cancelled"]
@@ -243,7 +244,7 @@ def a_slow_attempt_is_given_up_but_may_still_deliver(cluster: Cluster) -> None:
 def what_waits_at_its_worker_does_not_time_out(cluster: Cluster) -> None:
     """The execution timeout runs from the start of the execution, not from the assignment."""
     cluster.start("w1", prefetch=2)
-    tasks = [cluster.submit(0.4) for _ in range(3)]
+    tasks = [cluster.submit(0.6) for _ in range(3)]
     cluster.until(lambda: cluster.settled(*tasks))
     assert [cluster.story(task) for task in tasks] == [["w1 completed"]] * 3
 
@@ -252,7 +253,7 @@ def what_waits_at_its_worker_does_not_time_out(cluster: Cluster) -> None:
 def a_task_on_a_paused_worker_times_out(cluster: Cluster) -> None:
     """It is done elsewhere, though nobody is convicted."""
     cluster.start("w1", "w2")
-    task = cluster.submit(0.4)
+    task = cluster.submit(0.7)
     paused = cluster.begun(task)
     cluster.pause(paused)
     cluster.until(lambda: cluster.settled(task))
@@ -268,7 +269,7 @@ def a_task_on_a_paused_worker_times_out(cluster: Cluster) -> None:
 def a_result_that_comes_twice_counts_once(cluster: Cluster) -> None:
     """The first settles the task; the second, though it comes from the same attempt, is late."""
     cluster.start("w1", contract=True)
-    task = cluster.submit(0.5)
+    task = cluster.submit(LONG_S)
     cluster.begun(task)
     cluster.report("w1", task, 1)
     cluster.until(lambda: cluster.settled(task))
@@ -283,7 +284,7 @@ def a_result_that_comes_twice_counts_once(cluster: Cluster) -> None:
 def a_result_for_an_unknown_task_changes_nothing(cluster: Cluster) -> None:
     """Nor does one for an attempt that was never made."""
     cluster.start("w1", contract=True)
-    task = cluster.submit(0.5)
+    task = cluster.submit(LONG_S)
     cluster.begun(task)
     cluster.report("w1", 999, 1)
     cluster.report("w1", task, 7)
@@ -297,7 +298,7 @@ def a_result_for_an_unknown_task_changes_nothing(cluster: Cluster) -> None:
 def a_task_that_kills_its_executor_fails_that_attempt_only(cluster: Cluster) -> None:
     """The attempt's reason says what happened; the worker lives on, and the next attempt is its own."""
     cluster.start("w1")
-    task = cluster.submit(0.6)
+    task = cluster.submit(LONG_S)
     cluster.begun(task)
     cluster.kill_executor("w1")
     cluster.until(lambda: cluster.settled(task))
@@ -310,7 +311,7 @@ def a_task_that_kills_its_executor_fails_that_attempt_only(cluster: Cluster) -> 
 def a_task_that_keeps_killing_is_given_up(cluster: Cluster) -> None:
     """Its next attempt comes after the pause that the policy wants, and the last one's reason is the task's."""
     cluster.start("w1")
-    task = cluster.submit(0.6)
+    task = cluster.submit(LONG_S)
     cluster.begun(task)
     cluster.kill_executor("w1")
     cluster.until(lambda: len(cluster.attempts(task)) == 2)
