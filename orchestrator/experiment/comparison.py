@@ -86,6 +86,13 @@ class Row:
     error_ci95: Interval | None
 
     @property
+    def judged(self) -> bool:
+        """Whether an allowed error applies to it. When a single run detects its crash is a matter of the phases of
+        heartbeats and checks: only replications tell."""
+        by_chance = self.metric == DETECTION and self.error is not None and self.error_ci95 is None
+        return self.where == WHOLE and self.metric in JUDGED and not by_chance
+
+    @property
     def off(self) -> float:
         """How far off, without sign: infinite where one side alone knows the statistic, or is alone not 0."""
         if self.error is not None:
@@ -160,9 +167,7 @@ class Comparison:
 
     def worst(self) -> tuple[CellComparison, Row]:
         """The largest error among what is judged."""
-        judged = [
-            (cell, row) for cell in self.cells for row in cell.rows if row.where == WHOLE and row.metric in JUDGED
-        ]
+        judged = [(cell, row) for cell in self.cells for row in cell.rows if row.judged]
         return max(judged, key=lambda pair: pair[1].off)
 
     def plot(self, out_dir: str | Path | None = None) -> Figures:

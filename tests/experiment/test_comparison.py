@@ -251,6 +251,16 @@ def test_what_one_side_alone_knows_is_a_miss():
     assert compare(undetected, undetected).miss(0.0) is None
 
 
+def test_the_detection_of_a_single_crash_is_not_judged():
+    """It is a matter of phases: replications judge it, one run does not."""
+    early, late = (by_hand([1.0, 2.0], world, at) for world, at in (("sim", 22.0), ("live", 24.0)))
+    assert compare(early, late).cells[0].row(DETECTION).error == -0.5
+    assert compare(early, late).miss(0.1) is None
+    assert (compare(of_cell([early] * 2), of_cell([late] * 2)).miss(0.1) or "").startswith(
+        f"{DETECTION} is off by -50"
+    )
+
+
 def test_a_miss_names_its_cell():
     """Of several, the one where the worst is."""
     assert (grids([1, 2], [1, 4]).miss(0.1) or "").startswith("c1: wait_s.mean is off by -66.7%")
