@@ -51,6 +51,7 @@ def coordinator(
     journal: Annotated[Path | None, typer.Option(help="Write down every input and decision here.")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[int, typer.Option(min=1, help="Take no more tasks than this at a time.")] = 200_000,
+    replication: Annotated[int, typer.Option(min=0, hidden=True, help="Whose random streams its policies draw.")] = 0,
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,
@@ -66,14 +67,21 @@ def coordinator(
         _exit(2, *map(str, error.problems))
     limits = Limits(unsettled=max_unsettled)
     try:
-        status = asyncio.run(_coordinate(settings, host, port, limits, journal, check, ready_fd))
+        status = asyncio.run(_coordinate(settings, replication, host, port, limits, journal, check, ready_fd))
     except OSError as error:
         _exit(1, str(error))
     raise typer.Exit(status)
 
 
 async def _coordinate(
-    scenario: Scenario, host: str, port: int, limits: Any, journal: Path | None, check: bool, ready_fd: int | None
+    scenario: Scenario,
+    replication: int,
+    host: str,
+    port: int,
+    limits: Any,
+    journal: Path | None,
+    check: bool,
+    ready_fd: int | None,
 ) -> int:
     import signal
 
@@ -81,9 +89,9 @@ async def _coordinate(
     from orchestrator.live.coordinator import LiveCoordinator, log, log_metrics, start
     from orchestrator.live.journal import KEEP_SETTLED, Journal
 
-    book = Journal(journal, scenario) if journal else None
+    book = Journal(journal, scenario, replication) if journal else None
     live = LiveCoordinator(
-        lambda effects: build_coordinator(scenario, effects, keep_settled=KEEP_SETTLED),
+        lambda effects: build_coordinator(scenario, effects, replication, KEEP_SETTLED),
         limits=limits,
         journal=book,
         check=check,
@@ -134,6 +142,7 @@ def worker(
 ) -> None:
     """Run a worker. SIGTERM and SIGINT drain it, a second one stops it at once."""
     _begin_process(quiet, die_with)
+    from orchestrator.live.rpc import precise_loop
     from orchestrator.live.worker import Settings, run_workers
 
     names = ids or [f"worker-{secrets.token_hex(4)}"]
@@ -146,7 +155,8 @@ def worker(
         listen_host=host,
         address=f"{advertise or _reachable(host)}:{port if len(names) == 1 else 0}",
     )
-    raise typer.Exit(asyncio.run(run_workers(names, settings, lambda: _tell(ready_fd, "ready"), contract)))
+    with asyncio.Runner(loop_factory=precise_loop if executor is Executor.inline else None) as runner:
+        raise typer.Exit(runner.run(run_workers(names, settings, lambda: _tell(ready_fd, "ready"), contract)))
 
 
 @app.command()

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import functools
 import os
-import selectors
 import sys
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from orchestrator.live import journal, tasks
 from orchestrator.live.cluster import LocalCluster, NotReady, Process
 from orchestrator.live.drive import ClusterBroke, Drive, Payload, Progress
 from orchestrator.live.record import Account, record
+from orchestrator.live.rpc import precise_loop
 
 LOG = "cluster.log"
 PROCESSES_PER_CPU = 50
@@ -75,7 +75,7 @@ def run(
     store.clear(out)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        account, interrupted = _execute(scenario, plan, out, progress, check)
+        account, interrupted = _execute(scenario, plan, replication, out, progress, check)
     except (ClusterBroke, NotReady) as error:
         raise ClusterBroke(f"{error} (see {out / LOG})") from error
     tables, inputs, counters = record(out / journal.NAME, scenario, account)
@@ -148,7 +148,7 @@ def hosts(scenario: Scenario, plan: Plan) -> list[Host]:
 
 
 def _execute(
-    scenario: Scenario, plan: Plan, out: Path, progress: Progress | None, check: bool
+    scenario: Scenario, plan: Plan, replication: int, out: Path, progress: Progress | None, check: bool
 ) -> tuple[Account, bool]:
     """What the driver can tell of the run, and whether it was interrupted; afterwards every process has ended."""
     with tempfile.TemporaryDirectory() as folder, _our_path():
@@ -159,6 +159,8 @@ def _execute(
             str(resolved),
             "--journal",
             str(out / journal.NAME),
+            "--replication",
+            str(replication),
             *(["--check"] if check else []),
         ]
         with LocalCluster(
@@ -197,11 +199,8 @@ def _complete(drive: Drive) -> bool:
 
 @functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """One for the life of the process, as grpc.aio wants it, in a thread of its own, so that callers may have theirs.
-
-    Select keeps timers to microseconds; the default, epoll, rounds them up to milliseconds.
-    """
-    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    """One for the life of the process, as grpc.aio wants it, in a thread of its own: callers may have theirs."""
+    loop = precise_loop()
     threading.Thread(target=loop.run_forever, name="orchestrator-live", daemon=True).start()
     return loop
 

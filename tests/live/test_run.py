@@ -210,6 +210,17 @@ def test_a_sweep_has_the_folders_of_the_simulator(tmp_path: Path):
         assert_sound(cell.runs[0], out / cell.name / "r0")
 
 
+def test_a_replication_has_its_own_chance(tmp_path: Path):
+    """Its plan and its policies draw from its own streams, and its journal says so."""
+    finished = run(scenario(tmp_path, duration_s=0.5), tmp_path / "out", replication=1)
+    assert_sound(finished, tmp_path / "out")
+    arrivals = draw_plan(finished.scenario, 1).arrivals
+    assert isinstance(arrivals, OpenArrivals)
+    assert np.array_equal(finished.tasks["arrival_s"], arrivals.arrival_s)
+    with (tmp_path / "out" / journal.NAME).open() as lines:
+        assert json.loads(next(lines))["replication"] == 1
+
+
 def test_an_interrupt_keeps_what_was_done_and_ends_every_process(tmp_path: Path):
     """Ctrl-C in the middle: exit code 130, a whole run folder that says so, and nothing left running."""
     scenario(tmp_path, "workload.arrivals.rate_per_s=200", duration_s=60)
