@@ -32,7 +32,7 @@ log = logging.getLogger("orchestrator.client")
 T = TypeVar("T")
 DEADLINE_S = 10.0
 AT_ONCE = 64  # calls under way at a coordinator without streams
-POLL_S = (0.005, 0.2)
+POLL_S = (0.001, 0.2)
 
 
 class NewTask(NamedTuple):

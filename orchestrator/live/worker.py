@@ -298,7 +298,7 @@ class CalledWorker(Worker):
         self._calls: set[asyncio.Task[None]] = set()
         self._refused: set[Key] = set()
         self._numbers = itertools.count(1)
-        self._registering = False
+        self._registering = True
         super().__init__(name, settings, registered, REPORT_TRIES)
 
     async def run(self) -> None:
@@ -327,6 +327,7 @@ class CalledWorker(Worker):
             else:
                 if not answer.success:
                     raise Unwanted("the coordinator refused the registration")
+                self._registering = False
                 self.registered()
                 return
             await asyncio.sleep(pause_s)
@@ -362,7 +363,6 @@ class CalledWorker(Worker):
             log.warning("worker %s: the coordinator does not know it: registering again", self.name)
             self.start_over()
             await self._register()
-            self._registering = False
 
     def _begin(self, call: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(call)
@@ -385,7 +385,8 @@ class CalledWorker(Worker):
         pass
 
     def beat(self, active: int, completed: int, now: float) -> None:
-        self._begin(self._beat(active, completed))
+        if not self._registering:
+            self._begin(self._beat(active, completed))
 
     def announce_drain(self, now: float) -> None:
         pass
