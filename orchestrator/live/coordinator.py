@@ -92,6 +92,7 @@ class LiveCoordinator:
         self._characters = 0  # of payloads not settled
         self._room = asyncio.Event()
         self._known = False
+        self._reporter: StreamedWorker | None = None
         self._closing = False
         self._next_check = 0.0
 
@@ -139,9 +140,8 @@ class LiveCoordinator:
 
     def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
         self._known = known
-        peer = self.workers.get(worker_id)
-        if peer is not None:
-            peer.acknowledge()
+        if self._reporter is not None:
+            self._reporter.acknowledge()
 
     def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
         self._known = known
@@ -206,8 +206,10 @@ class LiveCoordinator:
     def made_room(self) -> None:
         self._room.set()
 
-    def report(self, worker_id: str, report: Report) -> bool:
-        """Whether the task is known."""
+    def report(self, worker_id: str, report: Report, reporter: StreamedWorker | None = None) -> bool:
+        """Whether the task is known. The acknowledgement goes to the stream by which the report came, if any: a stream counts
+        them, so one for a call in the same worker's name would stand for a report that is still on its way."""
+        self._reporter = reporter
         task_id, attempt, ended, queued_s = report
         now = self.now()
         if len(ended.result) > self.limits.payload_characters:
@@ -380,29 +382,31 @@ class StreamService:
         prefetch = float("inf") if registration.prefetch < 0 else registration.prefetch
         peer = StreamedWorker()
         live.attach(worker_id, peer)
-        self._take(worker_id, first)
+        self._take(worker_id, peer, first)
         live.core.register(worker_id, registration.capacity, prefetch, True, live.now())
         if first.draining:
             live.core.drain(worker_id, live.now())
         left = False
         try:
             left = await first_of(
-                self._read_worker(worker_id, requests), peer.write_to(context.write), peer.ended.wait()
+                self._read_worker(worker_id, peer, requests), peer.write_to(context.write), peer.ended.wait()
             )
         finally:
             live.detach(worker_id, peer, left)
         if peer.ended.is_set():
             await _abort(context, live.parting(f"another process registered as worker {worker_id}"))
 
-    async def _read_worker(self, worker_id: str, requests: AsyncIterator[stream_pb2.FromWorker]) -> bool:
+    async def _read_worker(
+        self, worker_id: str, peer: StreamedWorker, requests: AsyncIterator[stream_pb2.FromWorker]
+    ) -> bool:
         """Whether it took its leave."""
         async for message in requests:
-            self._take(worker_id, message)
+            self._take(worker_id, peer, message)
             if message.leaving:
                 return True
         return False
 
-    def _take(self, worker_id: str, message: stream_pb2.FromWorker) -> None:
+    def _take(self, worker_id: str, peer: StreamedWorker, message: stream_pb2.FromWorker) -> None:
         live = self._live
         core, now = live.core, live.now()
         for task_id, number in convert.keys(message.started):
@@ -412,7 +416,7 @@ class StreamService:
         for task_id, number in convert.keys(message.cancelled):
             core.cancelled(worker_id, task_id, number, now)
         for report in convert.reports(message):
-            live.report(worker_id, report)
+            live.report(worker_id, report, peer)
         if message.HasField("beat"):
             live.heartbeat(worker_id, message.beat.active)
         if message.draining:

@@ -37,7 +37,6 @@ class WorkerPeer(Protocol):
 
     def assign(self, attempt: Attempt) -> None: ...
     def cancel(self, attempt: Attempt) -> None: ...
-    def acknowledge(self) -> None: ...
     def answer_beat(self) -> None: ...
     def hurry(self) -> None: ...
     def end(self) -> None:
@@ -112,9 +111,6 @@ class CalledWorker:
         self._begin(self._assign(attempt))
 
     def cancel(self, attempt: Attempt) -> None:
-        pass
-
-    def acknowledge(self) -> None:
         pass
 
     def answer_beat(self) -> None:

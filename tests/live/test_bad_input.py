@@ -16,7 +16,7 @@ import pytest
 from orchestrator.live import rpc
 from orchestrator.live.client import Client, NewTask, TaskRefused
 from orchestrator.live.cluster import LocalCluster
-from orchestrator.live.proto import stream_pb2
+from orchestrator.live.proto import stream_pb2, wire_pb2
 from tests.live.conftest import MakeCluster
 from tests.live.contract.peers import wait_until
 
@@ -211,3 +211,19 @@ def test_a_port_that_is_taken_is_an_error(make_cluster: MakeCluster):
         cluster.start_coordinator()
     cluster.coordinator = first
     wait_until(lambda: first.status is None)
+
+
+def test_a_call_in_the_name_of_a_streamed_worker_is_not_acknowledged_on_its_stream(make_cluster: MakeCluster):
+    """The answer of the call is the only one; the worker lives, and its own reports count."""
+    cluster = make_cluster(1)
+
+    async def forge(channel: grpc.aio.Channel) -> None:
+        result = wire_pb2.TaskResult(task_id="nobody's", state=wire_pb2.COMPLETED)
+        request = wire_pb2.ReportResultRequest(worker_id=cluster.names[0], result=result)
+        for _ in range(3):
+            answer = await rpc.Stub(channel, rpc.REGISTRY).ReportResult(request)
+            assert not answer.acknowledged
+
+    talk(cluster, forge)
+    assert still_serves(cluster)
+    assert cluster.worker(cluster.names[0]).status is None
