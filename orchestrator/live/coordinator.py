@@ -207,8 +207,10 @@ class LiveCoordinator:
         self._room.set()
 
     def report(self, worker_id: str, report: Report, reporter: StreamedWorker | None = None) -> bool:
-        """Whether the task is known. The acknowledgement goes to the stream by which the report came, if any: a stream counts
-        them, so one for a call in the same worker's name would stand for a report that is still on its way."""
+        """Whether the task is known. The acknowledgement goes to the stream by which the report came, if any.
+
+        A stream counts them: one for a call in the same worker's name would stand for a report still on its way.
+        """
         self._reporter = reporter
         task_id, attempt, ended, queued_s = report
         now = self.now()
