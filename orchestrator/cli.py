@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,7 +139,8 @@ def compare(
             one, other = map(store.load, folders)
             folder = out or Path("out") / f"{one.summary['scenario']}-compared"
             require_writable(folder)
-            found = comparison.compare(one, other, folders)
+            first, second = labels(folders)
+            found = comparison.compare(one, other, (first, second))
         else:
             loaded, cells = load(what, further, live_warnings(what))
             folder = out or Path("out") / f"{loaded.name}-compared"
@@ -252,11 +253,11 @@ def plot(
     with explained():
         from orchestrator.experiment import plots, store
 
-        results = {str(folder): store.load(folder) for folder in folders}
+        results = {label: store.load(folder) for label, folder in zip(labels(folders), folders, strict=True)}
         target = out or (folders[0] if len(results) == 1 else Path("out/overlay"))
         require_writable(target)
         if len(results) == 1:
-            results[str(folders[0])].plot(target)
+            next(iter(results.values())).plot(target)
         else:
             plots.overlay(results).saved(target)
         print_pictures(target)
@@ -356,6 +357,16 @@ def require_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise Refusal(f"cannot write to {folder}: {error.strerror}") from None
+
+
+def labels(folders: Sequence[str | Path]) -> list[str]:
+    """As much of the end of each path as tells it from the others, and fits into a legend."""
+    paths = [Path(folder).resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(names)) == len(names):
+            break
+    return [name if len(name) <= 40 else f"...{name[-37:]}" for name in names]
 
 
 def print_pictures(folder: Path) -> None:
