@@ -50,6 +50,7 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 
 bench: $(VENV)/.ready-bench
 	$(BIN)/python bench/simulate.py
+	$(BIN)/python bench/live.py
 
 notebooks: .venv
 	$(BIN)/python -m notebooks.execute
