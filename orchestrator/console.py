@@ -28,6 +28,9 @@ def explained() -> Iterator[None]:
         yield
     except KeyboardInterrupt as interrupt:
         complain([": ".join(["interrupted", *map(str, interrupt.args)])])
+        # CPython notes an interrupt that left an exec of a string (each import of a dataclass is one) as unhandled,
+        # however it was caught, and would end by the signal instead of by our exit code. The next exec clears it.
+        exec("")
         raise typer.Exit(130) from None
     except BrokenPipeError:
         raise

@@ -89,7 +89,9 @@ def _in_parallel(work: Work, out: Path, jobs: int) -> Iterator[tuple[str, int]]:
         min(jobs, len(work)), multiprocessing.get_context("spawn"), _begin_process, (list(sys.path),)
     )
     try:
-        for future in as_completed([pool.submit(_run_one, cell, number, out) for cell, number in work]):
+        with _no_interrupts():
+            futures = [pool.submit(_run_one, cell, number, out) for cell, number in work]
+        for future in as_completed(futures):
             yield future.result()
     except BaseException:
         for process in multiprocessing.active_children():
@@ -99,10 +101,19 @@ def _in_parallel(work: Work, out: Path, jobs: int) -> Iterator[tuple[str, int]]:
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until the end; to the processes started meanwhile, which inherit the mask, it never comes."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_process(path: list[str]) -> None:
-    """Policies of the user's own are found as in the parent; Ctrl-C is the parent's to handle."""
+    """Policies of the user's own are found as in the parent."""
     sys.path[:] = path
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_one(cell: Cell, number: int, out: Path) -> tuple[str, int]:

@@ -322,3 +322,18 @@ def test_an_interrupt_before_anything_is_finished_says_so(scenario: Path, tmp_pa
     told = interrupt(out.is_dir, scenario, *longer, "--replications", "2", "--out", out)
     assert re.fullmatch("interrupted.*\n", told)
     assert not list(out.rglob("*.json"))
+
+
+def test_an_interrupt_amid_an_import_exits_with_130():
+    """CPython takes an interrupt inside of an exec'd string, as dataclasses are made by, for an unhandled one."""
+    program = (
+        "from typer import Typer; from orchestrator.console import explained\n"
+        "app = Typer()\n"
+        "@app.command()\n"
+        "def command():\n"
+        "    with explained():\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "app()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
