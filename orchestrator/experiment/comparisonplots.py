@@ -274,7 +274,7 @@ def _words_of(scenario: Scenario) -> Iterator[str]:
     slots = sum(group.workers * group.capacity for group in scenario.cluster.groups)
     yield f"{workers:,} workers with {slots:,} slots"
     yield f" load {_span([scenario])}"
-    yield f" faults: {', '.join(_faults(scenario)) or 'none'}"
+    yield f" faults: {', '.join(map(str, scenario.faults)) or 'none'}"
 
 
 def _span(scenarios: Sequence[Scenario]) -> str:
@@ -282,13 +282,6 @@ def _span(scenarios: Sequence[Scenario]) -> str:
     loads = [rho for scenario in scenarios if (rho := scenario.rho()) is not None]
     ends = dict.fromkeys(f"{end(loads):.2f}" for end in (min, max) if loads)
     return " to ".join(ends) or "unknown"
-
-
-def _faults(scenario: Scenario) -> Iterator[str]:
-    for fault in scenario.faults:
-        victims = "all workers" if fault.all else f"{fault.count} workers" if fault.count else ""
-        when = f"at {fault.at_s:g} s" if fault.at_s is not None else f"every {fault.mtbf_s:g} s each"
-        yield f"{fault.kind} of {victims or ', '.join(fault.workers or ())} {when}"
 
 
 def _words(metric: str) -> str:

@@ -21,15 +21,14 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
 from orchestrator.experiment.datafiles import DataFile
-from orchestrator.experiment.distributions import Constant, Distribution, DurationOrDistribution
+from orchestrator.experiment.distributions import Constant, Distribution
+from orchestrator.experiment.faults import Fault, FaultConfig, WorkerFault
 from orchestrator.experiment.loading import (
     Document,
     KeyPath,
@@ -46,12 +45,12 @@ from orchestrator.experiment.loading import (
 from orchestrator.experiment.schema import assign, explain, misfits
 from orchestrator.experiment.workload import Closed, Trace, Workload
 from orchestrator.policies import DetectionConfig, QueueConfig, RetryConfig, RoutingConfig
-from orchestrator.policies.config import Count, NonNegative, Positive, Probability, Strict, tag_of
+from orchestrator.policies.config import Count, NonNegative, Positive, Probability, Strict
 from orchestrator.policies.detection import TimeoutConfig
 from orchestrator.policies.queueing import PriorityConfig
 from orchestrator.policies.routing import LeastLoadedConfig
 
-__all__ = ["Cell", "Crash", "Fault", "Group", "Pause", "Problem", "Scenario", "ScenarioError", "json_schema"]
+__all__ = ["Cell", "Group", "Problem", "Scenario", "ScenarioError", "json_schema"]
 
 MAX_WORKERS = 1_000_000
 MAX_CELLS = 10_000
@@ -204,78 +203,6 @@ class Policies(Strict):
     """What follows a lost attempt."""
 
 
-class Fault(Strict):
-    """Which workers a fault hits, and when."""
-
-    at_s: NonNegative | None = None
-    """Hits all the selected workers at this time."""
-    mtbf_s: Positive | None = None
-    """Hits each selected worker at random: mean seconds of health between its faults, exponential."""
-    workers: Annotated[list[str], Field(min_length=1)] | None = None
-    """The workers, by name."""
-    count: Count | None = None
-    """So many workers, chosen at random once."""
-    all: bool = False
-    """Every worker."""
-
-    @model_validator(mode="after")
-    def _aimed(self) -> Self:
-        found = [
-            *self._exactly_one(("at_s", "mtbf_s"), "a time"),
-            *self._exactly_one(("workers", "count", "all"), "a selection of workers"),
-            *self._further(),
-        ]
-        if found:
-            raise misfits(found)
-        return self
-
-    def _further(self) -> list[Misfit]:
-        return []
-
-    def _exactly_one(self, names: Sequence[str], what: str) -> list[Misfit]:
-        given = [name for name in names if getattr(self, name) not in (None, False)]
-        if len(given) == 1:
-            return []
-        choice = f"expected exactly one of {', '.join(names)}"
-        if given:
-            return [Misfit((given[1],), f"stands beside {given[0]}, {choice}", "key")]
-        return [Misfit((), f"has not {what}, {choice}", "key")]
-
-    @model_serializer(mode="wrap")
-    def _only_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in dump(self).items() if value is not None and value is not False}
-
-
-class Crash(Fault):
-    """The process dies with all it was doing; it restarts after restart_after_s or mttr_s, or never."""
-
-    kind: Literal["crash"]
-    restart_after_s: NonNegative | None = None
-    """Seconds until it is back."""
-    mttr_s: Positive | None = None
-    """Mean seconds until it is back, exponential."""
-
-    def _further(self) -> list[Misfit]:
-        if self.restart_after_s is None or self.mttr_s is None:
-            return []
-        message = "stands beside restart_after_s, expected one of the two, or neither for a crash for good"
-        return [Misfit(("mttr_s",), message, "key")]
-
-
-class Pause(Fault):
-    """The process stands still, as in a long garbage collection, and then goes on."""
-
-    kind: Literal["pause"]
-    for_s: DurationOrDistribution
-    """How long: seconds, or a distribution."""
-
-
-FaultConfig = Annotated[
-    Annotated[Crash, Tag("crash")] | Annotated[Pause, Tag("pause")],
-    Discriminator(tag_of),
-]
-
-
 class Live(Strict):
     """Settings of live runs."""
 
@@ -384,6 +311,16 @@ class Scenario(Strict):
         """w1, w2, ... through all groups."""
         return [f"w{number}" for number in range(1, self._workers() + 1)]
 
+    def victims(self, fault: Fault) -> list[str]:
+        """The workers from which a fault takes its own, all that it hits unless it says `count`."""
+        if not isinstance(fault, WorkerFault):
+            return []
+        if fault.workers is not None:
+            return list(dict.fromkeys(fault.workers))
+        names = iter(self.worker_names())
+        members = {group.name: list(itertools.islice(names, group.workers)) for group in self.cluster.groups}
+        return members.get(fault.group, []) if fault.group is not None else list(itertools.chain(*members.values()))
+
     def cells(self) -> list[Cell]:
         """The grid of the sweep in the order of its keys and values; without a sweep one cell, `base`."""
         if not self.sweep:
@@ -431,14 +368,20 @@ class Scenario(Strict):
                 message = f"would draw {draws:.3g} times, expected at most {MAX_DRAWS:,} (shorten duration_s)"
                 yield Misfit(("workload", "arrivals"), message)
         for i, fault in enumerate(self.faults):
-            victims = len(fault.workers or ()) or fault.count or self._workers()
-            if fault.mtbf_s and (strikes := victims * self.duration_s / fault.mtbf_s) > MAX_DRAWS / 10:
+            every = fault.mtbf_s or fault.every_s
+            if every and (strikes := len(self.victims(fault)) * self.duration_s / every) > MAX_DRAWS / 10:
                 message = f"would strike {strikes:.3g} times, expected at most {MAX_DRAWS // 10:,}"
-                yield Misfit(("faults", i, "mtbf_s"), message)
+                yield Misfit(("faults", i, "mtbf_s" if fault.mtbf_s else "every_s"), message)
 
     def _victims(self) -> Iterator[Misfit]:
         workers = self._workers()
+        groups = [group.name for group in self.cluster.groups]
         for i, fault in enumerate(self.faults):
+            if not isinstance(fault, WorkerFault):
+                continue
+            if fault.group is not None and fault.group not in groups:
+                message = f'there is no group "{fault.group}", expected {" or ".join(groups)}'
+                yield Misfit(("faults", i, "group"), message)
             if fault.count is not None and fault.count > workers:
                 message = f"is {fault.count}, expected at most {workers}, the number of workers"
                 yield Misfit(("faults", i, "count"), message)

@@ -29,7 +29,10 @@ OUTCOMES = (
     "cancelled",
     "unfinished",
 )
-EVENT_KINDS = ("up", "suspect", "dead", "drain", "left", "crash", "pause", "heal")
+EVENT_KINDS = (
+    *("up", "suspect", "dead", "drain", "left", "crash", "pause", "heal", "ejected", "readmitted"),
+    *("restart", "slow", "hang", "partition", "delay", "loss", "duplicate", "coordinator_pause"),
+)
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]

@@ -40,6 +40,14 @@ def same_tasks(one: OpenArrivals, other: OpenArrivals) -> bool:
     )
 
 
+def script(given: Scenario) -> list[str]:
+    """The plan's faults, a line each."""
+    return [
+        f"{action.time_s:g} {action.kind} {action.worker or 'coordinator'}{' heals' if action.heals else ''}"
+        for action in draw_plan(given).faults
+    ]
+
+
 def test_tasks_are_the_same_whatever_the_policies_the_cluster_and_the_faults_are():
     """Common random numbers."""
     one = tasks_of(scenario())
@@ -206,9 +214,9 @@ def test_faults_at_a_time_hit_all_the_selected_at_once():
         FaultAction(4, "crash", "w3", 0),
         FaultAction(5, "pause", "w2", 1),
         FaultAction(5, "crash", "w4", 2),
-        FaultAction(6, "restart", "w1", 0),
-        FaultAction(6, "restart", "w3", 0),
-        FaultAction(8, "resume", "w2", 1),
+        FaultAction(6, "crash", "w1", 0, heals=True),
+        FaultAction(6, "crash", "w3", 0, heals=True),
+        FaultAction(8, "pause", "w2", 1, heals=True),
     ]
 
 
@@ -220,16 +228,81 @@ def test_a_fault_misses_a_worker_that_is_down():
         {"kind": "crash", "at_s": 8, "workers": ["w1"]},
         {"kind": "pause", "at_s": 9, "workers": ["w1"], "for_s": 1},
     ]
-    actions = [(action.time_s, action.kind) for action in draw_plan(scenario(faults=faults)).faults]
-    assert actions == [(5, "pause"), (8, "resume"), (8, "crash")]
+    assert script(scenario(faults=faults)) == ["5 pause w1", "8 pause w1 heals", "8 crash w1"]
 
 
 def test_a_fault_without_length_begins_before_it_ends():
     """However short it is."""
     faults = [{"kind": "crash", "at_s": 5, "all": True, "restart_after_s": 0}]
-    plan = draw_plan(scenario(faults=faults, workers=2)).faults
-    kinds = [(action.worker, action.kind) for action in plan]
-    assert kinds == [("w1", "crash"), ("w1", "restart"), ("w2", "crash"), ("w2", "restart")]
+    given = scenario(faults=faults, workers=2)
+    assert script(given) == ["5 crash w1", "5 crash w1 heals", "5 crash w2", "5 crash w2 heals"]
+
+
+def test_faults_of_different_layers_overlap_and_those_of_one_layer_do_not():
+    """A slow worker can crash, and hang no sooner than it is well again; a partition does not hinder a loss."""
+    faults = [
+        {"kind": "slow", "at_s": 1, "workers": ["w1"], "factor": 0.5, "for_s": 9},
+        {"kind": "hang", "at_s": 2, "workers": ["w1"], "for_s": 1},
+        {"kind": "crash", "at_s": 3, "workers": ["w1"], "restart_after_s": 1},
+        {"kind": "partition", "at_s": 4, "workers": ["w1"], "for_s": 3},
+        {"kind": "loss", "at_s": 5, "workers": ["w1"], "probability": 0.5},
+    ]
+    assert script(scenario(faults=faults)) == [
+        "1 slow w1", "3 crash w1", "4 partition w1", "4 crash w1 heals", "5 loss w1", "7 partition w1 heals",
+        "10 slow w1 heals",
+    ]  # fmt: skip
+
+
+def test_periodic_faults_strike_until_the_end():
+    """At every_s, twice that and so on; one that would strike during the last one misses."""
+    faults = [{"kind": "pause", "every_s": 4, "workers": ["w1"], "for_s": 5}]
+    assert [line for line in script(scenario(faults=faults, duration_s=20)) if "heals" not in line] == [
+        "4 pause w1", "12 pause w1", "20 pause w1",
+    ]  # fmt: skip
+
+
+def test_staggered_faults_strike_one_worker_after_the_other():
+    """As in a rolling restart."""
+    faults = [{"kind": "restart", "at_s": 1, "all": True, "stagger_s": 3, "grace_s": 2}]
+    assert script(scenario(faults=faults, workers=2)) == [
+        "1 restart w1", "3 restart w1 heals", "4 restart w2", "6 restart w2 heals",
+    ]  # fmt: skip
+
+
+def test_a_group_fails_together():
+    """A rack: one clock and one length for all of its workers, also when one of them is down already."""
+    groups = {"groups": [{"name": "a", "workers": 2}, {"name": "b", "workers": 3}]}
+    faults = [
+        {"kind": "crash", "at_s": 10, "workers": ["w4"], "restart_after_s": 15},
+        {"kind": "crash", "mtbf_s": 8, "group": "b", "together": True, "mttr_s": 4},
+    ]
+    actions = draw_plan(scenario(faults=faults, cluster=groups)).faults
+    moments = {name: [a.time_s for a in actions if a.worker == name and a.index == 1] for name in ("w3", "w4", "w5")}
+    assert not [a for a in actions if a.worker in ("w1", "w2")]
+    assert len(moments["w3"]) > 10
+    assert moments["w3"] == moments["w5"]
+    assert set(moments["w4"]) < set(moments["w3"])
+
+
+def test_workers_leave_and_join():
+    """One whose first fault is a join is not there before; one that drained can join again; others miss it."""
+    faults = [
+        {"kind": "join", "at_s": 5, "workers": ["w1", "w2", "w3"]},
+        {"kind": "drain", "at_s": 2, "workers": ["w2"]},
+        {"kind": "crash", "at_s": 3, "workers": ["w2", "w3"], "restart_after_s": 1},
+    ]
+    given = scenario(faults=faults)
+    assert draw_plan(given).absent == {"w1"}
+    assert script(given) == ["2 drain w2", "3 crash w3", "4 crash w3 heals", "5 join w1", "5 join w2"]
+
+
+def test_the_coordinator_is_struck_by_itself():
+    """It is nobody's worker."""
+    faults = [{"kind": "coordinator_pause", "at_s": 5, "for_s": 20}]
+    assert script(scenario(faults=faults)) == [
+        "5 coordinator_pause coordinator",
+        "25 coordinator_pause coordinator heals",
+    ]
 
 
 def test_random_faults_alternate_never_overlap_and_stop():
@@ -244,7 +317,7 @@ def test_random_faults_alternate_never_overlap_and_stop():
     for worker in ("w1", "w2", "w3", "w4"):
         own = [action for action in actions if action.worker == worker]
         for begin, end in zip(own[::2], own[1::2], strict=True):
-            assert (begin.kind, end.kind) in {("crash", "restart"), ("pause", "resume")}
+            assert (begin.kind, begin.heals, end.heals) == (end.kind, False, True)
             assert begin.index == end.index
             assert begin.time_s <= 100
 
@@ -253,7 +326,7 @@ def test_random_faults_come_at_their_mean_time():
     """mtbf_s of health between faults, mttr_s of repair: 1,000 workers for 100 s, within four standard errors."""
     faults = [{"kind": "crash", "mtbf_s": 30, "all": True, "mttr_s": 20}]
     actions = draw_plan(scenario(faults=faults, workers=1000)).faults
-    begins = [action for action in actions if action.kind == "crash"]
+    begins = [action for action in actions if not action.heals]
     # P(well at t) = 0.6 + 0.4 exp(-t / 12), integrated over 100 s: an alternating process that starts well.
     expected = 1000 / 30 * (0.6 * 100 + 0.4 * 12 * (1 - np.exp(-100 / 12)))
     assert len(begins) == pytest.approx(expected, abs=4 * expected**0.5)
