@@ -85,7 +85,7 @@ class World:
         self.workers = self._boot(scenario, generator(seed, replication, "phase", "heartbeat"), fuse)
         self._by_name = {worker.name: worker for worker in self.workers}
         self._down = 0
-        self._returning = sum(action.kind == "restart" for action in plan.faults)
+        self._returning = sum(action.starts for action in plan.faults)
         self._plan_faults(plan.faults)
         self.due = 0  # tasks that are not settled yet; of open arrivals, those to come included
         self._clients: Clients | None = None
@@ -156,6 +156,7 @@ class World:
     def _plan_faults(self, faults: list[FaultAction]) -> None:
         times: dict[str, list[float]] = {}
         for number, action in enumerate(faults):
+            assert action.worker is not None
             times.setdefault(action.worker, []).append(action.time_s)
             self.env.call_at(action.time_s, Rank.FAULT + number, self._strike, action)
         for name, at in times.items():
@@ -437,23 +438,24 @@ class World:
         worker.drain(self.now)
 
     def _strike(self, action: FaultAction) -> None:
+        assert action.worker is not None
         worker, now = self._by_name[action.worker], self.now
         worker.struck()
         kind = action.kind
-        if kind == "crash":
+        if kind == "crash" and not action.heals:
             worker.crash()
             self._down += 1
-        elif kind == "restart":
+        elif kind == "crash":
             worker.boot(now + self.heartbeat_s)
             self._down -= 1
             self._returning -= 1
             self.send_registration(worker, now)
-        elif kind == "pause":
-            worker.pause(now)
-        else:
+        elif action.heals:
             worker.resume(now)
-        name = kind if kind in ("crash", "pause") else "heal"
-        self.recorder.event(now, name, worker.slot, kind if name == "heal" else None)
+        else:
+            worker.pause(now)
+        detail = {"crash": "restart", "pause": "resume"}[kind] if action.heals else None
+        self.recorder.event(now, "heal" if action.heals else kind, worker.name, detail)
         self._end_if_hopeless(now)
 
     def _arrivals_over(self, _: None) -> None:

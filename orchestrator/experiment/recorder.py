@@ -7,7 +7,7 @@ straight into its own and no call lies between the core and the record.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ class Recorder:
     """Rows of tasks (their ids are row numbers of the plan), attempts and events.
 
     Nearly every task is settled by its first attempt, at the moment at which that attempt ends: one plain row
-    of seven numbers then stands for its rows in both tables.
+    of seven numbers then stands for its rows in both tables. Workers stand in the rows by their slots, the order of
+    their registration, which only the tables turn into positions in the scenario's order.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,8 @@ class Recorder:
         self._tasks: list[tuple[Any, ...]] = []
         self._starts: dict[Attempt, float] = {}
         self._first_start: dict[int, float] = {}
-        self._events: list[tuple[float, str, int, str | None]] = []
+        self._events: list[tuple[float, str, str | None, str | None]] = []
+        self._slots: list[str] = []
 
     # ---- effects of the core
 
@@ -72,7 +74,7 @@ class Recorder:
             self._task(task)
 
     def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
-        self.event(now, kind, worker.slot, detail or None)
+        self.event(now, kind, worker.id, detail or None)
 
     # ---- what the driver adds
 
@@ -80,13 +82,14 @@ class Recorder:
         """When an attempt's execution began, of which the coordinator may never hear: its worker may die first."""
         self._starts[attempt] = at
 
-    def event(self, time_s: float, kind: str, worker: int, detail: str | None = None) -> None:
-        """Something of the events table; `worker` is a position in the list of names."""
+    def event(self, time_s: float, kind: str, worker: str | None, detail: str | None = None) -> None:
+        """Something of the events table; `worker` is a name, None where it concerns no worker."""
         self._events.append((time_s, kind, worker, detail))
 
     def close(self, coordinator: Coordinator) -> None:
         """At the end of a run: every attempt that is still with a worker, every task that is not settled."""
         for worker in coordinator.workers():
+            self._slots.append(worker.id)
             for attempt in (*worker.open, *worker.abandoned):
                 self.ended(attempt, attempt.assigned_at)
         for task in coordinator.unsettled():
@@ -95,8 +98,11 @@ class Recorder:
     def tables(
         self, arrival_s: Floats, service_s: Floats, priority: npt.NDArray[np.uint8], workers: Sequence[str]
     ) -> Tables:
-        """The record as tables; the plan's columns tell of each task what the coordinator does not know."""
+        """The record as tables; the plan's columns tell of each task what the coordinator does not know. `workers`:
+        all that there may be, by name, in the order of the tables, whether they ever registered or not."""
         self._pack()
+        place = {name: position for position, name in enumerate(workers)}
+        places = np.array([place[name] for name in self._slots], dtype=np.int64)
         plain = np.frombuffer(self._packed, dtype=np.float64).reshape(-1, _PLAIN)
         n = len(arrival_s)
         tasks: dict[str, npt.NDArray[Any]] = {
@@ -117,10 +123,12 @@ class Recorder:
         tasks["settled_s"][rows] = plain[:, 5]
         tasks["state"][rows] = STATES.index("completed")
         tasks["attempts"][rows] = 1
-        tasks["worker"][rows] = plain[:, 1].astype(np.int64)
-        for name, column in self._other_tasks(workers).items():
+        attempts = self._attempt_columns(plain)
+        attempts["worker"] = places[attempts["worker"]]
+        tasks["worker"][rows] = attempts["worker"][: len(rows)]
+        for name, column in self._other_tasks(place).items():
             tasks[name][column[0]] = column[1]
-        return Tables.from_columns(tasks, self._attempt_columns(plain), self._event_columns(), workers)
+        return Tables.from_columns(tasks, attempts, self._event_columns(place), workers)
 
     # ---- inside
 
@@ -152,13 +160,12 @@ class Recorder:
         self._packed.fromlist(self._plain)
         self._plain.clear()
 
-    def _other_tasks(self, workers: Sequence[str]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
+    def _other_tasks(self, place: Mapping[str, int]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
         """Per column of the tasks table: the rows and the values of those without a plain row."""
         if not self._tasks:
             return {}
         ids, accepted, settled, states, attempts, names = zip(*self._tasks, strict=True)
         rows = np.array(ids, dtype=np.int64)
-        slots = {name: slot for slot, name in enumerate(workers)}
         starts = [self._first_start.get(task_id, _ABSENT) for task_id in ids]
         return {
             "accepted_s": (rows, np.array(accepted, dtype=np.float64)),
@@ -166,7 +173,7 @@ class Recorder:
             "settled_s": (rows, np.array(settled, dtype=np.float64)),
             "state": (rows, np.array([STATES.index(state) for state in states])),
             "attempts": (rows, np.array(attempts)),
-            "worker": (rows, np.array([slots.get(name, -1) for name in names])),
+            "worker": (rows, np.array([place.get(name, -1) for name in names])),
         }
 
     def _attempt_columns(self, plain: Floats) -> dict[str, npt.NDArray[Any]]:
@@ -192,6 +199,7 @@ class Recorder:
             for (name, column), values in zip(columns.items(), others, strict=True)
         }
 
-    def _event_columns(self) -> dict[str, Sequence[Any]]:
-        times, kinds, workers, details = zip(*self._events, strict=True) if self._events else ((), (), (), ())
+    def _event_columns(self, place: Mapping[str, int]) -> dict[str, Sequence[Any]]:
+        times, kinds, names, details = zip(*self._events, strict=True) if self._events else ((), (), (), ())
+        workers = [-1 if name is None else place[name] for name in names]
         return {"time_s": times, "kind": kinds, "worker": workers, "detail": details}

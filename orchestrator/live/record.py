@@ -82,13 +82,12 @@ def record(journal: Path, scenario: Scenario, account: Account) -> Record:
         for attempt in (*worker.open, *worker.abandoned):
             watcher.presume_start(attempt)
     recorder.close(core)
-    names = [worker.id for worker in core.workers()]
     for struck in account.faults:
         healed = struck.kind in ("restart", "resume")
         kind = "heal" if healed else struck.kind
-        recorder.event(struck.at, kind, names.index(struck.worker), struck.kind if healed else None)
+        recorder.event(struck.at, kind, struck.worker, struck.kind if healed else None)
     arrived_at = account.arrival_s + account.began
-    tables = recorder.tables(arrived_at, account.service_s, account.priority, names)
+    tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names())
     return Record(_since(tables, account), inputs, core.counters)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from orchestrator.core.model import Attempt, Priority, Worker
 from orchestrator.core.worker import Key
 from orchestrator.experiment.assembly import build_coordinator
+from orchestrator.experiment.faults import FaultKind
 from orchestrator.experiment.plan import FaultAction, OpenArrivals, Plan
 from orchestrator.experiment.scenario import Scenario
 from sim.worker import Job, SimWorker
@@ -36,7 +37,7 @@ class Stage(World):
     def begin(self, name: str, capacity: int, prefetch: int) -> None:
         """A worker's first process, or another after a crash."""
         if name in self._by_name:
-            self.strike(name, "restart")
+            self.strike(name, "crash", heals=True)
             return
         worker = SimWorker(self, len(self.workers), name, capacity, prefetch, speed=1.0, may_fuse=False)
         worker.record = Worker(name, worker.slot)  # until the coordinator has its own
@@ -51,9 +52,9 @@ class Stage(World):
         assert record is not None
         worker.record = record
 
-    def strike(self, name: str, kind: str) -> None:
+    def strike(self, name: str, kind: FaultKind, heals: bool = False) -> None:
         self._by_name[name].expect([self.now])
-        self._strike(FaultAction(self.now, kind, name, 0))  # type: ignore[arg-type]
+        self._strike(FaultAction(self.now, kind, name, 0, heals))
 
     def kill_executor(self, name: str) -> None:
         worker = self._by_name[name]
@@ -101,7 +102,7 @@ class Simulated(Cluster):
         self._stage.strike(name, "pause")
 
     def resume(self, name: str) -> None:
-        self._stage.strike(name, "resume")
+        self._stage.strike(name, "pause", heals=True)
 
     def drain(self, name: str) -> None:
         self._stage.drain(name)
