@@ -233,10 +233,11 @@ def _paused(tables: Tables, names: Sequence[str], worker: Codes, from_s: Floats,
     """Which attempts a pause of their worker overlaps."""
     met: Flags = np.zeros(len(worker), dtype=bool)
     began: dict[str, float] = {}
-    for time_s, kind, name, _ in [*rows(tables.events), *((math.inf, "heal", name, None) for name in names)]:
+    ends = ((math.inf, "heal", name, "resume") for name in names)
+    for time_s, kind, name, detail in [*rows(tables.events), *ends]:
         if kind == "pause":
             began[name] = time_s
-        elif kind in ("heal", "crash") and name in began:
+        elif (kind == "crash" or detail == "resume") and name in began:
             met |= (worker == names.index(name)) & (from_s <= time_s) & (until_s >= began.pop(name))
     return met
 

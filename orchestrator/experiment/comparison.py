@@ -35,7 +35,7 @@ from orchestrator.experiment.statistics import (
     rows,
 )
 from orchestrator.experiment.streams import generator
-from orchestrator.experiment.tables import STATES, Floats, Tables, codes, floats
+from orchestrator.experiment.tables import FAULTS, HEALS, STATES, Floats, Tables, codes, floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -559,22 +559,21 @@ def _kendall(values: Sequence[float], references: Sequence[float]) -> tuple[floa
 
 
 def _outages(tables: Tables) -> Iterator[Interval]:
-    """From each crash or pause until its worker is back, or was convicted if it never is."""
-    struck: dict[str, float] = {}
+    """From each fault until it is over and its worker back; until it was convicted where it never is."""
+    struck: dict[str, tuple[float, set[str]]] = {}  # since when, and what still holds
     convicted: dict[str, float] = {}
-    gone: set[str] = set()
     for time_s, kind, worker, detail in rows(tables.events):
-        if kind in ("crash", "pause"):
-            struck.setdefault(worker, time_s)
-            gone.add(worker)
+        if kind in FAULTS:
+            struck.setdefault(worker, (time_s, set()))[1].add(kind)
         elif kind == "dead":
             convicted[worker] = time_s
-        elif kind == "heal":
-            gone.discard(worker)
-        back = (kind == "up" and worker not in gone) or (kind, detail) == ("heal", "resume")
-        if kind == "up":
+        elif kind == "heal" and detail is not None and worker in struck:
+            struck[worker][1].difference_update(HEALS.get(detail, (detail,)))
+            if detail == "restart":
+                continue  # it is back when it has registered
+        elif kind == "up":
             convicted.pop(worker, None)
-        if back and worker in struck and worker not in convicted:
-            yield struck.pop(worker), time_s
-    for worker, time_s in struck.items():
+        if kind in ("heal", "up") and worker in struck and worker not in convicted and not struck[worker][1]:
+            yield struck.pop(worker)[0], time_s
+    for worker, (time_s, _) in struck.items():
         yield time_s, convicted.get(worker, time_s)

@@ -31,10 +31,10 @@ from orchestrator.experiment.look import (
     seconds_axis,
     styled,
 )
-from orchestrator.experiment.plots import MARKS, NOTHING, TAIL_TICKS
+from orchestrator.experiment.plots import MARKS, NOTHING, TAIL_TICKS, victims
 from orchestrator.experiment.run import Run
 from orchestrator.experiment.statistics import rows, series
-from orchestrator.experiment.tables import STATES, Floats, codes, floats
+from orchestrator.experiment.tables import FAULTS, STATES, Floats, codes, floats
 
 if TYPE_CHECKING:
     from orchestrator.experiment.scenario import Scenario
@@ -235,15 +235,14 @@ def _moments(sides: Sides) -> Iterator[tuple[str, str, str | Dashes, list[float]
     """What to mark over time: a name, its colour and style, and when."""
     befell: dict[str, tuple[list[str], list[float]]] = {}
     for time_s, kind, worker, _ in rows(sides[0][1][0].tables.events):
-        if kind in ("crash", "pause", "heal"):
-            workers, times_s = befell.setdefault({"heal": "recovery"}.get(kind, kind), ([], []))
+        if kind in (*FAULTS, "heal"):
+            name = "recovery" if kind == "heal" else kind.replace("_", " ")
+            workers, times_s = befell.setdefault(name, ([], []))
             workers.append(worker)
             times_s.append(time_s)
     for kind, (workers, times_s) in befell.items():
         color, style = MARKS[kind]
-        names = list(dict.fromkeys(workers))
-        victims = f": {', '.join(names)}" if len(names) <= 3 else f" ({len(times_s):,})"
-        yield kind if kind == "recovery" else kind + victims, color, style, times_s
+        yield kind if kind == "recovery" else kind + victims(workers), color, style, times_s
     for (label, runs, color), dashes in zip(sides, DASHES, strict=True):
         dead_s = [time_s for time_s, kind, _, _ in rows(runs[0].tables.events) if kind == "dead"]
         if dead_s:

@@ -44,14 +44,25 @@ from orchestrator.experiment.statistics import (
     series,
     worker_utilization,
 )
-from orchestrator.experiment.tables import PRIORITIES, Floats, Tables
+from orchestrator.experiment.tables import FAULTS, HEALS, PRIORITIES, Floats, Tables
 
 if TYPE_CHECKING:
     from orchestrator.experiment.scenario import Scenario
 
 MARKS: dict[str, tuple[str, str]] = {
     "crash": ("#d62728", "-"),
+    "restart": ("#ff9896", "-"),
     "pause": ("#f0a30a", "-"),
+    "slow": ("#8c6d31", "-"),
+    "hang": ("#5c4033", "-"),
+    "partition": ("#1f77b4", "-"),
+    "delay": ("#17becf", "-"),
+    "loss": ("#6baed6", "-"),
+    "duplicate": ("#9ecae1", "-"),
+    "coordinator pause": ("#e6550d", "-"),
+    "drain": ("#9edae5", "-."),
+    "suspect": ("#999999", ":"),
+    "ejected": ("#7b4173", ":"),
     "declared dead": ("#333333", "--"),
     "declared dead while alive": ("#b01ec8", "--"),
     "recovery": ("#2ca02c", "-"),
@@ -345,48 +356,49 @@ def _marks(tables: Tables) -> dict[str, list[tuple[float, str]]]:
     for time_s, kind, worker, detail in rows(tables.events):
         if kind == "dead":
             mark = "declared dead while alive" if (time_s, worker) in wrong else "declared dead"
-        elif kind == "heal" or (kind == "up" and detail in ("reregistered", "revived")):
+        elif kind in ("heal", "readmitted") or (kind == "up" and detail in ("reregistered", "revived")):
             mark = "recovery"
         else:
-            mark = kind
+            mark = kind.replace("_", " ")
         if mark in marks:
             marks[mark].append((time_s, worker))
     return {mark: moments for mark, moments in marks.items() if moments}
 
 
+OUTAGES = {"crashed": "crash", "paused": "pause", "impaired": "slow", "held dead": "declared dead"}
+"""How a worker may be out, each with the mark whose colour it has; impaired: slow, stuck, or its network troubled."""
+
+
 def _outages(tables: Tables) -> Floats:
-    """float64[events, 4]: the time of each event, and how many workers are crashed, paused and held dead after it."""
-    crashed: set[str] = set()
-    paused: set[str] = set()
-    dead: set[str] = set()
-    counts: list[tuple[float, int, int, int]] = []
-    for time_s, kind, worker, _ in rows(tables.events):
-        if kind == "crash":
-            crashed.add(worker)
-            paused.discard(worker)
-        elif kind == "pause":
-            paused.add(worker)
-        elif kind == "heal":
-            crashed.discard(worker)
-            paused.discard(worker)
+    """float64[events, 1 + OUTAGES]: the time of each event, and how many workers are out in each way after it."""
+    struck: dict[str, set[tuple[str, str]]] = {way: set() for way in OUTAGES}
+    way_of = {"crash": "crashed", "restart": "", "pause": "paused", "coordinator_pause": ""}
+    counts: list[tuple[float, ...]] = []
+    for time_s, kind, worker, detail in rows(tables.events):
+        if kind in FAULTS and (way := way_of.get(kind, "impaired")):
+            struck[way].add((kind, worker))
+        elif kind == "heal" and detail is not None:
+            for healed in HEALS.get(detail, (detail,)):
+                for victims in struck.values():
+                    victims.discard((healed, worker))
         elif kind == "dead":
-            dead.add(worker)
+            struck["held dead"].add(("dead", worker))
         elif kind == "up":
-            dead.discard(worker)
-        counts.append((time_s, len(crashed), len(paused), len(dead)))
-    return np.array(counts, dtype=np.float64).reshape(-1, 4)
+            struck["held dead"].discard(("dead", worker))
+        counts.append((time_s, *(len({name for _, name in victims}) for victims in struck.values())))
+    return np.array(counts, dtype=np.float64).reshape(-1, 1 + len(OUTAGES))
 
 
 def _workers_out(axes: Axes, outages: Floats, until_s: float) -> None:
     edges_s = np.append(outages[:, 0], max(until_s, outages[-1, 0]))
-    columns = {"crashed": "crash", "paused": "pause", "held dead": "declared dead"}
-    for (label, kind), count in zip(columns.items(), outages[:, 1:].T, strict=True):
+    for (label, kind), count in zip(OUTAGES.items(), outages[:, 1:].T, strict=True):
         if count.any():
             color, style = MARKS[kind]
             axes.stairs(count, edges_s, baseline=None, color=color, ls=style, lw=1.3, label=label)
     count_axis(axes, "workers out", 1.6 * max(1.0, np.max(outages[:, 1:])))
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes.legend(loc="upper right", ncols=3)
+    if outages[:, 1:].any():
+        axes.legend(loc="upper right", ncols=len(OUTAGES))
 
 
 def _rows_of_marks(axes: Axes, marks: Mapping[str, Sequence[tuple[float, str]]]) -> None:
@@ -419,6 +431,11 @@ def _spans_of_time(panels: Sequence[Axes], scenario: Scenario, line: Series) -> 
 def _mark_handle(kind: str, moments: Sequence[tuple[float, str]]) -> Line2D:
     """Named after its workers where they are few."""
     color, style = MARKS[kind]
-    workers = list(dict.fromkeys(worker for _, worker in moments))
-    victims = f": {', '.join(workers)}" if len(workers) <= 3 else f" ({len(moments):,})"
-    return Line2D([], [], color=color, ls=style, label=kind if kind == "recovery" else kind + victims)
+    label = kind if kind == "recovery" else kind + victims([worker for _, worker in moments])
+    return Line2D([], [], color=color, ls=style, label=label)
+
+
+def victims(workers: Sequence[str | None]) -> str:
+    """To stand behind a kind of event: the workers where they are few, else the number of events."""
+    names = [name for name in dict.fromkeys(workers) if name is not None]
+    return f": {', '.join(names)}" if 0 < len(names) <= 3 else f" ({len(workers):,})" if len(workers) > 1 else ""

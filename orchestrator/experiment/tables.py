@@ -29,10 +29,11 @@ OUTCOMES = (
     "cancelled",
     "unfinished",
 )
-EVENT_KINDS = (
-    *("up", "suspect", "dead", "drain", "left", "crash", "pause", "heal", "ejected", "readmitted"),
-    *("restart", "slow", "hang", "partition", "delay", "loss", "duplicate", "coordinator_pause"),
-)
+FAULTS = ("crash", "pause", "restart", "slow", "hang", "partition", "delay", "loss", "duplicate", "coordinator_pause")
+"""Kinds of events that are faults; a drain and a join show in what the coordinator says of the worker."""
+EVENT_KINDS = ("up", "suspect", "dead", "drain", "left", "heal", "ejected", "readmitted", *FAULTS)
+HEALS = {"restart": ("crash", "restart"), "resume": ("pause",)}
+"""Which faults a `heal` of that detail ends; of any other, the one of its name."""
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -111,7 +112,7 @@ class Tables:
         `tasks` and `attempts` hold the columns of their schemas except `latency_s` and `wait_s`, which follow
         from the others. NaN stands for what never happened; `worker` is a position in `workers`, -1 for none;
         `priority`, `state` and `outcome` are positions in PRIORITIES, STATES and OUTCOMES. `events` holds
-        `time_s`, `kind` (strings), `worker` (positions) and `detail` (strings or None).
+        `time_s`, `kind` (strings), `worker` (positions, -1 for none) and `detail` (strings or None).
         """
         tasks = _sorted(tasks, ("task",))
         attempts = _sorted(attempts, ("task", "attempt"))

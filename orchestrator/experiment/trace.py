@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.experiment.statistics import Executions, rows
-from orchestrator.experiment.tables import OUTCOMES, PRIORITIES, Codes, Floats, Tables, codes, floats
+from orchestrator.experiment.tables import FAULTS, OUTCOMES, PRIORITIES, Codes, Floats, Tables, codes, floats
 
 if TYPE_CHECKING:
     from orchestrator.experiment.scenario import Scenario
@@ -128,7 +128,7 @@ class _Slots:
 
 
 def _fault_times(tables: Tables) -> Floats:
-    return floats(tables.events, "time_s")[codes(tables.events, "kind", ("crash", "pause", "heal", "dead")) >= 0]
+    return floats(tables.events, "time_s")[codes(tables.events, "kind", (*FAULTS, "heal", "dead")) >= 0]
 
 
 def _us(seconds: float) -> float:
