@@ -1,0 +1,345 @@
+"""A bad network between some workers and their coordinator: a process through which their streams pass.
+
+Each part of a message meets its own fate, by the state that the last control line gave at the moment at which it is
+sent: a partition holds it back, or it is lost, repeated or delayed. Where nothing is impaired, whole messages pass at
+once.
+
+A worker's death breaks its stream to the coordinator too, which does not learn of it before a partition ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+import grpc
+import grpc.aio
+import numpy as np
+from pydantic import TypeAdapter
+
+from orchestrator.experiment.distributions import Distribution
+from orchestrator.live import rpc
+from orchestrator.live.proto import stream_pb2
+from orchestrator.live.rpc import first_of
+
+_DISTRIBUTION: TypeAdapter[Distribution] = TypeAdapter(Distribution)
+FIRST_BYTES = 8 << 20
+HOST = "127.0.0.1"
+
+Message = TypeVar("Message", stream_pb2.FromWorker, stream_pb2.ToWorker)
+Status = tuple[grpc.StatusCode, str]
+
+
+class Fate(Enum):
+    """What a bad network may do to a part of a message, beside holding it back."""
+
+    FREE = "nothing, a partition included: the other world has no such message"
+    ANSWER = "nothing: its call is lost, or it is not"
+    LOST = "lose it, and nobody notices"
+    REPEATED = "lose it, or let it arrive twice"
+    AGAIN = "lose it, and its sender sends it again until it arrives"
+    REFUSED = "delay it"
+
+
+FATES = {
+    "started": Fate.AGAIN,
+    "rejected": Fate.REFUSED,
+    "cancelled": Fate.LOST,
+    "reports": Fate.REPEATED,
+    "registration": Fate.AGAIN,
+    "beat": Fate.REPEATED,
+    "draining": Fate.AGAIN,
+    "leaving": Fate.AGAIN,
+    "confirmed": Fate.ANSWER,
+    "registered": Fate.FREE,
+    "acknowledged": Fate.ANSWER,
+    "assignments": Fate.REPEATED,
+    "cancels": Fate.LOST,
+}
+"""By the names of the fields, of either direction."""
+
+
+class Way:
+    """One direction, for all the workers of a relay: what happens to what is sent now."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._passable = asyncio.Event()
+        self.impair(blocked=False, loss=0.0, duplicate=0.0, delay=None)
+
+    def impair(self, blocked: bool, loss: float, duplicate: float, delay: Distribution | None) -> None:
+        self._loss, self._duplicate, self._delay = loss, duplicate, delay
+        self.clear = not (blocked or loss or duplicate or delay)
+        if blocked:
+            self._passable.clear()
+        else:
+            self._passable.set()
+
+    @property
+    def blocked(self) -> bool:
+        return not self._passable.is_set()
+
+    async def passable(self) -> None:
+        await self._passable.wait()
+
+    def loses(self) -> bool:
+        return self._loss > 0 and self._rng.random() < self._loss
+
+    def repeats(self) -> bool:
+        return self._duplicate > 0 and self._rng.random() < self._duplicate
+
+    def delay_s(self) -> float:
+        return float(self._delay.sample(self._rng, 1)[0]) if self._delay is not None else 0.0
+
+
+class _Lane(Generic[Message]):
+    """One direction of one worker's stream: `deliver` gets what arrives, when it arrives."""
+
+    def __init__(self, way: Way, deliver: Callable[[Message], None], repeat_after_s: float) -> None:
+        self._way = way
+        self._deliver: Callable[[Message], None] = deliver
+        self._repeat_after_s = repeat_after_s
+        self._loop = asyncio.get_running_loop()
+        self._last_at = 0.0
+        self._repetitions: dict[bytes, asyncio.TimerHandle] = {}
+
+    def send(self, message: Message) -> None:
+        if self._way.clear:
+            self._deliver(message)
+            return
+        for name, part in _parts(message):
+            self._send(part, FATES[name])
+
+    def silence(self) -> None:
+        """The sender has died: what it would have sent again it does not."""
+        for timer in self._repetitions.values():
+            timer.cancel()
+        self._repetitions.clear()
+
+    async def drained(self) -> None:
+        """Until what ends the stream has arrived after everything else: not before a partition ends."""
+        await self._way.passable()
+        await asyncio.sleep(max(self._last_at - self._loop.time(), self._way.delay_s()))
+
+    def _send(self, part: Message, fate: Fate) -> None:
+        way = self._way
+        if fate is Fate.FREE:
+            self._deliver(part)
+            return
+        can_be_lost = fate in (Fate.LOST, Fate.REPEATED, Fate.AGAIN)
+        if way.blocked or (can_be_lost and way.loses()):
+            if fate is Fate.AGAIN:
+                self._repeat(part)
+        elif fate is Fate.ANSWER:
+            self._deliver(part)
+        else:
+            self._arrive(part, way.delay_s())
+        if fate is Fate.REPEATED and not way.blocked and way.repeats():
+            self._arrive(part, way.delay_s())
+
+    def _repeat(self, part: Message) -> None:
+        """Once, although its sender may be of the kind that does so itself."""
+        content = part.SerializeToString(deterministic=True)
+        if content in self._repetitions:
+            return
+
+        def again() -> None:
+            del self._repetitions[content]
+            self._send(part, Fate.AGAIN)
+
+        self._repetitions[content] = self._loop.call_later(self._repeat_after_s, again)
+
+    def _arrive(self, part: Message, delay_s: float) -> None:
+        if not delay_s:
+            self._deliver(part)
+            return
+        at = self._loop.time() + delay_s
+        self._last_at = max(self._last_at, at)
+        self._loop.call_at(at, self._deliver, part)
+
+
+def _parts(message: Message) -> Iterator[tuple[str, Message]]:
+    """A message for each item that there is in it, with its field's name."""
+    kind: Any = type(message)
+    for field, value in message.ListFields():
+        items = [[item] for item in value] if field.is_repeated else [value]
+        for item in items:
+            yield field.name, kind(**{field.name: item})
+
+
+class _Session:
+    """One process's stream, and the stream to the coordinator that stands for it and may outlive it."""
+
+    def __init__(self, stub: rpc.Stub, up: Way, down: Way, repeat_after_s: float) -> None:
+        self._stub = stub
+        self._down_way = down
+        self._up = _Lane[stream_pb2.FromWorker](up, self._arrived_up, repeat_after_s)
+        self._down = _Lane[stream_pb2.ToWorker](down, self._arrived_down, repeat_after_s)
+        self._for_coordinator: asyncio.Queue[stream_pb2.FromWorker] = asyncio.Queue()
+        self._for_worker: asyncio.Queue[stream_pb2.ToWorker] = asyncio.Queue()
+        self._early: list[stream_pb2.FromWorker] = []
+        self._registered = self._leaving = False
+        self._ended: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+        self._upstream = asyncio.create_task(self._hold_upstream())
+
+    async def serve(self, requests: AsyncIterator[stream_pb2.FromWorker], write: Any) -> Status:
+        """The worker's stream, until either side has ended it."""
+        try:
+            status: Status = await first_of(self._read(requests), self._write(write), self._until_ended())
+            return status
+        finally:
+            self._closing = asyncio.create_task(self._close())
+
+    async def _until_ended(self) -> Status:
+        return await self._ended
+
+    async def _read(self, requests: AsyncIterator[stream_pb2.FromWorker]) -> Status:
+        async for message in requests:
+            self._leaving = self._leaving or message.leaving
+            self._up.send(message)
+            if message.leaving:
+                break  # it need not wait until its leave has arrived
+        return grpc.StatusCode.OK, ""
+
+    async def _write(self, write: Any) -> None:
+        while True:
+            await write(await self._for_worker.get())
+
+    async def _close(self) -> None:
+        """The worker has gone: so goes its stream to the coordinator, which by itself ends that of one that left."""
+        if self._leaving:
+            await self._upstream
+            return
+        self._up.silence()
+        await self._up.drained()
+        self._upstream.cancel()
+
+    # ---- the coordinator's side
+
+    def _arrived_up(self, message: stream_pb2.FromWorker) -> None:
+        if self._registered:
+            self._for_coordinator.put_nowait(message)
+            return
+        self._early.append(message)
+        if message.HasField("registration"):
+            self._registered = True
+            self._for_coordinator.put_nowait(_first(self._early))
+            for part in self._early:
+                self._for_coordinator.put_nowait(part)
+            self._early.clear()
+
+    def _arrived_down(self, message: stream_pb2.ToWorker) -> None:
+        self._for_worker.put_nowait(message)
+
+    async def _hold_upstream(self) -> None:
+        """From the arrival of the registration until either side has ended the stream."""
+        first = await self._for_coordinator.get()
+        call = self._stub.Work()
+        try:
+            await call.write(first)
+            await first_of(self._read_upstream(call), self._write_upstream(call))
+            status = grpc.StatusCode.OK, ""
+        except grpc.aio.AioRpcError as error:
+            status = error.code(), error.details() or ""
+        finally:
+            call.cancel()
+        await self._down_way.passable()
+        if not self._ended.done():
+            self._ended.set_result(status)
+
+    async def _read_upstream(self, call: Any) -> None:
+        async for message in call:
+            self._down.send(message)
+
+    async def _write_upstream(self, call: Any) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while True:
+                await call.write(await self._for_coordinator.get())
+        await asyncio.Event().wait()  # the stream is broken: its reader knows why
+
+
+def _first(parts: list[stream_pb2.FromWorker]) -> stream_pb2.FromWorker:
+    """The registration, which is the last of these parts, with what fits of the others; they are taken away."""
+    first = stream_pb2.FromWorker()
+    first.MergeFrom(parts.pop())
+    while parts and first.ByteSize() < FIRST_BYTES:
+        first.MergeFrom(parts.pop(0))
+    return first
+
+
+def hear(descriptor: int, control: Callable[[dict[str, Any]], None]) -> None:
+    """Call `control` with each line of JSON that is written to a pipe, until its other end closes."""
+    loop = asyncio.get_running_loop()
+    os.set_blocking(descriptor, False)
+    received = b""
+
+    def readable() -> None:
+        nonlocal received
+        try:
+            chunk = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return
+        if not chunk:
+            loop.remove_reader(descriptor)
+            return
+        *lines, received = (received + chunk).split(b"\n")
+        for line in lines:
+            control(json.loads(line))
+
+    readable()
+    loop.add_reader(descriptor, readable)
+
+
+class Relay:
+    """The service that the workers dial."""
+
+    def __init__(self, channel: grpc.aio.Channel, seed: int, rpc_timeout_s: float) -> None:
+        self._stub = rpc.Stub(channel, rpc.WORKER_STREAM)
+        self._rpc_timeout_s = rpc_timeout_s
+        up, down = np.random.default_rng(seed).spawn(2)
+        self._ways = {"to_coordinator": Way(up), "to_workers": Way(down)}
+
+    def control(self, state: dict[str, Any]) -> None:
+        """The network as it is from now on: `blocked`, a list of directions, and by direction the probabilities
+        `loss` and `duplicate` and the distribution `delay`. What is missing does not happen."""
+        for direction, way in self._ways.items():
+            delay = state.get("delay", {}).get(direction)
+            way.impair(
+                blocked=direction in state.get("blocked", ()),
+                loss=state.get("loss", {}).get(direction, 0.0),
+                duplicate=state.get("duplicate", {}).get(direction, 0.0),
+                delay=_DISTRIBUTION.validate_python(delay) if delay else None,
+            )
+
+    async def Work(self, requests: AsyncIterator[stream_pb2.FromWorker], context: Any) -> None:
+        session = _Session(self._stub, self._ways["to_coordinator"], self._ways["to_workers"], self._rpc_timeout_s)
+        code, details = await session.serve(requests, context.write)
+        if code is not grpc.StatusCode.OK:
+            await context.abort(code, details)
+
+
+async def run_relay(
+    coordinator: str, seed: int, rpc_timeout_s: float, control_fd: int | None, ready: Callable[[str], None]
+) -> None:
+    """Until SIGTERM or SIGINT. `ready` is called with the address at which workers find it."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with rpc.channel(coordinator) as channel:
+        relay = Relay(channel, seed, rpc_timeout_s)
+        if control_fd is not None:
+            hear(control_fd, relay.control)
+        server = rpc.server()
+        rpc.add_service(server, rpc.WORKER_STREAM, relay)
+        port = server.add_insecure_port(f"{HOST}:0")
+        await server.start()
+        ready(f"{HOST}:{port}")
+        await stopped.wait()
+        await server.stop(0)
