@@ -92,6 +92,7 @@ async def _coordinate(
     book = Journal(journal, scenario, replication) if journal else None
     live = LiveCoordinator(
         lambda effects: build_coordinator(scenario, effects, replication, KEEP_SETTLED),
+        rpc_timeout_s=scenario.network.rpc_timeout_s,
         limits=limits,
         journal=book,
         check=check,
@@ -134,11 +135,20 @@ def worker(
     executor: Annotated[
         Executor, typer.Option(help="Where tasks run; inline: on the event loop, for tasks that only sleep.")
     ] = Executor.process,
+    speed: Annotated[float, typer.Option(min=0, help="Do the work at this share of the usual speed.")] = 1.0,
     heartbeat: Annotated[float, typer.Option(min=0.001, metavar="SECONDS", help="Between heartbeats.")] = 2.0,
+    beat_phase: Annotated[
+        list[float] | None,
+        typer.Option(metavar="SECONDS", help="Beat at times that leave this remainder; one for each --id."),
+    ] = None,
+    rpc_timeout: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="Repeat what is not answered for so long.")
+    ] = 2.0,
     contract: Annotated[bool, typer.Option(help="Do not try streams.")] = False,
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,
+    control_fd: Annotated[int | None, typer.Option(hidden=True, help="Hear lines of JSON from here.")] = None,
 ) -> None:
     """Run a worker. SIGTERM and SIGINT drain it, a second one stops it at once."""
     _begin_process(quiet, die_with)
@@ -146,17 +156,46 @@ def worker(
     from orchestrator.live.worker import Settings, run_workers
 
     names = ids or [f"worker-{secrets.token_hex(4)}"]
+    if beat_phase and len(beat_phase) != len(names):
+        _exit(2, f"--beat-phase is given {len(beat_phase)} times for {len(names)} workers")
+    if speed != 1 and (executor is Executor.thread or (executor is Executor.process and speed > 1)):
+        _exit(2, f"--speed {speed:g} cannot be had with --executor {executor}")
     settings = Settings(
         coordinator=address,
         capacity=capacity,
         prefetch=prefetch,
         executor=executor.value,
+        speed=speed,
         heartbeat_s=heartbeat,
+        beat_phase_s=dict(zip(names, beat_phase or (), strict=False)),
+        rpc_timeout_s=rpc_timeout,
         listen_host=host,
         address=f"{advertise or _reachable(host)}:{port if len(names) == 1 else 0}",
     )
     with asyncio.Runner(loop_factory=precise_loop if executor is Executor.inline else None) as runner:
-        raise typer.Exit(runner.run(run_workers(names, settings, lambda: _tell(ready_fd, "ready"), contract)))
+        running = run_workers(names, settings, lambda: _tell(ready_fd, "ready"), contract, control_fd)
+        raise typer.Exit(runner.run(running))
+
+
+@app.command(hidden=True)
+def relay(
+    address: Address = "localhost:50051",
+    seed: Annotated[int, typer.Option(help="Of its chance.")] = 0,
+    rpc_timeout: Annotated[
+        float, typer.Option(min=0.001, metavar="SECONDS", help="After which a lost message is sent again.")
+    ] = 2.0,
+    control_fd: Annotated[int | None, typer.Option(help="Lines of JSON come here: the network as it is now.")] = None,
+    quiet: Quiet = False,
+    ready_fd: ReadyFd = None,
+    die_with: DieWith = None,
+) -> None:
+    """Stand between workers and a coordinator as a bad network, until SIGTERM or SIGINT."""
+    _begin_process(quiet, die_with)
+    from orchestrator.live.relay import run_relay
+    from orchestrator.live.rpc import precise_loop
+
+    with asyncio.Runner(loop_factory=precise_loop) as runner:
+        runner.run(run_relay(address, seed, rpc_timeout, control_fd, lambda at: _tell(ready_fd, at)))
 
 
 @app.command()

@@ -26,12 +26,22 @@ class Job:
 
 
 class Report(NamedTuple):
-    """A worker's word on an attempt; `attempt` None: its newest of the task; `ran_s` None: not told."""
+    """A worker's word on an attempt; `attempt` None: its newest of the task. `number`: of the report, among those of
+    its process; 0: it came by a call, whose answer is its acknowledgement."""
 
     task_id: str
     attempt: int | None
     ended: Ended
     queued_s: float
+    number: int = 0
+
+
+class Done(NamedTuple):
+    """A finished attempt as its worker reports it; `number`: of the report, the same in every repetition."""
+
+    ended: Ended
+    queued_s: float
+    number: int
 
 
 class Assigned(NamedTuple):
@@ -78,7 +88,8 @@ class WorkerNews:
     started: list[Key] = field(default_factory=list)
     rejected: list[Key] = field(default_factory=list)
     cancelled: list[Key] = field(default_factory=list)
-    reports: deque[tuple[Key, Ended, float]] = field(default_factory=deque)
+    confirmed: list[Key] = field(default_factory=list)
+    reports: deque[tuple[Key, Done]] = field(default_factory=deque)
     registration: tuple[str, int, int] | None = None
     beat: tuple[int, int] | None = None
     draining: bool = False
@@ -223,7 +234,7 @@ def metrics_of(message: wire_pb2.GetMetricsResponse) -> Metrics:
 
 
 def to_worker(
-    registered: bool, acknowledged: int, assignments: Iterable[Attempt], cancels: Iterable[Attempt]
+    registered: bool, acknowledged: Sequence[int], assignments: Iterable[Attempt], cancels: Iterable[Attempt]
 ) -> stream_pb2.ToWorker:
     return stream_pb2.ToWorker(
         registered=registered,
@@ -236,6 +247,10 @@ def to_worker(
     )
 
 
+def acknowledged(message: stream_pb2.ToWorker) -> Sequence[int]:
+    return message.acknowledged
+
+
 def assigned(message: stream_pb2.ToWorker) -> Iterator[Assigned]:
     for item in message.assignments:
         yield Assigned((item.task_id, item.attempt), item.kind, item.payload)
@@ -246,12 +261,13 @@ def keys(items: Iterable[stream_pb2.AttemptKey]) -> Iterator[Key]:
         yield item.task_id, item.attempt
 
 
-def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Ended, float]]) -> stream_pb2.FromWorker:
+def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> stream_pb2.FromWorker:
     """`reports`: as many of the news' as fit."""
     message = stream_pb2.FromWorker(
         started=_key_messages(news.started),
         rejected=_key_messages(news.rejected),
         cancelled=_key_messages(news.cancelled),
+        confirmed=_key_messages(news.confirmed),
         reports=[_report(*report) for report in reports],
         draining=news.draining,
         leaving=news.leaving,
@@ -269,7 +285,8 @@ def _key_messages(keys: Sequence[Key]) -> list[stream_pb2.AttemptKey]:
     return [stream_pb2.AttemptKey(task_id=task_id, attempt=attempt) for task_id, attempt in keys]
 
 
-def _report(key: Key, ended: Ended, queued_s: float) -> stream_pb2.Report:
+def _report(key: Key, done: Done) -> stream_pb2.Report:
+    ended = done.ended
     return stream_pb2.Report(
         task_id=key[0],
         attempt=key[1],
@@ -277,15 +294,16 @@ def _report(key: Key, ended: Ended, queued_s: float) -> stream_pb2.Report:
         result=ended.result,
         error=ended.error,
         retryable=ended.retryable,
-        queued_s=queued_s,
+        queued_s=done.queued_s,
         ran_s=ended.ran_s,
+        number=done.number,
     )
 
 
 def reports(message: stream_pb2.FromWorker) -> Iterator[Report]:
     for item in message.reports:
         ended = Ended(item.succeeded, item.result, item.error, item.retryable, _duration(item.ran_s))
-        yield Report(item.task_id, item.attempt or None, ended, _duration(item.queued_s))
+        yield Report(item.task_id, item.attempt or None, ended, _duration(item.queued_s), item.number)
 
 
 # ---- streams of clients

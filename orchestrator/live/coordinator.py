@@ -64,6 +64,7 @@ class Refused(Exception):
 class LiveCoordinator:
     """Implements the core's `Effects`: what is for a peer goes to that peer's outbox.
 
+    `rpc_timeout_s`: an assignment of which nothing is heard for so long is a failed call.
     `check`: prove the core's invariants after inputs, as often as a tenth of the time allows; `failed` is set with
     the first that does not hold.
     """
@@ -72,6 +73,7 @@ class LiveCoordinator:
         self,
         build: Callable[[Effects], Coordinator],
         *,
+        rpc_timeout_s: float = 2.0,
         limits: Limits | None = None,
         journal: Journal | None = None,
         check: bool = False,
@@ -79,6 +81,7 @@ class LiveCoordinator:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
+        self.rpc_timeout_s = rpc_timeout_s
         self.limits = limits or Limits()
         self.core = journal.open(build, self) if journal else build(self)
         if check:
@@ -92,7 +95,7 @@ class LiveCoordinator:
         self._characters = 0  # of payloads not settled
         self._room = asyncio.Event()
         self._known = False
-        self._reporter: StreamedWorker | None = None
+        self._reporter: tuple[StreamedWorker, int] | None = None
         self._closing = False
         self._next_check = 0.0
 
@@ -141,7 +144,8 @@ class LiveCoordinator:
     def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
         self._known = known
         if self._reporter is not None:
-            self._reporter.acknowledge()
+            reporter, report = self._reporter
+            reporter.acknowledge(report)
 
     def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
         self._known = known
@@ -207,12 +211,9 @@ class LiveCoordinator:
         self._room.set()
 
     def report(self, worker_id: str, report: Report, reporter: StreamedWorker | None = None) -> bool:
-        """Whether the task is known. The acknowledgement goes to the stream by which the report came, if any.
-
-        A stream counts them: one for a call in the same worker's name would stand for a report still on its way.
-        """
-        self._reporter = reporter
-        task_id, attempt, ended, queued_s = report
+        """Whether the task is known. The acknowledgement goes to the stream by which the report came, if any."""
+        task_id, attempt, ended, queued_s, number = report
+        self._reporter = None if reporter is None else (reporter, number)
         now = self.now()
         if len(ended.result) > self.limits.payload_characters:
             ended = ended._replace(succeeded=False, result="", error="the result is too large")
@@ -343,7 +344,9 @@ class WireService:
                 raise Refused(Code.INVALID_ARGUMENT, f"not an address host:port: {request.address[:80]!r}")
         except Refused as refused:
             await _abort(context, refused)
-        live.attach(request.worker_id, CalledWorker(request.worker_id, request.address, live.core))
+        live.attach(
+            request.worker_id, CalledWorker(request.worker_id, request.address, live.core, live.rpc_timeout_s)
+        )
         live.core.register(request.worker_id, request.capacity, 0, False, live.now())
         return wire_pb2.RegisterWorkerResponse(success=True)
 
@@ -382,7 +385,7 @@ class StreamService:
             await _abort(context, refused)
         worker_id = registration.worker_id
         prefetch = float("inf") if registration.prefetch < 0 else registration.prefetch
-        peer = StreamedWorker()
+        peer = StreamedWorker(worker_id, live.core, live.rpc_timeout_s)
         live.attach(worker_id, peer)
         self._take(worker_id, peer, first)
         live.core.register(worker_id, registration.capacity, prefetch, True, live.now())
@@ -394,6 +397,7 @@ class StreamService:
                 self._read_worker(worker_id, peer, requests), peer.write_to(context.write), peer.ended.wait()
             )
         finally:
+            peer.close()
             live.detach(worker_id, peer, left)
         if peer.ended.is_set():
             await _abort(context, live.parting(f"another process registered as worker {worker_id}"))
@@ -403,6 +407,8 @@ class StreamService:
     ) -> bool:
         """Whether it took its leave."""
         async for message in requests:
+            if message.HasField("registration"):
+                peer.answer_registration()
             self._take(worker_id, peer, message)
             if message.leaving:
                 return True
@@ -411,18 +417,23 @@ class StreamService:
     def _take(self, worker_id: str, peer: StreamedWorker, message: stream_pb2.FromWorker) -> None:
         live = self._live
         core, now = live.core, live.now()
-        for task_id, number in convert.keys(message.started):
-            core.started(worker_id, task_id, number, now)
-        for task_id, number in convert.keys(message.rejected):
-            core.rejected(worker_id, task_id, number, now)
-        for task_id, number in convert.keys(message.cancelled):
-            core.cancelled(worker_id, task_id, number, now)
+        for inputs, items in (
+            (core.started, message.started),
+            (core.rejected, message.rejected),
+            (core.cancelled, message.cancelled),
+        ):
+            for key in convert.keys(items):
+                peer.confirmed(key)
+                inputs(worker_id, *key, now)
         for report in convert.reports(message):
+            peer.confirmed((report.task_id, report.attempt or 0))
             live.report(worker_id, report, peer)
         if message.HasField("beat"):
             live.heartbeat(worker_id, message.beat.active)
         if message.draining:
             core.drain(worker_id, now)
+        for key in convert.keys(message.confirmed):
+            peer.confirmed(key)
 
     async def Submit(self, requests: AsyncIterator[stream_pb2.FromClient], context: Context) -> None:
         live = self._live

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import marshal
 import os
 import signal
@@ -23,7 +24,12 @@ from typing import Literal, NamedTuple
 from orchestrator.core.worker import Key
 from orchestrator.live import tasks
 
+log = logging.getLogger("orchestrator.worker")
+
 Kind = Literal["process", "thread", "inline"]
+PERIOD_S = 0.02  # in which a slow subprocess runs for its share
+SHORTEST_S = 0.0005
+LATE_S = 0.02
 
 
 class Ended(NamedTuple):
@@ -55,6 +61,13 @@ class Executor(ABC):
     def close(self) -> None:
         """End at once whatever runs."""
 
+    @abstractmethod
+    def set_speed(self, speed: float) -> None:
+        """From now on do the work, of what runs too, at this share of the usual speed; 0: it stands still."""
+
+    def frozen(self, seconds: float) -> None:  # noqa: B027  # work that computes has nothing to make up for
+        """Until a moment ago the whole process had been stopped for so long."""
+
 
 def make_executor(kind: Kind, slots: int, finished: Finished) -> Executor:
     if kind == "process":
@@ -64,43 +77,86 @@ def make_executor(kind: Kind, slots: int, finished: Finished) -> Executor:
     return InlineExecutor(finished)
 
 
+class _Sleep:
+    """`left_s`: seconds of sleep at full speed that were left at `since`."""
+
+    __slots__ = ("begin", "due", "error", "left_s", "since", "timer")
+
+    def __init__(self, left_s: float, error: str, now: float) -> None:
+        self.begin = self.since = self.due = now
+        self.left_s = left_s
+        self.error = error
+        self.timer: asyncio.Handle | None = None
+
+
 class InlineExecutor(Executor):
     """`sleep` on the event loop: a thousand of them cost no process. Other kinds would block it, and fail."""
 
     def __init__(self, finished: Finished) -> None:
         super().__init__(finished)
-        self._timers: dict[Key, asyncio.Handle] = {}
+        self._sleeping: dict[Key, _Sleep] = {}
+        self._speed = 1.0
         self._loop = asyncio.get_running_loop()
 
     def start(self, key: Key, kind: str, payload: str) -> None:
-        begin = time.perf_counter()
+        left_s, error = 0.0, ""
         try:
             if kind != "sleep":
                 raise tasks.InvalidPayload(f"this worker only sleeps: no {kind or tasks.DEFAULT!r} here")
-            delay_s = tasks.seconds(payload)
-        except tasks.InvalidPayload as error:
-            failed = Ended(False, "", str(error), False, 0.0)
-            self._timers[key] = self._loop.call_soon(self._end, key, failed)
-            return
-        if delay_s:
-            self._timers[key] = self._loop.call_later(delay_s, self._woke, key, begin)
-        else:
-            self._timers[key] = self._loop.call_soon(self._woke, key, begin)
+            left_s = tasks.seconds(payload)
+        except tasks.InvalidPayload as invalid:
+            error = str(invalid)
+        sleep = self._sleeping[key] = _Sleep(left_s, error, self._loop.time())
+        self._wake_later(key, sleep)
 
     def stop(self, key: Key) -> None:
-        self._timers.pop(key).cancel()
+        timer = self._sleeping.pop(key).timer
+        if timer is not None:
+            timer.cancel()
 
     def close(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        for key in list(self._sleeping):
+            self.stop(key)
 
-    def _woke(self, key: Key, begin: float) -> None:
-        self._end(key, Ended(True, "", "", False, time.perf_counter() - begin))
+    def set_speed(self, speed: float) -> None:
+        self._sleep_on(0.0, speed)
 
-    def _end(self, key: Key, ended: Ended) -> None:
-        del self._timers[key]
-        self.finished(key, ended)
+    def frozen(self, seconds: float) -> None:
+        self._sleep_on(seconds, self._speed)
+
+    def _sleep_on(self, frozen_s: float, speed: float) -> None:
+        """With what is left, at that speed: time in which the process was stopped has not counted."""
+        now = self._loop.time()
+        for sleep in self._sleeping.values():
+            if sleep.timer is not None:
+                sleep.timer.cancel()
+            slept_s = max(0.0, now - sleep.since - frozen_s)
+            sleep.left_s = max(0.0, sleep.left_s - slept_s * self._speed)
+            sleep.since = now
+        self._speed = speed
+        for key, sleep in self._sleeping.items():
+            self._wake_later(key, sleep)
+
+    def _wake_later(self, key: Key, sleep: _Sleep) -> None:
+        if not self._speed:
+            sleep.timer = None
+        elif sleep.left_s:
+            sleep.due = sleep.since + sleep.left_s / self._speed
+            sleep.timer = self._loop.call_at(sleep.due, self._wake, key, sleep)
+        else:
+            sleep.timer = self._loop.call_soon(self._end, key, sleep)
+
+    def _wake(self, key: Key, sleep: _Sleep) -> None:
+        if self._loop.time() - sleep.due > LATE_S:
+            # Where the process was stopped, a word about it waits to be read: the loop reads before it calls this.
+            sleep.timer = self._loop.call_later(0, self._end, key, sleep)
+        else:
+            self._end(key, sleep)
+
+    def _end(self, key: Key, sleep: _Sleep) -> None:
+        del self._sleeping[key]
+        ran_s = self._loop.time() - sleep.begin
+        self.finished(key, Ended(not sleep.error, "", sleep.error, False, ran_s))
 
 
 class ThreadExecutor(Executor):
@@ -121,6 +177,9 @@ class ThreadExecutor(Executor):
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def set_speed(self, speed: float) -> None:
+        log.warning("threads keep their speed: %g is refused", speed)
+
     def _run(self, key: Key, kind: str, payload: str) -> None:
         succeeded, result, error, ran_s = tasks.run(kind, payload)
         self._loop.call_soon_threadsafe(self._end, key, Ended(succeeded, result, error, False, ran_s))
@@ -131,10 +190,19 @@ class ThreadExecutor(Executor):
 
 
 class ProcessExecutor(Executor):
-    """A subprocess per slot. One that dies fails its attempt, retryably, and is replaced."""
+    """A subprocess per slot. One that dies fails its attempt, retryably, and is replaced.
+
+    Slow ones are stopped and continued by signals, in turn: what computes progresses by its share, what sleeps does
+    not notice.
+    """
 
     def __init__(self, slots: int, finished: Finished) -> None:
         super().__init__(finished)
+        self._loop = asyncio.get_running_loop()
+        self._speed = 1.0
+        self._stopped = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = self._ran_s = self._begin = 0.0
         self._idle = [_Child(self) for _ in range(slots)]
         self._busy: dict[Key, _Child] = {}
 
@@ -145,9 +213,10 @@ class ProcessExecutor(Executor):
 
     def stop(self, key: Key) -> None:
         self._busy.pop(key).end()
-        self._idle.append(_Child(self))
+        self._idle.append(self._new_child())
 
     def close(self) -> None:
+        self._cancel_timer()
         for child in (*self._idle, *self._busy.values()):
             child.end()
         self._idle.clear()
@@ -160,11 +229,59 @@ class ProcessExecutor(Executor):
 
     def died(self, child: _Child, key: Key | None, reason: str, ran_s: float) -> None:
         if key is None:
-            self._idle[self._idle.index(child)] = _Child(self)
+            self._idle[self._idle.index(child)] = self._new_child()
             return
         del self._busy[key]
-        self._idle.append(_Child(self))
+        self._idle.append(self._new_child())
         self.finished(key, Ended(False, "", reason, True, ran_s))
+
+    def _new_child(self) -> _Child:
+        child = _Child(self)
+        if self._stopped:
+            child.signal(signal.SIGSTOP)
+        return child
+
+    def set_speed(self, speed: float) -> None:
+        if speed > 1:
+            log.warning("subprocesses get no faster: a speed of %g is refused", speed)
+            return
+        self._cancel_timer()
+        self._speed = speed
+        if speed == 1:
+            self._let_run(True)
+        else:
+            self._since, self._ran_s = self._loop.time(), 0.0
+            self._begin_period()
+
+    def _begin_period(self) -> None:
+        """Run first, for as long as makes the share right since the beginning: timers are not exact."""
+        begin = self._loop.time()
+        owed_s = self._speed * (begin - self._since) - self._ran_s
+        if abs(owed_s) > PERIOD_S:  # the whole process was stopped, or busy
+            self._since, self._ran_s, owed_s = begin, 0.0, 0.0
+        run_s = min(PERIOD_S, self._speed * PERIOD_S + owed_s)
+        self._begin = begin
+        if self._speed and run_s > SHORTEST_S:
+            self._let_run(True)
+            self._timer = self._loop.call_at(begin + run_s, self._end_run)
+        else:
+            self._let_run(False)
+            self._timer = self._loop.call_at(begin + PERIOD_S, self._begin_period)
+
+    def _end_run(self) -> None:
+        self._ran_s += self._loop.time() - self._begin
+        self._let_run(False)
+        self._timer = self._loop.call_at(self._begin + PERIOD_S, self._begin_period)
+
+    def _let_run(self, run: bool) -> None:
+        """Told anew in every period: a signal to the whole group may have come in between."""
+        self._stopped = not run
+        for child in (*self._idle, *self._busy.values()):
+            child.signal(signal.SIGCONT if run else signal.SIGSTOP)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class _Child:
@@ -198,6 +315,9 @@ class _Child:
     async def _send(self, rest: bytes) -> None:
         with contextlib.suppress(OSError):  # it is dead: the reader will find out
             await self._loop.sock_sendall(self._socket, rest)
+
+    def signal(self, number: int) -> None:
+        os.kill(self._process.pid, number)  # its id is its own: nobody has waited for it yet
 
     def end(self) -> int:
         """Kill it, and return its exit status."""

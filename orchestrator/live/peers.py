@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import grpc
@@ -17,8 +17,8 @@ import grpc
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import Attempt, Task
 from orchestrator.live import convert, rpc
+from orchestrator.live.overdue import Overdue, awake_s, confirm_s
 
-CALL_DEADLINE_S = 2.0
 ACCEPTANCE_WAITS_S = 0.002
 Write = Callable[[Any], Awaitable[None]]
 
@@ -44,15 +44,24 @@ class WorkerPeer(Protocol):
 
 
 class StreamedWorker:
-    """A worker that holds a stream."""
+    """A worker that holds a stream. It says of every assignment that it is there, or what became of it: one that it
+    has not said a word of `rpc_timeout_s` after it was sent is a failed call."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker_id: str, core: Coordinator, rpc_timeout_s: float) -> None:
         self.ended = asyncio.Event()
+        self._worker_id = worker_id
+        self._core = core
+        self._rpc_timeout_s = rpc_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._unconfirmed: Overdue[convert.Key] = Overdue(rpc_timeout_s, self._fail, awake_s(rpc_timeout_s))
         self._registered = True  # to be told in the first message
-        self._acknowledged = 0
+        self._acknowledged: list[int] = []
         self._patience = 64
+        self._patience_s = confirm_s(rpc_timeout_s)
+        self._impatient: asyncio.TimerHandle | None = None
         self._assignments: deque[Attempt] = deque()
         self._cancels: deque[Attempt] = deque()
+        self._writing_since: float | None = None
         self._gathered = asyncio.Event()
         self._gathered.set()
 
@@ -64,11 +73,28 @@ class StreamedWorker:
         self._cancels.append(attempt)
         self._gathered.set()
 
-    def acknowledge(self) -> None:
-        """Travels with whatever is written next; many of them, or a heartbeat, do not wait for that."""
-        self._acknowledged += 1
-        if self._acknowledged >= self._patience:
+    def confirmed(self, key: convert.Key) -> None:
+        """The worker has said something of that attempt."""
+        self._unconfirmed.met(key)
+
+    def acknowledge(self, number: int) -> None:
+        """Travels with whatever is written next; many of them, a heartbeat, or the first one after a while do not
+        wait for that."""
+        self._acknowledged.append(number)
+        if len(self._acknowledged) >= self._patience:
             self._gathered.set()
+        elif self._impatient is None:
+            self._impatient = self._loop.call_later(self._patience_s, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._impatient = None
+        if self._acknowledged:
+            self._gathered.set()
+
+    def answer_registration(self) -> None:
+        """It has asked again: the answer was lost."""
+        self._registered = True
+        self._gathered.set()
 
     def answer_beat(self) -> None:
         self._gathered.set()
@@ -81,31 +107,57 @@ class StreamedWorker:
     def end(self) -> None:
         self.ended.set()
 
+    def close(self) -> None:
+        """The stream is over. What it held is for the detector, or the worker's next registration, to decide."""
+        self._unconfirmed.clear()
+        if self._impatient is not None:
+            self._impatient.cancel()
+
     async def write_to(self, write: Write) -> None:
         while True:
             await self._gathered.wait()
             registered, self._registered = self._registered, False
-            acknowledged, self._acknowledged = self._acknowledged, 0
+            acknowledged, self._acknowledged = self._acknowledged, []
             assignments = rpc.take(self._assignments, _size_of_assignment)
             # A cancel never overtakes its assignment.
             cancels = [] if self._assignments else rpc.take(self._cancels, lambda _: 100)
             if not self._assignments and not self._cancels:
                 self._gathered.clear()
+            now = self._writing_since = self._loop.time()
+            for attempt in assignments:
+                self._unconfirmed.expect(_key(attempt), now)
             await write(convert.to_worker(registered, acknowledged, assignments, cancels))
+            self._writing_since = None
+
+    def _fail(self, keys: list[convert.Key]) -> None:
+        now = self._loop.time()
+        if self._writing_since is not None and self._writing_since + self._rpc_timeout_s <= now:
+            # The worker reads nothing: what waits to be written fails with what has been, and is sent no more.
+            keys += map(_key, self._assignments)
+            self._assignments.clear()
+        for task_id, number in keys:
+            self._core.call_failed(self._worker_id, task_id, number, now)
+
+
+def _key(attempt: Attempt) -> convert.Key:
+    return attempt.task.id, attempt.number  # type: ignore[return-value]  # a string in this world
 
 
 class CalledWorker:
     """A worker that speaks only the wire contract: the coordinator calls it, and cannot cancel."""
 
-    def __init__(self, worker_id: str, address: str, core: Coordinator) -> None:
+    def __init__(self, worker_id: str, address: str, core: Coordinator, rpc_timeout_s: float) -> None:
         self._worker_id = worker_id
         self._core = core
+        self._rpc_timeout_s = rpc_timeout_s
         self._loop = asyncio.get_running_loop()
         self._channel = rpc.channel(address)
         self._stub = rpc.Stub(self._channel, rpc.WORKER)
         # It may register before it listens; later a refused connection is a failure at once.
         self._listens = False
-        self._calls: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        # Not grpc's own deadline: that one passes while this process stands still, whatever has been answered.
+        self._unanswered: Overdue[tuple[Any, Attempt]] = Overdue(rpc_timeout_s, self._give_up, awake_s(rpc_timeout_s))
 
     def assign(self, attempt: Attempt) -> None:
         self._begin(self._assign(attempt))
@@ -120,27 +172,37 @@ class CalledWorker:
         pass
 
     def end(self) -> None:
-        self._begin(self._channel.close(CALL_DEADLINE_S))
+        self._begin(self._channel.close(self._rpc_timeout_s))
 
-    def _begin(self, call: Any) -> None:
-        task = self._loop.create_task(call)
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+    def _begin(self, part: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(part)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _assign(self, attempt: Attempt) -> None:
         request = convert.assign_message(attempt)
+        call = self._stub.AssignTask(request, wait_for_ready=not self._listens or None)
+        self._unanswered.expect((call, attempt), self._loop.time())
         try:
-            answer = await self._stub.AssignTask(
-                request, timeout=CALL_DEADLINE_S, wait_for_ready=not self._listens or None
-            )
+            answer = await call
         except grpc.aio.AioRpcError:
-            self._listens = False
-            self._core.call_failed(self._worker_id, attempt.task.id, attempt.number, self._loop.time())
+            self._fail(attempt)
             return
+        finally:
+            self._unanswered.met((call, attempt))
         self._listens = True
         # It has no queue: what it accepts, it begins.
         answered = self._core.started if answer.accepted else self._core.rejected
         answered(self._worker_id, attempt.task.id, attempt.number, self._loop.time())
+
+    def _give_up(self, calls: list[tuple[Any, Attempt]]) -> None:
+        for call, attempt in calls:
+            call.cancel()
+            self._fail(attempt)
+
+    def _fail(self, attempt: Attempt) -> None:
+        self._listens = False
+        self._core.call_failed(self._worker_id, attempt.task.id, attempt.number, self._loop.time())
 
 
 class ClientPeer:

@@ -28,20 +28,22 @@ Item = TypeVar("Item")
 
 MESSAGE_BYTES = 16 << 20
 MESSAGE_CHARACTERS = 2_000_000  # room for one more of the largest items, at four bytes a character
-_SIZES: list[tuple[str, Any]] = [
+# A process that is stopped for a while, on either side, is not a broken connection: only minutes of silence are.
+_COMMON: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.http2.ping_timeout_ms", 300_000),
 ]
 SERVER_OPTIONS = [
-    *_SIZES,
+    *_COMMON,
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a port that is shared
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 CHANNEL_OPTIONS = [
-    *_SIZES,
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    *_COMMON,
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 300_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),

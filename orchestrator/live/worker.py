@@ -17,9 +17,8 @@ import os
 import random
 import signal
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +27,10 @@ import grpc.aio
 
 from orchestrator.core.worker import Key, WorkerAgent
 from orchestrator.live import convert, rpc
+from orchestrator.live.control import hear
+from orchestrator.live.convert import Done
 from orchestrator.live.executor import Ended, Kind, make_executor
+from orchestrator.live.overdue import Overdue, awake_s, confirm_s
 from orchestrator.live.rpc import first_of
 
 log = logging.getLogger("orchestrator.worker")
@@ -38,6 +40,7 @@ REPORT_PAUSE_S = 0.2
 REPORT_DEADLINE_S = 5.0
 Registered = Callable[[], None]
 PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 2.0
+REPORTS_MAX = 2**32 - 1  # the largest number of a report; the next one is 1 again
 
 
 class ContractOnly(Exception):
@@ -50,14 +53,20 @@ class Unwanted(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one worker. `prefetch` negative: any number. `address`: where a calling coordinator reaches it, host:port;
-    a port 0 stands for a free one."""
+    """Of every worker of a process. `prefetch` negative: any number. `speed`: of its work, as a share of the usual.
+    `beat_phase_s`: of some by name, when they beat: at times of the monotonic clock that leave this remainder; others
+    at random. `rpc_timeout_s`: what the coordinator does not answer for so long is sent again. `address`: where a
+    calling coordinator reaches it, host:port; a port 0 stands for a free one.
+    """
 
     coordinator: str
     capacity: int = 2
     prefetch: int = 0
     executor: Kind = "process"
+    speed: float = 1.0
     heartbeat_s: float = 2.0
+    beat_phase_s: Mapping[str, float] = field(default_factory=dict)
+    rpc_timeout_s: float = 2.0
     listen_host: str = "127.0.0.1"
     address: str = "127.0.0.1:0"
 
@@ -68,13 +77,6 @@ class Held(NamedTuple):
     kind: str
     payload: str
     arrived_at: float
-
-
-class Done(NamedTuple):
-    """An attempt's result in the agent."""
-
-    ended: Ended
-    queued_s: float
 
 
 class Worker(ABC):
@@ -94,14 +96,18 @@ class Worker(ABC):
         self.now = self._loop.time
         self._era = 0
         self._queued_s: dict[Key, float] = {}
+        self._finishes = 0
         self._alarm: asyncio.TimerHandle | None = None
         self._executor = make_executor(settings.executor, settings.capacity, self._finished)
+        now = self.now()
+        phase_s = settings.beat_phase_s.get(name)
+        first_beat_in_s = settings.heartbeat_s * random.random() if phase_s is None else phase_s - now
         self.agent = WorkerAgent(
             self,
             capacity=settings.capacity,
             prefetch=float("inf") if settings.prefetch < 0 else settings.prefetch,
             heartbeat_s=settings.heartbeat_s,
-            first_beat_at=self.now() + settings.heartbeat_s * random.random(),
+            first_beat_at=now + first_beat_in_s % settings.heartbeat_s,
             report_tries=tries,
             report_pause_s=REPORT_PAUSE_S,
         )
@@ -118,6 +124,12 @@ class Worker(ABC):
         if self._alarm is not None:
             self._alarm.cancel()
         self._executor.close()
+
+    def set_speed(self, speed: float) -> None:
+        self._executor.set_speed(speed)
+
+    def frozen(self, seconds: float) -> None:
+        self._executor.frozen(seconds)
 
     def key(self, wire: convert.Key) -> Key:
         """In the agent, what was assigned before the last registration is another task than what comes after it: a
@@ -170,11 +182,12 @@ class Worker(ABC):
         self.agent.wake(self.now())
 
     def _finished(self, key: Key, ended: Ended) -> None:
-        self.agent.finished(key, Done(ended, self._queued_s.pop(key)), self.now())
+        self._finishes = self._finishes % REPORTS_MAX + 1
+        self.agent.finished(key, Done(ended, self._queued_s.pop(key), self._finishes), self.now())
 
 
 class StreamingWorker(Worker):
-    """Dials out, and holds one stream."""
+    """Dials out, and holds one stream. Whatever travels on it may be lost, repeated or overtaken."""
 
     def __init__(
         self, name: str, settings: Settings, registered: Callable[[], None], channel: grpc.aio.Channel
@@ -182,7 +195,13 @@ class StreamingWorker(Worker):
         self._open = self._connected = self._known = self._leaving = False
         self._news = convert.WorkerNews()
         self._gathered = asyncio.Event()
-        self._unacknowledged: deque[Key] = deque()  # reports on this stream, in their order
+        timeout_s = settings.rpc_timeout_s
+        self._unreported: dict[int, Key] = {}  # by the numbers of the reports that are not acknowledged
+        self._unacknowledged: Overdue[int] = Overdue(timeout_s, self._repeat, awake_s(timeout_s))
+        self._unmentioned: Overdue[Key] = Overdue(confirm_s(timeout_s), self._confirm)
+        self._unanswered: Overdue[str] = Overdue(timeout_s, self._ask_again, awake_s(timeout_s))
+        self._held: set[Key] = set()
+        self._handed_back: list[convert.Key] = []
         self._stub = rpc.Stub(channel, rpc.WORKER_STREAM)
         super().__init__(name, settings, registered)
 
@@ -195,17 +214,21 @@ class StreamingWorker(Worker):
                 pause_s = PAUSE_MIN_S * random.random()
             await first_of(asyncio.sleep(pause_s), self.gone.wait())
 
+    def close(self) -> None:
+        super().close()
+        self._stop_waiting()
+
     async def _session(self) -> None:
         """One stream, from its start until it breaks or the worker has left."""
         call = self._stub.Work()
         self._connected = False
         self._open = True
-        self._news = convert.WorkerNews(registration=(self.name, self.settings.capacity, self.settings.prefetch))
-        self._unacknowledged.clear()
-        self._gathered.set()
+        self._news = convert.WorkerNews()
+        self._register()
+        self._unreported.clear()
         if self._known:
+            self._held.clear()
             self.start_over()
-        self._news.draining = self.agent.draining
         try:
             await first_of(self._read(call), self._write(call), self.gone.wait())
             reason = "it ended the stream"
@@ -217,6 +240,7 @@ class StreamingWorker(Worker):
                 raise Unwanted(reason) from None
         finally:
             self._open = False
+            self._stop_waiting()
             call.cancel()
         if self._leaving:
             self.gone.set()
@@ -227,15 +251,22 @@ class StreamingWorker(Worker):
     async def _read(self, call: Any) -> None:
         async for message in call:
             now = self.now()
-            if message.registered:
-                self._connected = self._known = True
+            if message.registered and not self._connected:
+                self._connected = True
+                self._unanswered.met("registration")
                 self.registered()
-            for _ in range(message.acknowledged):
-                self.agent.reported(self._unacknowledged.popleft(), now)
-            for key, kind, payload in convert.assigned(message):
-                self.agent.assigned(self.key(key), Held(kind, payload, now), now)
-            for key in convert.keys(message.cancels):
-                self.agent.cancel(self.key(key), now)
+            for number in convert.acknowledged(message):
+                key = self._unreported.pop(number, None)
+                if key is not None:
+                    self._unacknowledged.met(number)
+                    self.agent.reported(key, now)
+            for wire, kind, payload in convert.assigned(message):
+                self._known = True
+                key = self.key(wire)
+                self._unmentioned.expect(key, now)
+                self.agent.assigned(key, Held(kind, payload, now), now)
+            for wire in convert.keys(message.cancels):
+                self.agent.cancel(self.key(wire), now)
 
     async def _write(self, call: Any) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -243,48 +274,96 @@ class StreamingWorker(Worker):
                 await self._gathered.wait()
                 await asyncio.sleep(0)  # whatever else has just finished travels with it
                 news, self._news = self._news, convert.WorkerNews()
+                news.draining, news.leaving = self.agent.draining, self._leaving
                 reports = rpc.take(news.reports, _size)
                 self._news.reports = news.reports
                 if not news.reports:
                     self._gathered.clear()
+                now = self.now()
+                for _, done in reports:
+                    self._unacknowledged.expect(done.number, now)
                 await call.write(convert.from_worker(news, reports))
         await asyncio.Event().wait()  # the stream is broken: its reader knows why
+
+    # ---- what was lost on the way
+
+    def _register(self) -> None:
+        self._news.registration = (self.name, self.settings.capacity, self.settings.prefetch)
+        self._unanswered.expect("registration", self.now())
+        self._gathered.set()
+
+    def _ask_again(self, unanswered: list[str]) -> None:
+        if "registration" in unanswered:
+            self._register()
+        if "leave" in unanswered:
+            self._unanswered.expect("leave", self.now())
+            self._gathered.set()
+
+    def _repeat(self, numbers: list[int]) -> None:
+        now = self.now()
+        for number in numbers:
+            self.agent.report_failed(self._unreported[number], now)
+
+    def _confirm(self, keys: list[Key]) -> None:
+        """Only what is here: a repetition of what was refused, or is done, says nothing new."""
+        held = [on_wire(key) for key in keys if key in self._held]
+        if held:
+            self._news.confirmed += held
+            self._gathered.set()
+
+    def _let_go(self, key: Key) -> None:
+        self._held.discard(key)
+        self._unmentioned.met(key)
+
+    def _stop_waiting(self) -> None:
+        for waiting in (self._unacknowledged, self._unmentioned, self._unanswered):
+            waiting.clear()
 
     # ---- effects of the agent
 
     def answer(self, key: Key, accepted: bool, now: float) -> None:
-        if not accepted:
-            self._news.rejected.append(on_wire(key))
-            self._gathered.set()
+        if accepted:
+            self._held.add(key)
+            return
+        self._let_go(key)
+        self._news.rejected.append(on_wire(key))
+        if self.agent.draining:
+            self._handed_back.append(on_wire(key))
+        self._gathered.set()
 
     def report_start(self, key: Key, now: float) -> None:
+        self._unmentioned.met(key)
         self._news.started.append(on_wire(key))
         self._gathered.set()
 
     def report(self, key: Key, result: Any, now: float) -> None:
+        self._let_go(key)
         if self._open:  # else it is reported with the next registration
-            self._unacknowledged.append(key)
-            self._news.reports.append((on_wire(key), *result))
+            self._unreported[result.number] = key
+            self._news.reports.append((on_wire(key), result))
             self._gathered.set()
 
     def cancel_done(self, key: Key, now: float) -> None:
+        self._let_go(key)
         self._news.cancelled.append(on_wire(key))
         self._gathered.set()
 
     def beat(self, active: int, completed: int, now: float) -> None:
         if self._connected:
             self._news.beat = (active, completed)
+            self._news.rejected += self._handed_back  # nothing answers a refusal, and this may be the last word
             self._gathered.set()
 
     def announce_drain(self, now: float) -> None:
-        self._news.draining = True
+        """Every message from now on says so."""
         self._gathered.set()
 
     def leave(self, now: float) -> None:
         self._leaving = True
-        self._news.leaving = True
         self._gathered.set()
-        if not self._open:
+        if self._open:
+            self._unanswered.expect("leave", now)
+        else:
             self.gone.set()
 
 
@@ -409,17 +488,21 @@ def on_wire(key: Key) -> convert.Key:
     return named[1], key[1]
 
 
-def _size(item: tuple[convert.Key, Ended, float]) -> int:
-    ended = item[1]
+def _size(item: tuple[convert.Key, Done]) -> int:
+    ended = item[1].ended
     return len(ended.result) + len(ended.error) + 100
 
 
-async def run_workers(names: Sequence[str], settings: Settings, ready: Callable[[], None], contract: bool) -> int:
+async def run_workers(
+    names: Sequence[str], settings: Settings, ready: Callable[[], None], contract: bool, control_fd: int | None = None
+) -> int:
     """Workers that share this process, until all have left; the exit status.
 
     SIGTERM and SIGINT drain them, a second signal ends the process at once. `ready` is called when every one has been
-    registered. `contract`: do not try streams.
+    registered. `contract`: do not try streams. `control_fd`: lines of JSON come here, `{"speed": f}` (from now on, times
+    that of the settings) and `{"frozen_s": s}` (for so long the process had been stopped).
     """
+    speed = settings.speed
     workers: dict[str, Worker] = {}
     loop = asyncio.get_running_loop()
     waiting = set(names)
@@ -444,10 +527,23 @@ async def run_workers(names: Sequence[str], settings: Settings, ready: Callable[
         for worker in workers.values():
             worker.drain()
 
+    def control(lines: list[dict[str, float]]) -> None:
+        nonlocal speed
+        for line in sorted(lines, key=lambda line: "frozen_s" not in line):  # it stood still before it was told
+            if "speed" in line:
+                speed = settings.speed * line["speed"]
+            for worker in workers.values():
+                if "speed" in line:
+                    worker.set_speed(speed)
+                if "frozen_s" in line:
+                    worker.frozen(line["frozen_s"])
+
     async def live(name: str, channel: grpc.aio.Channel) -> bool:
         kinds = [CalledWorker] if contract else [StreamingWorker, CalledWorker]
         for kind in kinds:
             worker = workers[name] = kind(name, settings, partial(registered, name), channel)
+            if speed != 1:
+                worker.set_speed(speed)
             if draining:
                 return True
             try:
@@ -465,6 +561,8 @@ async def run_workers(names: Sequence[str], settings: Settings, ready: Callable[
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    if control_fd is not None:
+        hear(control_fd, control)
     async with rpc.channel(settings.coordinator) as channel:
         lived = await asyncio.gather(*(live(name, channel) for name in names))
     return 0 if all(lived) else 1

@@ -82,17 +82,20 @@ def test_senseless_news_of_a_worker_is_ignored(make_cluster: MakeCluster):
     """Results, starts and refusals of attempts that never were, in any number."""
     cluster = make_cluster(1)
     key = stream_pb2.AttemptKey(task_id="nobody's", attempt=7)
-    report = stream_pb2.Report(task_id="nobody's", attempt=2**32 - 1, succeeded=True, ran_s=float("nan"))
+    report = stream_pb2.Report(task_id="nobody's", attempt=2**32 - 1, succeeded=True, ran_s=float("nan"), number=7)
 
     async def story(channel: grpc.aio.Channel) -> None:
         call = rpc.Stub(channel, rpc.WORKER_STREAM).Work()
         await call.write(registration(worker_id="odd", capacity=1))
-        news = stream_pb2.FromWorker(started=[key], rejected=[key], cancelled=[key], reports=[report] * 100)
+        news = stream_pb2.FromWorker(
+            started=[key], rejected=[key], cancelled=[key], confirmed=[key], reports=[report] * 100
+        )
         news.beat.active = -5
         await call.write(news)
-        told = 0
-        while told < 100:
+        told: list[int] = []
+        while len(told) < 100:
             told += (await call.read()).acknowledged
+        assert set(told) == {7}
         call.cancel()
 
     talk(cluster, story)

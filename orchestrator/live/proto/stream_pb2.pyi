@@ -27,7 +27,7 @@ class AttemptKey(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("task_id", "attempt", "succeeded", "result", "error", "retryable", "queued_s", "ran_s")
+    __slots__ = ("task_id", "attempt", "succeeded", "result", "error", "retryable", "queued_s", "ran_s", "number")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +36,7 @@ class Report(_message.Message):
     RETRYABLE_FIELD_NUMBER: _ClassVar[int]
     QUEUED_S_FIELD_NUMBER: _ClassVar[int]
     RAN_S_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     attempt: int
     succeeded: bool
@@ -44,7 +45,8 @@ class Report(_message.Message):
     retryable: bool
     queued_s: float
     ran_s: float
-    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., succeeded: _Optional[bool] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ...) -> None: ...
+    number: int
+    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., succeeded: _Optional[bool] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ("active", "completed")
@@ -55,7 +57,7 @@ class Beat(_message.Message):
     def __init__(self, active: _Optional[int] = ..., completed: _Optional[int] = ...) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("started", "rejected", "cancelled", "reports", "registration", "beat", "draining", "leaving")
+    __slots__ = ("started", "rejected", "cancelled", "reports", "registration", "beat", "draining", "leaving", "confirmed")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +66,7 @@ class FromWorker(_message.Message):
     BEAT_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     started: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     rejected: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     cancelled: _containers.RepeatedCompositeFieldContainer[AttemptKey]
@@ -72,7 +75,8 @@ class FromWorker(_message.Message):
     beat: Beat
     draining: bool
     leaving: bool
-    def __init__(self, started: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., cancelled: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., reports: _Optional[_Iterable[_Union[Report, _Mapping]]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., draining: _Optional[bool] = ..., leaving: _Optional[bool] = ...) -> None: ...
+    confirmed: _containers.RepeatedCompositeFieldContainer[AttemptKey]
+    def __init__(self, started: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., cancelled: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., reports: _Optional[_Iterable[_Union[Report, _Mapping]]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., draining: _Optional[bool] = ..., leaving: _Optional[bool] = ..., confirmed: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("task_id", "attempt", "kind", "payload")
@@ -93,10 +97,10 @@ class ToWorker(_message.Message):
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
     registered: bool
-    acknowledged: int
+    acknowledged: _containers.RepeatedScalarFieldContainer[int]
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     cancels: _containers.RepeatedCompositeFieldContainer[AttemptKey]
-    def __init__(self, registered: _Optional[bool] = ..., acknowledged: _Optional[int] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
+    def __init__(self, registered: _Optional[bool] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class NewTask(_message.Message):
     __slots__ = ("number", "priority", "kind", "payload")
