@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import select
 import signal
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 READY_S = 30.0
 
@@ -27,24 +28,34 @@ class NotReady(RuntimeError):
 
 
 class Process:
-    """One `orchestrator` command in a process group of its own, and what it logs."""
+    """One `orchestrator` command in a process group of its own, and what it logs.
 
-    def __init__(self, arguments: Sequence[str], log: IO[bytes] | None = None) -> None:
+    `controlled`: it hears what `control` says.
+    """
+
+    def __init__(self, arguments: Sequence[str], log: IO[bytes] | None = None, controlled: bool = False) -> None:
         self.arguments = list(arguments)
-        self._ready, theirs = os.pipe()
-        command = [sys.executable, "-m", "orchestrator.live", *arguments]
-        own = ["--ready-fd", str(theirs), "--die-with", str(os.getpid())]
+        self._line = b""
+        self._control = -1
+        self._ready, ready = os.pipe()
+        own = ["--ready-fd", str(ready), "--die-with", str(os.getpid())]
+        theirs = [ready]
+        if controlled:
+            heard, self._control = os.pipe()
+            own += ["--control-fd", str(heard)]
+            theirs.append(heard)
         try:
             self._process = subprocess.Popen(
-                [*command, *own],
-                pass_fds=[theirs],
+                [sys.executable, "-m", "orchestrator.live", *arguments, *own],
+                pass_fds=theirs,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 process_group=0,
             )
         finally:
-            os.close(theirs)
+            for descriptor in theirs:
+                os.close(descriptor)
 
     @property
     def pid(self) -> int:
@@ -58,21 +69,25 @@ class Process:
     def ready(self) -> str:
         """Wait for the line that it writes when it is ready. Raises NotReady."""
         deadline = time.monotonic() + READY_S
-        line = b""
-        while not line.endswith(b"\n"):
+        while not self._line.endswith(b"\n"):
             left_s = deadline - time.monotonic()
             if left_s <= 0 or not select.select([self._ready], [], [], left_s)[0]:
                 raise NotReady(f"not ready after {READY_S:g} s: {' '.join(self.arguments)}")
             chunk = os.read(self._ready, 4096)
             if not chunk:
                 raise NotReady(f"exit status {self.wait(READY_S)}: {' '.join(self.arguments)}")
-            line += chunk
-        return line.decode().strip()
+            self._line += chunk
+        return self._line.decode().strip()
 
     def signal(self, number: int) -> None:
         """To the whole group, such as SIGSTOP, SIGCONT, SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
+
+    def control(self, line: dict[str, Any]) -> None:
+        """Tell it to behave otherwise; one that has ended hears nothing."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, json.dumps(line).encode() + b"\n")
 
     def terminate(self) -> None:
         """SIGTERM to the process itself: a worker drains."""
@@ -89,9 +104,10 @@ class Process:
 
     def close(self) -> None:
         self.kill()
-        if self._ready >= 0:
-            os.close(self._ready)
-            self._ready = -1
+        for descriptor in (self._ready, self._control):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._ready = self._control = -1
 
 
 class LocalCluster:
@@ -129,6 +145,7 @@ class LocalCluster:
         self._log = log.open("ab", buffering=0) if log else None
         self._processes: list[Process] = []
         self._hosts: dict[str, Process] = {}
+        self._relays: dict[str, Process] = {}
 
     def __enter__(self) -> LocalCluster:
         atexit.register(self.close)
@@ -157,9 +174,23 @@ class LocalCluster:
     def start_worker(self, *names: str, options: Sequence[str] = ()) -> Process:
         """A process of workers of these names; `ready()` of it waits until they are registered."""
         ids = [part for name in names for part in ("--id", name)]
-        process = self._start(["worker", "--coordinator", self.address, *ids, *self._options, *options])
+        relay = self.relay(names[0])
+        address = relay.ready() if relay is not None else self.address
+        arguments = ["worker", "--coordinator", address, *ids, *self._options, *options]
+        process = self._start(arguments, controlled=True)
         self._hosts.update(dict.fromkeys(names, process))
         return process
+
+    def start_relay(self, *names: str, seed: int = 0, rpc_timeout_s: float = 2.0) -> Process:
+        """From now on processes of workers of these names reach the coordinator through it."""
+        options = ["--seed", str(seed), "--rpc-timeout", str(rpc_timeout_s)]
+        process = self._start(["relay", "--coordinator", self.address, *options], controlled=True)
+        self._relays.update(dict.fromkeys(names, process))
+        return process
+
+    def relay(self, name: str) -> Process | None:
+        """The relay between that worker and the coordinator, if there is one."""
+        return self._relays.get(name)
 
     def worker(self, name: str) -> Process:
         """The process that the worker of that name lives in, or lived in last."""
@@ -177,7 +208,7 @@ class LocalCluster:
             self._log = None
         atexit.unregister(self.close)
 
-    def _start(self, arguments: Sequence[str]) -> Process:
-        process = Process(arguments, self._log)
+    def _start(self, arguments: Sequence[str], controlled: bool = False) -> Process:
+        process = Process(arguments, self._log, controlled)
         self._processes.append(process)
         return process

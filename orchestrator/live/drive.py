@@ -1,23 +1,25 @@
-"""Driving a cluster by a plan, in real time: tasks at their intended moments, faults on the real processes."""
+"""Driving a cluster by a plan, in real time: tasks and faults at their intended moments."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
 import grpc.aio
 import numpy as np
 
-from orchestrator.experiment.plan import ClosedArrivals, FaultAction, OpenArrivals, Plan
+from orchestrator.experiment.plan import ClosedArrivals, OpenArrivals, Plan
 from orchestrator.experiment.scenario import Scenario
 from orchestrator.live.client import Client, NewTask, Submission
-from orchestrator.live.cluster import LocalCluster, Process
-from orchestrator.live.record import Account, Struck
+from orchestrator.live.cluster import LocalCluster
+from orchestrator.live.injector import Injector
+from orchestrator.live.record import Account
 from orchestrator.live.worker import pauses
 
 log = logging.getLogger("orchestrator.live")
@@ -25,6 +27,7 @@ log = logging.getLogger("orchestrator.live")
 Progress = Callable[[float], None]
 Payload = Callable[[float], str]
 HEAD_START_S = 0.1
+COMMON_S = 5.0
 WATCH_S = 0.2
 LATE_S = 0.05
 
@@ -34,11 +37,8 @@ class ClusterBroke(RuntimeError):
 
 
 class Drive:
-    """One run of a plan against a cluster, on the loop that calls `run`.
-
-    `payload`: of a task, from its demand in seconds. `start`: begin a new process for that worker. `boot_s`: how
-    long that takes until it has registered.
-    """
+    """One run of a plan against a cluster, on the loop that calls `run`. `payload`: of a task, from its demand in
+    seconds."""
 
     def __init__(
         self,
@@ -46,20 +46,15 @@ class Drive:
         plan: Plan,
         cluster: LocalCluster,
         payload: Payload,
-        start: Callable[[str], Process],
-        boot_s: float,
+        injector: Injector,
         progress: Progress | None,
     ) -> None:
         self._scenario = scenario
         self._cluster = cluster
         self._payload = payload
-        self._start = start
+        self._injector = injector
         self._progress = progress
         self._closing = self._stopped = False
-        self._down: set[str] = set()
-        self._returning = sum(action.kind == "restart" for action in plan.faults)
-        self._faults = _ahead(plan.faults, boot_s)
-        self._struck: list[Struck] = []
         self._late_s = 0.0
         self.due = 0  # tasks that are not settled yet; of open arrivals, those to come included
         self.began = self.ended = 0.0
@@ -76,8 +71,9 @@ class Drive:
         self._over: asyncio.Future[None] = self._loop.create_future()
         async with Client(self._cluster.address) as self._client:
             await self._connect()
-            self.began = self.ended = self._loop.time() + HEAD_START_S
-            background = [asyncio.create_task(part) for part in (self._strike_all(), self._watch())]
+            self.began = self.ended = beginning(self._scenario, self._loop.time() + HEAD_START_S)
+            faults = self._injector.run(self.began, self._end_if_hopeless)
+            background = [asyncio.create_task(part) for part in (faults, self._watch())]
             for task in background:
                 task.add_done_callback(self._fail_with)
             self._set_timers()
@@ -88,6 +84,7 @@ class Drive:
                 self.ended = self._loop.time()
                 for task in background:
                     task.cancel()
+                self._injector.release()
         if self._late_s > LATE_S:
             log.warning("the driver fell behind: a task was sent up to %.3f s after its arrival", self._late_s)
 
@@ -113,7 +110,7 @@ class Drive:
 
     def account(self) -> Account:
         arrival_s, service_s, priority = self._arrivals.columns()
-        return Account(self.began, self.ended, arrival_s, service_s, priority, list(self._struck))
+        return Account(self.began, self.ended, arrival_s, service_s, priority, self._injector.struck)
 
     # ---- for the arrivals
 
@@ -144,41 +141,18 @@ class Drive:
         if not self.due and self._closing:
             self._finish()
 
-    # ---- faults, and the end
-
-    async def _strike_all(self) -> None:
-        for at_s, action in self._faults:
-            await asyncio.sleep(at_s - self.now)
-            self._strike(action)
-
-    def _strike(self, action: FaultAction) -> None:
-        name, kind = action.worker, action.kind
-        self._struck.append(Struck(self._loop.time(), kind, name))
-        if kind == "restart":
-            self._start(name)
-            self._down.discard(name)
-            self._returning -= 1
-        else:
-            number = {"crash": signal.SIGKILL, "pause": signal.SIGSTOP, "resume": signal.SIGCONT}[kind]
-            self._cluster.worker(name).signal(number)
-        if kind == "crash":
-            self._down.add(name)
-            self._end_if_hopeless()
+    # ---- the end
 
     async def _watch(self) -> None:
         """Show how far the run is, and see that nothing ends which was not told to."""
-        names = self._scenario.worker_names()
         while not self._stopped:
             await asyncio.sleep(WATCH_S)
             if self._progress is not None:
                 self._progress(max(0.0, self.now) / self._scenario.duration_s)
-            status = self._cluster.coordinator.status
-            if status is not None:
-                raise ClusterBroke(f"the coordinator ended with status {status}")
-            for name in names:
-                status = self._cluster.worker(name).status
-                if status is not None and name not in self._down:
-                    raise ClusterBroke(f"the process of worker {name} ended with status {status}")
+            ended = self._injector.look()
+            if ended is not None:
+                raise ClusterBroke(ended)
+            self._end_if_hopeless()
         self._finish()
 
     def _arrivals_over(self) -> None:
@@ -188,8 +162,7 @@ class Drive:
         self._end_if_hopeless()
 
     def _end_if_hopeless(self) -> None:
-        """No worker is up, and none will come back."""
-        if self._closing and not self._returning and len(self._down) == len(self._scenario.worker_names()):
+        if self._closing and self._injector.hopeless:
             self._finish()
 
     def _finish(self) -> None:
@@ -272,15 +245,20 @@ class _Clients:
             self._think(client, self._drive.now)
 
 
-def _ahead(faults: list[FaultAction], boot_s: float) -> list[tuple[float, FaultAction]]:
-    """When to do what: a process is started early enough to be back in time, but not before its crash."""
-    crashed_s: dict[str, float] = {}
-    moments = []
-    for action in faults:
-        at_s = action.time_s
-        if action.kind == "crash":
-            crashed_s[action.worker] = at_s
-        elif action.kind == "restart":
-            at_s = max(crashed_s[action.worker], at_s - boot_s)
-        moments.append((at_s, action))
-    return sorted(moments, key=lambda moment: moment[0])
+def beginning(scenario: Scenario, at: float) -> float:
+    """When a run begins, not before `at`: a multiple of the heartbeat, and of what else the coordinator does in a
+    rhythm of its own where they have a common multiple soon. Then phases in the run are phases of the clock."""
+    policies = scenario.policies
+    rhythms = (policies.detection.heartbeat_s, policies.detection.check_every_s, policies.execution_check_every_s)
+    every_s = common_multiple([seconds for seconds in rhythms if seconds is not None])
+    return math.ceil(at / every_s) * every_s
+
+
+def common_multiple(rhythms: Sequence[float]) -> float:
+    """The least one of the first, and of the others as long as that is not beyond COMMON_S, or the first itself."""
+    common = Fraction(repr(rhythms[0]))
+    for seconds in rhythms[1:]:
+        own = Fraction(repr(seconds))
+        both = Fraction(math.lcm(common.numerator, own.numerator), math.gcd(common.denominator, own.denominator))
+        common = both if both <= COMMON_S else common
+    return float(common)

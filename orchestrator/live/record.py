@@ -21,7 +21,7 @@ from orchestrator.core.model import Attempt, Outcome, Task, TaskId, WorkerId
 from orchestrator.experiment.assembly import build_coordinator
 from orchestrator.experiment.recorder import Recorder
 from orchestrator.experiment.scenario import Scenario
-from orchestrator.experiment.tables import Tables
+from orchestrator.experiment.tables import HEALS, Tables
 
 TASK_AT = {"submit": 0, "started": 1, "result": 1, "rejected": 1, "cancelled": 1, "call_failed": 1}
 """Which argument of an input is a task's id."""
@@ -31,15 +31,17 @@ MOMENTS = {
     "events": ("time_s",),
 }
 """The columns that are moments of the run; `arrival_s` is one already."""
+_KEEPS_FROM_BEGINNING = ("crash", "pause", "partition")
 _NEVER_BEGAN = (Outcome.REJECTED, Outcome.CALL_FAILED)
 
 
 class Struck(NamedTuple):
-    """A fault as it was executed: crash, pause, restart or resume, at a moment of the driver's clock."""
+    """What was done for a fault, as the events tell it, at a moment of the driver's clock; None: the coordinator."""
 
     at: float
     kind: str
-    worker: str
+    worker: str | None
+    detail: str | None = None
 
 
 @dataclass
@@ -83,9 +85,7 @@ def record(journal: Path, scenario: Scenario, account: Account) -> Record:
             watcher.presume_start(attempt)
     recorder.close(core)
     for struck in account.faults:
-        healed = struck.kind in ("restart", "resume")
-        kind = "heal" if healed else struck.kind
-        recorder.event(struck.at, kind, struck.worker, struck.kind if healed else None)
+        recorder.event(*struck)
     arrived_at = account.arrival_s + account.began
     tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names())
     return Record(_since(tables, account), inputs, core.counters)
@@ -129,7 +129,7 @@ class _Watcher:
         self._recorder = recorder
         self.settled = recorder.settled
         self.worker_changed = recorder.worker_changed
-        self._faults: dict[str, list[Struck]] = {}
+        self._faults: dict[str | None, list[Struck]] = {}
         for struck in faults:
             self._faults.setdefault(struck.worker, []).append(struck)
 
@@ -140,10 +140,21 @@ class _Watcher:
     def presume_start(self, attempt: Attempt) -> None:
         """Of one that never told: without prefetch its execution began as it was assigned, if its worker was well."""
         worker = attempt.worker
-        if attempt.started_at is None and worker.limit == worker.capacity and attempt.outcome not in _NEVER_BEGAN:
-            before = [struck.kind for struck in self._faults.get(worker.id, ()) if struck.at <= attempt.assigned_at]
-            if not before or before[-1] in ("restart", "resume"):
-                attempt.started_at = attempt.assigned_at
+        told = attempt.started_at is not None or attempt.outcome in _NEVER_BEGAN
+        if not told and worker.limit == worker.capacity and not self._under_way(worker.id, attempt.assigned_at):
+            attempt.started_at = attempt.assigned_at
+
+    def _under_way(self, worker_id: WorkerId, at: float) -> set[str]:
+        """Faults that keep an assignment of that moment from being begun at once."""
+        found = set()
+        for struck in self._faults.get(worker_id, ()):
+            if struck.at > at:
+                break
+            if struck.kind in _KEEPS_FROM_BEGINNING:
+                found.add(struck.kind)
+            elif struck.kind == "heal" and struck.detail is not None:
+                found.difference_update(HEALS.get(struck.detail, (struck.detail,)))
+        return found
 
     def accepted(self, task: Task, now: float) -> None: ...
     def assign(self, attempt: Attempt, now: float) -> None: ...

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from enum import Enum
@@ -25,6 +23,7 @@ from pydantic import TypeAdapter
 
 from orchestrator.experiment.distributions import Distribution
 from orchestrator.live import rpc
+from orchestrator.live.control import hear
 from orchestrator.live.proto import stream_pb2
 from orchestrator.live.rpc import first_of
 
@@ -273,29 +272,6 @@ def _first(parts: list[stream_pb2.FromWorker]) -> stream_pb2.FromWorker:
     return first
 
 
-def hear(descriptor: int, control: Callable[[dict[str, Any]], None]) -> None:
-    """Call `control` with each line of JSON that is written to a pipe, until its other end closes."""
-    loop = asyncio.get_running_loop()
-    os.set_blocking(descriptor, False)
-    received = b""
-
-    def readable() -> None:
-        nonlocal received
-        try:
-            chunk = os.read(descriptor, 1 << 16)
-        except BlockingIOError:
-            return
-        if not chunk:
-            loop.remove_reader(descriptor)
-            return
-        *lines, received = (received + chunk).split(b"\n")
-        for line in lines:
-            control(json.loads(line))
-
-    readable()
-    loop.add_reader(descriptor, readable)
-
-
 class Relay:
     """The service that the workers dial."""
 
@@ -335,7 +311,7 @@ async def run_relay(
     async with rpc.channel(coordinator) as channel:
         relay = Relay(channel, seed, rpc_timeout_s)
         if control_fd is not None:
-            hear(control_fd, relay.control)
+            hear(control_fd, lambda lines: relay.control(lines[-1]))
         server = rpc.server()
         rpc.add_service(server, rpc.WORKER_STREAM, relay)
         port = server.add_insecure_port(f"{HOST}:0")

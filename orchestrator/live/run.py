@@ -19,15 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.experiment import store, sweeping
+from orchestrator.experiment.faults import OfNetwork
 from orchestrator.experiment.loading import Problem
 from orchestrator.experiment.plan import Plan, draw_plan
 from orchestrator.experiment.run import Run, Sweep
 from orchestrator.experiment.scenario import Group, Scenario, ScenarioError
 from orchestrator.experiment.statistics import summarise
+from orchestrator.experiment.streams import generator
 from orchestrator.experiment.workload import Closed
 from orchestrator.live import journal, tasks
 from orchestrator.live.cluster import LocalCluster, NotReady, Process
 from orchestrator.live.drive import ClusterBroke, Drive, Payload, Progress
+from orchestrator.live.injector import Injector
 from orchestrator.live.record import Account, record
 from orchestrator.live.rpc import precise_loop
 
@@ -47,11 +50,8 @@ class Host:
 
     names: tuple[str, ...]
     group: Group
-
-    @property
-    def options(self) -> list[str]:
-        prefetch = -1 if self.group.prefetch == "unlimited" else self.group.prefetch
-        return ["--capacity", str(self.group.capacity), "--prefetch", str(prefetch)]
+    relayed: bool
+    """They reach the coordinator through a relay."""
 
 
 def run(
@@ -131,16 +131,19 @@ def warn(scenario: Scenario, file: str = "scenario") -> list[str]:
 
 
 def hosts(scenario: Scenario, plan: Plan) -> list[Host]:
-    """The worker processes: `live.workers_per_process` to each, but one that a fault strikes is alone in its own."""
+    """The worker processes: `live.workers_per_process` to each, but one that a fault strikes is alone in its own.
+    Those whom the network may fail have a relay."""
     victims = {action.worker for action in plan.faults}
+    all_relayed = scenario.network.loss > 0 or scenario.network.duplicate > 0
+    relayed = {action.worker for action in plan.faults if isinstance(scenario.faults[action.index], OfNetwork)}
     most = scenario.live.workers_per_process
     names = iter(scenario.worker_names())
     found: list[Host] = []
     for group in scenario.cluster.groups:
         members = [next(names) for _ in range(group.workers)]
-        found += [Host((name,), group) for name in members if name in victims]
-        others = [name for name in members if name not in victims]
-        found += [Host(tuple(others[begin : begin + most]), group) for begin in range(0, len(others), most)]
+        found += [Host((name,), group, all_relayed or name in relayed) for name in members if name in victims]
+        others = tuple(name for name in members if name not in victims)
+        found += [Host(others[begin : begin + most], group, all_relayed) for begin in range(0, len(others), most)]
     return found
 
 
@@ -167,16 +170,13 @@ def _execute(
             executor="inline" if scenario.workload.task == "sleep" else "process",
             heartbeat_s=scenario.policies.detection.heartbeat_s,
             policies=policies,
+            options=["--rpc-timeout", str(scenario.network.rpc_timeout_s)],
             log=out / LOG,
         ) as cluster:
-            processes = hosts(scenario, plan)
-            host_of = {name: host for host in processes for name in host.names}
-            boot_s = _start_all(cluster, *processes)
-
-            def start(name: str) -> Process:
-                return cluster.start_worker(name, options=host_of[name].options)
-
-            drive = Drive(scenario, plan, cluster, _payload(scenario), start, boot_s, progress)
+            stage = _Stage(scenario, plan, replication, cluster)
+            boot_s = stage.set_up()
+            injector = Injector(scenario, plan, cluster, stage.start_again, boot_s)
+            drive = Drive(scenario, plan, cluster, _payload(scenario), injector, progress)
             interrupted = _complete(drive)
             cluster.coordinator.terminate()  # it closes its journal
             cluster.coordinator.wait(STOP_S)
@@ -205,14 +205,54 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _start_all(cluster: LocalCluster, first: Host, *others: Host) -> float:
-    """Wait until every worker is registered; the seconds that the first process takes for that."""
-    begin = time.perf_counter()
-    cluster.start_worker(*first.names, options=first.options).ready()
-    boot_s = time.perf_counter() - begin
-    for process in [cluster.start_worker(*host.names, options=host.options) for host in others]:
-        process.ready()
-    return boot_s
+class _Stage:
+    """The processes of a run: which there are, and how each is started."""
+
+    def __init__(self, scenario: Scenario, plan: Plan, replication: int, cluster: LocalCluster) -> None:
+        self._hosts = hosts(scenario, plan)
+        self._host_of = {name: host for host in self._hosts for name in host.names}
+        self._absent = plan.absent
+        self._cluster = cluster
+        self._heartbeat_s = scenario.policies.detection.heartbeat_s
+        self._rpc_timeout_s = scenario.network.rpc_timeout_s
+        self._top_speed = top_speed(scenario)
+        self._stream = functools.partial(generator, scenario.seed, replication)
+        names = scenario.worker_names()
+        phases = self._stream("phase", "heartbeat").random(len(names)) * self._heartbeat_s
+        self._phase_s: dict[str, float] = dict(zip(names, phases.tolist(), strict=True))
+
+    def set_up(self) -> float:
+        """Start all that are there at the beginning, and wait until they are registered; the seconds that one takes
+        for that."""
+        for process in [self._start_relay(host) for host in self._hosts if host.relayed]:
+            process.ready()
+        there = [host for host in self._hosts if host.names[0] not in self._absent]
+        begin = time.perf_counter()
+        for host in there[:1]:
+            self._start(host).ready()
+        boot_s = time.perf_counter() - begin
+        for process in [self._start(host) for host in there[1:]]:
+            process.ready()
+        return boot_s
+
+    def start_again(self, name: str, at_s: float) -> Process:
+        """A process for a worker that is alone in it; it begins to beat one interval after that second of the run."""
+        self._phase_s[name] = at_s % self._heartbeat_s
+        return self._start(self._host_of[name])
+
+    def _start_relay(self, host: Host) -> Process:
+        seed = int(self._stream("relay", host.names[0]).integers(2**63))
+        return self._cluster.start_relay(*host.names, seed=seed, rpc_timeout_s=self._rpc_timeout_s)
+
+    def _start(self, host: Host) -> Process:
+        group = host.group
+        options = [
+            *("--capacity", str(group.capacity)),
+            *("--prefetch", str(-1 if group.prefetch == "unlimited" else group.prefetch)),
+            *("--speed", str(group.speed / self._top_speed)),
+            *(part for name in host.names for part in ("--beat-phase", str(self._phase_s[name]))),
+        ]
+        return self._cluster.start_worker(*host.names, options=options)
 
 
 @contextlib.contextmanager
@@ -233,12 +273,17 @@ def _our_path() -> Iterator[None]:
 
 
 def _payload(scenario: Scenario) -> Payload:
-    """From a task's demand in seconds to what a worker of this scenario's speed takes that long for."""
-    speed = scenario.cluster.groups[0].speed
+    """From a task's demand in seconds to what the fastest workers of this scenario take that long for."""
+    speed = top_speed(scenario)
     if scenario.workload.task == "prime":
         per_s = _divisions_per_s()
         return lambda demand_s: square_of_prime(demand_s / speed * per_s)
     return lambda demand_s: repr(demand_s / speed)
+
+
+def top_speed(scenario: Scenario) -> float:
+    """Of the fastest workers. All others are slowed down against them: no machine does work faster than it can."""
+    return max(group.speed for group in scenario.cluster.groups)
 
 
 def square_of_prime(divisions: float) -> str:
@@ -266,24 +311,19 @@ def _divisions_per_s() -> float:
 
 def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Keys, and what is wrong with them."""
-    for name in ("loss", "duplicate"):
-        value = getattr(scenario.network, name)
-        if value:
-            yield f"network.{name}", f"is {value:g}, expected 0: a live run neither loses nor repeats messages"
-    speeds = {group.speed for group in scenario.cluster.groups}
-    if len(speeds) > 1:
-        yield "cluster.groups", "have different speeds, expected one speed: live workers do the same work alike"
     plan = draw_plan(scenario)
-    restarts = sum(action.kind == "restart" for action in plan.faults)
-    if restarts > RESTARTS_MAX:
-        yield "faults", f"restart {restarts:,} processes, expected at most {RESTARTS_MAX:,} in a live run"
+    starts = sum(action.starts for action in plan.faults)
+    if starts > RESTARTS_MAX:
+        yield "faults", f"start {starts:,} processes, expected at most {RESTARTS_MAX:,} in a live run"
     processes = hosts(scenario, plan)
     slots = sum(group.workers * group.capacity for group in scenario.cluster.groups)
     executors = 0 if scenario.workload.task == "sleep" else slots
     cpus = os.cpu_count() or 1
-    total, most = len(processes) + executors, PROCESSES_PER_CPU * cpus
+    relays = sum(host.relayed for host in processes)
+    total, most = len(processes) + executors + relays, PROCESSES_PER_CPU * cpus
     if total > most:
-        parts = f"{len(processes):,} of workers" + (f" and {executors:,} that execute tasks" if executors else "")
+        kinds = ((len(processes), "of workers"), (executors, "that execute tasks"), (relays, "for a bad network"))
+        parts = " and ".join(f"{number:,} {what}" for number, what in kinds if number)
         yield (
             "live.workers_per_process",
             f"is {scenario.live.workers_per_process}, which makes {total:,} processes ({parts}), expected at most "
