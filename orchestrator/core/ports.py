@@ -7,7 +7,7 @@ A driver may delay effects until they are durable, and keeps their order per pee
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
 
@@ -77,6 +77,14 @@ class FailureDetector(Protocol):
     def heard(self, now: float) -> None: ...
     def verdict(self, now: float) -> Verdict: ...
     def review_at(self) -> float: ...
+
+
+@runtime_checkable
+class SleepAware(Protocol):
+    """A detector that learns from the times between beats, and must not learn from the coordinator's own pauses."""
+
+    def slept(self, until: float) -> None:
+        """The coordinator stood still: the times of what is heard before `until` say nothing about the worker."""
 
 
 class DetectorFactory(Protocol):

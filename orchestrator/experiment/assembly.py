@@ -26,7 +26,7 @@ def build_coordinator(
         queue=policies.queue.build(),
         detector=policies.detection.build(),
         retry=policies.retry.build(python_random(scenario.seed, replication, "retry")),
-        execution_timeout_s=policies.execution_timeout_s,
+        execution_timeout_s=policies.attempt_timeout_s,
         execution_check=ticks("execution", policies.execution_check_every_s),
         detection_check=ticks("detection", policies.detection.check_every_s),
         on_failed_call=policies.detection.on_failed_call,

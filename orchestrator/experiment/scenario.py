@@ -46,7 +46,7 @@ from orchestrator.experiment.schema import assign, explain, misfits
 from orchestrator.experiment.workload import Closed, Trace, Workload
 from orchestrator.policies import DetectionConfig, QueueConfig, RetryConfig, RoutingConfig
 from orchestrator.policies.config import Count, NonNegative, Positive, Probability, Strict
-from orchestrator.policies.detection import TimeoutConfig
+from orchestrator.policies.detection import TimeoutConfig, TwoLevelConfig
 from orchestrator.policies.queueing import PriorityConfig
 from orchestrator.policies.routing import LeastLoadedConfig
 
@@ -201,6 +201,14 @@ class Policies(Strict):
     """Look for such attempts only every so many seconds; null: at the exact moment."""
     retry: RetryConfig = RetryConfig()
     """What follows a lost attempt."""
+
+    @property
+    def attempt_timeout_s(self) -> float | None:
+        """Seconds of execution after which an attempt is given up: the smaller of the policies' limits, if any."""
+        limits = [self.execution_timeout_s]
+        if isinstance(self.detection, TwoLevelConfig):
+            limits.append(self.detection.start_to_close_s)
+        return min((limit for limit in limits if limit is not None), default=None)
 
 
 class Live(Strict):

@@ -10,9 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.ports import Verdict
-from orchestrator.policies.detection import SLACK_S, PhiAccrualConfig, TimeoutConfig, phi, phi_timeout_s
+from orchestrator.policies.detection import (
+    SLACK_S,
+    BertierConfig,
+    ChenConfig,
+    PhiAccrualConfig,
+    TimeoutConfig,
+    TwoLevelConfig,
+    bertier_margin_s,
+    phi,
+    phi_timeout_s,
+    sequence_number,
+)
 
-ALIVE, DEAD = Verdict.ALIVE, Verdict.DEAD
+ALIVE, SUSPECT, DEAD = Verdict
 
 
 def accrual(**settings):
@@ -87,6 +98,148 @@ def test_phi_adapts_to_the_gaps_of_its_window_only():
     assert detector.review_at() - now == pytest.approx(phi_timeout_s(8.0, mean_s, sd_s), abs=1e-5)
 
 
+# ---- chen and bertier: the rhythm of the beats
+
+
+def chen(**settings):
+    return ChenConfig(kind="chen", **({"heartbeat_s": 1.0, "alpha_s": 0.2} | settings)).build()
+
+
+def bertier(**settings):
+    return BertierConfig(kind="bertier", **({"heartbeat_s": 1.0} | settings)).build()
+
+
+def hear(detector, *times):
+    for now in times:
+        detector.heard(now)
+    return detector
+
+
+@pytest.mark.parametrize(
+    ("arrival", "number"), [(10.3, 0), (11.3, 1), (11.7, 1), (10.9, 1), (15.2, 5), (1010.35, 1000), (9.3, -1)]
+)
+def test_the_number_of_a_beat_follows_from_its_arrival(arrival, number):
+    """The nearest one, when number 0 was expected at 10.3 and they come every second."""
+    assert sequence_number(arrival, 10.3, 1.0) == number
+
+
+def test_chen_expects_the_next_beat_by_the_mean_rhythm():
+    """Arrivals .1, .3 and .2 behind the seconds: the next is expected at 4.2, and tolerated to be alpha later."""
+    detector = hear(chen()(0.0), 1.1, 2.3, 3.2)
+    assert detector.review_at() == pytest.approx(4.2 + 0.2)
+
+
+def test_chen_waits_a_heartbeat_and_alpha_for_the_first_beat():
+    """The phase of a worker is not known before."""
+    assert chen()(10.0).review_at() == pytest.approx(11.2)
+
+
+def test_chen_forgets_what_left_its_window():
+    """The rhythm of the last two beats only."""
+    detector = hear(chen(window=2)(0.0), 1.0, 2.3, 3.1, 4.2)
+    assert detector.review_at() == pytest.approx(5.15 + 0.2)
+
+
+def test_a_missing_beat_does_not_shift_the_rhythm():
+    """The numbers of lost beats are passed over."""
+    detector = hear(chen()(0.0), 1.0, 2.0, 5.0, 6.0)
+    assert detector.review_at() == pytest.approx(7.2)
+
+
+def test_a_repeated_or_overtaken_beat_prolongs_nothing():
+    """Only a newer one makes a worker fresher."""
+    detector = hear(chen()(0.0), 1.0, 2.0)
+    hear(detector, 2.0, 2.05, 2.4)
+    assert detector.review_at() == pytest.approx(3.2)
+
+
+@pytest.mark.parametrize("make", [chen, bertier], ids=["chen", "bertier"])
+def test_the_beat_at_the_end_of_a_pause_is_off_the_rhythm(make):
+    """A process that goes on after 6.4 s beats at once, and then again at its old times: its expected beats stay."""
+    paused = hear(make()(0.0), *map(float, range(1, 41)), 46.4, *map(float, range(47, 50)))
+    steady = hear(make()(0.0), *map(float, range(1, 50)))
+    assert paused.review_at() == pytest.approx(steady.review_at(), abs=0.02)
+
+
+@pytest.mark.parametrize("make", [chen, bertier], ids=["chen", "bertier"])
+def test_the_rhythm_is_kept_over_a_drift_and_any_silence(make):
+    """A clock that is 1 in 1000 fast, losses, silences of 100 beats: each beat is expected about when it comes."""
+    rng = random.Random(5)
+    detector = make(window=32)(0.0)
+    number = 0
+    for _ in range(20_000):
+        number += 100 if rng.random() < 1e-3 else 1 + (rng.random() < 0.05)
+        now = 0.999 * number + rng.uniform(0.0, 0.02)
+        detector.heard(now)
+        assert number < 50 or 0.9 < detector.review_at() - now < 1.6, number
+
+
+def test_a_worker_with_a_new_phase_is_followed():
+    """Its beats come .4 later for good: after a window of them they are expected then."""
+    detector = hear(chen()(0.0), *map(float, range(1, 41)), *(number + 0.4 for number in range(41, 81)))
+    assert detector.review_at() == pytest.approx(81.4 + 0.2)
+
+
+def test_bertiers_margin():
+    """beta * delay + phi * deviation."""
+    assert bertier_margin_s(0.1, 0.02, 1.0, 4.0) == pytest.approx(0.18)
+
+
+def test_bertier_learns_from_the_error_of_its_expectation():
+    """Gamma .5: of an error of .2 half goes into the delay, and the deviation goes half the way there from h/4."""
+    detector = hear(bertier(gamma=0.5)(0.0), 1.0, 2.2)
+    expected = 3.0 + 0.1  # the mean of 1.0 and 1.2 before 2 beats
+    assert detector.review_at() == pytest.approx(expected + 1.0 * 0.1 + 4 * (0.25 + 0.5 * (0.2 - 0.25)))
+
+
+# ---- suspicion before death, two levels
+
+
+def test_suspicion_comes_at_its_share_of_the_tolerated_silence():
+    """Half of 6 s; then the next change is death."""
+    detector = TimeoutConfig(timeout_s=6.0, suspect_after=0.5).build()(10.0)
+    assert detector.review_at() == pytest.approx(13.0)
+    assert [detector.verdict(now) for now in (12.9, 13.1, 16.1)] == [ALIVE, SUSPECT, DEAD]
+    detector.verdict(13.1)
+    assert detector.review_at() == pytest.approx(16.0)
+    detector.heard(14.0)
+    assert detector.review_at() == pytest.approx(17.0)
+
+
+def test_two_levels_judge_silence_as_the_inner_rule_does():
+    """With the outer heartbeat and the outer share of suspicion."""
+    config = TwoLevelConfig(
+        kind="two_level", heartbeat_s=1.0, start_to_close_s=3.0, suspect_after=0.5,
+        detector={"kind": "phi_accrual", "threshold": 3},
+    )  # fmt: skip
+    inner = accrual(heartbeat_s=1.0, threshold=3, suspect_after=0.5)
+    assert config.build()(5.0).review_at() == inner(5.0).review_at()
+
+
+# ---- pauses of the coordinator itself
+
+
+@pytest.mark.parametrize("make", [accrual, chen, bertier], ids=["phi", "chen", "bertier"])
+def test_a_pause_of_the_judge_teaches_nothing(make):
+    """20 s in which nothing was heard, then what had piled up, all at once: the next beat is expected as before."""
+    slept = hear(make(heartbeat_s=1.0)(0.0), *(number + 0.3 for number in range(1, 101)))
+    steady = hear(make(heartbeat_s=1.0)(0.0), *(number + 0.3 for number in range(1, 131)))
+    slept.slept(until=122.0)
+    hear(slept, *([120.6] * 20), *(number + 0.3 for number in range(121, 131)))
+    assert slept.review_at() == pytest.approx(steady.review_at(), abs=1e-4)
+
+
+@pytest.mark.parametrize("make", [accrual, chen, bertier], ids=["phi", "chen", "bertier"])
+def test_a_pause_before_the_first_beat_teaches_nothing_either(make):
+    """What arrives late then is no beginning of a rhythm."""
+    slept = make(heartbeat_s=1.0)(0.0)
+    slept.slept(until=12.0)
+    assert hear(slept, 10.0, 10.0, 10.1).verdict(10.9) is ALIVE
+    steady = hear(make(heartbeat_s=1.0)(0.0), *(number + 0.3 for number in range(1, 6)))
+    hear(slept, *(number + 0.3 for number in range(11, 18)))
+    assert slept.review_at() - 17.3 == pytest.approx(steady.review_at() - 5.3, rel=0.3)
+
+
 # ---- the timeout
 
 
@@ -119,6 +272,9 @@ DETECTORS = {
     "timeout": TimeoutConfig(timeout_s=6.0).build(),
     "phi": accrual(heartbeat_s=1.0),
     "phi, small window": accrual(heartbeat_s=1.0, window=1, threshold=1.0, acceptable_pause_s=0.5),
+    "chen": chen(alpha_s=0.1),
+    "bertier": bertier(),
+    "two levels": TwoLevelConfig(kind="two_level", start_to_close_s=3.0).build(),
 }
 
 
