@@ -1,47 +1,129 @@
-"""Message delays, losses and duplications, drawn in blocks: a number costs a list's `next`, not a call to numpy."""
+"""Message delays, losses and duplications, drawn in blocks: a number costs a list's `next`, not a call to numpy.
+
+A message has a leg, which says what the network does to all of its kind. Where a fault troubles one worker's network,
+its messages also have a way, one for each direction, which says what the fault adds to that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 
 import numpy as np
 
 from orchestrator.experiment.distributions import Constant, Distribution
+from orchestrator.experiment.faults import Delay, Duplicate, Loss, OfNetwork, Partition
 from orchestrator.experiment.scenario import Network
-from orchestrator.experiment.streams import generator
+from orchestrator.experiment.streams import Stream, generator
 
 _BLOCK = 4096
+_SMALL_BLOCK = 64
+"""Of streams of which every worker may have its own."""
+
+REPEATED = ("assign", "result", "heartbeat")
+"""The kinds of message that may arrive twice."""
+
+Fate = tuple[float | None, float | None]
+"""Seconds until a message arrives and until its copy does; None: it never does."""
 
 
-def draws(distribution: Distribution, rng: np.random.Generator) -> Callable[[], float]:
+def draws(distribution: Distribution, rng: np.random.Generator, block: int = _BLOCK) -> Callable[[], float]:
     """A function that returns the distribution's next number."""
     if isinstance(distribution, Constant):
         return repeat(distribution.value_s).__next__
 
     def blocks() -> Iterator[float]:
         while True:
-            yield from distribution.sample(rng, _BLOCK).tolist()
+            yield from distribution.sample(rng, block).tolist()
 
     return blocks().__next__
 
 
-def chances(probability: float, rng: np.random.Generator) -> Callable[[], bool]:
+def chances(probability: float, rng: np.random.Generator, block: int = _BLOCK) -> Callable[[], bool]:
     """A function that tells whether the next message meets its fate."""
     if probability == 0:
         return repeat(False).__next__
 
     def blocks() -> Iterator[bool]:
         while True:
-            yield from (rng.random(_BLOCK) < probability).tolist()
+            yield from (rng.random(block) < probability).tolist()
 
     return blocks().__next__
+
+
+class Trouble:
+    """What one fault does in one direction of one worker's network, from streams of its own."""
+
+    def __init__(self, fault: OfNetwork, network: Network, stream: Stream) -> None:
+        self.blocks = isinstance(fault, Partition)
+        self.kind = fault.kind
+        self._lost = self._doubled = repeat(False).__next__
+        self._extra_s = repeat(0.0).__next__
+        self._copy_s: dict[str, Callable[[], float]] = {}
+        if isinstance(fault, Delay):
+            self._extra_s = draws(fault.delay, stream("delay"), _SMALL_BLOCK)
+        elif isinstance(fault, Loss):
+            self._lost = chances(fault.probability, stream("loss"), _SMALL_BLOCK)
+        elif isinstance(fault, Duplicate):
+            self._doubled = chances(fault.probability, stream("duplicate"), _SMALL_BLOCK)
+            self._copy_s = {leg: draws(network.delay_of(leg), stream("copy", leg), _SMALL_BLOCK) for leg in REPEATED}
+
+    def message(self, leg: str, arrives_s: float | None, copy_s: float | None) -> Fate:
+        if self._lost():
+            arrives_s = None
+        if copy_s is None and leg in self._copy_s and self._doubled():
+            copy_s = self._copy_s[leg]()
+        return self.later(arrives_s), self.later(copy_s)
+
+    def later(self, arrives_s: float | None) -> float | None:
+        return None if arrives_s is None else arrives_s + self._extra_s()
+
+
+_ORDER = ("partition", "loss", "duplicate", "delay")  # a copy, too, takes longer
+
+
+class Way:
+    """One direction of one worker's network while it is troubled."""
+
+    def __init__(self, troubles: Iterable[Trouble]) -> None:
+        self._troubles = sorted(troubles, key=lambda trouble: _ORDER.index(trouble.kind))
+        self._blocked = any(trouble.blocks for trouble in self._troubles)
+
+    def message(self, leg: str, arrives_s: float | None, copy_s: float | None) -> Fate:
+        """What becomes of a message, and of the copy of it that the network makes."""
+        if self._blocked:
+            return None, None
+        for trouble in self._troubles:
+            arrives_s, copy_s = trouble.message(leg, arrives_s, copy_s)
+        return arrives_s, copy_s
+
+    def answer(self, arrives_s: float) -> float | None:
+        """What becomes of the answer to a call: it may be stopped and delayed, but is not lost by chance."""
+        if self._blocked:
+            return None
+        later: float | None = arrives_s
+        for trouble in self._troubles:
+            later = trouble.later(later)
+        return later
 
 
 class Leg:
     """One kind of message, with streams of its own: adding a kind shifts no other."""
 
     def __init__(self, network: Network, seed: int, replication: int, name: str) -> None:
+        self.name = name
         self.delay = draws(network.delay_of(name), generator(seed, replication, "delay", name))
         self.lost = chances(network.loss, generator(seed, replication, "loss", name))
         self.duplicated = chances(network.duplicate, generator(seed, replication, "duplicate", name))
+
+    def fate(self, way: Way | None, delay_s: float) -> Fate:
+        """What becomes of a message that takes so long where nothing happens to it."""
+        arrives_s = None if self.lost() else delay_s
+        copy_s = self.delay() if self.duplicated() else None
+        return (arrives_s, copy_s) if way is None else way.message(self.name, arrives_s, copy_s)
+
+    def once(self, way: Way | None) -> float | None:
+        """The same of a kind that nothing repeats: seconds until it arrives, or None."""
+        delay_s = self.delay()
+        arrives_s = None if self.lost() else delay_s
+        return arrives_s if way is None else way.message(self.name, arrives_s, None)[0]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from simpy.core import StopSimulation
@@ -21,13 +21,15 @@ from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
 from orchestrator.core.worker import Key
 from orchestrator.experiment.assembly import build_coordinator
 from orchestrator.experiment.distributions import Constant
-from orchestrator.experiment.plan import ClosedArrivals, FaultAction, Plan
+from orchestrator.experiment.plan import ClosedArrivals, Plan
 from orchestrator.experiment.recorder import Recorder
 from orchestrator.experiment.scenario import Scenario
 from orchestrator.experiment.streams import generator
 from orchestrator.experiment.tables import Tables
 from sim.arrivals import Clients, Submissions
 from sim.environment import Environment
+from sim.faults import Faults
+from sim.inbox import Handler, Inbox
 from sim.network import Leg, draws
 from sim.worker import Job, Rank, SimWorker, number_of
 
@@ -35,8 +37,21 @@ _LEGS = (
     *("assign", "start", "result", "cancel", "cancelled"),
     *("heartbeat", "unknown", "register", "drain", "leave"),
 )
-# Numbers of a rank beyond those of any worker: a worker's second and third kind of event there.
-_SECOND, _THIRD = 1 << 40, 2 << 40
+# Numbers of a rank beyond those of any worker: a worker's further kinds of event there.
+_SECOND, _THIRD, _AGAIN = 1 << 40, 2 << 40, 3 << 40
+
+
+class Insistent(NamedTuple):
+    """A message that a process repeats until it passes; `key_again` is that of the repetition."""
+
+    leg: Leg
+    worker: SimWorker
+    life: int
+    key: int
+    key_again: int
+    handler: Handler
+    argument: Any
+    passed: Callable[[SimWorker], None] | None = None
 
 
 def _events_per_s(scenario: Scenario, plan: Plan) -> float:
@@ -58,35 +73,25 @@ class World:
         self.heartbeat_s = policies.detection.heartbeat_s
         self._timeout_s = math.inf if policies.execution_timeout_s is None else policies.execution_timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
-        legs = (
-            "assign",
-            "start",
-            "result",
-            "cancel",
-            "cancelled",
-            "heartbeat",
-            "unknown",
-            "register",
-            "drain",
-            "leave",
-        )
-        self._legs = {name: Leg(network, seed, replication, name) for name in legs}
+        self._legs = {name: Leg(network, seed, replication, name) for name in _LEGS}
         self._out_s, self._back_s = self._legs["assign"].delay, self._legs["result"].delay
+        self._back_again_s = draws(network.delay_of("result"), generator(seed, replication, "delay", "result again"))
         overhead = scenario.cluster.overhead or Constant(kind="constant", value_s=0.0)
         self._overhead_s = draws(overhead, generator(seed, replication, "overhead"))
-        self._cost_s = scenario.coordinator.cost_s
-        self._free_at, self._served = 0.0, 0
+        pauses = any(action.worker is None for action in plan.faults)
+        self.inbox = Inbox(self.env, scenario.coordinator.cost_s, pauses)
+        self.received = self.inbox.received
         self._wake_time = math.inf
         self._name_handlers()
 
         # Late reports come from attempts that are still known; only a copy of a message needs a longer memory.
         self.coordinator = build_coordinator(scenario, self, replication, 100_000 if network.duplicate else 1_000)
         fuse = fuse and network.loss == 0 and network.duplicate == 0
-        self.workers = self._boot(scenario, generator(seed, replication, "phase", "heartbeat"), fuse)
-        self._by_name = {worker.name: worker for worker in self.workers}
-        self._down = 0
-        self._returning = sum(action.starts for action in plan.faults)
-        self._plan_faults(plan.faults)
+        self.workers = self._make_workers(scenario, fuse)
+        self.by_name = {worker.name: worker for worker in self.workers}
+        self._by_slot: list[SimWorker] = []
+        self.faults = Faults(self, scenario, plan, replication)
+        self._boot(plan, generator(seed, replication, "phase", "heartbeat"))
         self.due = 0  # tasks that are not settled yet; of open arrivals, those to come included
         self._clients: Clients | None = None
         self.arrivals: Submissions | Clients
@@ -125,42 +130,34 @@ class World:
     def _name_handlers(self) -> None:
         """What the coordinator does with each kind of message, behind its queue."""
         self._on_fused_result = self.received(self._fused_result)
-        self._on_result = self.received(self._result)
+        self._on_result = self.received(self._result, held=self._unacknowledged)
         self._on_start = self.received(self._start)
         self._on_refusal = self.received(self._refusal)
         self._on_call_failed = self.received(self._call_failed)
+        self._on_call_over = self.inbox.awake(self._call_over)
         self._on_cancelled = self.received(self._cancelled)
         self._on_heartbeat = self.received(self._heartbeat)
         self._on_register = self.received(self._register_again)
         self._on_drain = self.received(self._drain)
         self._on_leave = self.received(self._leave)
 
-    def _boot(self, scenario: Scenario, phases: np.random.Generator, fuse: bool) -> list[SimWorker]:
-        """The cluster as it stands at the beginning: every worker registered, each at its own phase of beating."""
+    def _make_workers(self, scenario: Scenario, fuse: bool) -> list[SimWorker]:
         workers: list[SimWorker] = []
         names = iter(scenario.worker_names())
         for group in scenario.cluster.groups:
             prefetch = math.inf if group.prefetch == "unlimited" else group.prefetch
+            may_fuse = fuse and prefetch == 0
             for _ in range(group.workers):
-                slot = len(workers)
-                may_fuse = fuse and prefetch == 0
-                workers.append(SimWorker(self, slot, next(names), group.capacity, prefetch, group.speed, may_fuse))
-        for worker, phase in zip(workers, phases.random(len(workers)).tolist(), strict=True):
-            worker.boot(phase * self.heartbeat_s)
-            self._register(worker)
-            record = self.coordinator.worker(worker.name)
-            assert record is not None
-            worker.record = record
+                index, name = len(workers), next(names)
+                workers.append(SimWorker(self, index, name, group.capacity, prefetch, group.speed, may_fuse))
         return workers
 
-    def _plan_faults(self, faults: list[FaultAction]) -> None:
-        times: dict[str, list[float]] = {}
-        for number, action in enumerate(faults):
-            assert action.worker is not None
-            times.setdefault(action.worker, []).append(action.time_s)
-            self.env.call_at(action.time_s, Rank.FAULT + number, self._strike, action)
-        for name, at in times.items():
-            self._by_name[name].expect(at)
+    def _boot(self, plan: Plan, phases: np.random.Generator) -> None:
+        """The cluster as it stands at the beginning: whoever is there is registered, and has its phase of beating."""
+        for worker, phase in zip(self.workers, phases.random(len(self.workers)).tolist(), strict=True):
+            if worker.name not in plan.absent:
+                worker.boot(phase * self.heartbeat_s)
+                self._register(worker)
 
     # ---- effects of the core
 
@@ -168,7 +165,7 @@ class World:
         pass
 
     def assign(self, attempt: Attempt, now: float) -> None:
-        worker = self.workers[attempt.worker.slot]
+        worker = self._by_slot[attempt.worker.slot]
         out_s, back_s = self._out_s(), self._back_s()
         # The payload is the demand, in seconds.
         work_s = attempt.task.payload / worker.speed + self._overhead_s()  # type: ignore[operator]
@@ -184,10 +181,10 @@ class World:
         self._send_assignment(Job(attempt, worker, work_s, back_s), out_s, now)
 
     def cancel(self, attempt: Attempt, now: float) -> None:
-        self._unfuse(self.workers[attempt.worker.slot], now)
-        leg = self._legs["cancel"]
-        delay_s = leg.delay()
-        if not leg.lost():
+        worker = self._by_slot[attempt.worker.slot]
+        self._unfuse(worker, now)
+        delay_s = self._legs["cancel"].once(worker.out)
+        if delay_s is not None:
             self.env.call_at(now + delay_s, Rank.DELIVER + number_of(attempt) + 3, self._deliver_cancel, attempt)
 
     def settled(self, task: Task, now: float) -> None:
@@ -203,82 +200,129 @@ class World:
 
     def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
         if not known:
-            worker, leg = self._by_name[worker_id], self._legs["unknown"]
-            delay_s = leg.delay()
-            if not leg.lost():
-                self.env.call_at(self.now + delay_s, Rank.BEAT + _SECOND + worker.slot, self._deliver_unknown, worker)
+            worker = self.by_name[worker_id]
+            delay_s = self._legs["unknown"].once(worker.out)
+            if delay_s is not None:
+                key = Rank.BEAT + _SECOND + worker.index
+                self.env.call_at(self.now + delay_s, key, self._deliver_unknown, worker)
 
     def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
         self.recorder.worker_changed(worker, kind, detail, now)
         if kind == "dead":
-            self._unfuse(self.workers[worker.slot], now)
+            self._unfuse(self._by_slot[worker.slot], now)
+        elif detail == "registered":
+            self.by_name[worker.id].record = worker
+            self._by_slot.append(self.by_name[worker.id])
 
     def wake_at(self, at: float) -> None:
         self._wake_time = at
-        self.env.call_at(at, Rank.WAKE, self._wake, at)
+        self.env.call_at(max(at, self.env._now), Rank.WAKE, self._wake, at)
 
     # ---- messages to the workers
 
     def _send_assignment(self, job: Job, out_s: float, now: float) -> None:
-        leg = self._legs["assign"]
-        job.worker.jobs[job.key] = job
+        worker = job.worker
         job.call_ends_at = now + self._rpc_timeout_s
-        if leg.lost():
-            self.env.call_at(job.call_ends_at, Rank.REFUSAL + job.number, self._call_lost, job)
-        else:
-            self.env.call_at(now + out_s, Rank.DELIVER + job.number, self._deliver, job)
-        if leg.duplicated():
-            self.env.call_at(now + leg.delay(), Rank.DELIVER + job.number + 1, self._deliver_copy, job)
+        arrives_s, copy_s = self._legs["assign"].fate(worker.out, out_s)
+        if arrives_s is not None:
+            worker.jobs[job.key] = job
+            self.env.call_at(now + arrives_s, Rank.DELIVER + job.number, self._deliver, job)
+        if copy_s is not None:
+            copy = Job(job.attempt, worker, job.left_s, job.back_s, job)
+            worker.expect_copy(copy)
+            self.env.call_at(now + copy_s, Rank.DELIVER + job.number + 1, self._deliver_copy, copy)
+        if arrives_s is None or (worker.out is not None and arrives_s > self._rpc_timeout_s):
+            self._watch_call(job)
 
     def _deliver(self, job: Job) -> None:
         worker = job.worker
-        if not worker.up:
-            self.env.call_at(self.now + job.back_s, Rank.REFUSAL + job.number, self._on_call_failed, job)
+        job.arrived = True
+        if worker.up:
+            if worker.paused:
+                self._watch_call(job)
+            worker.receive(worker.take, job)
             return
-        if worker.paused:
-            at = max(self.now, job.call_ends_at)
-            self.env.call_at(at, Rank.REFUSAL + job.number, self._call_unanswered, job)
-        worker.receive(worker.take, job)
+        if worker.jobs.get(job.key) is job:
+            del worker.jobs[job.key]
+        delay_s = self._answer_s(job)
+        if delay_s is None or self.now + delay_s > job.call_ends_at:
+            self._watch_call(job)
+        else:
+            self.env.call_at(self.now + delay_s, Rank.REFUSAL + job.number + 2, self._on_call_failed, job)
 
-    def _deliver_copy(self, job: Job) -> None:
-        job.worker.receive(job.worker.take, job)
+    def _deliver_copy(self, copy: Job) -> None:
+        copy.arrived = True
+        copy.worker.receive_copy(copy)
+
+    def _watch_call(self, job: Job) -> None:
+        """An answer may not come before the call ends: then it has failed, whatever its worker does."""
+        call = job.original or job
+        if not call.watched:
+            call.watched = True
+            at = max(self.now, call.call_ends_at)
+            self.env.call_at(at, Rank.REFUSAL + call.number, self._on_call_over, call)
 
     def _deliver_cancel(self, attempt: Attempt) -> None:
-        worker = self.workers[attempt.worker.slot]
+        worker = self._by_slot[attempt.worker.slot]
         worker.receive(self._hand_over_cancel, attempt)
 
     def _hand_over_cancel(self, attempt: Attempt) -> None:
-        self.workers[attempt.worker.slot].agent.cancel((attempt.task.id, attempt.number), self.now)
+        self._by_slot[attempt.worker.slot].agent.cancel((attempt.task.id, attempt.number), self.now)
 
     def _deliver_unknown(self, worker: SimWorker) -> None:
         worker.receive(self._begin_again, worker)
 
     def _begin_again(self, worker: SimWorker) -> None:
-        worker.agent.start_over(self.now)
-        self.send_registration(worker, self.now)
+        self._unfuse(worker, self.now)
+        worker.start_over(self.now)
+        self.send_registration(worker)
 
     # ---- messages to the coordinator, as the workers send them
 
+    def _answer_s(self, job: Job) -> float | None:
+        """How long the answer to an assignment takes; None: it does not come."""
+        way = job.worker.back
+        return job.back_s if way is None else way.answer(job.back_s)
+
+    def _answer_call(self, job: Job, delay_s: float | None, now: float) -> None:
+        """The call ends well if its answer is there in time."""
+        call = job.original or job
+        if delay_s is None or now + delay_s > call.call_ends_at:
+            self._watch_call(call)
+        else:
+            call.answered = True
+
+    def send_confirmation(self, job: Job, now: float) -> None:
+        """Of an assignment that was taken. Only a troubled network makes a difference to it."""
+        self._answer_call(job, self._answer_s(job), now)
+
     def send_refusal(self, job: Job, now: float) -> None:
-        self.env.call_at(now + job.back_s, Rank.REFUSAL + job.number + 1, self._on_refusal, job)
+        """The answer to an assignment, or the return of what was taken."""
+        delay_s = self._answer_s(job)
+        self._answer_call(job, delay_s, now)
+        if delay_s is not None:
+            self.env.call_at(now + delay_s, Rank.REFUSAL + job.number + 1, self._on_refusal, job)
 
     def send_start(self, job: Job, now: float) -> None:
-        self.env.call_at(self._in_the_end("start", now), Rank.START + job.number, self._on_start, job)
+        key = Rank.START + job.number
+        self._insist(Insistent(self._legs["start"], job.worker, job.worker.life, key, key + 1, self._on_start, job))
 
     def send_result(self, job: Job, now: float) -> None:
-        leg = self._legs["result"]
-        if leg.lost():
-            at = now + self._rpc_timeout_s
-            self.env.call_at(at, Rank.DELIVER + job.number + 2, self._deliver_report_failed, job)
-        else:
-            self.env.call_at(now + job.back_s, Rank.RESULT + job.number, self._on_result, job)
-        if leg.duplicated():
-            self.env.call_at(now + leg.delay(), Rank.RESULT + job.number + 1, self._on_result, job)
+        if job.sent_at is not None:
+            job.back_s = self._back_again_s()
+        job.sent_at = now
+        way = job.worker.back
+        arrives_s, copy_s = self._legs["result"].fate(way, job.back_s)
+        if arrives_s is None or (way is not None and arrives_s > self._rpc_timeout_s):
+            self._unacknowledged(job)
+        if arrives_s is not None:
+            self.env.call_at(now + arrives_s, Rank.RESULT + job.number, self._on_result, job)
+        if copy_s is not None:
+            self.env.call_at(now + copy_s, Rank.RESULT + job.number + 1, self._on_result, job)
 
     def send_cancelled(self, worker: SimWorker, key: Key, now: float) -> None:
-        leg = self._legs["cancelled"]
-        delay_s = leg.delay()
-        if not leg.lost():
+        delay_s = self._legs["cancelled"].once(worker.back)
+        if delay_s is not None:
             task, number = key
             rank = Rank.CANCELLED + (task << 24 | number)  # type: ignore[operator]
             self.env.call_at(now + delay_s, rank, self._on_cancelled, (worker.name, task, number))
@@ -289,46 +333,51 @@ class World:
                 active += 1
         leg = self._legs["heartbeat"]
         worker.beats += 1
-        key = Rank.HEARTBEAT + (worker.slot << 36) + 2 * worker.beats
-        delay_s = leg.delay()
-        if not leg.lost():
-            self.env.call_at(now + delay_s, key, self._on_heartbeat, (worker.name, active))
-        if leg.duplicated():
-            self.env.call_at(now + leg.delay(), key + 1, self._on_heartbeat, (worker.name, active))
+        key = Rank.HEARTBEAT + (worker.index << 36) + 2 * worker.beats
+        arrives_s, copy_s = leg.fate(worker.back, leg.delay())
+        if arrives_s is not None:
+            self.env.call_at(now + arrives_s, key, self._on_heartbeat, (worker.name, active))
+        if copy_s is not None:
+            self.env.call_at(now + copy_s, key + 1, self._on_heartbeat, (worker.name, active))
 
-    def send_registration(self, worker: SimWorker, now: float) -> None:
-        self.env.call_at(self._in_the_end("register", now), Rank.REGISTER + worker.slot, self._on_register, worker)
+    def send_registration(self, worker: SimWorker) -> None:
+        worker.joining = True
+        self._insist(self._insistent("register", worker, 0, self._on_register, SimWorker.joined))
 
-    def send_drain(self, worker: SimWorker, now: float) -> None:
-        at = self._in_the_end("drain", now)
-        self.env.call_at(at, Rank.REGISTER + _SECOND + worker.slot, self._on_drain, worker)
+    def send_drain(self, worker: SimWorker) -> None:
+        self._insist(self._insistent("drain", worker, _SECOND, self._on_drain))
 
-    def send_leave(self, worker: SimWorker, now: float) -> None:
-        self._down += 1
-        at = self._in_the_end("leave", now)
-        self.env.call_at(at, Rank.REGISTER + _THIRD + worker.slot, self._on_leave, worker)
+    def send_leave(self, worker: SimWorker) -> None:
+        self._insist(self._insistent("leave", worker, _THIRD, self._on_leave, SimWorker.end))
 
-    def _in_the_end(self, kind: str, now: float) -> float:
-        """When a message of that kind arrives that is sent again until it does."""
-        leg = self._legs[kind]
-        at = now + leg.delay()
-        while leg.lost():
-            at += self._rpc_timeout_s
-        return at
+    def _insistent(
+        self,
+        kind: str,
+        worker: SimWorker,
+        place: int,
+        handler: Handler,
+        passed: Callable[[SimWorker], None] | None = None,
+    ) -> Insistent:
+        key = Rank.REGISTER + place + worker.index
+        return Insistent(self._legs[kind], worker, worker.life, key, key + _AGAIN, handler, worker, passed)
+
+    def _insist(self, message: Insistent) -> None:
+        """Send it, and again after the timeout of a call, until it passes or the process is no more."""
+        leg, worker, life, key, key_again, handler, argument, passed = message
+        if worker.life != life:
+            return
+        delay_s = leg.once(worker.back)
+        if delay_s is None:
+            self.env.call_at(self.now + self._rpc_timeout_s, key_again, self._insist_again, message)
+            return
+        self.env.call_at(self.now + delay_s, key, handler, argument)
+        if passed is not None:
+            passed(worker)
+
+    def _insist_again(self, message: Insistent) -> None:
+        message.worker.receive(self._insist, message)
 
     # ---- messages at the coordinator
-
-    def received(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
-        """The handler, behind the coordinator's own queue where a message costs it time: one server, FIFO."""
-        if not self._cost_s:
-            return handler
-
-        def wait(argument: Any) -> None:
-            self._free_at = max(self.env._now, self._free_at) + self._cost_s
-            self._served += 1
-            self.env.call_at(self._free_at, Rank.SERVER + self._served, handler, argument)
-
-        return wait
 
     def _fused_result(self, attempt: Attempt) -> None:
         note = attempt.note
@@ -357,19 +406,41 @@ class World:
             worker.name, attempt.task.id, attempt.number, True, None, "", False,
             job.started_at, job.finish_at - job.started_at, self.now,
         )  # fmt: skip
-        worker.receive(self._acknowledge, job)
+        self._acknowledge(job)
 
     def _acknowledge(self, job: Job) -> None:
+        """Tell the worker that its report is here; where nothing is wrong with its network, it knows at once."""
+        way = job.worker.out
+        if way is None:
+            self._deliver_acknowledgement(job)
+            return
+        assert job.sent_at is not None
+        delay_s = way.answer(0.0)
+        if delay_s is None or self.now + delay_s > job.sent_at + self._rpc_timeout_s:
+            self._unacknowledged(job)
+        if delay_s is not None:
+            self.env.call_at(self.now + delay_s, Rank.FINISH + job.number + 1, self._deliver_acknowledgement, job)
+
+    def _deliver_acknowledgement(self, job: Job) -> None:
+        job.worker.receive(self._reported, job)
+
+    def _reported(self, job: Job) -> None:
         job.worker.agent.reported(job.key, self.now)
+
+    def _unacknowledged(self, job: Job) -> None:
+        """No acknowledgement of the report will come before its sender loses patience."""
+        assert job.sent_at is not None
+        at = max(self.now, job.sent_at + self._rpc_timeout_s)
+        self.env.call_at(at, Rank.DELIVER + job.number + 2, self._deliver_report_failed, job)
 
     def _deliver_report_failed(self, job: Job) -> None:
         job.worker.receive(self._report_failed, job)
 
     def _report_failed(self, job: Job) -> None:
-        job.back_s = self._legs["result"].delay()
         job.worker.agent.report_failed(job.key, self.now)
 
     def _start(self, job: Job) -> None:
+        (job.original or job).answered = True
         self.coordinator.started(job.worker.name, job.attempt.task.id, job.attempt.number, self.now)
 
     def _refusal(self, job: Job) -> None:
@@ -378,11 +449,7 @@ class World:
     def _call_failed(self, job: Job) -> None:
         self.coordinator.call_failed(job.worker.name, job.attempt.task.id, job.attempt.number, self.now)
 
-    def _call_lost(self, job: Job) -> None:
-        job.worker.jobs.pop(job.key, None)
-        self._on_call_failed(job)
-
-    def _call_unanswered(self, job: Job) -> None:
+    def _call_over(self, job: Job) -> None:
         if not job.answered:
             self._on_call_failed(job)
 
@@ -404,11 +471,12 @@ class World:
 
     def _leave(self, worker: SimWorker) -> None:
         self.coordinator.deregister(worker.name, self.now)
-        self._end_if_hopeless(self.now)
+        self.end_if_hopeless()
 
     def _wake(self, at: float) -> None:
-        if at == self._wake_time:
-            self.coordinator.wake(at)
+        if at == self._wake_time and not self.inbox.asleep:
+            self._wake_time = math.inf
+            self.coordinator.wake(self.env._now)
 
     # ---- the fused path
 
@@ -418,56 +486,61 @@ class World:
             if attempt.note is None:
                 continue  # it went the long way
             start, finish, back = attempt.note
-            if now >= finish:
-                self.recorder.started(attempt, start)
-                continue  # it has left the worker: its result is on the way, and may yet be overtaken
             attempt.note = None
             job = Job(attempt, worker, finish - start, back - finish)
+            job.call_ends_at = attempt.assigned_at + self._rpc_timeout_s
             worker.jobs[job.key] = job
             if now < start:
                 self.env.call_at(start, Rank.DELIVER + job.number, self._deliver, job)
-            else:
-                worker.adopt(job, start, finish)
+                continue
+            worker.adopt(job, start, finish, now)
+            if now >= finish:
+                self.env.call_at(back, Rank.RESULT + job.number, self._on_result, job)
 
     # ---- faults, and the end
 
+    def start_process(self, worker: SimWorker) -> None:
+        """A new one, where there is none."""
+        worker.boot(self.now + self.heartbeat_s)
+        self.send_registration(worker)
+
     def drain(self, name: str) -> None:
-        """Ask a worker to leave."""
-        worker = self._by_name[name]
+        """Ask a worker to leave; one that stands still hears it when it goes on."""
+        worker = self.by_name[name]
         self._unfuse(worker, self.now)
+        worker.receive(self._tell_to_leave, worker)
+
+    def _tell_to_leave(self, worker: SimWorker) -> None:
         worker.drain(self.now)
 
-    def _strike(self, action: FaultAction) -> None:
-        assert action.worker is not None
-        worker, now = self._by_name[action.worker], self.now
-        worker.struck()
-        kind = action.kind
-        if kind == "crash" and not action.heals:
-            worker.crash()
-            self._down += 1
-        elif kind == "crash":
-            worker.boot(now + self.heartbeat_s)
-            self._down -= 1
-            self._returning -= 1
-            self.send_registration(worker, now)
-        elif action.heals:
-            worker.resume(now)
-        else:
-            worker.pause(now)
-        detail = {"crash": "restart", "pause": "resume"}[kind] if action.heals else None
-        self.recorder.event(now, "heal" if action.heals else kind, worker.name, detail)
-        self._end_if_hopeless(now)
+    def sleep(self) -> None:
+        """The coordinator's process stands still."""
+        self.inbox.sleep(self.now)
+
+    def go_on(self) -> None:
+        """It finds its alarm, long overdue, and then all that has arrived."""
+        self.inbox.asleep = False
+        if self._wake_time <= self.now:
+            self._wake(self._wake_time)
+        self.inbox.wake(self.now)
+
+    def end_if_hopeless(self) -> None:
+        """No worker is up, and none will come."""
+        if self._closing and not self.faults.starting and not any(worker.up for worker in self.workers):
+            self._stop_at(self.now)
+
+    def check(self) -> None:
+        """Raise AssertionError where an invariant of the coordinator or of a worker's agent does not hold."""
+        self.coordinator.check()
+        for worker in self.workers:
+            if worker.up:
+                worker.agent.check()
 
     def _arrivals_over(self, _: None) -> None:
         self._closing = True
         if not self.due:
             self._stop_at(self.now)
-        self._end_if_hopeless(self.now)
-
-    def _end_if_hopeless(self, now: float) -> None:
-        """No worker is up, and none will come back."""
-        if self._closing and self._down == len(self.workers) and not self._returning:
-            self._stop_at(now)
+        self.end_if_hopeless()
 
     def _stop_at(self, at: float) -> None:
         self.env.call_at(at, Rank.STOP, self._stop, None)

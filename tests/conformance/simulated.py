@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from orchestrator.core.model import Attempt, Priority, Worker
+from orchestrator.core.model import Attempt, Priority
 from orchestrator.core.worker import Key
 from orchestrator.experiment.assembly import build_coordinator
 from orchestrator.experiment.faults import FaultKind
@@ -31,33 +31,24 @@ class Stage(World):
         self.deaf: set[str] = set()
         self.failing: dict[Key, tuple[str, bool]] = {}
 
-    def _boot(self, *_: object) -> list[SimWorker]:
+    def _make_workers(self, *_: object) -> list[SimWorker]:
         return []
 
     def begin(self, name: str, capacity: int, prefetch: int) -> None:
         """A worker's first process, or another after a crash."""
-        if name in self._by_name:
+        if name in self.by_name:
             self.strike(name, "crash", heals=True)
             return
         worker = SimWorker(self, len(self.workers), name, capacity, prefetch, speed=1.0, may_fuse=False)
-        worker.record = Worker(name, worker.slot)  # until the coordinator has its own
         self.workers.append(worker)
-        self._by_name[name] = worker
-        worker.boot(self.now + self.heartbeat_s)
-        self.send_registration(worker, self.now)
-
-    def _register(self, worker: SimWorker) -> None:
-        super()._register(worker)
-        record = self.coordinator.worker(worker.name)
-        assert record is not None
-        worker.record = record
+        self.by_name[name] = worker
+        self.start_process(worker)
 
     def strike(self, name: str, kind: FaultKind, heals: bool = False) -> None:
-        self._by_name[name].expect([self.now])
-        self._strike(FaultAction(self.now, kind, name, 0, heals))
+        self.faults.strike(FaultAction(self.now, kind, name, 0, heals))
 
     def kill_executor(self, name: str) -> None:
-        worker = self._by_name[name]
+        worker = self.by_name[name]
         for job in list(worker._running.values()):
             self.failing[job.key] = ("its executor was killed by SIGKILL", True)
             job.run += 1
@@ -75,7 +66,7 @@ class Stage(World):
         task, number = job.key
         job.worker.jobs.pop(job.key, None)
         self.coordinator.result(job.worker.name, task, number, False, None, error, retryable, None, None, self.now)
-        job.worker.receive(self._acknowledge, job)
+        self._acknowledge(job)
 
 
 class Simulated(Cluster):

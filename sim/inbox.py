@@ -1,0 +1,82 @@
+"""What reaches the coordinator: one server where a message costs it time, in a process that may stand still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sim.environment import Environment
+from sim.worker import Rank
+
+Handler = Callable[[Any], None]
+
+
+class Inbox:
+    """`may_sleep`: there will be pauses; where there are none, nothing asks for them."""
+
+    def __init__(self, env: Environment, cost_s: float, may_sleep: bool) -> None:
+        self.asleep = False
+        self._env = env
+        self._cost_s = cost_s
+        self._may_sleep = may_sleep
+        self._free_at, self._number = 0.0, 0
+        self._since, self._slept_s = 0.0, 0.0
+        self._held: list[tuple[Handler, Any]] = []
+
+    def received(self, handler: Handler, held: Handler | None = None) -> Handler:
+        """The handler behind the server's queue. `held` is told at once of what arrives during a pause."""
+        if self._cost_s:
+            handler = self._queued(handler)
+        return self.awake(handler, held) if self._may_sleep else handler
+
+    def awake(self, handler: Handler, held: Handler | None = None) -> Handler:
+        """The handler, as of the end of a pause."""
+
+        def arrive(argument: Any) -> None:
+            if not self.asleep:
+                handler(argument)
+                return
+            self._held.append((handler, argument))
+            if held is not None:
+                held(argument)
+
+        return arrive
+
+    def sleep(self, now: float) -> None:
+        self.asleep = True
+        self._since = now
+
+    def wake(self, now: float) -> None:
+        """All that was held, in the order of its arrival."""
+        self.asleep = False
+        self._slept_s += now - self._since
+        if self._free_at > self._since:
+            self._free_at += now - self._since
+        held, self._held = self._held, []
+        for handler, argument in held:
+            handler(argument)
+
+    def _queued(self, handler: Handler) -> Handler:
+        """One server, first come first served; a pause prolongs the service of whatever it meets."""
+
+        def wait(argument: Any) -> None:
+            self._free_at = max(self._env._now, self._free_at) + self._cost_s
+            self._number += 1
+            served(argument, self._free_at, self._number)
+
+        def served(argument: Any, at: float, number: int) -> None:
+            if self._may_sleep:
+                self._env.call_at(at, Rank.SERVER + number, end, (argument, at, number, self._slept_s))
+            else:
+                self._env.call_at(at, Rank.SERVER + number, handler, argument)
+
+        def end(event: tuple[Any, float, int, float]) -> None:
+            argument, at, number, slept_s = event
+            if self.asleep:
+                self._held.append((end, event))
+            elif slept_s < self._slept_s:
+                served(argument, max(self._env._now, at + self._slept_s - slept_s), number)
+            else:
+                handler(argument)
+
+        return wait
