@@ -46,9 +46,14 @@ class Sample:
     """Positions in PRIORITIES."""
     detection_s: Floats
     """Crash to conviction, of each detected crash."""
+    mistake_s: Floats
+    """How long each mistake of the detector lasted."""
+    delayed_s: Floats
+    """Of each task that a worker's crash struck: how long its attempts lay on the dead worker."""
 
     @classmethod
     def of(cls, tables: Tables, scenario: Scenario) -> Sample:
+        detection = Detection.of(tables, end_s(tables, scenario))
         tasks = tables.tasks
         arrival_s = floats(tasks, "arrival_s")
         counted = (arrival_s >= scenario.warmup_s) & (codes(tasks, "state", STATES) == _COMPLETED)
@@ -57,7 +62,9 @@ class Sample:
             wait_s=floats(tasks, "wait_s")[counted],
             accept_s=(floats(tasks, "accepted_s") - arrival_s)[counted],
             priority=codes(tasks, "priority", PRIORITIES)[counted],
-            detection_s=Detection.of(tables).time_s,
+            detection_s=detection.time_s,
+            mistake_s=detection.mistake_s,
+            delayed_s=_delayed_s(tables, detection),
         )
 
     @classmethod
@@ -70,8 +77,11 @@ class Detection:
     """How the failure detector fared against the crashes that really happened.
 
     A verdict that finds a crashed worker is a detection, timed from the crash. A worker that is back before any
-    verdict was missed. A verdict on a worker whose process has not crashed is a false positive, also when the
-    process is merely paused. Convictions by a failed call are no work of the detector and stand beside it.
+    verdict was missed. A verdict on a worker whose process has not crashed is a false positive: a mistake in the
+    sense of Chen, Toueg and Aguilera ("On the quality of service of failure detectors", 2002), also where the process
+    is merely paused or cut off. Convictions by a failed call are no work of the detector and stand beside it.
+
+    The detector is judged while a worker's process was up and registered, and not convicted by a failed call.
     """
 
     crashes: int
@@ -81,37 +91,124 @@ class Detection:
     """Crash to conviction, of each detected crash."""
     false_positives: list[tuple[float, str]]
     """When each was pronounced, and on whom."""
+    mistake_s: Floats
+    """How long each of these lasted: until the worker was trusted again, crashed, left, or the run was over."""
+    judged_s: float
+    """Worker-seconds over which the detector is judged."""
+    beating_s: float
+    """Worker-seconds over which heartbeats were sent: a registered process was up, and not paused."""
+    down: list[tuple[str, float, float]]
+    """Worker, crash and the registration of its next process, or the end of the run."""
 
     @classmethod
-    def of(cls, tables: Tables) -> Detection:
+    def of(cls, tables: Tables, until_s: float | None = None) -> Detection:
+        """`until_s`: the end of the run; that of the last event if it is not given."""
         crashes = missed = by_failed_call = 0
         time_s: list[float] = []
         false_positives: list[tuple[float, str]] = []
         unnoticed: defaultdict[str, list[float]] = defaultdict(list)  # crashes on which nobody has ruled, by worker
         down: set[str] = set()  # in truth
         dead: set[str] = set()  # in the coordinator's eyes
+        lives: defaultdict[str, _Life] = defaultdict(_Life)
+        at_s = 0.0
         for at_s, kind, worker, detail in rows(tables.events):
+            life = lives[worker]
             if kind == "crash":
                 crashes += 1
                 down.add(worker)
                 unnoticed[worker].append(at_s)
+                life.end(at_s)
+                life.crashed_s = at_s if life.crashed_s is None else life.crashed_s
             elif kind == "heal" and detail == "restart":
                 down.discard(worker)
+            elif kind == "pause":
+                life.silent(at_s)
+            elif kind == "heal" and detail == "resume":
+                life.beating(at_s)
+            elif kind == "left":
+                life.end(at_s)
             elif kind == "dead":
                 dead.add(worker)
                 if detail == "failed_call":
                     by_failed_call += 1
+                    life.unjudged(at_s)
                 elif unnoticed[worker]:
                     time_s += [at_s - crash_s for crash_s in unnoticed[worker]]
                 elif worker not in down:
                     false_positives.append((at_s, worker))
+                    life.mistaken_s = at_s
                 unnoticed[worker].clear()
             elif kind == "up":
                 if worker not in down:  # else it is a message that the crash overtook
                     missed += 0 if worker in dead else len(unnoticed[worker])
                     unnoticed[worker].clear()
+                    life.trusted(at_s)
                 dead.discard(worker)
-        return cls(crashes, missed, by_failed_call, np.array(time_s), false_positives)
+        until_s = at_s if until_s is None else until_s
+        for life in lives.values():
+            life.end(until_s)
+            life.back(until_s)
+        return cls(
+            crashes,
+            missed,
+            by_failed_call,
+            np.array(time_s),
+            false_positives,
+            np.array([length_s for life in lives.values() for length_s in life.mistakes_s]),
+            sum(life.judged_s for life in lives.values()),
+            sum(life.beating_s for life in lives.values()),
+            [(worker, *interval) for worker, life in lives.items() for interval in life.down],
+        )
+
+
+class _Life:
+    """What is being measured of one worker, stretch by stretch."""
+
+    def __init__(self) -> None:
+        self.mistakes_s: list[float] = []
+        self.judged_s = self.beating_s = 0.0
+        self.down: list[tuple[float, float]] = []
+        self.mistaken_s: float | None = None  # since when it is wrongly convicted
+        self.crashed_s: float | None = None
+        self._judged_since: float | None = None
+        self._beating_since: float | None = None
+
+    def trusted(self, now: float) -> None:
+        """The coordinator hears of a process that is up."""
+        self._correct(now)
+        self.back(now)
+        if self._judged_since is None:
+            self._judged_since = now
+            self.beating(now)
+
+    def back(self, now: float) -> None:
+        if self.crashed_s is not None:
+            self.down.append((self.crashed_s, now))
+            self.crashed_s = None
+
+    def unjudged(self, now: float) -> None:
+        self._correct(now)
+        if self._judged_since is not None:
+            self.judged_s += now - self._judged_since
+            self._judged_since = None
+
+    def beating(self, now: float) -> None:
+        self._beating_since = now if self._beating_since is None else self._beating_since
+
+    def silent(self, now: float) -> None:
+        if self._beating_since is not None:
+            self.beating_s += now - self._beating_since
+            self._beating_since = None
+
+    def end(self, now: float) -> None:
+        """The process is gone."""
+        self.unjudged(now)
+        self.silent(now)
+
+    def _correct(self, now: float) -> None:
+        if self.mistaken_s is not None:
+            self.mistakes_s.append(now - self.mistaken_s)
+            self.mistaken_s = None
 
 
 def rows(events: pa.Table) -> Iterator[tuple[float, str, str, str | None]]:
@@ -128,7 +225,7 @@ def summarise(
     `engine` is copied; `counters` holds `late_results`, which no table shows.
     """
     sample = Sample.of(tables, scenario)
-    detection = Detection.of(tables)
+    detection = Detection.of(tables, end_s(tables, scenario))
     state = codes(tables.tasks, "state", STATES)
     priority = codes(tables.tasks, "priority", PRIORITIES)
     runs_s = Executions.of(tables, scenario)
@@ -164,6 +261,14 @@ def summarise(
             "by_failed_call": detection.by_failed_call,
             "false_positives_per_h": _ratio(3600.0 * len(detection.false_positives), end_s(tables, scenario)),
             "time_s": describe(detection.time_s, DETECTION),
+            **quality(len(detection.false_positives), detection.mistake_s, detection.judged_s),
+            "mistake_s": describe(sample.mistake_s, DETECTION),
+            "mistake_wasted_s": _wasted_by_mistakes_s(tables, scenario, detection, runs_s),
+            "tasks_delayed": len(sample.delayed_s),
+            "delayed_s": describe(sample.delayed_s, DETECTION),
+            "heartbeats_per_s": _ratio(
+                detection.beating_s, scenario.policies.detection.heartbeat_s * end_s(tables, scenario)
+            ),
         },
         "engine": dict(engine),
     }
@@ -200,10 +305,32 @@ def pool(runs: Sequence[Run]) -> Summary:
             },
             "false_positives_per_h": _mean([s["detection"]["false_positives_per_h"] for s in summaries]),
             "time_s": describe(sample.detection_s, DETECTION),
+            **quality(
+                sum(s["detection"]["mistakes"] for s in summaries),
+                sample.mistake_s,
+                sum(s["detection"]["judged_s"] for s in summaries),
+            ),
+            "mistake_s": describe(sample.mistake_s, DETECTION),
+            "mistake_wasted_s": sum(s["detection"]["mistake_wasted_s"] for s in summaries),
+            "tasks_delayed": len(sample.delayed_s),
+            "delayed_s": describe(sample.delayed_s, DETECTION),
+            "heartbeats_per_s": _mean([s["detection"]["heartbeats_per_s"] for s in summaries]),
         },
         "engine": _pooled_engine([s["engine"] for s in summaries]),
         "replications": len(runs),
         "ci95": _confidence(summaries),
+    }
+
+
+def quality(mistakes: int, mistake_s: Floats, judged_s: float) -> Summary:
+    """A detector's quality of service after Chen, Toueg and Aguilera (2002), per worker-second of judged time: the
+    mistake rate, and the query accuracy, which is the share of that time in which the workers were trusted."""
+    wrong = _ratio(float(np.sum(mistake_s)), judged_s)
+    return {
+        "judged_s": judged_s,
+        "mistakes": mistakes,
+        "mistake_rate_per_s": _ratio(mistakes, judged_s),
+        "query_accuracy": None if wrong is None else 1 - wrong,
     }
 
 
@@ -337,6 +464,47 @@ def _next_crash(tables: Tables, names: Sequence[str], worker: Codes, after_s: Fl
     found = np.searchsorted(key[order], key[len(crash_s) :])
     next_worker = np.append(crash_worker[order], -2)[found]
     return np.where(next_worker == worker, np.append(crash_s[order], np.inf)[found], np.inf)
+
+
+def _wasted_by_mistakes_s(tables: Tables, scenario: Scenario, detection: Detection, executions: Executions) -> float:
+    """Execution seconds of the attempts that a mistaken verdict gave up and that then did not settle their task."""
+    if not detection.false_positives:
+        return 0.0
+    attempts, place = tables.attempts, {name: slot for slot, name in enumerate(scenario.worker_names())}
+    given_up_s = floats(attempts, "given_up_s")
+    lost = np.flatnonzero(~np.isnan(given_up_s) & ~attempts.column("settled").to_numpy())
+    wrong = {(at_s, place[worker]) for at_s, worker in detection.false_positives}
+    struck = [
+        row
+        for row, at_s, worker in zip(lost, given_up_s[lost].tolist(), executions.worker[lost].tolist(), strict=True)
+        if (at_s, worker) in wrong
+    ]
+    return float(np.sum(executions.stop_s[struck] - executions.start_s[struck]))
+
+
+def _delayed_s(tables: Tables, detection: Detection) -> Floats:
+    """Of each task with an attempt on a crashed worker: how long its attempts lay there until they were given up.
+
+    From the crash, or the assignment if that came later, to the verdict, timeout, failed call or registration that
+    freed the task, or the end of the run. An attempt whose result was on its way, or that a twin made needless,
+    delays nothing.
+    """
+    if not detection.down:
+        return np.empty(0)
+    attempts, names = tables.attempts, sorted({worker for worker, _, _ in detection.down})
+    needless = codes(attempts, "outcome", ["completed", "failed", "cancelled", "rejected"]) >= 0
+    rows_ = np.flatnonzero(~needless & (codes(attempts, "worker", names) >= 0))
+    worker = np.array(names)[codes(attempts, "worker", names)[rows_]]
+    assigned_s = floats(attempts, "assigned_s")[rows_]
+    freed_s = np.fmin(floats(attempts, "given_up_s"), floats(attempts, "ended_s"))[rows_]
+    delayed_s = np.zeros(len(rows_))
+    for name, crash_s, back_s in detection.down:
+        mine = worker == name
+        until_s = np.fmin(freed_s[mine], back_s)
+        delayed_s[mine] += np.maximum(0.0, until_s - np.maximum(assigned_s[mine], crash_s))
+    tasks, task = np.unique(attempts.column("task").to_numpy()[rows_], return_inverse=True)
+    total_s = np.bincount(task, delayed_s, minlength=len(tasks))
+    return np.asarray(total_s[total_s > 0], dtype=np.float64)
 
 
 def _queue_changes(tables: Tables) -> tuple[Floats, Floats]:
