@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
-import signal
-import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from orchestrator.experiment import store, sweeping
+from orchestrator.experiment.parallel import unordered
 from orchestrator.experiment.plan import draw_plan
 from orchestrator.experiment.run import Run, Sweep
 from orchestrator.experiment.scenario import Cell, Scenario
@@ -22,12 +20,17 @@ from sim.world import World
 
 
 def run(
-    scenario: Scenario, replication: int = 0, progress: Progress | None = None, out: str | Path | None = None
+    scenario: Scenario,
+    replication: int = 0,
+    progress: Progress | None = None,
+    out: str | Path | None = None,
+    check: bool = False,
 ) -> Run:
     """One replication of a scenario without a sweep, written to the folder `out` where one is given.
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
-    Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`.
+    Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
+    end the coordinator proves its invariants (AssertionError where one does not hold).
     """
     began = time.perf_counter()
     world = World(scenario, draw_plan(scenario, replication), replication)
@@ -40,6 +43,8 @@ def run(
             world.run()
     except KeyboardInterrupt:
         interrupted = True
+    if check and not interrupted:
+        world.coordinator.check()
     tables = world.tables()
     if out is not None:
         store.write_tables(Path(out), tables)
@@ -73,50 +78,13 @@ def sweep(
     out = Path(out)
 
     def runs(work: Work) -> Iterator[tuple[str, int]]:
-        return (_in_turn if min(jobs, len(work)) == 1 else _in_parallel)(work, out, jobs)
+        return unordered(partial(_run_one, out), work, jobs)
 
     return sweeping.sweep(scenario, out, runs, replications, progress)
 
 
-def _in_turn(work: Work, out: Path, jobs: int) -> Iterator[tuple[str, int]]:
-    for cell, number in work:
-        yield _run_one(cell, number, out)
-
-
-def _in_parallel(work: Work, out: Path, jobs: int) -> Iterator[tuple[str, int]]:
-    """Processes that are spawned, not forked: nothing of a parent with threads may leak into a run."""
-    pool = ProcessPoolExecutor(
-        min(jobs, len(work)), multiprocessing.get_context("spawn"), _begin_process, (list(sys.path),)
-    )
-    try:
-        with _no_interrupts():
-            futures = [pool.submit(_run_one, cell, number, out) for cell, number in work]
-        for future in as_completed(futures):
-            yield future.result()
-    except BaseException:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the end; to the processes started meanwhile, which inherit the mask, it never comes."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin_process(path: list[str]) -> None:
-    """Policies of the user's own are found as in the parent."""
-    sys.path[:] = path
-
-
-def _run_one(cell: Cell, number: int, out: Path) -> tuple[str, int]:
+def _run_one(out: Path, work: tuple[Cell, int]) -> tuple[str, int]:
+    cell, number = work
     finished = run(cell.scenario, number, out=store.run_folder(out, cell.name, number))
     if "interrupted" in finished.summary:
         raise KeyboardInterrupt

@@ -1,0 +1,417 @@
+"""Chaos: from every seed a cluster, its work, its policies and a script of faults; run, healed, and then judged.
+
+Every fault that is drawn ends, and afterwards there is time enough: every task must settle, the coordinator's
+invariants must hold, and the history must be clean (see `history`). The world that runs it is the caller's.
+"""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar, get_args
+
+from orchestrator.experiment.faults import FaultKind
+from orchestrator.experiment.history import Violation, check
+from orchestrator.experiment.parallel import unordered
+from orchestrator.experiment.plan import draw_plan
+from orchestrator.experiment.run import Run
+from orchestrator.experiment.scenario import Scenario
+from orchestrator.experiment.streams import python_random
+from orchestrator.experiment.workload import PRIORITIES
+
+World = Callable[[Scenario], Run]
+"""Runs a scenario, its coordinator proving its invariants at the end (AssertionError where one does not hold)."""
+T = TypeVar("T")
+Tree = dict[str, Any]
+
+PATIENCE_S = 60.0
+"""Seconds of the clock on the wall after which a run counts as one that never ends."""
+HEALED_S = 2_000.0
+"""Seconds after the last arrival in which everything must settle: many times what the longest task takes."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a seed may draw: bounds of the numbers, and which kinds of fault."""
+
+    groups: tuple[int, int] = (1, 3)
+    workers: tuple[int, int] = (2, 12)
+    capacity: tuple[int, int] = (1, 4)
+    speeds: tuple[float, ...] = (1.0, 1.0, 1.0, 0.5, 2.0)
+    tasks: tuple[int, int] = (20, 200)
+    duration_s: tuple[float, float] = (5.0, 40.0)
+    load: tuple[float, float] = (0.2, 1.1)
+    """Of all slots, before anything goes wrong."""
+    network: bool = True
+    """Delays, losses and copies of messages, everywhere and all the time."""
+    faults: tuple[int, int] = (1, 8)
+    kinds: tuple[FaultKind, ...] = get_args(FaultKind)
+    always: tuple[FaultKind, ...] = ()
+    """Kinds that every script has."""
+    drain_s: float = HEALED_S
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one seed."""
+
+    seed: int
+    scenario: Scenario
+    violations: tuple[Violation, ...] = ()
+    tasks: int = 0
+    attempts: int = 0
+    faults: Mapping[str, int] = field(default_factory=dict)
+    """Strikes by kind."""
+
+
+# ---- running
+
+
+def hunt(
+    seeds: Sequence[int],
+    world: World,
+    base: Scenario | None = None,
+    options: Options = Options(),
+    jobs: int = 1,
+    grace_s: float = 0.0,
+) -> Iterator[Trial]:
+    """Try every seed, `jobs` at a time; trials come as they end. With `base`, only its faults are drawn anew."""
+    yield from unordered(partial(_of_seed, world, base, options, grace_s), seeds, jobs)
+
+
+def _of_seed(world: World, base: Scenario | None, options: Options, grace_s: float, seed: int) -> Trial:
+    return trial(seed, draw(seed, options, base), world, grace_s)
+
+
+def trial(seed: int, scenario: Scenario, world: World, grace_s: float = 0.0) -> Trial:
+    """Run a scenario and judge it; what goes wrong in the run itself is a violation too."""
+    faults: Counter[str] = Counter(action.kind for action in draw_plan(scenario).faults if not action.heals)
+    try:
+        with _patience(PATIENCE_S):
+            run = world(scenario)
+            if "interrupted" in run.summary:
+                raise KeyboardInterrupt
+            violations = check(run, healed=True, grace_s=grace_s)
+    except Exception as error:
+        return Trial(seed, scenario, (_blamed(error),), faults=faults)
+    tasks = run.summary["tasks"]
+    return Trial(seed, scenario, tuple(violations), tasks["submitted"], tasks["attempts"], faults)
+
+
+class Endless(Exception):
+    """A run went on and on."""
+
+
+def _blamed(error: Exception) -> Violation:
+    """An exception as a violation: an invariant that does not hold, or a run that could not go on."""
+    if isinstance(error, Endless):
+        return Violation("ends", f"the run had not ended after {PATIENCE_S:g} s")
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    if isinstance(error, AssertionError):
+        return Violation("invariant", f"{error or last.line} ({where})")
+    return Violation("runs", f"{type(error).__name__}: {error} ({where})")
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Endless after so many seconds. Only a main thread can be told; elsewhere patience has no end."""
+
+    def give_up(*_: object) -> None:
+        raise Endless
+
+    try:
+        before = signal.signal(signal.SIGALRM, give_up)
+    except ValueError:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# ---- drawing
+
+
+def draw(seed: int, options: Options = Options(), base: Scenario | None = None) -> Scenario:
+    """The scenario of a seed; of `base`, if given, with faults of this seed's, and time to settle everything."""
+
+    def dice(what: str) -> Dice:
+        return Dice(python_random(seed, 0, "chaos", what))
+
+    if base is not None:
+        tree = base.model_dump(exclude={"sweep", "faults"}) | {"replications": 1, "seed": seed}
+        groups = {group.name: group.workers for group in base.cluster.groups}
+        tree |= {"faults": _faults(dice("faults"), options, groups, base.duration_s)}
+        tree["drain_s"] = max(base.drain_s or 0.0, options.drain_s)
+        return Scenario.model_validate(tree)
+    cluster = _cluster(dice("cluster"), options)
+    duration_s = dice("duration").between(*options.duration_s)
+    groups = {group["name"]: group["workers"] for group in cluster["groups"]}
+    slots = sum(group["workers"] * group["capacity"] * group["speed"] for group in cluster["groups"])
+    return Scenario.model_validate(
+        {
+            "name": f"chaos-{seed}",
+            "seed": seed,
+            "duration_s": duration_s,
+            "drain_s": options.drain_s,
+            "cluster": cluster,
+            "workload": _workload(dice("workload"), options, slots, duration_s),
+            "coordinator": _coordinator(dice("coordinator"), options),
+            "network": _network(dice("network"), options),
+            "policies": _policies(dice("policies"), duration_s),
+            "faults": _faults(dice("faults"), options, groups, duration_s),
+        }
+    )
+
+
+class Dice:
+    """Choices, with numbers of three digits, so that a scenario can be read."""
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+
+    def chance(self, probability: float) -> bool:
+        return self._rng.random() < probability
+
+    def pick(self, choices: Sequence[T]) -> T:
+        return choices[self._rng.randrange(len(choices))]
+
+    def some(self, choices: Sequence[T], most: int) -> list[T]:
+        """One to `most` of them, in their order."""
+        places = self._rng.sample(range(len(choices)), self._rng.randint(1, max(1, min(most, len(choices)))))
+        return [choices[place] for place in sorted(places)]
+
+    def whole(self, least: int, most: int) -> int:
+        return self._rng.randint(least, most)
+
+    def between(self, least: float, most: float) -> float:
+        """Of both ends' magnitudes alike where they differ much."""
+        if least > 0 and most / least > 5:
+            return _short(least * (most / least) ** self._rng.random())
+        return _short(least + (most - least) * self._rng.random())
+
+    def maybe(self, probability: float, value: Callable[[], T]) -> T | None:
+        return value() if self.chance(probability) else None
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _cluster(dice: Dice, options: Options) -> Tree:
+    total = dice.whole(*options.workers)
+    count = min(total, dice.whole(*options.groups))
+    cuts = sorted(dice.whole(0, total - count) for _ in range(count - 1))
+    sizes = [high - low + 1 for low, high in zip([0, *cuts], [*cuts, total - count], strict=True)]
+    return {
+        "groups": [
+            {
+                "name": f"g{number}",
+                "workers": size,
+                "capacity": dice.whole(*options.capacity),
+                "prefetch": dice.pick([0, 0, 0, 1, 4, "unlimited"]),
+                "speed": dice.pick(options.speeds),
+            }
+            for number, size in enumerate(sizes, 1)
+        ],
+        "overhead": dice.maybe(0.1, lambda: _seconds(dice, 0.01)) if options.network else None,
+    }
+
+
+def _workload(dice: Dice, options: Options, slots: float, duration_s: float) -> Tree:
+    tasks = dice.whole(*options.tasks)
+    rate_per_s = _short(tasks / duration_s)
+    mean_s = min(dice.between(*options.load) * slots / rate_per_s, duration_s / 5)
+    arrivals: Tree = dice.pick(
+        [
+            {"kind": "poisson", "rate_per_s": rate_per_s},
+            {"kind": "poisson", "rate_per_s": rate_per_s},
+            {"kind": "constant", "rate_per_s": rate_per_s},
+            {
+                "kind": "on_off",
+                "rate_on_per_s": 2 * rate_per_s,
+                "rate_off_per_s": 0.0,
+                "mean_on_s": _short(duration_s / 8),
+                "mean_off_s": _short(duration_s / 8),
+            },
+            {"kind": "closed", "clients": dice.whole(1, 20), "think": _seconds(dice, mean_s)},
+        ]
+    )
+    shares = {name: dice.between(0.05, 1.0) for name in dice.some(PRIORITIES, 4)}
+    total = sum(shares.values())
+    return {
+        "arrivals": arrivals,
+        "service": _seconds(dice, mean_s),
+        "priorities": {name: share / total for name, share in shares.items()},
+        "tasks": 2 * options.tasks[1],
+    }
+
+
+def _seconds(dice: Dice, mean_s: float) -> Tree:
+    mean_s = _short(mean_s)
+    return dice.pick(
+        [
+            {"kind": "constant", "value_s": mean_s},
+            {"kind": "uniform", "low_s": 0.0, "high_s": _short(2 * mean_s)},
+            {"kind": "exponential", "mean_s": mean_s},
+            {"kind": "lognormal", "mean_s": mean_s, "cv": dice.between(0.2, 2.0)},
+            {"kind": "pareto", "mean_s": mean_s, "alpha": dice.between(1.5, 3.0)},
+        ]
+    )
+
+
+def _coordinator(dice: Dice, options: Options) -> Tree:
+    return {"cost_s": dice.between(1e-5, 1e-3)} if options.network and dice.chance(0.2) else {}
+
+
+def _network(dice: Dice, options: Options) -> Tree:
+    network: Tree = {"rpc_timeout_s": dice.between(0.2, 2.0)}
+    if options.network:
+        if dice.chance(0.8):
+            network["delay"] = _seconds(dice, dice.between(1e-4, 0.05))
+        for name in ("loss", "duplicate"):
+            if dice.chance(0.3):
+                network[name] = dice.between(0.005, 0.1)
+    return network
+
+
+def _policies(dice: Dice, duration_s: float) -> Tree:
+    limit_s = partial(dice.between, duration_s / 4, duration_s)
+    return {
+        "routing": dice.pick(
+            [
+                {"kind": "least_loaded"},
+                {"kind": "random"},
+                {"kind": "round_robin"},
+                {"kind": "power_of_d", "d": dice.whole(1, 3)},
+            ]
+        ),
+        "queue": dice.pick([{"kind": "priority"}, {"kind": "priority"}, {"kind": "fifo"}]),
+        "detection": _detection(dice, limit_s),
+        "execution_timeout_s": dice.maybe(0.3, limit_s),
+        "execution_check_every_s": dice.maybe(0.2, lambda: dice.between(0.1, 2.0)),
+        "retry": _retry(dice),
+    }
+
+
+def _detection(dice: Dice, limit_s: Callable[[], float]) -> Tree:
+    beat_s = dice.between(0.3, 2.0)
+    rule = dice.pick(
+        [
+            {"kind": "timeout", "timeout_s": _short(beat_s * dice.between(1.2, 5.0))},
+            {
+                "kind": "phi_accrual",
+                "threshold": dice.between(1.0, 12.0),
+                "window": dice.whole(5, 100),
+                "min_std_s": _short(beat_s * dice.between(0.05, 0.5)),
+                "acceptable_pause_s": _short(beat_s * dice.between(0.0, 2.0)),
+            },
+        ]
+    )
+    return {
+        **rule,
+        "heartbeat_s": beat_s,
+        "check_every_s": dice.maybe(0.2, lambda: dice.between(0.2, 2.0)),
+        "on_failed_call": dice.pick(["hold", "hold", "dead"]),
+    }
+
+
+def _retry(dice: Dice) -> Tree:
+    backoff = dice.pick(
+        [
+            {"kind": "constant", "delay_s": 0.0},
+            {"kind": "constant", "delay_s": 0.0},
+            {"kind": "constant", "delay_s": dice.between(0.01, 2.0)},
+            {"kind": "exponential", "base_s": dice.between(0.01, 1.0), "cap_s": dice.between(1.0, 5.0)},
+        ]
+    )
+    return {"backoff": backoff, "max_attempts": dice.maybe(0.4, lambda: dice.whole(1, 6))}
+
+
+# ---- faults
+
+
+def _faults(dice: Dice, options: Options, groups: Mapping[str, int], duration_s: float) -> list[Tree]:
+    """A script whose every fault ends: those of fixed times and lengths before `duration_s`, others soon after."""
+    drawn = [dice.pick(options.kinds) for _ in range(dice.whole(*options.faults))]
+    kinds = [*options.always, *drawn[len(options.always) :]]
+    names = [f"w{number}" for number in range(1, sum(groups.values()) + 1)]
+    return [fault for kind in kinds for fault in _fault(dice, kind, groups, names, duration_s)]
+
+
+def _fault(
+    dice: Dice, kind: FaultKind, groups: Mapping[str, int], names: Sequence[str], duration_s: float
+) -> Iterator[Tree]:
+    length_s = partial(dice.between, duration_s / 100, duration_s / 4)
+    if kind in ("drain", "join"):
+        # What is drained comes back by a join; what has only that was not there before.
+        workers = dice.some(names, len(names))
+        at_s = dice.between(0.0, duration_s * 0.6)
+        if kind == "drain":
+            yield {"kind": "drain", "at_s": at_s, "workers": workers}
+            at_s = _short(at_s + length_s())
+        yield {"kind": "join", "at_s": at_s, "workers": workers}
+        return
+    fault: Tree = {"kind": kind, **_when(dice, duration_s)}
+    if kind != "coordinator_pause":
+        fault |= _whom(dice, groups, names)
+        if "mtbf_s" in fault:
+            fault["together"] = dice.chance(0.3)
+        elif dice.chance(0.3):
+            fault["stagger_s"] = dice.between(0.0, duration_s / 10)
+    fault |= _how(dice, kind)
+    if kind == "restart":
+        fault["grace_s"] = length_s()
+    elif dice.chance(0.3):
+        fault["mttr_s"] = _short(duration_s / 12)
+    else:
+        fault["restart_after_s" if kind == "crash" else "for_s"] = length_s()
+    yield fault
+
+
+def _when(dice: Dice, duration_s: float) -> Tree:
+    return dice.pick(
+        [
+            {"at_s": dice.between(0.0, duration_s * 0.7)},
+            {"at_s": dice.between(0.0, duration_s * 0.7)},
+            {"every_s": dice.between(duration_s / 5, duration_s / 2)},
+            {"mtbf_s": dice.between(duration_s / 4, duration_s)},
+        ]
+    )
+
+
+def _whom(dice: Dice, groups: Mapping[str, int], names: Sequence[str]) -> Tree:
+    return dice.pick(
+        [
+            {"workers": dice.some(names, 3)},
+            {"workers": dice.some(names, 3)},
+            {"count": dice.whole(1, len(names))},
+            {"group": dice.pick(list(groups))},
+            {"all": True},
+        ]
+    )
+
+
+def _how(dice: Dice, kind: FaultKind) -> Tree:
+    """The parameters of a kind's own."""
+    how: Tree = {}
+    if kind in ("partition", "delay", "loss", "duplicate"):
+        how["direction"] = dice.pick(["both", "to_workers", "to_coordinator"])
+    if kind == "slow":
+        how["factor"] = dice.between(0.05, 0.9)
+    elif kind == "delay":
+        how["delay"] = _seconds(dice, dice.between(0.01, 3.0))
+    elif kind in ("loss", "duplicate"):
+        how["probability"] = dice.between(0.1, 0.9)
+    return how
