@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from orchestrator.live.record import Struck
 
 Start = Callable[[str, float], Process]
 """Begin a new process for a worker, whose first heartbeat is one interval after that second of the run."""
+Step = Callable[[FaultAction], bool]
+"""Execute an action; False: it is too early for it."""
+TRY_AGAIN_S = 0.02
 DIRECTIONS = ("to_workers", "to_coordinator")
 LEFT = (0, -signal.SIGTERM)  # a process that was told to leave before it could hear is gone as well
 
@@ -45,23 +49,27 @@ class Injector:
         self._hosts = {name: _Host(gone=name in plan.absent) for name in scenario.worker_names()}
         self._actions = plan.faults
         self._starts = sum(action.starts for action in plan.faults)
-        self._begun: set[FaultAction] = set()
+        self._started = 0
         self._coordinator_paused = False
 
     @property
     def hopeless(self) -> bool:
         """No worker is there, and none will come."""
-        return len(self._begun) == self._starts and all(host.gone for host in self._hosts.values())
+        return self._started == self._starts and all(host.gone for host in self._hosts.values())
 
     async def run(self, began: float, changed: Callable[[], None]) -> None:
         """Do it all, each at its time since `began`; `changed` is called whenever it may have become hopeless."""
         self._loop = asyncio.get_running_loop()
+        self._began = began
         for name, host in self._hosts.items():
             if self._cluster.relay(name) is not None:
                 self._impair(name, host)
-        for at_s, step, action in self._steps():
+        steps = self._steps()
+        while steps:
+            at_s, number, step, action = heapq.heappop(steps)
             await asyncio.sleep(began + at_s - self._loop.time())
-            step(action)
+            if not step(action):
+                heapq.heappush(steps, (min(at_s + TRY_AGAIN_S, action.time_s), number, step, action))
             changed()
 
     def look(self) -> str | None:
@@ -89,29 +97,30 @@ class Injector:
 
     # ---- what is done when
 
-    def _steps(self) -> list[tuple[float, Callable[[FaultAction], None], FaultAction]]:
-        """Moments of the run, in order. A process is started early enough to be registered in time, where the one
-        before it is gone by then."""
+    def _steps(self) -> list[tuple[float, int, Step, FaultAction]]:
+        """Moments of the run, as a heap. A process is started early enough to be registered in time, as soon as the
+        one before it is gone."""
         before_s: dict[str | None, float] = {}
-        steps: list[tuple[float, Callable[[FaultAction], None], FaultAction]] = []
-        for action in self._actions:
+        steps: list[tuple[float, int, Step, FaultAction]] = []
+        for number, action in enumerate(self._actions):
             name = action.worker
             if action.starts:
-                steps.append((max(before_s.get(name, 0.0), action.time_s - self._boot_s), self._begin_early, action))
-                steps.append((action.time_s, self._begin, action))
+                early_s = max(before_s.get(name, 0.0), action.time_s - self._boot_s)
+                steps.append((early_s, number, self._begin, action))
             else:
-                steps.append((action.time_s, self._strike, action))
+                steps.append((action.time_s, number, self._strike, action))
             if self._faults[action.index].layer == "process":
                 before_s[name] = action.time_s
-        return sorted(steps, key=lambda step: step[0])
+        heapq.heapify(steps)
+        return steps
 
-    def _strike(self, action: FaultAction) -> None:
+    def _strike(self, action: FaultAction) -> bool:
         name, kind = action.worker, action.kind
         if name is None:
             self._cluster.coordinator.signal(signal.SIGCONT if action.heals else signal.SIGSTOP)
             self._coordinator_paused = not action.heals
             self._note(action)
-            return
+            return True
         fault, host = self._faults[action.index], self._hosts[name]
         if kind == "crash":
             self._kill(name)
@@ -136,6 +145,7 @@ class Injector:
             host.speed = 1.0 if action.heals else fault.factor if isinstance(fault, Slow) else 0.0
             self._note(action)
             self._tell_speed(name, host)
+        return True
 
     # ---- processes
 
@@ -144,30 +154,22 @@ class Injector:
         self._hosts[name].gone = True
         self.struck.append(Struck(self._loop.time(), "crash", name))
 
-    def _begin_early(self, action: FaultAction) -> None:
-        assert action.worker is not None
-        host = self._hosts[action.worker]
-        if host.gone or (host.leaving and self._cluster.worker(action.worker).status in LEFT):
-            self._start_process(action, host)
-
-    def _begin(self, action: FaultAction) -> None:
-        assert action.worker is not None
-        if action in self._begun:
-            return
-        host = self._hosts[action.worker]
-        if not host.gone and self._cluster.worker(action.worker).status is None:
-            self._kill(action.worker)
-        self._start_process(action, host)
-
-    def _start_process(self, action: FaultAction, host: _Host) -> None:
+    def _begin(self, action: FaultAction) -> bool:
+        """A new process, if the one before it is gone, or it is time that it were."""
         name = action.worker
         assert name is not None
-        self._begun.add(action)
+        host = self._hosts[name]
+        if not host.gone and self._cluster.worker(name).status is None:
+            if self._loop.time() < self._began + action.time_s:
+                return False
+            self._kill(name)
+        self._started += 1
         host.gone = host.leaving = False
         self.struck.append(Struck(self._loop.time(), "heal", name, "restart"))
         self._start(name, action.time_s)
         if host.speed != 1.0:
             self._tell_speed(name, host)
+        return True
 
     def _resume(self, name: str, host: _Host) -> None:
         """It is told first, before it can look at its clock."""

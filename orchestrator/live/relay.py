@@ -131,16 +131,24 @@ class _Lane(Generic[Message]):
         if fate is Fate.FREE:
             self._deliver(part)
             return
-        can_be_lost = fate in (Fate.LOST, Fate.REPEATED, Fate.AGAIN)
-        if way.blocked or (can_be_lost and way.loses()):
-            if fate is Fate.AGAIN:
-                self._repeat(part)
-        elif fate is Fate.ANSWER:
-            self._deliver(part)
-        else:
-            self._arrive(part, way.delay_s())
+        lost = fate in (Fate.LOST, Fate.REPEATED, Fate.AGAIN) and way.loses()
+        delay_s = 0.0 if fate is Fate.ANSWER else way.delay_s()
+        if not way.blocked and (lost or delay_s):
+            self._answer(part)
+        if (way.blocked or lost) and fate is Fate.AGAIN:
+            self._repeat(part)
+        elif not (way.blocked or lost):
+            self._arrive(part, delay_s)
         if fate is Fate.REPEATED and not way.blocked and way.repeats():
             self._arrive(part, way.delay_s())
+
+    def _answer(self, part: Message) -> None:
+        """What a worker says of an attempt says too that its assignment has arrived. That is the answer of a call:
+        it does not share the fate of the rest."""
+        if isinstance(part, stream_pb2.FromWorker):
+            for item in (*part.started, *part.cancelled, *part.reports):
+                key = stream_pb2.AttemptKey(task_id=item.task_id, attempt=item.attempt)
+                self._deliver(stream_pb2.FromWorker(confirmed=[key]))
 
     def _repeat(self, part: Message) -> None:
         """Once, although its sender may be of the kind that does so itself."""
