@@ -39,16 +39,15 @@ class Fate(Enum):
     """What a bad network may do to a part of a message, beside holding it back."""
 
     FREE = "nothing, a partition included: the other world has no such message"
-    ANSWER = "nothing: its call is lost, or it is not"
+    ANSWER = "delay it: of a call, only the request is lost"
     LOST = "lose it, and nobody notices"
     REPEATED = "lose it, or let it arrive twice"
     AGAIN = "lose it, and its sender sends it again until it arrives"
-    REFUSED = "delay it"
 
 
 FATES = {
     "started": Fate.AGAIN,
-    "rejected": Fate.REFUSED,
+    "rejected": Fate.ANSWER,
     "cancelled": Fate.LOST,
     "reports": Fate.REPEATED,
     "registration": Fate.AGAIN,
@@ -131,8 +130,8 @@ class _Lane(Generic[Message]):
         if fate is Fate.FREE:
             self._deliver(part)
             return
-        lost = fate in (Fate.LOST, Fate.REPEATED, Fate.AGAIN) and way.loses()
-        delay_s = 0.0 if fate is Fate.ANSWER else way.delay_s()
+        lost = fate is not Fate.ANSWER and way.loses()
+        delay_s = way.delay_s()
         if not way.blocked and (lost or delay_s):
             self._answer(part)
         if (way.blocked or lost) and fate is Fate.AGAIN:
@@ -148,7 +147,7 @@ class _Lane(Generic[Message]):
         if isinstance(part, stream_pb2.FromWorker):
             for item in (*part.started, *part.cancelled, *part.reports):
                 key = stream_pb2.AttemptKey(task_id=item.task_id, attempt=item.attempt)
-                self._deliver(stream_pb2.FromWorker(confirmed=[key]))
+                self._arrive(stream_pb2.FromWorker(confirmed=[key]), self._way.delay_s())
 
     def _repeat(self, part: Message) -> None:
         """Once, although its sender may be of the kind that does so itself."""
@@ -191,45 +190,40 @@ class _Session:
         self._for_coordinator: asyncio.Queue[stream_pb2.FromWorker] = asyncio.Queue()
         self._for_worker: asyncio.Queue[stream_pb2.ToWorker] = asyncio.Queue()
         self._early: list[stream_pb2.FromWorker] = []
-        self._registered = self._leaving = False
-        self._ended: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
+        self._registered = False
+        self._left = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._status: Status = grpc.StatusCode.OK, ""
         self._upstream = asyncio.create_task(self._hold_upstream())
 
     async def serve(self, requests: AsyncIterator[stream_pb2.FromWorker], write: Any) -> Status:
         """The worker's stream, until either side has ended it."""
         try:
-            status: Status = await first_of(self._read(requests), self._write(write), self._until_ended())
-            return status
+            await first_of(self._read(requests), self._write(write), self._left.wait(), self._ended.wait())
+            return self._status
         finally:
             self._closing = asyncio.create_task(self._close())
 
-    async def _until_ended(self) -> Status:
-        return await self._ended
-
-    async def _read(self, requests: AsyncIterator[stream_pb2.FromWorker]) -> Status:
+    async def _read(self, requests: AsyncIterator[stream_pb2.FromWorker]) -> None:
         async for message in requests:
-            self._leaving = self._leaving or message.leaving
             self._up.send(message)
-            if message.leaving:
-                break  # it need not wait until its leave has arrived
-        return grpc.StatusCode.OK, ""
 
     async def _write(self, write: Any) -> None:
         while True:
             await write(await self._for_worker.get())
 
     async def _close(self) -> None:
-        """The worker has gone: so goes its stream to the coordinator, which by itself ends that of one that left."""
-        if self._leaving:
-            await self._upstream
-            return
+        """The worker has gone: so goes its stream to the coordinator, who ends that of a worker that left."""
         self._up.silence()
         await self._up.drained()
-        self._upstream.cancel()
+        if not self._left.is_set():
+            self._upstream.cancel()
 
     # ---- the coordinator's side
 
     def _arrived_up(self, message: stream_pb2.FromWorker) -> None:
+        if message.leaving:
+            self._left.set()
         if self._registered:
             self._for_coordinator.put_nowait(message)
             return
@@ -251,14 +245,12 @@ class _Session:
         try:
             await call.write(first)
             await first_of(self._read_upstream(call), self._write_upstream(call))
-            status = grpc.StatusCode.OK, ""
         except grpc.aio.AioRpcError as error:
-            status = error.code(), error.details() or ""
+            self._status = error.code(), error.details() or ""
         finally:
             call.cancel()
         await self._down_way.passable()
-        if not self._ended.done():
-            self._ended.set_result(status)
+        self._ended.set()
 
     async def _read_upstream(self, call: Any) -> None:
         async for message in call:
