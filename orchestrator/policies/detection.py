@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
@@ -266,9 +266,18 @@ class Suspecting:
         return self._last + self._share * (self._inner.review_at() - self._last)
 
 
+class Main(NamedTuple):
+    """The parameter with which a detector trades speed against mistakes, and values worth trying, in heartbeats where
+    it is one of seconds: none at a whole number of them, where the last digit decides."""
+
+    name: str
+    values: tuple[float, ...]
+
+
 class TimeoutRule(Strict):
     """Dead when the last heartbeat is over timeout_s old."""
 
+    main: ClassVar = Main("timeout_s", (1.05, 1.25, 1.75, 2.05, 2.5, 3.05, 3.5, 4.05, 5.05, 6.05))
     kind: Literal["timeout"] = "timeout"
     timeout_s: Positive = 6.0
     """Silence after which a worker is dead."""
@@ -280,6 +289,7 @@ class TimeoutRule(Strict):
 class PhiAccrualRule(Strict):
     """Dead when the silence is too unlikely, given the gaps between the last heartbeats."""
 
+    main: ClassVar = Main("threshold", (0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24))
     kind: Literal["phi_accrual"]
     threshold: Annotated[float, Field(gt=0, le=300)] = 8.0
     """Suspicion level that convicts; 8 is a mistake in 10^8 if gaps were normal."""
@@ -297,6 +307,7 @@ class PhiAccrualRule(Strict):
 class ChenRule(Strict):
     """Dead alpha_s after the next heartbeat was expected, by the mean rhythm of the last ones."""
 
+    main: ClassVar = Main("alpha_s", (0.05, 0.1, 0.25, 0.75, 1.05, 1.5, 2.05, 3.05, 4.05, 5.05))
     kind: Literal["chen"]
     alpha_s: NonNegative = 1.0
     """Seconds that a heartbeat may be later than expected."""
@@ -310,6 +321,7 @@ class ChenRule(Strict):
 class BertierRule(Strict):
     """As chen, with a margin that follows the error of the expectation: beta * delay + phi * deviation."""
 
+    main: ClassVar = Main("phi", (1, 2, 4, 6, 8, 12, 16, 24, 40, 64))
     kind: Literal["bertier"]
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Weight of the newest error."""
