@@ -16,6 +16,7 @@ class Inbox:
 
     def __init__(self, env: Environment, cost_s: float, may_sleep: bool) -> None:
         self.asleep = False
+        self.queues = cost_s > 0
         self._env = env
         self._cost_s = cost_s
         self._may_sleep = may_sleep

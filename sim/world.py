@@ -39,6 +39,7 @@ _LEGS = (
 )
 # Numbers of a rank beyond those of any worker: a worker's further kinds of event there.
 _SECOND, _THIRD, _AGAIN = 1 << 40, 2 << 40, 3 << 40
+_ARRIVED = -math.inf  # in the place of the time at which a fused result arrives
 
 
 class Insistent(NamedTuple):
@@ -81,6 +82,7 @@ class World:
         pauses = any(action.worker is None for action in plan.faults)
         self.inbox = Inbox(self.env, scenario.coordinator.cost_s, pauses)
         self.received = self.inbox.received
+        self._unfused_in_queue: dict[Attempt, Job] = {}
         self._wake_time = math.inf
         self._name_handlers()
 
@@ -122,14 +124,28 @@ class World:
 
         self.env.call_at(self.now + every_s, Rank.TICK, tick, None)
 
+    def listen(self, heard: Callable[[WorkerId, float], None]) -> None:
+        """Tell of every heartbeat as the coordinator gets it; to be asked before the run."""
+
+        def hear(event: tuple[WorkerId, int]) -> None:
+            heard(event[0], self.env._now)
+            self._heartbeat(event)
+
+        self._on_heartbeat = self.received(hear)
+
     def tables(self) -> Tables:
         """What the run leaves behind; to be asked once, at its end."""
+        for worker in self.workers:
+            for attempt in (*worker.record.open, *worker.record.abandoned):
+                if attempt.note is not None and attempt.note[0] <= self.now:
+                    self.recorder.started(attempt, attempt.note[0])
         self.recorder.close(self.coordinator)
         return self.recorder.tables(*self.arrivals.columns(), [worker.name for worker in self.workers])
 
     def _name_handlers(self) -> None:
         """What the coordinator does with each kind of message, behind its queue."""
-        self._on_fused_result = self.received(self._fused_result)
+        self._on_fused_result = self._fused_result_arrives if self.inbox.queues else self._fused_result
+        self._on_fused_result_queued = self.received(self._fused_result_served)
         self._on_result = self.received(self._result, held=self._unacknowledged)
         self._on_start = self.received(self._start)
         self._on_refusal = self.received(self._refusal)
@@ -397,6 +413,20 @@ class World:
                 self.env._now,
             )
 
+    def _fused_result_arrives(self, attempt: Attempt) -> None:
+        """Where messages wait for each other, the attempt may be unfused while its result does."""
+        if attempt.note is not None:
+            start, finish, _ = attempt.note
+            attempt.note = start, finish, _ARRIVED
+            self._on_fused_result_queued(attempt)
+
+    def _fused_result_served(self, attempt: Attempt) -> None:
+        job = self._unfused_in_queue.pop(attempt, None)
+        if job is None:
+            self._fused_result(attempt)
+        else:
+            self._result(job)
+
     def _result(self, job: Job) -> None:
         worker, attempt = job.worker, job.attempt
         if worker.jobs.get(job.key) is job:
@@ -470,6 +500,7 @@ class World:
         self.coordinator.drain(worker.name, self.now)
 
     def _leave(self, worker: SimWorker) -> None:
+        self._unfuse(worker, self.now)  # it may be a new process, of whom the old one's leave comes late
         self.coordinator.deregister(worker.name, self.now)
         self.end_if_hopeless()
 
@@ -494,7 +525,9 @@ class World:
                 self.env.call_at(start, Rank.DELIVER + job.number, self._deliver, job)
                 continue
             worker.adopt(job, start, finish, now)
-            if now >= finish:
+            if back == _ARRIVED:
+                self._unfused_in_queue[attempt] = job
+            elif now >= finish:
                 self.env.call_at(back, Rank.RESULT + job.number, self._on_result, job)
 
     # ---- faults, and the end

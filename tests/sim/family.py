@@ -1,0 +1,101 @@
+"""Small scenarios by the number, with every kind of fault, for claims that must hold whatever happens."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from orchestrator.experiment import Scenario
+
+DURATION_S = 30.0
+KINDS = (
+    *("crash", "restart", "pause", "slow", "hang", "partition", "delay", "loss", "duplicate"),
+    *("coordinator_pause", "drain", "join"),
+)
+
+
+def scenario(seed: int) -> Scenario:
+    """A handful of workers under some load, slow messages, hasty detectors, and up to nine faults that overlap."""
+    chance = Random(seed)
+    workers, capacity = chance.randint(2, 7), chance.randint(1, 3)
+    service_s = chance.choice([0.05, 0.3, 1.0])
+    delay = {"kind": "exponential", "mean_s": chance.choice([0.002, 0.05, 0.3])}
+    heartbeat_s = chance.choice([0.5, 1.0])
+    tree: dict[str, Any] = {
+        "name": "one of a family",
+        "seed": seed,
+        "duration_s": DURATION_S,
+        "drain_s": 30,
+        "workload": {
+            "arrivals": {"kind": "poisson", "rate_per_s": chance.uniform(0.3, 1.1) * workers * capacity / service_s},
+            "service": {"kind": "lognormal", "mean_s": service_s, "cv": 1},
+            "priorities": {"low": 0.5, "high": 0.5},
+            "tasks": 800,
+        },
+        "cluster": {
+            "groups": [
+                {"name": "first", "workers": workers, "capacity": capacity, "speed": chance.choice([0.5, 1, 2])},
+                {"name": "rack", "workers": chance.randint(1, 3), "prefetch": chance.choice([0, 0, 2, "unlimited"])},
+            ]
+        },
+        "coordinator": {"cost_s": chance.choice([0, 0, 0.002])},
+        "network": {"delay": delay, "rpc_timeout_s": chance.choice([0.5, 2])},
+        "policies": {
+            "routing": {"kind": chance.choice(["least_loaded", "random", "round_robin", "power_of_d"])},
+            "detection": {
+                "kind": "timeout",
+                "heartbeat_s": heartbeat_s,
+                "timeout_s": heartbeat_s * chance.choice([1.1, 2.5]),
+                "check_every_s": chance.choice([None, 0.5]),
+                "on_failed_call": chance.choice(["hold", "dead"]),
+            },
+            "execution_timeout_s": chance.choice([None, 2 * service_s, 10 * service_s]),
+            "retry": {"max_attempts": chance.choice([None, 4])},
+        },
+        "faults": [fault(chance) for _ in range(chance.randint(2, 9))],
+    }
+    return Scenario.model_validate(tree)
+
+
+def fault(chance: Random) -> dict[str, Any]:
+    kind = chance.choice(KINDS)
+    tree: dict[str, Any] = {"kind": kind, **_when(chance)}
+    if kind != "coordinator_pause":
+        tree |= _whom(chance, tree)
+    length: dict[str, Any] = chance.choice([{"for_s": chance.uniform(0.1, 8)}, {"mttr_s": 2}])
+    if kind == "crash":
+        tree |= chance.choice([{"restart_after_s": chance.choice([0, 0.05, 3])}, {"mttr_s": 2}, {}])
+    elif kind == "restart":
+        tree["grace_s"] = chance.choice([0, 0.3, 5])
+    elif kind in ("pause", "coordinator_pause"):
+        tree |= length
+    elif kind not in ("drain", "join"):
+        tree |= length if chance.random() < 0.9 else {}
+    if kind in ("partition", "delay", "loss", "duplicate"):
+        tree["direction"] = chance.choice(["both", "to_workers", "to_coordinator"])
+    if kind in ("loss", "duplicate"):
+        tree["probability"] = chance.choice([0.1, 0.5, 1.0])
+    elif kind == "slow":
+        tree["factor"] = chance.choice([0.1, 0.5, 1.0])
+    elif kind == "delay":
+        tree["delay"] = chance.choice(
+            [0.2, {"kind": "exponential", "mean_s": 0.5}, {"kind": "uniform", "low_s": 0, "high_s": 4}]
+        )
+    return tree
+
+
+def _when(chance: Random) -> dict[str, Any]:
+    # Full seconds, too: what happens at one moment must have an order.
+    at_s = chance.choice([chance.uniform(0, DURATION_S), float(chance.randint(1, int(DURATION_S)))])
+    return chance.choice([{"at_s": at_s}, {"every_s": chance.uniform(4, 12)}, {"mtbf_s": chance.uniform(5, 20)}])
+
+
+def _whom(chance: Random, when: dict[str, Any]) -> dict[str, Any]:
+    whom: dict[str, Any] = chance.choice(
+        [{"workers": ["w1"]}, {"workers": ["w2", "w1"]}, {"count": 2}, {"all": True}, {"group": "rack"}]
+    )
+    if "mtbf_s" in when:
+        whom |= chance.choice([{}, {"together": True}])
+    else:
+        whom |= chance.choice([{}, {"stagger_s": 1.5}])
+    return whom
