@@ -80,10 +80,10 @@ def make_executor(kind: Kind, slots: int, finished: Finished) -> Executor:
 class _Sleep:
     """`left_s`: seconds of sleep at full speed that were left at `since`."""
 
-    __slots__ = ("begin", "due", "error", "left_s", "since", "timer")
+    __slots__ = ("begin", "error", "left_s", "since", "timer")
 
     def __init__(self, left_s: float, error: str, now: float) -> None:
-        self.begin = self.since = self.due = now
+        self.begin = self.since = now
         self.left_s = left_s
         self.error = error
         self.timer: asyncio.Handle | None = None
@@ -106,7 +106,7 @@ class InlineExecutor(Executor):
             left_s = tasks.seconds(payload)
         except tasks.InvalidPayload as invalid:
             error = str(invalid)
-        sleep = self._sleeping[key] = _Sleep(left_s, error, self._loop.time())
+        sleep = self._sleeping[key] = _Sleep(left_s, error, time.monotonic())
         self._wake_later(key, sleep)
 
     def stop(self, key: Key) -> None:
@@ -126,7 +126,7 @@ class InlineExecutor(Executor):
 
     def _sleep_on(self, frozen_s: float, speed: float) -> None:
         """With what is left, at that speed: time in which the process was stopped has not counted."""
-        now = self._loop.time()
+        now = time.monotonic()
         for sleep in self._sleeping.values():
             if sleep.timer is not None:
                 sleep.timer.cancel()
@@ -141,13 +141,13 @@ class InlineExecutor(Executor):
         if not self._speed:
             sleep.timer = None
         elif sleep.left_s:
-            sleep.due = sleep.since + sleep.left_s / self._speed
-            sleep.timer = self._loop.call_at(sleep.due, self._wake, key, sleep)
+            due = sleep.since + sleep.left_s / self._speed
+            sleep.timer = self._loop.call_at(due, self._wake, key, sleep, due)
         else:
             sleep.timer = self._loop.call_soon(self._end, key, sleep)
 
-    def _wake(self, key: Key, sleep: _Sleep) -> None:
-        if self._loop.time() - sleep.due > LATE_S:
+    def _wake(self, key: Key, sleep: _Sleep, due: float) -> None:
+        if time.monotonic() - due > LATE_S:
             # Where the process was stopped, a word about it waits to be read: the loop reads before it calls this.
             sleep.timer = self._loop.call_later(0, self._end, key, sleep)
         else:
@@ -155,7 +155,7 @@ class InlineExecutor(Executor):
 
     def _end(self, key: Key, sleep: _Sleep) -> None:
         del self._sleeping[key]
-        ran_s = self._loop.time() - sleep.begin
+        ran_s = time.monotonic() - sleep.begin
         self.finished(key, Ended(not sleep.error, "", sleep.error, False, ran_s))
 
 

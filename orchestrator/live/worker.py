@@ -200,7 +200,6 @@ class StreamingWorker(Worker):
         self._unacknowledged: Overdue[int] = Overdue(timeout_s, self._repeat, awake_s(timeout_s))
         self._unmentioned: Overdue[Key] = Overdue(confirm_s(timeout_s), self._confirm)
         self._unanswered: Overdue[str] = Overdue(timeout_s, self._ask_again, awake_s(timeout_s))
-        self._held: set[Key] = set()
         self._handed_back: list[convert.Key] = []
         self._stub = rpc.Stub(channel, rpc.WORKER_STREAM)
         super().__init__(name, settings, registered)
@@ -227,7 +226,6 @@ class StreamingWorker(Worker):
         self._register()
         self._unreported.clear()
         if self._known:
-            self._held.clear()
             self.start_over()
         try:
             await first_of(self._read(call), self._write(call), self.gone.wait())
@@ -263,7 +261,8 @@ class StreamingWorker(Worker):
             for wire, kind, payload in convert.assigned(message):
                 self._known = True
                 key = self.key(wire)
-                self._unmentioned.expect(key, now)
+                if key in self._queued_s:
+                    self._unmentioned.expect(key, now)  # a repetition
                 self.agent.assigned(key, Held(kind, payload, now), now)
             for wire in convert.keys(message.cancels):
                 self.agent.cancel(self.key(wire), now)
@@ -305,15 +304,8 @@ class StreamingWorker(Worker):
             self.agent.report_failed(self._unreported[number], now)
 
     def _confirm(self, keys: list[Key]) -> None:
-        """Only what is here: a repetition of what was refused, or is done, says nothing new."""
-        held = [on_wire(key) for key in keys if key in self._held]
-        if held:
-            self._news.confirmed += held
-            self._gathered.set()
-
-    def _let_go(self, key: Key) -> None:
-        self._held.discard(key)
-        self._unmentioned.met(key)
+        self._news.confirmed += map(on_wire, keys)
+        self._gathered.set()
 
     def _stop_waiting(self) -> None:
         for waiting in (self._unacknowledged, self._unmentioned, self._unanswered):
@@ -323,9 +315,9 @@ class StreamingWorker(Worker):
 
     def answer(self, key: Key, accepted: bool, now: float) -> None:
         if accepted:
-            self._held.add(key)
+            self._unmentioned.expect(key, now)
             return
-        self._let_go(key)
+        self._unmentioned.met(key)
         self._news.rejected.append(on_wire(key))
         if self.agent.draining:
             self._handed_back.append(on_wire(key))
@@ -337,14 +329,14 @@ class StreamingWorker(Worker):
         self._gathered.set()
 
     def report(self, key: Key, result: Any, now: float) -> None:
-        self._let_go(key)
+        self._unmentioned.met(key)
         if self._open:  # else it is reported with the next registration
             self._unreported[result.number] = key
             self._news.reports.append((on_wire(key), result))
             self._gathered.set()
 
     def cancel_done(self, key: Key, now: float) -> None:
-        self._let_go(key)
+        self._unmentioned.met(key)
         self._news.cancelled.append(on_wire(key))
         self._gathered.set()
 
@@ -499,8 +491,8 @@ async def run_workers(
     """Workers that share this process, until all have left; the exit status.
 
     SIGTERM and SIGINT drain them, a second signal ends the process at once. `ready` is called when every one has been
-    registered. `contract`: do not try streams. `control_fd`: lines of JSON come here, `{"speed": f}` (from now on, times
-    that of the settings) and `{"frozen_s": s}` (for so long the process had been stopped).
+    registered. `contract`: do not try streams. `control_fd`: lines of JSON come here: `{"speed": f}` (from now on,
+    times the settings') and `{"frozen_s": s}` (for so long it had been stopped).
     """
     speed = settings.speed
     workers: dict[str, Worker] = {}
