@@ -70,7 +70,9 @@ class Recorder:
             self._attempt(attempt)
 
     def settled(self, task: Task, now: float) -> None:
-        if task is not self._last_plain:
+        if task is self._last_plain:
+            self._last_plain = None  # to settle once more would be a row of its own
+        else:
             self._task(task)
 
     def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
@@ -128,6 +130,9 @@ class Recorder:
         tasks["worker"][rows] = attempts["worker"][: len(rows)]
         for name, column in self._other_tasks(place).items():
             tasks[name][column[0]] = column[1]
+        again = self._settled_again(rows)
+        if len(again):
+            tasks = {name: np.concatenate([column, column[again]]) for name, column in tasks.items()}
         return Tables.from_columns(tasks, attempts, self._event_columns(place), workers)
 
     # ---- inside
@@ -159,6 +164,11 @@ class Recorder:
     def _pack(self) -> None:
         self._packed.fromlist(self._plain)
         self._plain.clear()
+
+    def _settled_again(self, plain: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The tasks that have a row too many, once for each: it stays, for whoever checks that there is none."""
+        settled = np.concatenate([plain, np.array([task[0] for task in self._tasks], dtype=np.int64)])
+        return np.flatnonzero(np.bincount(settled) > 1)
 
     def _other_tasks(self, place: Mapping[str, int]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
         """Per column of the tasks table: the rows and the values of those without a plain row."""

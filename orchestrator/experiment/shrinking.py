@@ -28,11 +28,13 @@ _LENGTH = ("for_s", "mttr_s", "restart_after_s", "grace_s")
 def shrink(scenario: Scenario, fails: Fails, most: int = 400) -> Scenario:
     """A small scenario for which `fails` still holds, as it does for the given one, after at most `most` runs."""
     search = _Search(scenario, fails, most)
+    search.propose({"faults": []})
     search.propose({"faults": explicit(scenario)})
+    any(search.propose(changes) for changes in _single_faults(search.tree))
     while search.left:
         before = search.tree
         search.fewer_faults()
-        for simpler in (_tasks, _policies, _surroundings, _workload, _cluster, _times):
+        for simpler in (_tasks, _policies, _surroundings, _workload, _faults, _cluster, _times):
             search.exhaust(simpler)
         if search.tree == before:
             break
@@ -186,6 +188,36 @@ def _cluster(tree: Tree) -> Iterator[Tree]:
             yield {"cluster": {**flat, key: value}}
 
 
+def _single_faults(tree: Tree) -> Iterator[Tree]:
+    """One plain fault instead of them all, at the time and on the worker of one of the first."""
+    for strike in [fault for fault in tree["faults"] if "workers" in fault and "at_s" in fault][:2]:
+        for plain in _PLAIN:
+            yield {"faults": [plain | {key: strike[key] for key in ("at_s", "workers")}]}
+
+
+_PLAIN: Sequence[Tree] = (
+    {"kind": "crash", "restart_after_s": 10.0},
+    {"kind": "pause", "for_s": 10.0},
+    {"kind": "partition", "for_s": 10.0},
+)
+
+
+def _faults(tree: Tree) -> Iterator[Tree]:
+    """Faults that leave less to chance."""
+    for certain in (_certain, _constant):
+        yield {"faults": [certain(fault) for fault in tree["faults"]]}
+        for place, fault in enumerate(tree["faults"]):
+            yield {"faults": [*tree["faults"][:place], certain(fault), *tree["faults"][place + 1 :]]}
+
+
+def _certain(fault: Tree) -> Tree:
+    return fault | {"probability": 1.0} if "probability" in fault else fault
+
+
+def _constant(fault: Tree) -> Tree:
+    return fault | {"delay": {"kind": "constant", "value_s": 1.0}} if "delay" in fault else fault
+
+
 def _times(tree: Tree) -> Iterator[Tree]:
     """Rounder times of the faults."""
     for digits in (0, 1, 2, 3):
@@ -208,8 +240,3 @@ def _rounder(fault: Tree, digits: int) -> Tree:
 
 def _rounded(value: float, digits: int) -> float:
     return float(f"{value:.{digits}g}")
-
-
-def strikes(scenario: Scenario) -> Sequence[str]:
-    """The scenario's faults in words."""
-    return [str(fault) for fault in scenario.faults]

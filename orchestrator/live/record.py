@@ -113,7 +113,8 @@ def _since(tables: Tables, account: Account) -> Tables:
             since = pc.subtract(table.column(column), account.began)
             table = _replaced(table, column, pc.if_else(pc.less(since, 0.0), 0.0, since))
         shifted[name] = table
-    shifted["tasks"] = _replaced(shifted["tasks"], "arrival_s", pa.array(account.arrival_s))
+    arrival_s = account.arrival_s[shifted["tasks"].column("task").to_numpy()]  # as they were, not less by rounding
+    shifted["tasks"] = _replaced(shifted["tasks"], "arrival_s", pa.array(arrival_s))
     return Tables(**shifted)
 
 
