@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import gc
 import time
+from array import array
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from orchestrator.experiment import store, sweeping
+from orchestrator.experiment.detectors import Trace
 from orchestrator.experiment.parallel import unordered
-from orchestrator.experiment.plan import draw_plan
+from orchestrator.experiment.plan import OpenArrivals, draw_plan
 from orchestrator.experiment.run import Run, Sweep
 from orchestrator.experiment.scenario import Cell, Scenario
-from orchestrator.experiment.statistics import summarise
+from orchestrator.experiment.statistics import rows, summarise
 from orchestrator.experiment.sweeping import Progress, Work
 from sim.world import World
 
@@ -81,6 +87,27 @@ def sweep(
         return unordered(partial(_run_one, out), work, jobs)
 
     return sweeping.sweep(scenario, out, runs, replications, progress)
+
+
+def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | None = None) -> Trace:
+    """The heartbeats of a run as they reach its coordinator, and when its workers were up.
+
+    They depend on the tasks only where messages wait for the coordinator (`cost_s`): else the tasks are left out.
+    """
+    plan = draw_plan(scenario, replication)
+    if scenario.coordinator.cost_s == 0:
+        none = np.empty(0)
+        plan = replace(plan, arrivals=OpenArrivals(none, none, np.empty(0, dtype=np.uint8)))
+    world = World(scenario, plan, replication)
+    heard: defaultdict[str, array[float]] = defaultdict(partial(array, "d"))
+    world.listen(lambda worker, now: heard[worker].append(now))
+    if progress is not None:
+        report = progress
+        world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
+    with _no_garbage_collection():
+        world.run()
+    heartbeat_s = scenario.policies.detection.heartbeat_s
+    return Trace.of("sim", heartbeat_s, rows(world.tables().events), heard, world.now, replication)
 
 
 def _run_one(out: Path, work: tuple[Cell, int]) -> tuple[str, int]:
