@@ -66,6 +66,7 @@ class Faults:
 
     def _strike_worker(self, worker: SimWorker, action: FaultAction) -> None:
         kind, now = action.kind, self._world.now
+        self._world.unfuse(worker)  # results that have arrived, but wait until the coordinator turns to them
         if action.starts:
             self._start(worker, action)
             return

@@ -193,12 +193,12 @@ class World:
                 attempt.note = (start, finish, back)
                 self._call_at(back, Rank.RESULT + number_of(attempt) + 2, self._on_fused_result, attempt)
                 return
-        self._unfuse(worker, now)
+        self.unfuse(worker)
         self._send_assignment(Job(attempt, worker, work_s, back_s), out_s, now)
 
     def cancel(self, attempt: Attempt, now: float) -> None:
         worker = self._by_slot[attempt.worker.slot]
-        self._unfuse(worker, now)
+        self.unfuse(worker)
         delay_s = self._legs["cancel"].once(worker.out)
         if delay_s is not None:
             self.env.call_at(now + delay_s, Rank.DELIVER + number_of(attempt) + 3, self._deliver_cancel, attempt)
@@ -225,7 +225,7 @@ class World:
     def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
         self.recorder.worker_changed(worker, kind, detail, now)
         if kind == "dead":
-            self._unfuse(self._by_slot[worker.slot], now)
+            self.unfuse(self._by_slot[worker.slot])
         elif detail == "registered":
             self.by_name[worker.id].record = worker
             self._by_slot.append(self.by_name[worker.id])
@@ -289,7 +289,7 @@ class World:
         worker.receive(self._begin_again, worker)
 
     def _begin_again(self, worker: SimWorker) -> None:
-        self._unfuse(worker, self.now)
+        self.unfuse(worker)
         worker.start_over(self.now)
         self.send_registration(worker)
 
@@ -418,6 +418,7 @@ class World:
         if attempt.note is not None:
             start, finish, _ = attempt.note
             attempt.note = start, finish, _ARRIVED
+            self.recorder.started(attempt, start)  # it may be given up while its result waits
             self._on_fused_result_queued(attempt)
 
     def _fused_result_served(self, attempt: Attempt) -> None:
@@ -493,14 +494,14 @@ class World:
         self.coordinator.register(worker.name, worker.capacity, worker.prefetch, True, self.now)
 
     def _register_again(self, worker: SimWorker) -> None:
-        self._unfuse(worker, self.now)  # what it was given since it restarted, the coordinator now gives up
+        self.unfuse(worker)  # what it was given since it restarted, the coordinator now gives up
         self._register(worker)
 
     def _drain(self, worker: SimWorker) -> None:
         self.coordinator.drain(worker.name, self.now)
 
     def _leave(self, worker: SimWorker) -> None:
-        self._unfuse(worker, self.now)  # it may be a new process, of whom the old one's leave comes late
+        self.unfuse(worker)  # it may be a new process, of whom the old one's leave comes late
         self.coordinator.deregister(worker.name, self.now)
         self.end_if_hopeless()
 
@@ -511,8 +512,9 @@ class World:
 
     # ---- the fused path
 
-    def _unfuse(self, worker: SimWorker, now: float) -> None:
+    def unfuse(self, worker: SimWorker) -> None:
         """Put each fused attempt of the worker back where it would be by now."""
+        now = self.now
         for attempt in (*worker.record.open, *worker.record.abandoned):
             if attempt.note is None:
                 continue  # it went the long way
@@ -540,7 +542,7 @@ class World:
     def drain(self, name: str) -> None:
         """Ask a worker to leave; one that stands still hears it when it goes on."""
         worker = self.by_name[name]
-        self._unfuse(worker, self.now)
+        self.unfuse(worker)
         worker.receive(self._tell_to_leave, worker)
 
     def _tell_to_leave(self, worker: SimWorker) -> None:
