@@ -321,7 +321,7 @@ class ChenRule(Strict):
 class BertierRule(Strict):
     """As chen, with a margin that follows the error of the expectation: beta * delay + phi * deviation."""
 
-    main: ClassVar = Main("phi", (1, 2, 4, 6, 8, 12, 16, 24, 40, 64))
+    main: ClassVar = Main("phi", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
     kind: Literal["bertier"]
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Weight of the newest error."""
