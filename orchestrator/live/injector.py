@@ -117,30 +117,30 @@ class Injector:
     def _strike(self, action: FaultAction) -> bool:
         name, kind = action.worker, action.kind
         if name is None:
+            self._note(action)
             self._cluster.coordinator.signal(signal.SIGCONT if action.heals else signal.SIGSTOP)
             self._coordinator_paused = not action.heals
-            self._note(action)
             return True
         fault, host = self._faults[action.index], self._hosts[name]
         if kind == "crash":
             self._kill(name)
         elif kind in ("restart", "drain"):
-            self._cluster.worker(name).terminate()
-            host.leaving = True
             if kind == "restart":
                 self._note(action)
+            self._cluster.worker(name).terminate()
+            host.leaving = True
         elif kind == "pause" and action.heals:
             self._resume(name, host)
         elif kind == "pause":
-            self._cluster.worker(name).signal(signal.SIGSTOP)
             host.paused_at = self._note(action)
+            self._cluster.worker(name).signal(signal.SIGSTOP)
         elif isinstance(fault, OfNetwork):
+            self._note(action)
             if action.heals:
                 del host.network[kind]
             else:
                 host.network[kind] = fault
             self._impair(name, host)
-            self._note(action)
         else:
             host.speed = 1.0 if action.heals else fault.factor if isinstance(fault, Slow) else 0.0
             self._note(action)
@@ -150,9 +150,9 @@ class Injector:
     # ---- processes
 
     def _kill(self, name: str) -> None:
+        self.struck.append(Struck(self._loop.time(), "crash", name))
         self._cluster.worker(name).signal(signal.SIGKILL)
         self._hosts[name].gone = True
-        self.struck.append(Struck(self._loop.time(), "crash", name))
 
     def _begin(self, action: FaultAction) -> bool:
         """A new process, if the one before it is gone, or it is time that it were."""
@@ -179,8 +179,8 @@ class Injector:
         process.control({"frozen_s": now - host.paused_at})
         host.paused_at = None
         self._tell_speed(name, host)
-        process.signal(signal.SIGCONT)
         self.struck.append(Struck(now, "heal", name, "resume"))
+        process.signal(signal.SIGCONT)
 
     def _tell_speed(self, name: str, host: _Host) -> None:
         """A process that stands still is told as it goes on: until then it does nothing at any speed."""
@@ -210,7 +210,7 @@ class Injector:
         relay.control({"blocked": sorted(blocked), "loss": loss, "duplicate": duplicate, "delay": delay})
 
     def _note(self, action: FaultAction) -> float:
-        """Write down when it was done: now."""
+        """Write down that it is done now, before anybody can notice."""
         now = self._loop.time()
         kind, detail = ("heal", action.kind) if action.heals else (action.kind, None)
         self.struck.append(Struck(now, kind, action.worker, detail))

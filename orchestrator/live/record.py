@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.core.model import Attempt, Outcome, Task, TaskId, WorkerId
+from orchestrator.core.model import Attempt, Outcome, Task, TaskId, Worker, WorkerId
 from orchestrator.experiment.assembly import build_coordinator
 from orchestrator.experiment.recorder import Recorder
 from orchestrator.experiment.scenario import Scenario
@@ -85,7 +85,8 @@ def record(journal: Path, scenario: Scenario, account: Account) -> Record:
             watcher.presume_start(attempt)
     recorder.close(core)
     for struck in account.faults:
-        recorder.event(*struck)
+        if struck.kind != "crash" or not watcher.had_left(struck.worker, struck.at):
+            recorder.event(*struck)
     arrived_at = account.arrival_s + account.began
     tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names())
     return Record(_since(tables, account), inputs, core.counters)
@@ -129,10 +130,20 @@ class _Watcher:
     def __init__(self, recorder: Recorder, faults: Sequence[Struck]) -> None:
         self._recorder = recorder
         self.settled = recorder.settled
-        self.worker_changed = recorder.worker_changed
+        self._left: dict[WorkerId | None, list[tuple[float, bool]]] = {}
         self._faults: dict[str | None, list[Struck]] = {}
         for struck in faults:
             self._faults.setdefault(struck.worker, []).append(struck)
+
+    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
+        if kind in ("up", "left"):
+            self._left.setdefault(worker.id, []).append((now, kind == "left"))
+        self._recorder.worker_changed(worker, kind, detail, now)
+
+    def had_left(self, worker_id: WorkerId | None, at: float) -> bool:
+        """Whether a process that was killed then was but a shell: its worker had taken its leave."""
+        before = [left for moment, left in self._left.get(worker_id, ()) if moment <= at]
+        return before[-1:] == [True]
 
     def ended(self, attempt: Attempt, now: float) -> None:
         self.presume_start(attempt)
