@@ -6,6 +6,7 @@ What is heavy is imported by the command that needs it, so that `--help` answers
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,7 @@ from orchestrator.console import (
     print_calibration,
     print_cells,
     print_comparison,
+    print_judgement,
     print_json,
     print_summary,
     print_table,
@@ -33,6 +35,7 @@ from orchestrator.live.commands import app as cluster
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from orchestrator.experiment.detectors import Trace
     from orchestrator.experiment.run import Run, Sweep
     from orchestrator.experiment.scenario import Cell, Scenario
 
@@ -159,6 +162,55 @@ def compare(
     if max_error is not None and (miss := found.miss(max_error)):
         complain([miss])
         raise typer.Exit(1)
+
+
+@app.command()
+def detectors(
+    scenario: ScenarioFile,
+    overrides: Overrides = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="A live run's folder, to take its heartbeats instead of simulated ones."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-detectors if not given.")
+    ] = None,
+    replications: Replications = None,
+    max_mistakes_per_day: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Budget: wrong convictions a day, of all the cluster's workers together."),
+    ] = None,
+    max_detection_s: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Budget: time within which 99 % of crashes are found.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
+    ] = None,
+    as_json: AsJson = False,
+    plots: Plots = True,
+) -> None:
+    """Judge all failure detectors, over a grid of their main parameter, on the heartbeats of one scenario."""
+    with explained():
+        from orchestrator.experiment.detectors import Budget, judge
+
+        for option, budget in (("mistakes-per-day", max_mistakes_per_day), ("detection-s", max_detection_s)):
+            if budget is not None and not 0 < budget < math.inf:
+                raise Refusal(f"--max-{option} is {budget:g}, expected a number over 0")
+        chosen = load_for_detectors(scenario, overrides)
+        folder = out or Path("out") / f"{chosen.name}-detectors"
+        require_writable(folder)
+        with progress(f"{chosen.name} (heartbeats)") as advance:
+            traces = find_traces(chosen, trace, replications, advance)
+        with progress(f"{chosen.name} (detectors)") as advance:
+            budget_ = Budget(max_mistakes_per_day, max_detection_s)
+            judged = judge(chosen, traces, budget_, jobs or os.cpu_count() or 1, advance)
+        judged.save(folder, plots)
+        if as_json:
+            print_json(judged.summary())
+            return
+        print_judgement(judged.summary())
+        print(f"\nresults in {folder}")
+        print_pictures(folder)
 
 
 @app.command()
@@ -312,6 +364,33 @@ def run_live(
             return world.sweep(scenario, folder, replications, advance, check)
     except ClusterBroke as error:
         raise Refusal(str(error)) from None
+
+
+def load_for_detectors(path: Path, overrides: Iterable[str] | None) -> Scenario:
+    """The scenario, of which a sweep may only vary the detection, which is varied here anyway."""
+    loaded, _ = load(path, overrides)
+    others = [key for key in loaded.sweep if not key.startswith("policies.detection")]
+    if others:
+        raise Refusal(f"{path} sweeps {others[0]}: choose one value of it, or sweep={{}}")
+    return loaded.model_copy(update={"sweep": {}})
+
+
+def find_traces(
+    scenario: Scenario, recorded: Path | None, replications: int | None, advance: Callable[[float], None]
+) -> list[Trace]:
+    """The heartbeats to judge by: recorded ones, or those of each replication in the simulated world."""
+    import sim
+    from orchestrator.experiment.detectors import Trace
+
+    if recorded is None:
+        number = replications or scenario.replications
+        return [sim.heartbeats(scenario, k, lambda done, k=k: advance((k + done) / number)) for k in range(number)]  # type: ignore[misc]
+    traces = Trace.recorded(recorded)
+    beat, own = traces[0].heartbeat_s, scenario.policies.detection.heartbeat_s
+    if beat != own:
+        hint = f"policies.detection.heartbeat_s={beat:g}"
+        raise Refusal(f"{recorded} beats every {beat:g} s, the scenario every {own:g} s: say {hint}")
+    return traces
 
 
 def result_folder(scenario: Scenario, out: Path | None) -> Path:

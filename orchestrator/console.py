@@ -187,6 +187,63 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
     )
 
 
+def print_judgement(judgement: Mapping[str, Any]) -> None:
+    """Every detector and setting on one trace, and what they recommend."""
+    heard, recommended = judgement["trace"], judgement["recommendation"]
+
+    def told(point: Mapping[str, Any]) -> list[str]:
+        best = "recommended" if recommended is not None and recommended["qualifies"] else "nearest"
+        marks = {"front": point["pareto"], "own": point["own"], best: _same(point, recommended)}
+        bound = "" if point["mistakes"] else "< "
+        return [
+            _setting(point),
+            duration(point["detection_s"]["mean"]),
+            duration(point["detection_s"]["p99"]),
+            f"{point['mistakes']:,}",
+            bound + number(point["mistakes_per_day" if point["mistakes"] else "mistakes_per_day_upper"]),
+            duration(point["mistake_s"]["mean"]),
+            f"{point['query_accuracy']:.5%}",
+            ", ".join(mark for mark, holds in marks.items() if holds),
+        ]
+
+    print_table(
+        f"{judgement['scenario']}: {judgement['world']}, {count(heard['workers'], 'worker')}, "
+        f"{count(heard['heartbeats'], 'heartbeat')} ({number(heard['heartbeats_per_s'])}/s) over "
+        f"{number(heard['judged_s'] / 86400)} worker-days; detection times {judgement['detection_times']}",
+        ["", "detection", "p99", "mistakes", "a day", "lasting", "accuracy", ""],
+        map(told, judgement["points"]),
+    )
+    print()
+    print(_recommended(judgement))
+
+
+def _setting(point: Mapping[str, Any]) -> str:
+    parameter = f" {point['parameter']}={point['value']:g}" if point["parameter"] else ""
+    return f"{point['detector']}{parameter}"
+
+
+def _same(point: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    return other is not None and _setting(point) == _setting(other)
+
+
+def _recommended(judgement: Mapping[str, Any]) -> str:
+    """In words; where the trace is too short to show that a budget is kept, how long it would have to be."""
+    best, budget = judgement["recommendation"], judgement["budget"]
+    if best is None:
+        return "no budget given, so nothing is recommended: say --max-mistakes-per-day or --max-detection-s"
+    allowed, heard = budget["max_mistakes_per_day"], judgement["trace"]
+    bound = f"at most {number(best['mistakes_per_day_upper'])} mistakes a day (95 % sure)"
+    told = f"{_setting(best)}: 99 % found within {duration(best['detection_s']['p99'])}, {bound}"
+    if best["qualifies"]:
+        return f"recommended: {told}"
+    workers_days = 3 * heard["workers"] / allowed if allowed is not None else 0.0
+    short = workers_days > heard["judged_s"] / 86400
+    hint = (
+        f"; to show so few mistakes takes a trace of {number(workers_days / heard['workers'])} days" if short else ""
+    )
+    return f"no setting keeps the budget; nearest: {told}{hint}"
+
+
 def _compared(row: Mapping[str, Any]) -> list[str]:
     show = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent}.get(
         row["metric"], duration

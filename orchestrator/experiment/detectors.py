@@ -18,13 +18,14 @@ import copy
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.core.deadlines import Ticks
 from orchestrator.core.ports import DetectorFactory, FailureDetector, Verdict
@@ -98,7 +99,7 @@ class Trace:
         world: str,
         heartbeat_s: float,
         events: Iterable[Event],
-        beats: Mapping[str, Sequence[float]],
+        beats: Mapping[str, npt.ArrayLike],
         until_s: float,
         replication: int = 0,
         began_s: float = 0.0,
@@ -165,7 +166,7 @@ class Alarm(NamedTuple):
         return at
 
 
-def _lives(events: Iterable[Event], beats: Mapping[str, Sequence[float]], until_s: float) -> Iterator[Life]:
+def _lives(events: Iterable[Event], beats: Mapping[str, npt.ArrayLike], until_s: float) -> Iterator[Life]:
     heard = {worker: np.asarray(times, dtype=np.float64) for worker, times in beats.items()}
     open_: dict[str, Life] = {}
     down: set[str] = set()
@@ -365,8 +366,8 @@ def candidates(own: Detection) -> list[Candidate]:
         kinds = get_args(cls.model_fields["kind"].annotation)
         if not mine and not kinds:
             continue  # a user's own class, of which nothing is known here
-        base = own if mine else cls.model_construct(kind=kinds[0], heartbeat_s=own.heartbeat_s)
-        kind = base.kind  # type: ignore[attr-defined]  # every member of the union has one
+        base: Any = own if mine else cls.model_construct(None, kind=kinds[0], heartbeat_s=own.heartbeat_s)  # type: ignore[call-arg]
+        kind = base.kind
         parameter, value = _main(base)
         grid = [Candidate(kind, parameter, v, config, config == own) for v, config in varied(base, own.heartbeat_s)]
         if mine and not any(candidate.own for candidate in grid):
@@ -486,14 +487,14 @@ class Budget:
         return Recommendation(best, bool(qualified), ratio)
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """Those that no other beats in detection time (p99) or in mistakes without being worse in the other, by speed."""
+def front(points: Sequence[Point], cost: Callable[[Point], float] = lambda point: point.mistakes) -> list[Point]:
+    """Those that no other beats in detection time (p99) or in cost without being worse in the other, by speed."""
 
     def beaten(point: Point) -> bool:
         return any(
             other.p99_s <= point.p99_s
-            and other.mistakes <= point.mistakes
-            and (other.p99_s < point.p99_s or other.mistakes < point.mistakes)
+            and cost(other) <= cost(point)
+            and (other.p99_s < point.p99_s or cost(other) < cost(point))
             for other in points
         )
 

@@ -289,7 +289,7 @@ class TimeoutRule(Strict):
 class PhiAccrualRule(Strict):
     """Dead when the silence is too unlikely, given the gaps between the last heartbeats."""
 
-    main: ClassVar = Main("threshold", (0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24))
+    main: ClassVar = Main("threshold", (0.5, 1, 2, 4, 6, 8, 12, 20, 40, 80))
     kind: Literal["phi_accrual"]
     threshold: Annotated[float, Field(gt=0, le=300)] = 8.0
     """Suspicion level that convicts; 8 is a mistake in 10^8 if gaps were normal."""
