@@ -10,6 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,10 +25,12 @@ from orchestrator.console import (
     print_calibration,
     print_cells,
     print_comparison,
-    print_judgement,
+    print_histories,
     print_json,
+    print_judgement,
     print_summary,
     print_table,
+    print_tally,
     progress,
 )
 from orchestrator.live.commands import app as cluster
@@ -80,6 +83,7 @@ def simulate(
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
+    check: Annotated[bool, typer.Option(help="At the end, the coordinator proves its invariants.")] = False,
     as_json: AsJson = False,
     plots: Plots = True,
 ) -> None:
@@ -88,7 +92,7 @@ def simulate(
         loaded, cells = load(scenario, overrides)
         folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
-        tell(run_simulated(loaded, cells, folder, replications, jobs), runs, folder, plots, as_json)
+        tell(run_simulated(loaded, cells, folder, replications, jobs, check), runs, folder, plots, as_json)
 
 
 @app.command()
@@ -238,10 +242,24 @@ def calibrate(
 
 
 @app.command()
-def check(scenario: ScenarioFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Say whether a scenario makes sense and how loaded it is, without running it."""
+def check(
+    what: Annotated[
+        Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario, to be judged before a run; or a run's folder.")
+    ],
+    overrides: Overrides = None,
+    settled: Annotated[
+        bool,
+        typer.Option(help="Of a run: its faults had ended long before it did, so that nothing may be unfinished."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a scenario makes sense and how loaded it is; or, of a run, whether its history is clean."""
+    if what.is_dir():
+        with explained():
+            clean = check_history(what, overrides or [], settled, as_json)
+        raise typer.Exit(0 if clean else 1)
     with explained():
-        loaded, cells = load(scenario, overrides)
+        loaded, cells = load(what, overrides)
         loads = [cell.scenario.rho() for cell in cells]
         if as_json:
             print_json(
@@ -260,6 +278,41 @@ def check(scenario: ScenarioFile, overrides: Overrides = None, as_json: AsJson =
             ["cell", "rho"],
             [[cell.name, "-" if rho is None else f"{rho:.3f}"] for cell, rho in zip(cells, loads, strict=True)],
         )
+
+
+@app.command()
+def chaos(
+    scenario: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SCENARIO]", help="Keep its cluster, work and policies: draw the faults only."),
+    ] = None,
+    overrides: Overrides = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many; 100 if not given, live one.", metavar="N")
+    ] = None,
+    first_seed: Annotated[int, typer.Option(min=0, metavar="K", help="They are K, K+1, ...")] = 0,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where a scenario that breaks something goes.")] = Path(
+        "out/chaos"
+    ),
+    on_processes: Annotated[bool, typer.Option("--live", help="On real processes, each seed for --seconds.")] = False,
+    seconds: Annotated[float, typer.Option(min=5, metavar="S", help="How long a live run takes, about.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a cluster, its work and its faults from every seed, run them, and demand that no promise is broken.
+
+    What breaks one is shrunk to a smallest scenario that still does, and the exit code is 1.
+    """
+    with explained():
+        base = load(scenario, overrides)[0] if scenario is not None else None
+        chosen = range(first_seed, first_seed + (seeds or (1 if on_processes else 100)))
+        if on_processes:
+            clean = live_chaos(chosen, seconds, base, out, as_json)
+        else:
+            clean = simulated_chaos(chosen, base, out, jobs or os.cpu_count() or 1, as_json)
+    raise typer.Exit(0 if clean else 1)
 
 
 @app.command()
@@ -341,14 +394,19 @@ def live_warnings(path: Path) -> Callable[[Scenario], list[str]]:
 
 
 def run_simulated(
-    scenario: Scenario, cells: list[Cell], folder: Path, replications: int | None, jobs: int | None = None
+    scenario: Scenario,
+    cells: list[Cell],
+    folder: Path,
+    replications: int | None,
+    jobs: int | None = None,
+    check: bool = False,
 ) -> Run | Sweep:
     import sim
 
     with progress(f"{scenario.name} (sim)") as advance:
         if len(cells) * (replications or scenario.replications) == 1:
-            return sim.run(cells[0].scenario, progress=advance, out=folder)
-        return sim.sweep(scenario, folder, jobs or os.cpu_count() or 1, replications, advance)
+            return sim.run(cells[0].scenario, progress=advance, out=folder, check=check)
+        return sim.sweep(scenario, folder, jobs or os.cpu_count() or 1, replications, advance, check)
 
 
 def run_live(
@@ -364,6 +422,105 @@ def run_live(
             return world.sweep(scenario, folder, replications, advance, check)
     except ClusterBroke as error:
         raise Refusal(str(error)) from None
+
+
+LIVE_GRACE_S = 1.0
+"""What a message or a process may take of itself on a busy machine."""
+
+
+def check_history(folder: Path, overrides: list[str], settled: bool, as_json: bool) -> bool:
+    """Whether no run in the folder breaks a promise; what they break, and what was looked at, is printed."""
+    from orchestrator.experiment import history, store
+    from orchestrator.experiment.run import Run
+
+    if overrides:
+        raise Refusal(f"{folder} is a folder, and its scenario cannot be changed any more: {overrides[0]}")
+    result = store.load(folder)
+    runs = (
+        {result.title: result}
+        if isinstance(result, Run)
+        else {
+            f"{cell.name}/r{k}": run for cell in result.cells for k, run in zip(cell.numbers, cell.runs, strict=True)
+        }
+    )
+    histories = []
+    for name, run in runs.items():
+        grace_s = LIVE_GRACE_S if run.summary["world"] == "live" else 0.0
+        histories.append(
+            {
+                "run": name,
+                "tasks": run.summary["tasks"]["submitted"],
+                "attempts": run.summary["tasks"]["attempts"],
+                "violations": [asdict(violation) for violation in history.check(run, settled, grace_s)],
+                "left_out": history.left_out(run.scenario, settled),
+            }
+        )
+    promises = {promise.name: promise.meaning for promise in history.PROMISES}
+    if as_json:
+        print_json({"promises": promises, "runs": histories})
+    else:
+        print_histories(histories, promises)
+    return not any(history["violations"] for history in histories)
+
+
+def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int, as_json: bool) -> bool:
+    """Whether no seed breaks a promise; of those that break the same one, the first is shrunk and saved."""
+    import sim
+    from orchestrator.experiment import chaos
+
+    world = partial(sim.run, check=True)
+    tally, specimens = chaos.Tally(), []
+    say: Callable[[str], None] = (lambda line: None) if as_json else print
+    try:
+        with progress(f"{len(seeds):,} seeds") as advance:
+            for trial in chaos.hunt(seeds, world, base, jobs=jobs):
+                if tally.add(trial):
+                    say(f"seed {trial.seed}: {trial.violations[0]}")
+                    specimens.append(chaos.preserve(trial, world, folder))
+                    say(specimens[-1].told())
+                advance(tally.seeds / len(seeds))
+    except KeyboardInterrupt:
+        kept = f", and {count(len(specimens), 'scenario')} kept in {folder}" if specimens else ""
+        found = count(len(tally.broken), "seed")
+        raise KeyboardInterrupt(f"{tally.seeds:,} of {len(seeds):,} seeds run, {found} in violation{kept}") from None
+    if as_json:
+        print_json({**tally.summary(), "specimens": [specimen.summary() for specimen in specimens]})
+    else:
+        print_tally(tally.summary())
+    return not tally.broken
+
+
+def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path, as_json: bool) -> bool:
+    """The same on real processes, one seed after the other; every run is kept, and its journal is replayed."""
+    from orchestrator.experiment import chaos
+    from orchestrator.live import journal
+    from orchestrator.live import run as live_world
+
+    tally, options = chaos.Tally(), chaos.live_options(seconds)
+    for seed in seeds:
+        out = folder / f"live-{seed}"
+        with progress(f"seed {seed} (live)") as advance:
+            world = partial(live_world.run, out=out, progress=advance, check=True)
+            try:
+                trial = chaos.trial(seed, chaos.draw(seed, options, base), world, LIVE_GRACE_S, patience_s=None)
+            except KeyboardInterrupt:
+                done = f"{tally.seeds:,} of {len(seeds):,} seeds run"
+                raise KeyboardInterrupt(f"{done}, and the run of seed {seed} until then kept in {out}") from None
+        replayed = ""
+        if trial.tasks:
+            same, difference = journal.replay(out / journal.NAME)
+            replayed = f"; {same:,} inputs decided the same again"
+            if difference is not None:
+                trial = trial.blamed("replay", f"after {same:,} inputs that decided the same: {difference}")
+        tally.add(trial)
+        if not as_json:
+            for told in (*map(str, trial.violations), f"{trial.told()}{replayed}; results in {out}"):
+                print(f"seed {seed}: {told}")
+    if as_json:
+        print_json({**tally.summary(), "folders": [str(folder / f"live-{seed}") for seed in seeds]})
+    else:
+        print_tally(tally.summary())
+    return not tally.broken
 
 
 def load_for_detectors(path: Path, overrides: Iterable[str] | None) -> Scenario:

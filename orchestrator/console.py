@@ -300,6 +300,34 @@ def print_calibration(model: Mapping[str, Any]) -> None:
     )
 
 
+def print_histories(histories: Sequence[Mapping[str, Any]], promises: Mapping[str, str]) -> None:
+    """What the history of each run breaks; then what was looked at."""
+    for history in histories:
+        broken = history["violations"]
+        state = f"broken, {count(len(broken), 'violation')}" if broken else "clean"
+        print(f"{history['run']}: {history['tasks']:,} tasks in {history['attempts']:,} attempts: {state}")
+        for violation in broken:
+            print(f"  {violation['promise']}: {violation['sentence']}")
+    print()
+    for name, meaning in promises.items():
+        reasons = {history["left_out"].get(name, "") for history in histories}
+        excuse = f" (not asked: {', '.join(filter(None, reasons))})" if any(reasons) else ""
+        print(f"{name:<11} {meaning}{excuse}")
+
+
+def print_tally(tally: Mapping[str, Any]) -> None:
+    """Chaos in numbers."""
+    struck = ", ".join(f"{kind.replace('_', ' ')} {number:,}" for kind, number in tally["strikes"].items())
+    print(f"{count(tally['seeds'], 'seed')} in {duration(tally['wall_s'])}")
+    print(f"tasks    {tally['tasks']:,} in {tally['attempts']:,} attempts")
+    print(f"strikes  {sum(tally['strikes'].values()):,}: {struck}")
+    if not tally["broken"]:
+        print("no promise was broken")
+    for promise, seeds in tally["broken"].items():
+        more = f" and {len(seeds) - 10:,} more" if len(seeds) > 10 else ""
+        print(f"broken   {promise}, by seed {', '.join(map(str, seeds[:10]))}{more}")
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> None:
     """The first column names the row; numbers stand to the right of it and never break."""
     from rich.box import SIMPLE_HEAD

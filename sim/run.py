@@ -75,6 +75,7 @@ def sweep(
     jobs: int = 1,
     replications: int | None = None,
     progress: Progress | None = None,
+    check: bool = False,
 ) -> Sweep:
     """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
 
@@ -84,7 +85,7 @@ def sweep(
     out = Path(out)
 
     def runs(work: Work) -> Iterator[tuple[str, int]]:
-        return unordered(partial(_run_one, out), work, jobs)
+        return unordered(partial(_run_one, out, check), work, jobs)
 
     return sweeping.sweep(scenario, out, runs, replications, progress)
 
@@ -110,9 +111,9 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
     return Trace.of("sim", heartbeat_s, rows(world.tables().events), heard, world.now, replication)
 
 
-def _run_one(out: Path, work: tuple[Cell, int]) -> tuple[str, int]:
+def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:
     cell, number = work
-    finished = run(cell.scenario, number, out=store.run_folder(out, cell.name, number))
+    finished = run(cell.scenario, number, out=store.run_folder(out, cell.name, number), check=check)
     if "interrupted" in finished.summary:
         raise KeyboardInterrupt
     return cell.name, number

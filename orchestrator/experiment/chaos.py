@@ -7,11 +7,12 @@ invariants must hold, and the history must be clean (see `history`). The world t
 from __future__ import annotations
 
 import signal
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,6 +24,7 @@ from orchestrator.experiment.parallel import unordered
 from orchestrator.experiment.plan import draw_plan
 from orchestrator.experiment.run import Run
 from orchestrator.experiment.scenario import Scenario
+from orchestrator.experiment.shrinking import shrink
 from orchestrator.experiment.streams import python_random
 from orchestrator.experiment.workload import PRIORITIES
 
@@ -70,6 +72,97 @@ class Trial:
     faults: Mapping[str, int] = field(default_factory=dict)
     """Strikes by kind."""
 
+    def blamed(self, promise: str, sentence: str) -> Trial:
+        """The same with a violation that somebody else found."""
+        return replace(self, violations=(*self.violations, Violation(promise, sentence)))
+
+    def told(self) -> str:
+        struck = ", ".join(f"{kind.replace('_', ' ')} {number:,}" for kind, number in sorted(self.faults.items()))
+        made = f"{self.tasks:,} tasks in {self.attempts:,} attempts"
+        return f"{made} under {sum(self.faults.values()):,} strikes ({struck})"
+
+
+class Tally:
+    """Of many trials."""
+
+    def __init__(self) -> None:
+        self.seeds = self.tasks = self.attempts = 0
+        self.faults: Counter[str] = Counter()
+        self.broken: dict[str, list[int]] = {}
+        """The seeds that broke each promise first."""
+        self._began = time.monotonic()
+
+    def add(self, trial: Trial) -> bool:
+        """Whether it is the first to break its promise."""
+        self.seeds += 1
+        self.tasks += trial.tasks
+        self.attempts += trial.attempts
+        self.faults.update(trial.faults)
+        if not trial.violations:
+            return False
+        others = self.broken.setdefault(trial.violations[0].promise, [])
+        others.append(trial.seed)
+        return len(others) == 1
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "seeds": self.seeds,
+            "tasks": self.tasks,
+            "attempts": self.attempts,
+            "strikes": dict(sorted(self.faults.items())),
+            "broken": {promise: sorted(seeds) for promise, seeds in self.broken.items()},
+            "wall_s": time.monotonic() - self._began,
+        }
+
+
+def live_options(seconds: float) -> Options:
+    """For a run on this machine's real processes that takes about so long: crashes, pauses and partitions at once."""
+    duration_s = _short(0.75 * seconds)
+    return Options(
+        groups=(1, 2),
+        workers=(3, 6),
+        tasks=(int(4 * seconds), int(12 * seconds)),
+        duration_s=(duration_s, duration_s),
+        load=(0.2, 0.7),
+        network=False,
+        faults=(4, 8),
+        always=("crash", "pause", "partition"),
+        drain_s=max(60.0, seconds),
+    )
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """The smallest scenario found that still breaks the promise that a trial broke, saved as a file."""
+
+    trial: Trial
+    violation: Violation
+    scenario: Scenario
+    path: Path
+    runs: int
+    """Made on the way to it."""
+
+    def told(self) -> str:
+        struck = "; ".join(map(str, self.scenario.faults)) or "none"
+        proof = " --check" if self.violation.promise == "invariant" else ""
+        folder = self.path.with_suffix("")
+        lines = (
+            f"shrunk in {self.runs:,} runs to {len(self.scenario.faults)} faults: {struck}",
+            f"again: orchestrator simulate {self.path} --out {folder}{proof}",
+            f"       orchestrator check {folder} --settled",
+        )
+        return "\n".join(f"  {line}" for line in lines)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "seed": self.trial.seed,
+            "promise": self.violation.promise,
+            "sentence": self.trial.violations[0].sentence,
+            "shrunk_sentence": self.violation.sentence,
+            "faults": list(map(str, self.scenario.faults)),
+            "file": str(self.path),
+        }
+
 
 # ---- running
 
@@ -90,11 +183,13 @@ def _of_seed(world: World, base: Scenario | None, options: Options, grace_s: flo
     return trial(seed, draw(seed, options, base), world, grace_s)
 
 
-def trial(seed: int, scenario: Scenario, world: World, grace_s: float = 0.0) -> Trial:
+def trial(
+    seed: int, scenario: Scenario, world: World, grace_s: float = 0.0, patience_s: float | None = PATIENCE_S
+) -> Trial:
     """Run a scenario and judge it; what goes wrong in the run itself is a violation too."""
     faults: Counter[str] = Counter(action.kind for action in draw_plan(scenario).faults if not action.heals)
     try:
-        with _patience(PATIENCE_S):
+        with _patience(patience_s):
             run = world(scenario)
             if "interrupted" in run.summary:
                 raise KeyboardInterrupt
@@ -103,6 +198,29 @@ def trial(seed: int, scenario: Scenario, world: World, grace_s: float = 0.0) -> 
         return Trial(seed, scenario, (_blamed(error),), faults=faults)
     tasks = run.summary["tasks"]
     return Trial(seed, scenario, tuple(violations), tasks["submitted"], tasks["attempts"], faults)
+
+
+def preserve(broken: Trial, world: World, folder: Path, grace_s: float = 0.0) -> Specimen:
+    """Shrink what broke to a smallest scenario, and save that in `folder`."""
+    promise = broken.violations[0].promise
+    shown = {broken.scenario.dump(): broken.violations[0]}
+    runs = 0
+
+    def fails(scenario: Scenario) -> bool:
+        nonlocal runs
+        runs += 1
+        for violation in trial(broken.seed, scenario, world, grace_s).violations:
+            if violation.promise == promise:
+                shown[scenario.dump()] = violation
+                return True
+        return False
+
+    small = shrink(broken.scenario, fails)
+    written = small.dump()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"seed-{broken.seed}.yaml"
+    path.write_text(f"# {promise}: {' '.join(shown[written].sentence.split())}\n{written}", encoding="utf-8")
+    return Specimen(broken, shown[written], small, path, runs)
 
 
 class Endless(Exception):
@@ -121,8 +239,8 @@ def _blamed(error: Exception) -> Violation:
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """Endless after so many seconds. Only a main thread can be told; elsewhere patience has no end."""
+def _patience(seconds: float | None) -> Iterator[None]:
+    """Endless after so many seconds; None: never. Only a main thread can be told; elsewhere patience has no end."""
 
     def give_up(*_: object) -> None:
         raise Endless
@@ -132,7 +250,7 @@ def _patience(seconds: float) -> Iterator[None]:
     except ValueError:
         yield
         return
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
     try:
         yield
     finally:

@@ -49,7 +49,7 @@ Text = Callable[[int], str]
 
 _COMPLETED, _FAILED, _UNFINISHED = range(len(STATES))
 _LOST = [OUTCOMES.index(name) for name in ("timed_out", "worker_died")]
-_NOBODYS_FAULT = [OUTCOMES.index(name) for name in ("rejected", "call_failed")]
+_REJECTED, _CALL_FAILED = OUTCOMES.index("rejected"), OUTCOMES.index("call_failed")
 _REPORTED_FAILURE = OUTCOMES.index("failed")
 _NEW_PROCESS = ("registered", "reregistered")
 
@@ -94,6 +94,14 @@ def check(run: Run, healed: bool = False, grace_s: float = 0.0) -> list[Violatio
     return [
         violation for promise in PROMISES if not promise.unless(run.scenario) for violation in _told(promise, history)
     ]
+
+
+def left_out(scenario: Scenario, healed: bool = False) -> dict[str, str]:
+    """The promises that `check` does not hold a run of this scenario to, each with the reason."""
+    reasons = {promise.name: promise.unless(scenario) for promise in PROMISES}
+    if not healed:
+        reasons["progress"] = "faults may have lasted to the end"
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def _told(promise: Promise, history: History) -> Iterator[Violation]:
@@ -219,9 +227,9 @@ class History:
         tasks = np.flatnonzero(~np.isnan(self.accepted_s))
         # Again, after an attempt that its task counts on no more; how a task with twins came back is not certain.
         backoff = self.scenario.policies.retry.backoff
-        at_once = _NOBODYS_FAULT
+        at_once = [_REJECTED]
         if isinstance(backoff, ConstantBackoff) and backoff.delay_s == 0:
-            at_once = [*_NOBODYS_FAULT, *_LOST, _REPORTED_FAILURE]
+            at_once += [_CALL_FAILED, *_LOST, _REPORTED_FAILURE]
         simple = self.per_task(self.twin) == 0
         back = np.flatnonzero(self.known & np.isin(self.outcome, at_once) & ~self.settles)
         back = back[simple[self.row[back]]]
@@ -236,6 +244,11 @@ class History:
                 np.concatenate([settled_s[tasks], settled_s[self.row[back]]]),
             ),
         )
+
+    @property
+    def reopens(self) -> bool:
+        """Whether an attempt that was given up may be counted on again, of which its row then tells nothing."""
+        return getattr(self.scenario.policies, "on_return", "first_result") == "keep_original"
 
     @cached_property
     def limit(self) -> Floats:
@@ -386,16 +399,19 @@ def _settled(h: History) -> Iterator[Breach]:
 def _tries(h: History) -> Iterator[Breach]:
     """Attempts that cost a try are at most `max_attempts`, twins apart; and nothing fails before it had as many."""
     retry = h.scenario.policies.retry
-    used = h.per_task(h.consumed)
     most = math.inf if retry.max_attempts is None else retry.max_attempts
-    over = np.flatnonzero(used > most + h.per_task(h.twin))
-    yield h.tasks(over, lambda i: f"used {used[i]} tries, of {most} that it had")
+    used = h.per_task(h.consumed & ~h.twin)
+    yield h.tasks(np.flatnonzero(used > most), lambda i: f"used {used[i]} tries, of {most} that it had")
+    if h.reopens:
+        return  # one attempt may have cost several tries
+    # A call that failed after its worker was declared dead had cost one.
+    may_cost = h.per_task(h.consumed | (h.outcome == _CALL_FAILED))
+    enough = min(most, getattr(retry, "poison_after", None) or math.inf)
     # A report of a failure from a process that has begun anew since is final, and no attempt's row tells of it.
     closed_early = np.isnan(h.ran_s) & (h.ended_s < h.of_task(h.settled_s))
-    enough = min(most, getattr(retry, "poison_after", None) or math.inf)
-    early = (h.state == _FAILED) & (h.settling < 0) & (used < enough) & (h.per_task(closed_early) == 0)
+    early = (h.state == _FAILED) & (h.settling < 0) & (may_cost < enough) & (h.per_task(closed_early) == 0)
     yield h.tasks(
-        np.flatnonzero(early), lambda i: f"failed at {_at(h.settled_s[i])} after {used[i]} tries of {enough}"
+        np.flatnonzero(early), lambda i: f"failed at {_at(h.settled_s[i])} after {may_cost[i]} tries of {enough}"
     )
 
 
@@ -454,6 +470,8 @@ def _membership(h: History) -> Iterator[Breach]:
         )
     ended_s = _or_never(h.ended_s)
     for parting in partings:
+        if h.reopens and not parting.gone:
+            continue  # what was given up may be counted on again
         rows = h.given(parting.worker, -math.inf, parting.at_s)
         kept = rows[(ended_s if parting.gone else h.released_s)[rows] > parting.at_s]
         yield h.attempts(kept, partial(_kept, h, parting))
@@ -600,7 +618,9 @@ def _progress(h: History) -> Iterator[Breach]:
 def _without_twins(scenario: Scenario) -> str:
     policies = scenario.policies
     hedges = getattr(policies, "hedging", None) is not None
-    return "tasks may have twins" if hedges or getattr(policies.detection, "on_suspect", "") == "hedge" else ""
+    if hedges or getattr(policies.detection, "on_suspect", "") == "hedge":
+        return "tasks may have twins"
+    return "originals may go on" if getattr(policies, "on_return", "") == "keep_original" else ""
 
 
 def _known_queue(scenario: Scenario) -> str:
