@@ -39,7 +39,7 @@ _LEGS = (
 )
 # Numbers of a rank beyond those of any worker: a worker's further kinds of event there.
 _SECOND, _THIRD, _AGAIN = 1 << 40, 2 << 40, 3 << 40
-_ARRIVED = -math.inf  # in the place of the time at which a fused result arrives
+_ARRIVED = -math.inf  # in the place of a fused result's delay
 
 
 class Insistent(NamedTuple):
@@ -190,7 +190,7 @@ class World:
             finish = start + work_s
             back = finish + back_s
             if back < worker.next_fault_s and back < now + self._timeout_s:
-                attempt.note = (start, finish, back)
+                attempt.note = (start, finish, work_s, back_s)
                 self._call_at(back, Rank.RESULT + number_of(attempt) + 2, self._on_fused_result, attempt)
                 return
         self.unfuse(worker)
@@ -399,7 +399,7 @@ class World:
         note = attempt.note
         if note is not None:
             attempt.note = None
-            start, finish, _ = note
+            start, finish, _, _ = note
             self.coordinator.result(
                 attempt.worker.id,
                 attempt.task.id,
@@ -416,8 +416,8 @@ class World:
     def _fused_result_arrives(self, attempt: Attempt) -> None:
         """Where messages wait for each other, the attempt may be unfused while its result does."""
         if attempt.note is not None:
-            start, finish, _ = attempt.note
-            attempt.note = start, finish, _ARRIVED
+            start, finish, work_s, _ = attempt.note
+            attempt.note = start, finish, work_s, _ARRIVED
             self.recorder.started(attempt, start)  # it may be given up while its result waits
             self._on_fused_result_queued(attempt)
 
@@ -518,19 +518,19 @@ class World:
         for attempt in (*worker.record.open, *worker.record.abandoned):
             if attempt.note is None:
                 continue  # it went the long way
-            start, finish, back = attempt.note
+            start, finish, work_s, back_s = attempt.note
             attempt.note = None
-            job = Job(attempt, worker, finish - start, back - finish)
+            job = Job(attempt, worker, work_s, back_s)
             job.call_ends_at = attempt.assigned_at + self._rpc_timeout_s
             worker.jobs[job.key] = job
             if now < start:
                 self.env.call_at(start, Rank.DELIVER + job.number, self._deliver, job)
                 continue
             worker.adopt(job, start, finish, now)
-            if back == _ARRIVED:
+            if back_s == _ARRIVED:
                 self._unfused_in_queue[attempt] = job
             elif now >= finish:
-                self.env.call_at(back, Rank.RESULT + job.number, self._on_result, job)
+                self.env.call_at(finish + back_s, Rank.RESULT + job.number, self._on_result, job)
 
     # ---- faults, and the end
 

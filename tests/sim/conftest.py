@@ -10,6 +10,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from orchestrator.experiment import Scenario
+from orchestrator.experiment.plan import draw_plan
+from orchestrator.experiment.tables import Tables
+from sim.world import World
 
 REPOSITORY = Path(__file__).parents[2]
 TRACE = REPOSITORY.parent / "shared" / "data" / "azure-llm-code-2023.csv"
@@ -38,3 +41,21 @@ def make(tmp_path: Path) -> MakeScenario:
         return Scenario.load(path, overrides)
 
     return make_scenario
+
+
+def world_of(scenario: Scenario, replication: int = 0, fuse: bool = True) -> World:
+    """A run to its end, with the core's invariants and the agents' proved there."""
+    world = World(scenario, draw_plan(scenario, replication), replication, fuse)
+    world.run()
+    world.check()
+    return world
+
+
+def assert_same_run(one: World, other: World) -> Tables:
+    """Task by task, attempt by attempt and event by event; and the coordinators counted alike."""
+    a, b = one.tables(), other.tables()
+    assert a.tasks.equals(b.tasks)
+    assert a.attempts.equals(b.attempts)
+    assert a.events.equals(b.events)
+    assert one.coordinator.counters == other.coordinator.counters
+    return a

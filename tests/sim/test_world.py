@@ -13,10 +13,9 @@ import pytest
 
 import sim
 from orchestrator.experiment import Scenario
-from orchestrator.experiment.plan import draw_plan
-from orchestrator.experiment.tables import Tables
-from sim.world import World
-from tests.sim.conftest import REPOSITORY, TRACE, MakeScenario
+from orchestrator.experiment.tables import FAULTS, Tables
+from tests.sim import family
+from tests.sim.conftest import REPOSITORY, TRACE, MakeScenario, assert_same_run, world_of
 
 MESSY: dict[str, Any] = {
     "duration_s": 60,
@@ -51,16 +50,6 @@ MESSY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def world_of(scenario: Scenario, replication: int = 0, fuse: bool = True) -> World:
-    """A run to its end, with the core's invariants and the agents' proved there."""
-    world = World(scenario, draw_plan(scenario, replication), replication, fuse)
-    world.run()
-    world.coordinator.check()
-    for worker in world.workers:
-        worker.agent.check()
-    return world
-
-
 def settled_once(tables: Tables) -> None:
     """Every task has one outcome, and at most one attempt that gave it."""
     tasks, attempts = tables.tasks.to_pandas(), tables.attempts.to_pandas()
@@ -77,13 +66,9 @@ def test_the_fused_path_changes_nothing(make: MakeScenario, routing: str, seed: 
     """Task by task and attempt by attempt the same, amid crashes, pauses, timeouts and wrong convictions."""
     scenario = make(f"policies.routing.kind={routing}", f"seed={seed}", **MESSY)
     fused, unfused = world_of(scenario), world_of(scenario, fuse=False)
-    a, b = fused.tables(), unfused.tables()
-    assert a.tasks.equals(b.tasks)
-    assert a.attempts.equals(b.attempts)
-    assert a.events.equals(b.events)
-    assert fused.coordinator.counters == unfused.coordinator.counters
+    tables = assert_same_run(fused, unfused)
     assert fused.env.processed < unfused.env.processed
-    outcomes = set(a.attempts.column("outcome").to_pylist())
+    outcomes = set(tables.attempts.column("outcome").to_pylist())
     assert {"completed", "timed_out", "worker_died", "call_failed", "cancelled"} <= outcomes
 
 
@@ -99,9 +84,26 @@ def test_the_fused_path_keeps_the_order_of_simultaneous_events(make: MakeScenari
         cluster={"workers": 2, "capacity": 1},
         policies={"detection": {"kind": "timeout", "heartbeat_s": 0.5, "timeout_s": 0.5}},
     )
-    a, b = world_of(scenario).tables(), world_of(scenario, fuse=False).tables()
-    assert a.tasks.equals(b.tasks)
-    assert a.attempts.equals(b.attempts)
+    assert_same_run(world_of(scenario), world_of(scenario, fuse=False))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_fused_path_changes_nothing_amid_all_kinds_of_faults(seed: int):
+    """A family of small scenarios, with up to nine faults of any kind in each, that overlap."""
+    scenario = family.scenario(seed)
+    assert_same_run(world_of(scenario), world_of(scenario, fuse=False))
+
+
+def test_the_family_has_every_kind_of_fault():
+    """And every way in which an attempt can end."""
+    kinds: set[str] = set()
+    outcomes: set[str] = set()
+    for seed in range(30):
+        tables = world_of(family.scenario(seed)).tables()
+        kinds |= set(tables.events.column("kind").to_pylist())
+        outcomes |= set(tables.attempts.column("outcome").to_pylist())
+    assert kinds >= {*FAULTS, "up", "dead", "drain", "left"}
+    assert outcomes >= {"completed", "timed_out", "worker_died", "rejected", "call_failed", "cancelled"}
 
 
 @pytest.mark.parametrize("prefetch", [0, 3, "unlimited"])
