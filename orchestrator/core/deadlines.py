@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
@@ -48,3 +49,8 @@ class AnyOrder(Generic[Item]):
     def pop(self) -> tuple[float, Item]:
         at, _, item = heapq.heappop(self._heap)
         return at, item
+
+    def drop(self, void: Callable[[Item], bool]) -> None:
+        """Forget the earliest ones for as long as they are void."""
+        while self._heap and void(self._heap[0][2]):
+            heapq.heappop(self._heap)

@@ -7,7 +7,9 @@ A task's life::
        +---- rejected, failed call, timeout, death, re-registration ----+
 
 An attempt's life: OPEN (the task counts on it) -> CLOSED, or OPEN -> ABANDONED (given up, but it may still
-occupy its worker and may still deliver) -> CLOSED. A worker's load is its open and abandoned attempts.
+occupy its worker and may still deliver) -> CLOSED; where the setting `on_return` says so, an attempt that was given
+up with its worker is OPEN again when the worker returns. A worker's load is its open and abandoned attempts. A task
+may have several open attempts, on different workers: twins.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from orchestrator.core.ports import FailureDetector
@@ -49,7 +51,8 @@ class AttemptState(IntEnum):
 
 
 class WorkerState(IntEnum):
-    """ALIVE and SUSPECT and DEAD are the detector's opinion; LEFT is the worker's own word."""
+    """ALIVE and SUSPECT and DEAD are the detector's opinion; LEFT is the worker's own word. A suspect gets nothing
+    new and keeps what it has."""
 
     ALIVE = 0
     SUSPECT = 1
@@ -82,7 +85,8 @@ class Failure(NamedTuple):
 
 class Task:
     """One unit of work. `tries` counts the attempts that were its own fault or its worker's (a rejection and a
-    failed call are neither); `attempt` is the number of the newest one; `live` holds those not yet closed."""
+    failed call are neither, and a twin is none); `attempt` is the number of the newest one; `live` holds those not
+    yet closed."""
 
     __slots__ = (
         "id", "seq", "priority", "payload", "state", "submitted_at", "settled_at", "attempt", "tries", "live",
@@ -121,6 +125,8 @@ class Attempt:
         "given_up_at", "ended_at", "ran_s", "settles", "note",
     )  # fmt: skip
 
+    hedge: ClassVar[bool] = False
+
     def __init__(self, task: Task, worker: Worker, number: int, assigned_at: float) -> None:
         self.task = task
         self.worker = worker
@@ -141,13 +147,22 @@ class Attempt:
         return f"<Attempt {self.task.id}/{self.number} on {self.worker.id} {self.state.name}>"
 
 
+class Twin(Attempt):
+    """One that was started beside another that was still open; its end consumes none of its task's tries."""
+
+    __slots__ = ()
+
+    hedge = True
+
+
 class Worker:
     """What the coordinator knows of one worker. `slot` is its dense index, for a policy's own tables; `limit` is
-    capacity + prefetch; it may be assigned to while `load < limit` and nothing holds it back."""
+    capacity + prefetch; it may be assigned to while `load < limit` and nothing holds it back. `ejected_until`: when
+    it is readmitted (-inf: it is not ejected); `blamed`: the tasks that may have killed it, while it may return."""
 
     __slots__ = (
-        "id", "slot", "capacity", "limit", "reports_start", "state", "held", "draining", "assignable", "load",
-        "open", "abandoned", "detector", "review_at",
+        "id", "slot", "capacity", "limit", "reports_start", "state", "held", "draining", "ejected_until",
+        "assignable", "load", "open", "abandoned", "blamed", "detector", "review_at",
     )  # fmt: skip
 
     def __init__(self, id: WorkerId, slot: int) -> None:
@@ -159,12 +174,24 @@ class Worker:
         self.state = WorkerState.LEFT
         self.held: Hold = ""  # why it gets nothing new although it is alive
         self.draining = False
+        self.ejected_until = -math.inf
         self.assignable = False
         self.load = 0
         self.open: dict[Attempt, None] = {}
         self.abandoned: dict[Attempt, None] = {}
+        self.blamed: list[Task] = []
         self.detector: FailureDetector
         self.review_at = math.inf  # when it is reviewed next
+
+    @property
+    def available(self) -> bool:
+        """Nothing but its load keeps it from getting tasks."""
+        return (
+            self.state is WorkerState.ALIVE
+            and not self.held
+            and not self.draining
+            and self.ejected_until == -math.inf
+        )
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.state.name} load {self.load}/{self.limit}>"

@@ -6,6 +6,7 @@ A driver may delay effects until they are durable, and keeps their order per pee
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
@@ -37,7 +38,8 @@ class Effects(Protocol):
         """Answer to a heartbeat; `known` false asks the worker to register again."""
 
     def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
-        """`kind`: up (registered, reregistered, revived), suspect, dead (detector, failed_call), drain, left."""
+        """`kind`: up (registered, reregistered, revived), suspect, dead (detector, failed_call), drain, left, ejected
+        (with the reason), readmitted."""
 
     def wake_at(self, at: float) -> None:
         """Call `wake` at that time; only the newest request counts. Early and extra wakes are harmless."""
@@ -98,3 +100,36 @@ class RetryPolicy(Protocol):
     max_attempts: int | None
 
     def delay_s(self, tries: int) -> float | None: ...
+
+
+class HedgingPolicy(Protocol):
+    """When a slow attempt gets a twin on another worker, and how many twins there may be.
+
+    `kind` is what a task's payload says of itself, and seconds count from the assignment, as the coordinator sees
+    them.
+    """
+
+    def began(self, kind: Hashable, twin: bool) -> None:
+        """An attempt was assigned; `twin`: to hedge a slow one, at this policy's word."""
+
+    def finished(self, kind: Hashable, seconds: float) -> None:
+        """An attempt settled its task, by success."""
+
+    def due_s(self, kind: Hashable) -> float:
+        """The age at which an open attempt deserves a twin; inf while nobody can tell."""
+
+    def may_begin(self) -> bool:
+        """Whether one more twin is within the budget."""
+
+
+class EjectionPolicy(Protocol):
+    """Which workers get nothing for a while although they beat: the gray ones."""
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        """The attempt left its worker, with its outcome."""
+
+    def review_at(self) -> float:
+        """When it wants to be asked next; any time in the past means at once."""
+
+    def review(self, workers: Iterable[Worker], now: float) -> Iterable[tuple[Worker, str, float]]:
+        """Who is to be ejected now, why, and for how many seconds. Afterwards `review_at` is later than `now`."""

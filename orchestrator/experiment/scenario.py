@@ -44,7 +44,14 @@ from orchestrator.experiment.loading import (
 )
 from orchestrator.experiment.schema import assign, explain, misfits
 from orchestrator.experiment.workload import Closed, Trace, Workload
-from orchestrator.policies import DetectionConfig, QueueConfig, RetryConfig, RoutingConfig
+from orchestrator.policies import (
+    DetectionConfig,
+    EjectionConfig,
+    HedgingConfig,
+    QueueConfig,
+    RetryConfig,
+    RoutingConfig,
+)
 from orchestrator.policies.config import Count, NonNegative, Positive, Probability, Strict
 from orchestrator.policies.detection import TimeoutConfig, TwoLevelConfig
 from orchestrator.policies.queueing import PriorityConfig
@@ -201,6 +208,13 @@ class Policies(Strict):
     """Look for such attempts only every so many seconds; null: at the exact moment."""
     retry: RetryConfig = RetryConfig()
     """What follows a lost attempt."""
+    on_return: Literal["first_result", "keep_original", "keep_replacement"] = "first_result"
+    """Whose attempt goes on when a worker that was given up returns with it: both, and the first result counts; the
+    returned one; or the one that replaced it, if it runs by then."""
+    hedging: HedgingConfig | None = None
+    """When a slow attempt gets a twin on another worker; null: never."""
+    ejection: EjectionConfig | None = None
+    """When a worker that beats gets no new tasks for a while; null: never."""
 
     @property
     def attempt_timeout_s(self) -> float | None:

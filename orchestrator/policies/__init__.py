@@ -10,11 +10,22 @@ from typing import get_args
 from pydantic import BaseModel
 
 from orchestrator.policies.detection import DetectionConfig
+from orchestrator.policies.ejection import EjectionConfig
+from orchestrator.policies.hedging import HedgingConfig
 from orchestrator.policies.queueing import QueueConfig
 from orchestrator.policies.retry import BackoffConfig, RetryConfig
 from orchestrator.policies.routing import RoutingConfig
 
-__all__ = ["BackoffConfig", "DetectionConfig", "QueueConfig", "RetryConfig", "RoutingConfig", "catalogue"]
+__all__ = [
+    "BackoffConfig",
+    "DetectionConfig",
+    "EjectionConfig",
+    "HedgingConfig",
+    "QueueConfig",
+    "RetryConfig",
+    "RoutingConfig",
+    "catalogue",
+]
 
 
 def catalogue() -> dict[str, list[type[BaseModel]]]:
@@ -26,6 +37,8 @@ def catalogue() -> dict[str, list[type[BaseModel]]]:
         "routing": RoutingConfig,
         "queue": QueueConfig,
         "detection": DetectionConfig,
+        "hedging": HedgingConfig,
+        "ejection": EjectionConfig,
         "backoff": BackoffConfig,
     }
     kinds = {

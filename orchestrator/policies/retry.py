@@ -98,6 +98,8 @@ class RetryConfig(Strict):
     """Attempts before a task is FAILED; null: no limit."""
     backoff: BackoffConfig = ConstantBackoff()
     """How long a task waits before it is tried again: one of the family `backoff`."""
+    poison_after: Count | None = 3
+    """A task is FAILED when so many workers died while it was on them; null: it is tried on."""
 
     def build(self, rng: random.Random) -> RetryPolicy:
         return Retry(self.max_attempts, self.backoff.build(rng))

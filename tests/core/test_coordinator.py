@@ -11,6 +11,7 @@ from orchestrator.core.model import Outcome, Priority, TaskState, WorkerState
 from orchestrator.core.ports import Verdict
 from orchestrator.policies.queueing import Fifo
 from orchestrator.policies.routing import RoundRobin
+from tests.core import making
 from tests.core.making import DEAD_AFTER_S, TIMEOUT_S
 from tests.core.recording import (
     Accepted,
@@ -20,6 +21,7 @@ from tests.core.recording import (
     Cancel,
     Changed,
     Ended,
+    Recorder,
     Settled,
     WakeAt,
     complete,
@@ -983,14 +985,14 @@ def test_unsettled_tasks_can_be_listed(make_cluster):
     assert [task.id for task in core.unsettled()] == ["t2", "t3"]
 
 
-def test_a_routing_policy_that_chooses_a_full_worker_is_told(make_coordinator):
+def test_a_routing_policy_that_chooses_a_full_worker_is_told():
     """A user's policy that breaks its promise is an error with a name, not an overloaded worker."""
 
     class Stubborn(RoundRobin):
         def choose(self, task):
             return core.worker("w1")
 
-    core, _ = make_coordinator(routing=Stubborn())
+    core = making.coordinator(Recorder(), routing=Stubborn())
     core.register("w1", 1, 0, False, 0.0)
     core.register("w2", 1, 0, False, 0.0)
     submit(core, "t1")

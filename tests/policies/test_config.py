@@ -13,6 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from orchestrator.policies import (
     BackoffConfig,
     DetectionConfig,
+    EjectionConfig,
+    HedgingConfig,
     QueueConfig,
     RetryConfig,
     RoutingConfig,
@@ -51,6 +53,10 @@ class Patient:
         self.now, self.patience_s = now, patience_s
 
 
+class Timid:
+    """A user's own hedging or ejection, that does nothing."""
+
+
 class Square:
     """A user's own backoff."""
 
@@ -68,6 +74,8 @@ FAMILIES: dict[str, Any] = {
     "routing": RoutingConfig,
     "queue": QueueConfig,
     "detection": DetectionConfig,
+    "hedging": HedgingConfig,
+    "ejection": EjectionConfig,
     "backoff": BackoffConfig,
 }
 ROUTING: TypeAdapter[Any] = TypeAdapter(RoutingConfig)
@@ -95,6 +103,10 @@ GOOD = [
         {"kind": "two_level", "start_to_close_s": 3, "detector": {"kind": f"{HERE}:Patient", "patience_s": 3}},
     ),
     ("detection", {"kind": f"{HERE}:Patient", "patience_s": 3, "heartbeat_s": 1.0}),
+    ("hedging", {"kind": "quantile", "quantile": 0.9, "budget": 0.1}),
+    ("hedging", {"kind": f"{HERE}:Timid"}),
+    ("ejection", {"kind": "outlier", "factor": 2, "consecutive_errors": None}),
+    ("ejection", {"kind": f"{HERE}:Timid"}),
     ("backoff", {"kind": "constant", "delay_s": 1}),
     ("backoff", {"kind": "exponential", "base_s": 0.5}),
     ("backoff", {"kind": f"{HERE}:Square"}),
@@ -131,6 +143,8 @@ def test_the_catalogue_names_every_kind_once():
             "TwoLevelConfig",
             "CustomDetection",
         ],
+        "hedging": ["QuantileHedging", "CustomHedging"],
+        "ejection": ["OutlierEjection", "CustomEjection"],
         "backoff": ["ConstantBackoff", "ExponentialBackoff", "CustomBackoff"],
         "retry": ["RetryConfig"],
     }
@@ -162,6 +176,10 @@ def test_the_catalogue_names_every_kind_once():
     ("detection", {"kind": "timeout", "max_ejected": 1.5}),
     ("detection", {"kind": "timeout", "own_pause_s": 0}),
     ("detection", {"kind": f"{HERE}:Patient", "patience_s": 1, "heartbeat_s": -1}),
+    ("hedging", {"kind": "quantile", "quantile": 1.0}),
+    ("hedging", {"kind": "quantile", "budget": -0.1}),
+    ("ejection", {"kind": "outlier", "factor": 1}),
+    ("ejection", {"kind": "outlier", "interval_s": 0}),
     ("backoff", {"kind": "constant", "delay_s": -1}),
     ("backoff", {"kind": "exponential", "base_s": 0}),
 ])  # fmt: skip
@@ -182,6 +200,12 @@ def test_configurations_are_frozen():
     """A scenario does not change while it runs."""
     with pytest.raises(ValidationError):
         TimeoutConfig().timeout_s = 3.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("family", "kind"), [("hedging", "quantile"), ("ejection", "outlier")])
+def test_a_family_of_one_kind_needs_no_name(family, kind):
+    """The parameters alone say what is meant."""
+    assert TypeAdapter[Any](FAMILIES[family]).validate_python({}).kind == kind
 
 
 # ---- a policy of the user's own, by dotted path

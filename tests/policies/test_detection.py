@@ -15,6 +15,7 @@ from orchestrator.policies.detection import (
     BertierConfig,
     ChenConfig,
     PhiAccrualConfig,
+    PhiAccrualRule,
     TimeoutConfig,
     TwoLevelConfig,
     bertier_margin_s,
@@ -210,7 +211,7 @@ def test_two_levels_judge_silence_as_the_inner_rule_does():
     """With the outer heartbeat and the outer share of suspicion."""
     config = TwoLevelConfig(
         kind="two_level", heartbeat_s=1.0, start_to_close_s=3.0, suspect_after=0.5,
-        detector={"kind": "phi_accrual", "threshold": 3},
+        detector=PhiAccrualRule(kind="phi_accrual", threshold=3),
     )  # fmt: skip
     inner = accrual(heartbeat_s=1.0, threshold=3, suspect_after=0.5)
     assert config.build()(5.0).review_at() == inner(5.0).review_at()
