@@ -142,19 +142,19 @@ class InlineExecutor(Executor):
             sleep.timer = None
         elif sleep.left_s:
             due = sleep.since + sleep.left_s / self._speed
-            sleep.timer = self._loop.call_at(due, self._wake, key, sleep, due)
+            sleep.timer = self._loop.call_at(due, self._wake, key, due)
         else:
-            sleep.timer = self._loop.call_soon(self._end, key, sleep)
+            sleep.timer = self._loop.call_soon(self._end, key)
 
-    def _wake(self, key: Key, sleep: _Sleep, due: float) -> None:
+    def _wake(self, key: Key, due: float) -> None:
         if time.monotonic() - due > LATE_S:
             # Where the process was stopped, a word about it waits to be read: the loop reads before it calls this.
-            sleep.timer = self._loop.call_later(0, self._end, key, sleep)
+            self._sleeping[key].timer = self._loop.call_later(0, self._end, key)
         else:
-            self._end(key, sleep)
+            self._end(key)
 
-    def _end(self, key: Key, sleep: _Sleep) -> None:
-        del self._sleeping[key]
+    def _end(self, key: Key) -> None:
+        sleep = self._sleeping.pop(key)
         ran_s = time.monotonic() - sleep.begin
         self.finished(key, Ended(not sleep.error, "", sleep.error, False, ran_s))
 

@@ -261,8 +261,8 @@ class StreamingWorker(Worker):
             for wire, kind, payload in convert.assigned(message):
                 self._known = True
                 key = self.key(wire)
-                if key in self._queued_s:
-                    self._unmentioned.expect(key, now)  # a repetition
+                if key in self._queued_s:  # a repetition of what runs
+                    self._unmentioned.expect(key, now)
                 self.agent.assigned(key, Held(kind, payload, now), now)
             for wire in convert.keys(message.cancels):
                 self.agent.cancel(self.key(wire), now)
