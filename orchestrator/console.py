@@ -98,6 +98,11 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         **(by_priority if len(by_priority) > 1 else {}),
         "wait": summary["wait_s"],
         "detection": summary["detection"]["time_s"],
+        **{
+            name: summary["detection"][key]
+            for name, key in (("mistake", "mistake_s"), ("delayed", "delayed_s"))
+            if summary["detection"][key]["mean"] is not None
+        },
     }
     print_table(
         f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, {summary['duration_s']:g} s",
@@ -117,9 +122,22 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "attempts": f"{tasks['attempts']:,}, {listed(tasks, 'late_results')}, wasted {duration(tasks['wasted_s'])}",
         "throughput": f"{number(summary['throughput_per_s'])}/s, utilisation {percent(summary['utilization'])}",
         "detection": listed(found, "crashes", "detected", "missed", "by_failed_call", "false_positives"),
+        **_price_of_detection(found),
         "engine": f"{number(engine['tasks_per_s'])} tasks/s, {number(engine['events_per_s'])} events/s, "
         f"{duration(engine['wall_s'])} in all",
     }
+
+
+def _price_of_detection(found: Mapping[str, Any]) -> dict[str, str]:
+    """What the detector's mistakes and its slowness cost, where there were any."""
+    told = {}
+    if found["mistakes"]:
+        per_day = f"{number(found['mistake_rate_per_s'] * 86400)} a worker and day"
+        wasted = f"wasted {duration(found['mistake_wasted_s'])}"
+        told["mistakes"] = f"{per_day}, {wasted}, query accuracy {found['query_accuracy']:.4%}"
+    if found["tasks_delayed"]:
+        told["delayed"] = f"{count(found['tasks_delayed'], 'task')} on crashed workers"
+    return told
 
 
 def listed(counts: Mapping[str, int], *keys: str) -> str:

@@ -395,7 +395,7 @@ def _main(rule: Any) -> tuple[str, float | None]:
     return ("", None) if main is None else (main.name, float(getattr(rule, main.name)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
     """How one candidate fared. Detection times are those of the crashes that were tried."""
 
