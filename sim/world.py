@@ -72,7 +72,8 @@ class World:
         self.recorder = Recorder()
         self.ended = self.recorder.ended
         self.heartbeat_s = policies.detection.heartbeat_s
-        self._timeout_s = math.inf if policies.execution_timeout_s is None else policies.execution_timeout_s
+        timeout_s = policies.attempt_timeout_s
+        self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
         self._legs = {name: Leg(network, seed, replication, name) for name in _LEGS}
         self._out_s, self._back_s = self._legs["assign"].delay, self._legs["result"].delay

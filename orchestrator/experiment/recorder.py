@@ -52,7 +52,7 @@ class Recorder:
             start = self._starts.pop(attempt, None)
             if attempt.started_at is None:
                 attempt.started_at = start
-        if attempt.settles and attempt.number == 1 and attempt.outcome is _COMPLETED:
+        if attempt.settles and task.attempt == 1 and attempt.outcome is _COMPLETED:
             self._last_plain = task
             plain = self._plain
             plain += (

@@ -43,18 +43,29 @@ def scenario(seed: int) -> Scenario:
         "policies": {
             "routing": {"kind": chance.choice(["least_loaded", "random", "round_robin", "power_of_d"])},
             "detection": {
-                "kind": "timeout",
+                **_detector(chance, heartbeat_s),
                 "heartbeat_s": heartbeat_s,
-                "timeout_s": heartbeat_s * chance.choice([1.1, 2.5]),
                 "check_every_s": chance.choice([None, 0.5]),
                 "on_failed_call": chance.choice(["hold", "dead"]),
+                "suspect_after": chance.choice([None, 0.5]),
+                "on_suspect": chance.choice(["hold", "hedge"]),
+                "max_ejected": chance.choice([None, 0.5]),
             },
             "execution_timeout_s": chance.choice([None, 2 * service_s, 10 * service_s]),
             "retry": {"max_attempts": chance.choice([None, 4])},
+            "on_return": chance.choice(["first_result", "keep_original", "keep_replacement"]),
+            "hedging": chance.choice([None, {"quantile": 0.7, "budget": 0.3, "min_samples": 20}]),
+            "ejection": chance.choice([None, {"kind": "outlier"}]),
         },
         "faults": [fault(chance) for _ in range(chance.randint(2, 9))],
     }
     return Scenario.model_validate(tree)
+
+
+def _detector(chance: Random, heartbeat_s: float) -> dict[str, Any]:
+    timeout = {"kind": "timeout", "timeout_s": heartbeat_s * chance.choice([1.1, 2.5])}
+    other = {"kind": "two_level", "detector": timeout, "start_to_close_s": chance.choice([0.5, 3])}
+    return chance.choice([timeout, timeout, {"kind": "phi_accrual", "threshold": 3}, other])
 
 
 def fault(chance: Random) -> dict[str, Any]:

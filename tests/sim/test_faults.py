@@ -11,7 +11,7 @@ import pytest
 from orchestrator.experiment import Scenario
 from orchestrator.experiment.tables import Tables
 from sim.world import World
-from tests.sim.conftest import MakeScenario, world_of
+from tests.sim.conftest import MakeScenario, assert_same_run, world_of
 
 DELAY_S = 0.01
 RPC_TIMEOUT_S = 2.0
@@ -378,6 +378,40 @@ def test_the_run_waits_for_a_worker_that_will_come(play):
     )
     assert run.tasks.settled_s.max() > 40
     assert run.all_completed()
+
+
+def test_a_twin_that_lost_frees_its_slot(play):
+    """Hedged tasks of a slow worker are done elsewhere; it stops when it hears of that, and is given the next."""
+    run = play(
+        {"kind": "slow", "at_s": 10.05, "workers": ["w1"], "factor": 0.01},
+        overrides=("policies.hedging={quantile: 0.9, budget: 1, min_samples: 10}",),
+        cluster={"workers": 3, "capacity": 1},
+    )
+    lost = run.on("w1", "cancelled").dropna(subset=["ended_s"])
+    assert len(lost) > 5
+    assert (lost.ended_s - lost.given_up_s).to_numpy() == pytest.approx(2 * DELAY_S)
+    following = run.on("w1").assigned_s.to_numpy()[:, None] >= lost.ended_s.to_numpy()
+    assert following.any(axis=0).all()
+    assert run.tasks.latency_s.max() < 1
+    assert run.all_completed()
+
+
+def test_the_loser_of_a_hedge_is_found_on_the_fused_path(make: MakeScenario):
+    """Where every attempt is fused, the cancelled ones included."""
+    scenario = make(
+        duration_s=60,
+        workload={
+            "arrivals": {"kind": "poisson", "rate_per_s": 12},
+            "service": {"kind": "pareto", "mean_s": 0.3, "alpha": 1.5},
+        },
+        cluster={"groups": [{"name": "gray", "workers": 2, "speed": 0.2}, {"name": "well", "workers": 6}]},
+        network={"delay": {"kind": "exponential", "mean_s": 0.02}},
+        policies={"hedging": {"quantile": 0.9, "budget": 0.2, "min_samples": 20}},
+    )
+    fused, unfused = world_of(scenario), world_of(scenario, fuse=False)
+    outcomes = assert_same_run(fused, unfused).attempts.column("outcome").to_pylist()
+    assert outcomes.count("cancelled") > 10
+    assert fused.env.processed < unfused.env.processed
 
 
 # ---- the coordinator

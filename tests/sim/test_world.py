@@ -337,7 +337,17 @@ if __name__ == "__main__":
 
 def test_the_same_seed_gives_the_same_bytes(make: MakeScenario, tmp_path: Path):
     """Under any PYTHONHASHSEED, in one process or two."""
-    make(sweep={"policies.routing.kind": ["random", "least_loaded"]}, replications=2, **MESSY)
+    network = [
+        {"kind": kind, "mtbf_s": 20, "count": 3, "for_s": 5, **more}
+        for kind, more in {
+            "partition": {},
+            "loss": {"probability": 0.3},
+            "duplicate": {"probability": 0.3},
+            "delay": {"delay": {"kind": "exponential", "mean_s": 0.1}},
+        }.items()
+    ]
+    messy = {**MESSY, "faults": [*MESSY["faults"], *network]}
+    make(sweep={"policies.routing.kind": ["random", "least_loaded"]}, replications=2, **messy)
     found = []
     for hash_seed, jobs in (("0", 1), ("1", 2), ("12345", 1)):
         out = tmp_path / f"out{hash_seed}"
