@@ -31,6 +31,7 @@ class Behaviour:
 BEHAVIOURS: list[Behaviour] = []
 DETECTING = {"policies.detection.timeout_s": 1}
 TIMING_OUT = {"policies.execution_timeout_s": 1}
+CUT = DETECTING | {"network.rpc_timeout_s": 0.4}
 LONG_S = 0.7
 
 
@@ -158,6 +159,86 @@ def a_late_result_is_counted_and_dropped(cluster: Cluster) -> None:
     assert cluster.story(task) == [f"{paused} worker_died", f"{other(paused)} completed"]
     assert cluster.core.counters["late_results"] == 1
     assert cluster.task(task).worker_id == other(paused)
+
+
+# ---- a network that is cut, hosts that are slow, and a coordinator that stands still
+
+
+@behaviour(CUT)
+def who_is_cut_off_is_convicted_and_its_result_is_late(cluster: Cluster) -> None:
+    """It works on, and reports until it is heard: by then its task has been done elsewhere."""
+    cluster.start("w1", "w2", fragile=True)
+    task = cluster.submit(LONG_S)
+    victim = cluster.begun(task)
+    cluster.cut(victim, "to_workers", "to_coordinator")
+    cluster.until(lambda: cluster.settled(task))
+    assert cluster.core.counters["late_results"] == 0
+    cluster.cut(victim)
+    cluster.until(lambda: cluster.core.counters["late_results"])
+    cluster.until(lambda: "up revived" in cluster.changes(victim))
+    assert cluster.story(task) == [f"{victim} worker_died", f"{other(victim)} completed"]
+    assert cluster.task(task).worker_id == other(victim)
+
+
+@behaviour(CUT)
+def who_does_not_hear_is_not_convicted_but_its_calls_fail(cluster: Cluster) -> None:
+    """Each after the timeout of a call; when it hears again, the task is done."""
+    cluster.start("w1", fragile=True)
+    cluster.cut("w1", "to_workers")
+    task = cluster.submit(0.1)
+    cluster.until(lambda: len(cluster.attempts(task)) == 4)
+    cluster.cut("w1")
+    cluster.until(lambda: cluster.settled(task))
+    *failed, last = cluster.story(task)
+    assert set(failed) == {"w1 call_failed"}
+    assert last == "w1 completed"
+    assert cluster.changes("w1") == ["up registered"]
+
+
+@behaviour(CUT)
+def who_is_not_heard_does_the_work_and_its_call_fails(cluster: Cluster) -> None:
+    """Its task is done elsewhere as well, before anybody is convicted; the report comes when it can."""
+    cluster.start("w1", fragile=True)
+    cluster.cut("w1", "to_coordinator")
+    task = cluster.submit(0.1)
+    cluster.until(lambda: cluster.story(task) == ["w1 call_failed"])
+    cluster.start("w2")
+    cluster.until(lambda: cluster.settled(task))
+    cluster.until(lambda: cluster.convicted("w1"))
+    cluster.cut("w1")
+    cluster.until(lambda: cluster.core.counters["late_results"])
+    assert cluster.story(task) == ["w1 call_failed", "w2 completed"]
+    assert cluster.changes("w1")[:2] == ["up registered", "dead detector"]
+
+
+@behaviour(DETECTING)
+def a_host_that_hangs_beats_on(cluster: Cluster) -> None:
+    """Nobody is convicted, and the work goes on where it had stopped."""
+    cluster.start("w1")
+    cluster.work_at("w1", 0.0)
+    task = cluster.submit(0.2)
+    cluster.begun(task)
+    beats = cluster.history.beats["w1"] + 15
+    cluster.until(lambda: cluster.history.beats["w1"] >= beats)
+    assert not cluster.settled(task)
+    cluster.work_at("w1", 1.0)
+    cluster.until(lambda: cluster.settled(task))
+    assert cluster.story(task) == ["w1 completed"]
+    assert cluster.changes("w1") == ["up registered"]
+
+
+@behaviour(DETECTING)
+def a_coordinator_that_stood_still_convicts_nobody(cluster: Cluster) -> None:
+    """The silence was its own: it hears first what came meanwhile."""
+    cluster.start("w1", "w2")
+    task = cluster.submit(LONG_S)
+    worker = cluster.begun(task)
+    cluster.stand_still(2.0)
+    cluster.until(lambda: cluster.settled(task))
+    beats = cluster.history.beats["w1"] + 3
+    cluster.until(lambda: cluster.history.beats["w1"] >= beats)
+    assert cluster.story(task) == [f"{worker} completed"]
+    assert cluster.changes("w1") == cluster.changes("w2") == ["up registered"]
 
 
 # ---- leaving and refusing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import Attempt, Priority, Task, TaskId, Worker, WorkerId, WorkerState
@@ -13,6 +13,7 @@ from orchestrator.core.ports import Effects
 from orchestrator.experiment.scenario import Scenario
 from orchestrator.live.commands import REFERENCE
 
+Direction = Literal["to_workers", "to_coordinator"]
 PATIENCE_S = 20.0
 """How long anything may take, by the world's own clock, before it counts as never."""
 CLOCK_S = 0.05
@@ -114,10 +115,13 @@ class Cluster(ABC):
     # ---- what a world does
 
     @abstractmethod
-    def start(self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False) -> None:
+    def start(
+        self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False, fragile: bool = False
+    ) -> None:
         """Worker processes begin, where there was one of that name too, and are registered on return.
 
-        `contract`: they speak only the wire contract, and cannot be told to cancel."""
+        `contract`: they speak only the wire contract, and cannot be told to cancel. `fragile`: their network can be
+        cut."""
 
     @abstractmethod
     def kill(self, *names: str) -> None: ...
@@ -127,6 +131,18 @@ class Cluster(ABC):
 
     @abstractmethod
     def resume(self, name: str) -> None: ...
+
+    @abstractmethod
+    def work_at(self, name: str, factor: float) -> None:
+        """Its host goes on at that share of its speed; 0: it hangs."""
+
+    @abstractmethod
+    def cut(self, name: str, *directions: Direction) -> None:
+        """No message passes in these directions; in none of them: all pass again."""
+
+    @abstractmethod
+    def stand_still(self, seconds: float) -> None:
+        """The coordinator's process does, and then goes on."""
 
     @abstractmethod
     def drain(self, name: str) -> None: ...

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +24,7 @@ from orchestrator.live.cluster import Process
 from orchestrator.live.coordinator import LiveCoordinator, start
 from orchestrator.live.executor import Ended
 from orchestrator.live.journal import KEEP_SETTLED, NAME, Journal, replay
-from tests.conformance.cluster import PATIENCE_S, Cluster, History
+from tests.conformance.cluster import PATIENCE_S, Cluster, Direction, History
 
 T = TypeVar("T")
 READY_S = 60.0
@@ -40,6 +41,7 @@ class Live(Cluster):
         self._journal = folder / NAME
         self._processes: list[Process] = []
         self._workers: dict[str, Process] = {}
+        self._relays: dict[str, Process] = {}
         self._addresses: dict[str, str] = {}
         self._drained: list[Process] = []
         self._submissions: list[Submission] = []
@@ -50,7 +52,8 @@ class Live(Cluster):
     async def _open(self) -> None:
         self._news = asyncio.Event()
         self._book = Journal(self._journal, self._scenario)
-        self._live = LiveCoordinator(self._build, journal=self._book, check=True)
+        timeout_s = self._scenario.network.rpc_timeout_s
+        self._live = LiveCoordinator(self._build, rpc_timeout_s=timeout_s, journal=self._book, check=True)
         self._live.failed.add_done_callback(lambda _: self._news.set())
         self.core = self._live.core
         self._server, port = await start(self._live, HOST, 0)
@@ -63,8 +66,12 @@ class Live(Cluster):
         self.history = History(effects, self._loop.time, self._news.set)
         return build_coordinator(self._scenario, self.history, keep_settled=KEEP_SETTLED)
 
-    def start(self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False) -> None:
+    def start(
+        self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False, fragile: bool = False
+    ) -> None:
         before = len(self.history.workers)
+        for name in names if fragile else ():
+            self._relays[name] = self._process("relay", self._address)
         for name in names:
             self._begin(name, ["--capacity", str(capacity), "--prefetch", str(prefetch)], contract)
         self._wait(lambda: {name for name, _ in self.history.workers[before:]} >= set(names), READY_S)
@@ -75,9 +82,16 @@ class Live(Cluster):
         self._addresses[name] = f"{HOST}:{port}"
         heartbeat_s = self._scenario.policies.detection.heartbeat_s
         options = [*options, "--heartbeat", str(heartbeat_s), "--port", str(port), *["--contract"] * contract]
-        process = Process(["worker", "--coordinator", self._address, "--id", name, *options], self._log)
+        relay = self._relays.get(name)
+        address = relay.ready() if relay else self._address
+        self._workers[name] = self._process("worker", address, "--id", name, *options)
+
+    def _process(self, command: str, address: str, *options: str) -> Process:
+        timeout_s = str(self._scenario.network.rpc_timeout_s)
+        arguments = [command, "--coordinator", address, "--rpc-timeout", timeout_s, *options]
+        process = Process(arguments, self._log, controlled=True)
         self._processes.append(process)
-        self._workers[name] = process
+        return process
 
     def kill(self, *names: str) -> None:
         for name in names:
@@ -88,6 +102,15 @@ class Live(Cluster):
 
     def resume(self, name: str) -> None:
         self._workers[name].signal(signal.SIGCONT)
+
+    def work_at(self, name: str, factor: float) -> None:
+        self._workers[name].control({"speed": factor})
+
+    def cut(self, name: str, *directions: Direction) -> None:
+        self._relays[name].control({"blocked": directions})
+
+    def stand_still(self, seconds: float) -> None:
+        time.sleep(seconds)  # the coordinator runs on this very thread
 
     def drain(self, name: str) -> None:
         self._workers[name].terminate()

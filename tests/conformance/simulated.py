@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from orchestrator.core.model import Attempt, Priority
 from orchestrator.core.worker import Key
 from orchestrator.experiment.assembly import build_coordinator
-from orchestrator.experiment.faults import FaultKind
+from orchestrator.experiment.faults import FaultKind, Partition
 from orchestrator.experiment.plan import FaultAction, OpenArrivals, Plan
 from orchestrator.experiment.scenario import Scenario
-from sim.worker import Job, SimWorker
+from orchestrator.experiment.streams import generator
+from sim.network import Trouble
+from sim.worker import Job, Rank, SimWorker
 from sim.world import World
-from tests.conformance.cluster import PATIENCE_S, Cluster, History
+from tests.conformance.cluster import PATIENCE_S, Cluster, Direction, History
 
 
 class Stage(World):
@@ -25,7 +28,10 @@ class Stage(World):
 
     def __init__(self, scenario: Scenario) -> None:
         nothing = np.zeros(0)
-        super().__init__(scenario, Plan(OpenArrivals(nothing, nothing, nothing.astype(np.uint8)), []), fuse=False)
+        arrivals = OpenArrivals(nothing, nothing, nothing.astype(np.uint8))
+        # Without one to come, the coordinator would be unable to stand still when it is told to.
+        never = FaultAction(scenario.duration_s, "coordinator_pause", None, 0)
+        super().__init__(scenario, Plan(arrivals, [never]), fuse=False)
         self.history = History(self, lambda: self.now)
         self.coordinator = build_coordinator(scenario, self.history)
         self.deaf: set[str] = set()
@@ -71,13 +77,17 @@ class Stage(World):
 
 class Simulated(Cluster):
     def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
         self._stage = Stage(scenario)
+        self._cut: dict[str, tuple[Direction, ...]] = {}
         self.core = self._stage.coordinator
         self.history = self._stage.history
         self.submitted = []
         self.timeout_s = scenario.policies.detection.timeout_s  # type: ignore[union-attr]  # as the kit's scenario has it
 
-    def start(self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False) -> None:
+    def start(
+        self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False, fragile: bool = False
+    ) -> None:
         before = len(self.history.workers)
         for name in names:
             self._stage.begin(name, capacity, prefetch)
@@ -94,6 +104,27 @@ class Simulated(Cluster):
 
     def resume(self, name: str) -> None:
         self._stage.strike(name, "pause", heals=True)
+
+    def work_at(self, name: str, factor: float) -> None:
+        self._stage.by_name[name].work_at(factor, self._stage.now)
+
+    def cut(self, name: str, *directions: Direction) -> None:
+        worker, partition = self._stage.by_name[name], Partition(kind="partition", at_s=1, all=True)
+        for direction in self._cut.pop(name, ()):
+            worker.trouble(direction, "partition", None)
+        for direction in directions:
+            trouble = Trouble(partition, self._scenario.network, partial(generator, 0, 0))
+            worker.trouble(direction, "partition", trouble)
+        self._cut[name] = directions
+
+    def stand_still(self, seconds: float) -> None:
+        env = self._stage.env
+        end = env.now + seconds
+        self._stage.sleep()
+        while env.peek() < end:
+            env.step()
+        env.call_at(end, Rank.FAULT, lambda _: self._stage.go_on(), None)
+        env.step()
 
     def drain(self, name: str) -> None:
         self._stage.drain(name)
