@@ -312,7 +312,7 @@ def _setting(scenario: Scenario, world: str) -> str:
         cluster = f"{sum(g.workers for g in groups):,} workers in {len(groups)} groups"
     policies = scenario.policies
     chosen = (("routing", policies.routing), ("queue", policies.queue), ("detection", policies.detection))
-    words = [f"{name}: {plain({'kind': p.kind, **p.model_dump(exclude_none=True)})}" for name, p in chosen]
+    words = [f"{name}: {plain({'kind': p.kind, **p.model_dump(exclude_defaults=True)})}" for name, p in chosen]
     return ";  ".join([f"world: {world}", cluster, *words])
 
 
