@@ -51,12 +51,14 @@ class Options:
     duration_s: tuple[float, float] = (5.0, 40.0)
     load: tuple[float, float] = (0.2, 1.1)
     """Of all slots, before anything goes wrong."""
+    closed: bool = True
+    """Clients that wait for their results, too."""
     network: bool = True
     """Delays, losses and copies of messages, everywhere and all the time."""
     faults: tuple[int, int] = (1, 8)
     kinds: tuple[FaultKind, ...] = get_args(FaultKind)
     always: tuple[FaultKind, ...] = ()
-    """Kinds that every script has."""
+    """Kinds that every script has, at certain times."""
     drain_s: float = HEALED_S
 
 
@@ -124,6 +126,7 @@ def live_options(seconds: float) -> Options:
         tasks=(int(4 * seconds), int(12 * seconds)),
         duration_s=(duration_s, duration_s),
         load=(0.2, 0.7),
+        closed=False,
         network=False,
         faults=(4, 8),
         always=("crash", "pause", "partition"),
@@ -364,7 +367,7 @@ def _workload(dice: Dice, options: Options, slots: float, duration_s: float) -> 
                 "mean_off_s": _short(duration_s / 8),
             },
             {"kind": "closed", "clients": dice.whole(1, 20), "think": _seconds(dice, mean_s)},
-        ]
+        ][: None if options.closed else -1]
     )
     shares = {name: dice.between(0.05, 1.0) for name in dice.some(PRIORITIES, 4)}
     total = sum(shares.values())
@@ -420,28 +423,64 @@ def _policies(dice: Dice, duration_s: float) -> Tree:
         "execution_timeout_s": dice.maybe(0.3, limit_s),
         "execution_check_every_s": dice.maybe(0.2, lambda: dice.between(0.1, 2.0)),
         "retry": _retry(dice),
+        "on_return": dice.pick(["first_result", "first_result", "keep_original", "keep_replacement"]),
+        "hedging": dice.maybe(0.3, lambda: _hedging(dice)),
+        "ejection": dice.maybe(0.3, lambda: _ejection(dice, duration_s)),
     }
 
 
 def _detection(dice: Dice, limit_s: Callable[[], float]) -> Tree:
     beat_s = dice.between(0.3, 2.0)
-    rule = dice.pick(
-        [
-            {"kind": "timeout", "timeout_s": _short(beat_s * dice.between(1.2, 5.0))},
-            {
-                "kind": "phi_accrual",
-                "threshold": dice.between(1.0, 12.0),
-                "window": dice.whole(5, 100),
-                "min_std_s": _short(beat_s * dice.between(0.05, 0.5)),
-                "acceptable_pause_s": _short(beat_s * dice.between(0.0, 2.0)),
-            },
-        ]
-    )
+    rules: list[Tree] = [
+        {"kind": "timeout", "timeout_s": _short(beat_s * dice.between(1.2, 5.0))},
+        {
+            "kind": "phi_accrual",
+            "threshold": dice.between(1.0, 12.0),
+            "window": dice.whole(5, 100),
+            "min_std_s": _short(beat_s * dice.between(0.05, 0.5)),
+            "acceptable_pause_s": _short(beat_s * dice.between(0.0, 2.0)),
+        },
+        {"kind": "chen", "alpha_s": _short(beat_s * dice.between(0.1, 3.0)), "window": dice.whole(2, 50)},
+        {
+            "kind": "bertier",
+            "gamma": dice.between(0.05, 0.5),
+            "beta": dice.between(0.5, 2.0),
+            "phi": dice.between(1.0, 6.0),
+            "window": dice.whole(2, 100),
+        },
+    ]
+    rule = dice.pick([*rules, None])
+    if rule is None:
+        rule = {"kind": "two_level", "detector": dice.pick(rules), "start_to_close_s": limit_s()}
     return {
         **rule,
         "heartbeat_s": beat_s,
         "check_every_s": dice.maybe(0.2, lambda: dice.between(0.2, 2.0)),
         "on_failed_call": dice.pick(["hold", "hold", "dead"]),
+        "suspect_after": dice.maybe(0.4, lambda: dice.between(0.3, 0.9)),
+        "on_suspect": dice.pick(["hold", "hedge"]),
+        "max_ejected": dice.maybe(0.3, lambda: dice.between(0.1, 1.0)),
+        "own_pause_s": dice.maybe(0.7, lambda: dice.between(0.1, 1.0)),
+    }
+
+
+def _hedging(dice: Dice) -> Tree:
+    return {
+        "quantile": dice.between(0.5, 0.99),
+        "budget": dice.between(0.02, 0.5),
+        "window": dice.whole(10, 200),
+        "min_samples": dice.whole(5, 30),
+    }
+
+
+def _ejection(dice: Dice, duration_s: float) -> Tree:
+    return {
+        "interval_s": dice.between(duration_s / 20, duration_s / 4),
+        "min_samples": dice.whole(1, 10),
+        "factor": dice.between(1.2, 4.0),
+        "consecutive_errors": dice.maybe(0.8, lambda: dice.whole(1, 5)),
+        "base_s": dice.between(duration_s / 20, duration_s / 4),
+        "max_share": dice.between(0.1, 1.0),
     }
 
 
@@ -454,7 +493,11 @@ def _retry(dice: Dice) -> Tree:
             {"kind": "exponential", "base_s": dice.between(0.01, 1.0), "cap_s": dice.between(1.0, 5.0)},
         ]
     )
-    return {"backoff": backoff, "max_attempts": dice.maybe(0.4, lambda: dice.whole(1, 6))}
+    return {
+        "backoff": backoff,
+        "max_attempts": dice.maybe(0.4, lambda: dice.whole(1, 6)),
+        "poison_after": dice.maybe(0.7, lambda: dice.whole(1, 4)),
+    }
 
 
 # ---- faults
@@ -462,14 +505,19 @@ def _retry(dice: Dice) -> Tree:
 
 def _faults(dice: Dice, options: Options, groups: Mapping[str, int], duration_s: float) -> list[Tree]:
     """A script whose every fault ends: those of fixed times and lengths before `duration_s`, others soon after."""
-    drawn = [dice.pick(options.kinds) for _ in range(dice.whole(*options.faults))]
-    kinds = [*options.always, *drawn[len(options.always) :]]
+    number = max(dice.whole(*options.faults), len(options.always))
+    kinds = [*options.always, *(dice.pick(options.kinds) for _ in range(number - len(options.always)))]
     names = [f"w{number}" for number in range(1, sum(groups.values()) + 1)]
-    return [fault for kind in kinds for fault in _fault(dice, kind, groups, names, duration_s)]
+    certain = len(options.always)
+    return [
+        fault
+        for place, kind in enumerate(kinds)
+        for fault in _fault(dice, kind, groups, names, duration_s, place < certain)
+    ]
 
 
 def _fault(
-    dice: Dice, kind: FaultKind, groups: Mapping[str, int], names: Sequence[str], duration_s: float
+    dice: Dice, kind: FaultKind, groups: Mapping[str, int], names: Sequence[str], duration_s: float, certain: bool
 ) -> Iterator[Tree]:
     length_s = partial(dice.between, duration_s / 100, duration_s / 4)
     if kind in ("drain", "join"):
@@ -481,7 +529,7 @@ def _fault(
             at_s = _short(at_s + length_s())
         yield {"kind": "join", "at_s": at_s, "workers": workers}
         return
-    fault: Tree = {"kind": kind, **_when(dice, duration_s)}
+    fault: Tree = {"kind": kind, **_when(dice, duration_s, certain)}
     if kind != "coordinator_pause":
         fault |= _whom(dice, groups, names)
         if "mtbf_s" in fault:
@@ -498,15 +546,11 @@ def _fault(
     yield fault
 
 
-def _when(dice: Dice, duration_s: float) -> Tree:
-    return dice.pick(
-        [
-            {"at_s": dice.between(0.0, duration_s * 0.7)},
-            {"at_s": dice.between(0.0, duration_s * 0.7)},
-            {"every_s": dice.between(duration_s / 5, duration_s / 2)},
-            {"mtbf_s": dice.between(duration_s / 4, duration_s)},
-        ]
-    )
+def _when(dice: Dice, duration_s: float, certain: bool) -> Tree:
+    at: Tree = {"at_s": dice.between(0.0, duration_s * 0.7)}
+    often: Tree = {"every_s": dice.between(duration_s / 5, duration_s / 2)}
+    sometimes: Tree = {"mtbf_s": dice.between(duration_s / 4, duration_s)}
+    return at if certain else dice.pick([at, at, often, sometimes])
 
 
 def _whom(dice: Dice, groups: Mapping[str, int], names: Sequence[str]) -> Tree:

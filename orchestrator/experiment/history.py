@@ -248,7 +248,7 @@ class History:
     @property
     def reopens(self) -> bool:
         """Whether an attempt that was given up may be counted on again, of which its row then tells nothing."""
-        return getattr(self.scenario.policies, "on_return", "first_result") == "keep_original"
+        return self.scenario.policies.on_return != "first_result"
 
     @cached_property
     def limit(self) -> Floats:
@@ -406,7 +406,7 @@ def _tries(h: History) -> Iterator[Breach]:
         return  # one attempt may have cost several tries
     # A call that failed after its worker was declared dead had cost one.
     may_cost = h.per_task(h.consumed | (h.outcome == _CALL_FAILED))
-    enough = min(most, getattr(retry, "poison_after", None) or math.inf)
+    enough = min(most, retry.poison_after or math.inf)
     # A report of a failure from a process that has begun anew since is final, and no attempt's row tells of it.
     closed_early = np.isnan(h.ran_s) & (h.ended_s < h.of_task(h.settled_s))
     early = (h.state == _FAILED) & (h.settling < 0) & (may_cost < enough) & (h.per_task(closed_early) == 0)
@@ -617,10 +617,9 @@ def _progress(h: History) -> Iterator[Breach]:
 
 def _without_twins(scenario: Scenario) -> str:
     policies = scenario.policies
-    hedges = getattr(policies, "hedging", None) is not None
-    if hedges or getattr(policies.detection, "on_suspect", "") == "hedge":
+    if policies.hedging is not None or policies.detection.on_suspect == "hedge":
         return "tasks may have twins"
-    return "originals may go on" if getattr(policies, "on_return", "") == "keep_original" else ""
+    return "" if policies.on_return == "first_result" else "an attempt that was given up may go on"
 
 
 def _known_queue(scenario: Scenario) -> str:
