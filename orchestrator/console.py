@@ -227,7 +227,7 @@ def print_judgement(judgement: Mapping[str, Any]) -> None:
     print_table(
         f"{judgement['scenario']}: {judgement['world']}, {count(heard['workers'], 'worker')}, "
         f"{count(heard['heartbeats'], 'heartbeat')} ({number(heard['heartbeats_per_s'])}/s) over "
-        f"{number(heard['judged_s'] / 86400)} worker-days; detection times {judgement['detection_times']}",
+        f"{number(heard['judged_s'] / 86400)} worker-days;\ndetection times {judgement['detection_times']}",
         ["", "detection", "p99", "mistakes", "a day", "lasting", "accuracy", ""],
         map(told, judgement["points"]),
     )

@@ -103,16 +103,13 @@ def _draw(
 def _name_recommendation(axes: Axes, judgement: Judgement, height: Height) -> None:
     recommended = judgement.recommendation
     if recommended is not None and math.isfinite(recommended.point.p99_s):
-        axes.annotate(
-            recommended.point.label,
-            (recommended.point.p99_s, height(recommended.point)),
-            (13, 11),
-            textcoords="offset points",
-            color=BUDGET,
-            fontsize=8.5,
-            zorder=7,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
-        )
+        place = recommended.point.p99_s, height(recommended.point)
+        across = axes.transAxes.inverted().transform(axes.transData.transform(place))[0]
+        # Left of the front, where nothing can be, if there is room for it.
+        offset, side = ((-9, -3), "right") if across > 0.25 else ((9, 12), "left")
+        style: dict[str, Any] = {"ha": side, "va": "top", "color": BUDGET, "fontsize": 8.5, "zorder": 7}
+        text = recommended.point.label.replace(" ", "\n", 1)
+        axes.annotate(text, place, offset, textcoords="offset points", **style)
 
 
 def _curves(points: Sequence[Point]) -> list[tuple[list[Point], Line2D]]:
