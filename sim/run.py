@@ -16,6 +16,7 @@ import numpy as np
 
 from orchestrator.experiment import store, sweeping
 from orchestrator.experiment.detectors import Trace
+from orchestrator.experiment.faults import Delay, Drain, Duplicate, Loss, Restart
 from orchestrator.experiment.parallel import unordered
 from orchestrator.experiment.plan import OpenArrivals, draw_plan
 from orchestrator.experiment.run import Run, Sweep
@@ -23,6 +24,9 @@ from orchestrator.experiment.scenario import Cell, Scenario
 from orchestrator.experiment.statistics import rows, summarise
 from orchestrator.experiment.sweeping import Progress, Work
 from sim.world import World
+
+WITH_TASKS = (Delay, Loss, Duplicate, Restart, Drain)
+"""Faults whose chance is drawn for every message, whatever it says, or whose end waits for tasks."""
 
 
 def run(
@@ -93,14 +97,14 @@ def sweep(
 def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | None = None) -> Trace:
     """The heartbeats of a run as they reach its coordinator, and when its workers were up.
 
-    They depend on the tasks only where messages wait for the coordinator (`cost_s`): else the tasks are left out.
+    The tasks are left out where they can change none of it.
     """
     plan = draw_plan(scenario, replication)
-    if scenario.coordinator.cost_s == 0:
+    if scenario.coordinator.cost_s == 0 and not any(isinstance(fault, WITH_TASKS) for fault in scenario.faults):
         none = np.empty(0)
         plan = replace(plan, arrivals=OpenArrivals(none, none, np.empty(0, dtype=np.uint8)))
     world = World(scenario, plan, replication)
-    heard: defaultdict[str, array[float]] = defaultdict(partial(array, "d"))
+    heard: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     world.listen(lambda worker, now: heard[worker].append(now))
     if progress is not None:
         report = progress
