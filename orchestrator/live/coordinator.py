@@ -32,7 +32,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Code = grpc.StatusCode
 CAPACITY_MAX = 1_000_000
 KIND_CHARACTERS = 200
-STALL_S = 0.25
 SLICE = 256  # tasks of a client's message between two turns of the loop
 
 
@@ -165,14 +164,7 @@ class LiveCoordinator:
     def wake_at(self, at: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = self._loop.call_at(at, self._ring, at)
-
-    def _ring(self, at: float) -> None:
-        # After a pause of this very process, heartbeats that came meanwhile are still unread: they come first.
-        if self.now() - at > STALL_S:
-            self._alarm = self._loop.call_later(STALL_S, self._wake)
-        else:
-            self._wake()
+        self._alarm = self._loop.call_at(at, self._wake)
 
     def _wake(self) -> None:
         self.core.wake(self.now())

@@ -147,7 +147,8 @@ def test_a_killed_executor_fails_its_attempt_not_its_worker(make_cluster: MakeCl
 
 def test_busy_workers_do_not_look_dead(make_cluster: MakeCluster):
     """Twice as many spinning tasks as processors: heartbeats come from a process that runs none of them."""
-    cluster = make_cluster(1, capacity=4, executor="process", policies=("policies.detection.timeout_s=1.5",))
+    policies = ("policies.detection.timeout_s=1.5", "policies.execution_timeout_s=null")
+    cluster = make_cluster(1, capacity=4, executor="process", policies=policies)
 
     async def story(client: Client) -> list[Outcome]:
         return await all_of(client.submit_batch([NewTask("0.6", 1, "spin")] * 4))

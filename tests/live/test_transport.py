@@ -15,11 +15,12 @@ import grpc.aio
 import pytest
 
 from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.model import TaskState
 from orchestrator.experiment.assembly import build_coordinator
 from orchestrator.experiment.scenario import Scenario
 from orchestrator.live import rpc
 from orchestrator.live.commands import REFERENCE
-from orchestrator.live.convert import Job
+from orchestrator.live.convert import Job, registration_message
 from orchestrator.live.coordinator import LiveCoordinator, start
 from orchestrator.live.overdue import LATE_S, Overdue
 from orchestrator.live.proto.stream_pb2 import Assignment, AttemptKey, FromWorker, Registration, Report, ToWorker
@@ -405,6 +406,56 @@ def test_a_coordinator_that_stood_still_fails_no_call():
             await until_a_call_fails(live)
             assert is_open(live.core, "t")
             assert is_open(live.core, "unsent")
+
+    play(story)
+
+
+def test_what_waits_behind_a_worker_that_does_not_read_fails_too():
+    """More than fits into the way to it; none of that is sent when it reads on."""
+
+    async def story() -> None:
+        async with coordinator() as (live, channel):
+            deaf = await Hand(channel, "deaf", capacity=40).register()
+            names = [f"t{number}" for number in range(40)]
+            for name in names:
+                live.submit(name, Job("sleep", "0" * live.limits.payload_characters), 1)
+            while not all(live.core.task(name).state is TaskState.PENDING for name in names):  # type: ignore[union-attr]
+                await asyncio.sleep(0.01)
+            sent = [item.task_id for item in await deaf.hears("assignments")]
+            await deaf.say(beat={"active": len(sent)})
+            (again, *_) = await deaf.hears("assignments")
+            while again.attempt == 1:
+                sent.append(again.task_id)
+                (again, *_) = await deaf.hears("assignments")
+            assert len(sent) < len(names)
+
+    play(story)
+
+
+def test_a_call_that_is_not_answered_fails_after_the_same_time():
+    """To a worker that speaks only the wire contract; of one that answers late nothing is believed twice."""
+
+    async def story() -> None:
+        class Mute:
+            async def AssignTask(self, request: Any, context: Any) -> Any:
+                called.set()
+                await asyncio.Event().wait()
+
+        called = asyncio.Event()
+        server = rpc.server()
+        rpc.add_service(server, rpc.WORKER, Mute())
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with coordinator() as (live, channel):
+            registration = registration_message("mute", f"127.0.0.1:{port}", 1)
+            await rpc.Stub(channel, rpc.REGISTRY).RegisterWorker(registration)
+            live.submit("t", Job("sleep", "0"), 1)
+            await called.wait()
+            other = await Hand(channel, "other").register()
+            (again,) = await other.hears("assignments")
+            assert (again.task_id, again.attempt) == ("t", 2)
+            assert is_held(live.core, "mute")
+        await server.stop(0)
 
     play(story)
 
