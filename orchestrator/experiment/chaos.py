@@ -409,6 +409,7 @@ def _network(dice: Dice, options: Options) -> Tree:
 
 def _policies(dice: Dice, duration_s: float) -> Tree:
     limit_s = partial(dice.between, duration_s / 4, duration_s)
+    on_return = dice.pick(["first_result", "first_result", "keep_original", "keep_replacement"])
     return {
         "routing": dice.pick(
             [
@@ -422,8 +423,9 @@ def _policies(dice: Dice, duration_s: float) -> Tree:
         "detection": _detection(dice, limit_s),
         "execution_timeout_s": dice.maybe(0.3, limit_s),
         "execution_check_every_s": dice.maybe(0.2, lambda: dice.between(0.1, 2.0)),
-        "retry": _retry(dice),
-        "on_return": dice.pick(["first_result", "first_result", "keep_original", "keep_replacement"]),
+        # A hasty detector may move a long task for ever, if what it comes back to is stopped each time.
+        "retry": _retry(dice, limited=on_return == "keep_replacement"),
+        "on_return": on_return,
         "hedging": dice.maybe(0.3, lambda: _hedging(dice)),
         "ejection": dice.maybe(0.3, lambda: _ejection(dice, duration_s)),
     }
@@ -484,7 +486,7 @@ def _ejection(dice: Dice, duration_s: float) -> Tree:
     }
 
 
-def _retry(dice: Dice) -> Tree:
+def _retry(dice: Dice, limited: bool) -> Tree:
     backoff = dice.pick(
         [
             {"kind": "constant", "delay_s": 0.0},
@@ -495,7 +497,7 @@ def _retry(dice: Dice) -> Tree:
     )
     return {
         "backoff": backoff,
-        "max_attempts": dice.maybe(0.4, lambda: dice.whole(1, 6)),
+        "max_attempts": dice.maybe(1.0 if limited else 0.4, lambda: dice.whole(1, 6)),
         "poison_after": dice.maybe(0.7, lambda: dice.whole(1, 4)),
     }
 

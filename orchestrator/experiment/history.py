@@ -196,6 +196,18 @@ class History:
     @cached_property
     def twin(self) -> Mask:
         """Attempts that were assigned while their task still counted on an earlier one."""
+        twin: Mask = self.follows & (self._counted_until_s > self.assigned_s)
+        return twin
+
+    @cached_property
+    def perhaps_twin(self) -> Mask:
+        """And those that were assigned at the moment at which it stopped to do so, if there may be twins at all."""
+        perhaps: Mask = self.follows & (self._counted_until_s >= self.assigned_s)
+        return perhaps if _without_twins(self.scenario) else self.twin
+
+    @cached_property
+    def _counted_until_s(self) -> Floats:
+        """For each attempt, when its task had stopped to count on every earlier one."""
         latest_s, step = self.released_s.copy(), 1  # the last release of each attempt and the `step` - 1 before it
         while step < len(latest_s):
             same = np.flatnonzero(self.of[step:] == self.of[:-step]) + step
@@ -203,8 +215,7 @@ class History:
                 break
             latest_s[same] = np.maximum(latest_s[same], latest_s[same - step])
             step *= 2
-        twin: Mask = self.follows & (_shifted(latest_s, -np.inf) > self.assigned_s)
-        return twin
+        return _shifted(latest_s, -np.inf)
 
     @cached_property
     def consumed(self) -> Mask:
@@ -400,7 +411,7 @@ def _tries(h: History) -> Iterator[Breach]:
     """Attempts that cost a try are at most `max_attempts`, twins apart; and nothing fails before it had as many."""
     retry = h.scenario.policies.retry
     most = math.inf if retry.max_attempts is None else retry.max_attempts
-    used = h.per_task(h.consumed & ~h.twin)
+    used = h.per_task(h.consumed & ~h.perhaps_twin)
     yield h.tasks(np.flatnonzero(used > most), lambda i: f"used {used[i]} tries, of {most} that it had")
     if h.reopens:
         return  # one attempt may have cost several tries
