@@ -88,6 +88,7 @@ class SimWorker:
     `record` is the coordinator's side of it, an empty one until it registers; `jobs` are its attempts that are not on
     the fused path, `strays` copies of assignments on their way to it; `may_fuse`: the scenario allows that path,
     `fusible`: and so does the worker's state; `next_fault_s`: when a fault next changes anything for it.
+    `last_word_at`: when the last message arrives that a leave must not overtake.
     """
 
     agent: WorkerAgent
@@ -105,6 +106,7 @@ class SimWorker:
         self.may_fuse = may_fuse
         self.fusible = False
         self.next_fault_s = math.inf
+        self.last_word_at = 0.0
         self.beats = 0
         self.life = 0
         self.up = False

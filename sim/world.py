@@ -318,6 +318,7 @@ class World:
         delay_s = self._answer_s(job)
         self._answer_call(job, delay_s, now)
         if delay_s is not None:
+            job.worker.last_word_at = max(job.worker.last_word_at, now + delay_s)
             self.env.call_at(now + delay_s, Rank.REFUSAL + job.number + 1, self._on_refusal, job)
 
     def send_start(self, job: Job, now: float) -> None:
@@ -387,7 +388,10 @@ class World:
         if delay_s is None:
             self.env.call_at(self.now + self._rpc_timeout_s, key_again, self._insist_again, message)
             return
-        self.env.call_at(self.now + delay_s, key, handler, argument)
+        at = self.now + delay_s
+        if argument is worker:  # these keep their order: a leave is the last that is heard of a process
+            at = worker.last_word_at = max(at, worker.last_word_at)
+        self.env.call_at(at, key, handler, argument)
         if passed is not None:
             passed(worker)
 
@@ -516,9 +520,9 @@ class World:
     def unfuse(self, worker: SimWorker) -> None:
         """Put each fused attempt of the worker back where it would be by now."""
         now = self.now
-        for attempt in (*worker.record.open, *worker.record.abandoned):
-            if attempt.note is None:
-                continue  # it went the long way
+        fused = [attempt for attempt in (*worker.record.open, *worker.record.abandoned) if attempt.note is not None]
+        fused.sort(key=lambda attempt: (attempt.note[1], number_of(attempt)))  # in the order in which they finish
+        for attempt in fused:
             start, finish, work_s, back_s = attempt.note
             attempt.note = None
             job = Job(attempt, worker, work_s, back_s)

@@ -338,6 +338,24 @@ def test_a_rolling_restart_loses_nothing(play):
     assert run.all_completed()
 
 
+def test_a_leave_does_not_overtake_what_was_handed_back(play):
+    """However much messages vary: what had not begun is rejected, not lost with its worker."""
+    run = play(
+        {"kind": "restart", "every_s": 7, "all": True, "stagger_s": 1, "grace_s": 3},
+        overrides=("network.delay={kind: exponential, mean_s: 0.1}", "workload.arrivals.rate_per_s=12"),
+        cluster={"workers": 4, "capacity": 1, "prefetch": 3},
+    )
+    events = run.events.kind.value_counts()
+    assert events["restart"] == events["drain"] == events["left"] > 8
+    told_s = {name: own.time_s.to_numpy() for name, own in run.events[run.events.kind == "restart"].groupby("worker")}
+    for worker in ("w1", "w2", "w3", "w4"):
+        lost = run.on(worker, "worker_died", "call_failed")
+        before = told_s[worker][:, None] - lost.assigned_s.to_numpy()
+        assert not ((before > 0.5) & (before < 3)).any()  # those came after it had left
+    assert (run.attempts.outcome == "rejected").sum() > 10
+    assert run.all_completed()
+
+
 def test_what_has_not_left_within_its_grace_is_killed(play):
     """With the work that it would not give up."""
     run = play(
