@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from orchestrator.experiment.scenario import Scenario
 
 MANY_MARKS = 40
+FEW_CELLS = len(COLORS)
 QUANTITIES = {"latency": ("-", "o"), "latency minus service": ("--", "s")}
 SHOWN = ("latency_s.p50", "latency_s.p95", "latency_s.p99")
 
@@ -54,7 +55,10 @@ Sides = list[tuple[str, Sequence[Run], str]]
 def of_comparison(comparison: Comparison) -> Figures:
     """Of one cell the distributions and the time, of several the errors and the ranks."""
     if len(comparison.cells) > 1:
-        return Figures({"comparison-errors": errors(comparison), "comparison-ranks": ranks(comparison)})
+        figures = Figures({"comparison-errors": errors(comparison), "comparison-ranks": ranks(comparison)})
+        if len(comparison.cells) <= FEW_CELLS:
+            figures["comparison-percentiles"] = percentiles_by_cell(comparison)
+        return figures
     return Figures(
         {
             "comparison-percentiles": percentiles(comparison),
@@ -85,14 +89,39 @@ def percentiles(comparison: Comparison) -> Plot:
                     tail = np.geomspace(2, np.clip(len(values_s), 2.001, 1000), 200)
                     drawn.append(np.quantile(values_s, 1 - 1 / tail))
                     axes.plot(tail, drawn[-1], color=color, ls=style, label=f"{label}: {quantity}")
-        axes.set(xscale="log", xlim=(2, 1000), xlabel=f"percentile (the tail stretched), {place}")
-        axes.xaxis.set_major_locator(FixedLocator(list(TAIL_TICKS)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: TAIL_TICKS.get(x, "")))
-        axes.xaxis.set_minor_locator(NullLocator())
+        _stretch_the_tail(axes, f"percentile (the tail stretched), {place}")
     seconds_axis(panels[0], "y", np.concatenate(drawn))
     panels[0].set_ylabel("time")
     _legend_or_note(panels[0])
     return figure
+
+
+@styled
+def percentiles_by_cell(comparison: Comparison) -> Plot:
+    """Latency against the percentile: a colour for each cell of the sweep, a line style for each side."""
+    title = _title(comparison, "latency by percentile")
+    figure, (axes,) = new_figure(title, _setting(comparison), (7.5, 4.8))
+    drawn = [np.empty(0)]
+    for cell, color in zip(comparison.cells, COLORS, strict=False):
+        for (label, runs, _), (style, _) in zip(_sides(comparison, cell), QUANTITIES.values(), strict=True):
+            whole = [[(run.scenario.warmup_s, run.scenario.duration_s)] for run in runs]
+            values_s = _pooled(runs, whole, "latency")
+            if len(values_s):
+                tail = np.geomspace(2, np.clip(len(values_s), 2.001, 1000), 200)
+                drawn.append(np.quantile(values_s, 1 - 1 / tail))
+                axes.plot(tail, drawn[-1], color=color, ls=style, label=f"{label}: {cell.name}")
+    _stretch_the_tail(axes, "percentile (the tail stretched)")
+    seconds_axis(axes, "y", np.concatenate(drawn))
+    axes.set_ylabel("latency")
+    _legend_or_note(axes)
+    return figure
+
+
+def _stretch_the_tail(axes: Axes, label: str) -> None:
+    axes.set(xscale="log", xlim=(2, 1000), xlabel=label)
+    axes.xaxis.set_major_locator(FixedLocator(list(TAIL_TICKS)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: TAIL_TICKS.get(x, "")))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 @styled

@@ -303,7 +303,7 @@ def test_the_pictures_show_both_sides_and_the_faults():
 def test_a_grid_is_drawn_by_its_errors_and_ranks():
     """One mark a cell and percentile; the order of the cells is told in tau."""
     figures = grids([1, 2, 3], [1, 2, 4]).plot()
-    assert list(figures) == ["comparison-errors", "comparison-ranks"]
+    assert list(figures) == ["comparison-errors", "comparison-ranks", "comparison-percentiles"]
     assert [axes.get_title(loc="left") for axes in figures["comparison-ranks"].axes] == [
         f"{p} of latency:  τ = 1.00" for p in ("p50", "p95", "p99")
     ]
