@@ -52,8 +52,9 @@ class Sample:
     """Of each task that a worker's crash struck: how long its attempts lay on the dead worker."""
 
     @classmethod
-    def of(cls, tables: Tables, scenario: Scenario) -> Sample:
-        detection = Detection.of(tables, end_s(tables, scenario))
+    def of(cls, tables: Tables, scenario: Scenario, detection: Detection | None = None) -> Sample:
+        """`detection`: that of these tables, where it is known already."""
+        detection = detection or Detection.of(tables, end_s(tables, scenario))
         tasks = tables.tasks
         arrival_s = floats(tasks, "arrival_s")
         counted = (arrival_s >= scenario.warmup_s) & (codes(tasks, "state", STATES) == _COMPLETED)
@@ -224,8 +225,9 @@ def summarise(
 
     `engine` is copied; `counters` holds `late_results`, which no table shows.
     """
-    sample = Sample.of(tables, scenario)
-    detection = Detection.of(tables, end_s(tables, scenario))
+    ended_s = end_s(tables, scenario)
+    detection = Detection.of(tables, ended_s)
+    sample = Sample.of(tables, scenario, detection)
     state = codes(tables.tasks, "state", STATES)
     priority = codes(tables.tasks, "priority", PRIORITIES)
     runs_s = Executions.of(tables, scenario)
@@ -259,16 +261,14 @@ def summarise(
             "missed": detection.missed,
             "false_positives": len(detection.false_positives),
             "by_failed_call": detection.by_failed_call,
-            "false_positives_per_h": _ratio(3600.0 * len(detection.false_positives), end_s(tables, scenario)),
+            "false_positives_per_h": _ratio(3600.0 * len(detection.false_positives), ended_s),
             "time_s": describe(detection.time_s, DETECTION),
             **quality(len(detection.false_positives), detection.mistake_s, detection.judged_s),
             "mistake_s": describe(sample.mistake_s, DETECTION),
             "mistake_wasted_s": _wasted_by_mistakes_s(tables, scenario, detection, runs_s),
             "tasks_delayed": len(sample.delayed_s),
             "delayed_s": describe(sample.delayed_s, DETECTION),
-            "heartbeats_per_s": _ratio(
-                detection.beating_s, scenario.policies.detection.heartbeat_s * end_s(tables, scenario)
-            ),
+            "heartbeats_per_s": _ratio(detection.beating_s, scenario.policies.detection.heartbeat_s * ended_s),
         },
         "engine": dict(engine),
     }
