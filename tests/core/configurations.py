@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from orchestrator.core.deadlines import Ticks
 from orchestrator.core.ports import Verdict
 from orchestrator.policies.detection import SLACK_S, PhiAccrualConfig, TimeoutConfig
+from orchestrator.policies.ejection import Outlier
+from orchestrator.policies.hedging import Quantile
 from orchestrator.policies.queueing import Fifo, StrictPriority
 from orchestrator.policies.retry import Constant, Retry
 from orchestrator.policies.routing import LeastLoaded, PowerOfD, Random, RoundRobin
@@ -33,6 +35,7 @@ LONG = settings(USUAL, max_examples=5000, derandomize=False)
 SETTINGS = {"usual": USUAL, "quick": QUICK, "long": LONG}[os.environ.get("CORE_EXAMPLES", "usual")]
 
 DEAD_S, SUSPECT_S = 4.0, 2.5
+HEARTBEAT_S = 1.0
 WORKERS = ["w1", "w2", "w3"]
 
 
@@ -70,11 +73,22 @@ DETECTORS: dict[str, Any] = {
     "timeout": TimeoutConfig(timeout_s=DEAD_S).build(),
     "phi": PhiAccrualConfig(kind="phi_accrual", heartbeat_s=1.0).build(),
     "two_stage": TwoStage,
+    "half": TimeoutConfig(timeout_s=DEAD_S, suspect_after=0.5).build(),
 }
 SILENCE: dict[str, Any] = {
     "timeout": {"dead_s": (DEAD_S + SLACK_S,) * 2},
     "phi": {"dead_s": (SLACK_S, math.inf)},
+    "half": {"dead_s": (DEAD_S + SLACK_S,) * 2, "suspect_s": ((DEAD_S + SLACK_S) / 2,) * 2},
     "two_stage": {"dead_s": (DEAD_S,) * 2, "suspect_s": (SUSPECT_S,) * 2},
+}
+HEDGING: dict[str, Any] = {
+    "none": lambda: None,
+    "eager": lambda: Quantile(quantile=0.5, budget=1.0, window=5, min_samples=1),
+    "thrifty": lambda: Quantile(quantile=0.9, budget=0.3, window=20, min_samples=2),
+}
+EJECTION: dict[str, Any] = {
+    "none": lambda: None,
+    "outlier": lambda: Outlier(interval_s=2.0, min_samples=1, factor=1.5, errors=2, base_s=3.0, max_share=0.4),
 }
 BACKOFFS: list[Any] = [Constant(0.0), Constant(1.5), growing]
 CHECKS = st.sampled_from([None, Ticks(2.0, 0.7)])
@@ -85,7 +99,7 @@ configurations = st.fixed_dictionaries(
     {
         "routing": st.sampled_from(sorted(ROUTINGS)),
         "by_priority": st.booleans(),
-        "detector": st.sampled_from(sorted(DETECTORS)),
+        "detector": st.sampled_from(sorted(SILENCE)),
         "detection_check": CHECKS,
         "execution_timeout_s": st.sampled_from([None, 3.0]),
         "execution_check": CHECKS,
@@ -93,6 +107,13 @@ configurations = st.fixed_dictionaries(
         "backoff": st.sampled_from(BACKOFFS),
         "on_failed_call": st.sampled_from(["hold", "dead"]),
         "keep_settled": st.sampled_from([0, 2, 100_000]),
+        "own_pause_s": st.sampled_from([math.inf, 0.5]),
+        "on_suspect": st.sampled_from(["hold", "hedge"]),
+        "max_ejected": st.sampled_from([None, 0.5, 0.7]),
+        "on_return": st.sampled_from(["first_result", "keep_original", "keep_replacement"]),
+        "poison_after": st.sampled_from([None, 2, 3]),
+        "hedging": st.sampled_from(sorted(HEDGING)),
+        "ejection": st.sampled_from(sorted(EJECTION)),
     }
 )
 
@@ -101,19 +122,28 @@ def same_settings(chosen: dict[str, Any]) -> tuple[dict[str, Any], Rules]:
     """A configuration as the coordinator's and as the model's."""
     common = {
         name: chosen[name]
-        for name in ("detection_check", "execution_timeout_s", "execution_check", "on_failed_call", "keep_settled")
+        for name in (
+            *("detection_check", "execution_timeout_s", "execution_check", "on_failed_call", "keep_settled"),
+            *("own_pause_s", "on_suspect", "max_ejected", "on_return", "poison_after"),
+        )
     }
     policies = {
         "routing": ROUTINGS[chosen["routing"]](),
         "queue": StrictPriority() if chosen["by_priority"] else Fifo(),
         "detector": DETECTORS[chosen["detector"]],
         "retry": Retry(chosen["max_attempts"], chosen["backoff"]),
+        "hedging": HEDGING[chosen["hedging"]](),
+        "ejection": EJECTION[chosen["ejection"]](),
+        "heartbeat_s": HEARTBEAT_S,
     }
     rules = Rules(
         by_priority=chosen["by_priority"],
         least_loaded=chosen["routing"] == "least_loaded",
         max_attempts=chosen["max_attempts"],
         delay_s=chosen["backoff"],
+        hedges=chosen["hedging"] != "none",
+        ejects=chosen["ejection"] != "none",
+        heartbeat_s=HEARTBEAT_S,
         **SILENCE[chosen["detector"]],
         **common,
     )

@@ -33,6 +33,7 @@ def coordinator(
     detection_check: Ticks | None = None,
     on_failed_call: Literal["hold", "dead"] = "hold",
     keep_settled: int = 100_000,
+    **further: Any,
 ) -> Coordinator:
     """Round robin, strict priority, a detector of 6 s and unlimited attempts at once, unless told otherwise."""
     return Coordinator(
@@ -46,6 +47,7 @@ def coordinator(
         detection_check=detection_check,
         on_failed_call=on_failed_call,
         keep_settled=keep_settled,
+        **further,
     )
 
 

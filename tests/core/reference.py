@@ -37,6 +37,14 @@ class Rules:
     delay_s: Any = lambda tries: 0.0
     on_failed_call: str = "hold"
     keep_settled: int = 100_000
+    heartbeat_s: float = 1.0
+    own_pause_s: float = math.inf
+    on_suspect: str = "hold"
+    max_ejected: float | None = None
+    on_return: str = "first_result"
+    poison_after: int | None = None
+    hedges: bool = False
+    ejects: bool = False
 
 
 @dataclass(eq=False)
@@ -45,6 +53,8 @@ class Try:
     worker: str
     number: int
     timed_from: float | None
+    twin: bool = False
+    lost: bool = False  # given up with its worker, which may yet return with it
     open: bool = True
     live: bool = True  # it occupies its worker
     started: bool = False
@@ -61,11 +71,15 @@ class Job:
     priority: int
     tried: list[Try] = field(default_factory=list)
     consumed: int = 0
+    killed: list[str] = field(default_factory=list)
     ready_at: float | None = 0.0  # while it waits: for a worker (0) or for its retry; None: an attempt is open
     outcome: TaskState | None = None
 
     def live(self) -> list[Try]:
         return [attempt for attempt in self.tried if attempt.live]
+
+    def opened(self) -> list[Try]:
+        return [attempt for attempt in self.tried if attempt.open]
 
 
 @dataclass(eq=False)
@@ -74,8 +88,11 @@ class Host:
     limit: float = 0
     reports_start: bool = False
     opinion: str = "alive"  # or suspect, dead, left
+    by_detector: bool = False  # dead so
     held: str = ""
     draining: bool = False
+    ejected: bool = False
+    blames: list[Job] = field(default_factory=list)
     heard_at: float = 0.0
 
 
@@ -88,13 +105,13 @@ class Model:
         self.submitted = self.late = self.unknown = 0
         self.settled = {COMPLETED: 0, FAILED: 0}
         self.alarm = math.inf
+        self.listens_until = self.judges_from = -math.inf
         self._begin()
 
     def _begin(self) -> None:
         self._to_settle: dict[TaskId, TaskState] = {}
         self._to_cancel: set[Name] = set()
         self._to_end: set[Name] = set()
-        self._some_end: tuple[int, set[Name]] = (0, set())
         self._to_change: list[Changed] = []
         self._to_answer: list[Any] = []
         self._woken = False
@@ -108,25 +125,56 @@ class Model:
 
     def register(self, host_id: str, capacity: int, prefetch: float, reports_start: bool, now: float) -> None:
         known = host_id in self.hosts
+        if known:
+            self._blame(self.hosts[host_id])
         self._lose(host_id, now)
         self.hosts[host_id] = Host(
             host_id, capacity + prefetch, reports_start and prefetch > 0, heard_at=now
         )  # fmt: skip
         self._to_change.append(Changed(host_id, "up", "reregistered" if known else "registered"))
 
-    def heartbeat(self, host_id: str, active: int, now: float) -> None:
+    def heartbeat(self, host_id: str, active: int, now: float, effects: list[Any]) -> None:
+        """Which of the attempts given up are gone is read from the effects: so many that no more are left than
+        `active`."""
         host = self.hosts.get(host_id)
         known = host is not None and host.opinion != "left"
         self._to_answer.append(Answered(host_id, known))
         if host is None or not known:
             return
+        if now > self.alarm + self.rules.own_pause_s:
+            self._note_sleep(now)
         host.heard_at = now
         host.held = ""
+        abandoned = {attempt.name: attempt for attempt in self.on(host_id) if not attempt.open}
+        ended = [(effect.task, effect.worker, effect.number) for effect in effects if isinstance(effect, Ended)]
+        assert len(ended) == max(0, len(abandoned) - max(0, active)), f"{ended} of {abandoned}"
+        for name in ended:
+            self._end(abandoned[name])
         if host.opinion != "alive":
             host.opinion = "alive"
+            host.by_detector = False
+            self._absolve(host)
             self._to_change.append(Changed(host_id, "up", "revived"))
-        abandoned = {attempt.name for attempt in self.on(host_id) if not attempt.open}
-        self._some_end = (max(0, len(abandoned) - max(0, active)), abandoned)
+            for attempt in self.on(host_id):
+                if attempt.lost and attempt.task.outcome is None:
+                    self._return(attempt, now)
+
+    def _return(self, attempt: Try, now: float) -> None:
+        """Its worker is back, and holds it."""
+        rivals = attempt.task.opened()
+        attempt.lost = self.rules.on_return == "first_result"
+        if attempt.lost:
+            return
+        if rivals and (self.rules.on_return == "keep_replacement" or rivals[0].number < attempt.number):
+            self._to_cancel.add(attempt.name)
+            return
+        for rival in rivals:
+            rival.open = False
+            self._to_cancel.add(rival.name)
+        attempt.open = True
+        attempt.task.ready_at = None
+        if attempt.started or not self.hosts[attempt.worker].reports_start:
+            attempt.timed_from = now
 
     def started(self, host_id: str, job_id: str, number: int, now: float) -> None:
         attempt = self._find(host_id, job_id, number)
@@ -164,8 +212,8 @@ class Model:
                 self.hosts[host_id].held = ""
         if job.outcome is None and (succeeded or not retryable):
             self._settle(job, COMPLETED if succeeded else FAILED)
-        elif was_open:
-            self._consume(job, now)
+        elif was_open and attempt is not None:
+            self._consume(attempt, now)
 
     def rejected(self, host_id: str, job_id: str, number: int, now: float) -> None:
         attempt = self._find(host_id, job_id, number)
@@ -182,6 +230,7 @@ class Model:
     def call_failed(self, host_id: str, job_id: str, number: int, now: float) -> None:
         attempt = self._find(host_id, job_id, number)
         if attempt is not None:
+            attempt.lost = False
             self._give_up(attempt)
             self.connection_lost(host_id, now)
 
@@ -205,32 +254,71 @@ class Model:
         host = self.hosts.get(host_id)
         if host is not None and host.opinion != "left":
             host.opinion = "left"
+            host.by_detector = False
+            self._absolve(host)
             self._to_change.append(Changed(host_id, "left"))
             self._lose(host_id, now)
 
     def wake(self, now: float, effects: list[Any]) -> None:
-        """The verdicts of the detectors are read from the effects, and held against the silence."""
+        """The verdicts of the detectors, and of the policy that ejects, are read from the effects; those of the
+        detectors are held against the silence."""
         self._woken = True
+        if now > self.alarm + self.rules.own_pause_s:
+            self._note_sleep(now)
+        if now < self.listens_until:
+            return
+        self.listens_until = -math.inf
         for attempt in [attempt for attempt in self.attempts if attempt.open and self.times_out_at(attempt) <= now]:
             self._give_up(attempt, consumed=True, now=now)
         for change in [effect for effect in effects if isinstance(effect, Changed)]:
-            host = self.hosts[change.worker]
-            silence = self.rules.dead_s if change.kind == "dead" else self.rules.suspect_s
-            assert host.opinion in ("alive", "suspect"), f"{change} after {host.opinion}"
-            assert host.heard_at + silence[0] <= now, f"{change} at {now}, heard at {host.heard_at}"
             self._to_change.append(change)
-            if change.kind == "dead":
-                assert change.detail == "detector"
-                self._bury(host, now)
+            host = self.hosts[change.worker]
+            if change.kind in ("ejected", "readmitted"):
+                assert self.rules.ejects
+                assert host.ejected == (change.kind == "readmitted"), f"{change} of {host}"
+                host.ejected = change.kind == "ejected"
             else:
-                assert (change.kind, host.opinion) == ("suspect", "alive")
-                host.opinion = "suspect"
+                self._judge(host, change, now)
+        assert sum(host.ejected for host in self.hosts.values()) <= 1, "more than a third ejected"
         for host in self.hosts.values():
-            assert host.opinion in ("dead", "left") or self._at_latest(host, self.rules.dead_s) > now, host
+            overdue = self._at_latest(host, self.rules.dead_s) <= now
+            spared = host.opinion == "suspect" and not self._may_convict()
+            assert host.opinion in ("dead", "left") or spared or not overdue, host
             assert host.opinion != "alive" or self._at_latest(host, self.rules.suspect_s) > now, host
         for job in self.jobs.values():
             if job.ready_at is not None and job.ready_at <= now:
                 job.ready_at = 0.0
+
+    def _judge(self, host: Host, change: Changed, now: float) -> None:
+        assert now >= self.judges_from, f"{change} at {now}, and it slept"
+        assert host.opinion in ("alive", "suspect"), f"{change} after {host.opinion}"
+        is_dead = host.heard_at + self.rules.dead_s[0] <= now
+        if change.kind == "dead":
+            assert change.detail == "detector"
+            assert is_dead, f"{change} at {now}, heard at {host.heard_at}"
+            assert self._may_convict(), f"{change}, and enough are dead"
+            host.by_detector = True
+            self._bury(host, now)
+        else:
+            assert (change.kind, host.opinion) == ("suspect", "alive")
+            is_suspect = host.heard_at + self.rules.suspect_s[0] <= now
+            assert is_suspect or (is_dead and not self._may_convict()), f"{change} at {now}, heard at {host.heard_at}"
+            host.opinion = "suspect"
+
+    def _may_convict(self) -> bool:
+        if self.rules.max_ejected is None:
+            return True
+        present = sum(host.opinion != "left" for host in self.hosts.values())
+        dead = sum(host.by_detector for host in self.hosts.values())
+        return dead < max(1, int(self.rules.max_ejected * present + 1e-9))
+
+    def _note_sleep(self, now: float) -> None:
+        """The alarm is overdue: it listens for a quarter of a second, and judges nobody until all could beat."""
+        if now < self.judges_from - 1.5 * self.rules.heartbeat_s:
+            return
+        if self.listens_until == -math.inf:
+            self.listens_until = now + 0.25
+        self.judges_from = now + 0.25 + 1.5 * self.rules.heartbeat_s
 
     # ---- what follows from them
 
@@ -264,23 +352,51 @@ class Model:
         if not attempt.open:
             return
         attempt.open = False
+        job = attempt.task
         if consumed:
-            self._consume(attempt.task, now)
-        else:
-            attempt.task.ready_at = 0.0
+            self._consume(attempt, now)
+        elif not job.opened():
+            if self._is_spent(job):
+                self._settle(job, FAILED)
+            else:
+                job.ready_at = 0.0
 
-    def _consume(self, job: Job, now: float) -> None:
-        job.consumed += 1
-        if job.consumed == self.rules.max_attempts:
+    def _consume(self, attempt: Try, now: float) -> None:
+        job = attempt.task
+        job.consumed += not attempt.twin
+        if job.opened():
+            return
+        if self._is_spent(job):
             self._settle(job, FAILED)
         else:
-            delay_s = self.rules.delay_s(job.consumed)
+            delay_s = self.rules.delay_s(max(1, job.consumed))
             job.ready_at = now + delay_s if delay_s else 0.0
+
+    def _is_spent(self, job: Job) -> bool:
+        limit = self.rules.max_attempts
+        return self._is_poison(job) or (limit is not None and job.consumed >= limit)
+
+    def _is_poison(self, job: Job) -> bool:
+        return self.rules.poison_after is not None and len(job.killed) >= self.rules.poison_after
+
+    def _blame(self, host: Host) -> None:
+        for attempt in self.on(host.id):
+            if attempt.open and host.id not in attempt.task.killed:
+                attempt.task.killed.append(host.id)
+                host.blames.append(attempt.task)
+
+    def _absolve(self, host: Host) -> None:
+        for job in host.blames:
+            job.killed.remove(host.id)
+        host.blames.clear()
 
     def _bury(self, host: Host, now: float) -> None:
         host.opinion = "dead"
+        self._blame(host)
         for attempt in self.on(host.id):
-            self._give_up(attempt, consumed=True, now=now)
+            if attempt.open:
+                attempt.lost = True
+                self._give_up(attempt, consumed=True, now=now)
 
     def _lose(self, host_id: str, now: float) -> None:
         for attempt in self.on(host_id):
@@ -294,11 +410,11 @@ class Model:
         return tick(self.rules.execution_check, attempt.timed_from + self.rules.execution_timeout_s)
 
     def _at_latest(self, host: Host, silence: tuple[float, float]) -> float:
-        return tick(self.rules.detection_check, host.heard_at + silence[1])
+        return tick(self.rules.detection_check, max(self.judges_from, host.heard_at + silence[1]))
 
     def may_take(self, host: Host) -> bool:
         free = len(self.on(host.id)) < host.limit
-        return host.opinion == "alive" and not host.held and not host.draining and free
+        return host.opinion == "alive" and not host.held and not host.draining and not host.ejected and free
 
     def waiting(self) -> list[Job]:
         """Those that may be assigned, first in line first."""
@@ -335,7 +451,6 @@ class Model:
         assert not self._to_settle, f"not settled: {self._to_settle}"
         assert not self._to_cancel, f"not cancelled: {self._to_cancel}"
         assert not self._to_end, f"not ended: {self._to_end}"
-        assert self._some_end[0] == 0, f"not ended: {self._some_end}"
         assert not self._to_change, f"not announced: {self._to_change}"
         assert not self._to_answer, f"not answered: {self._to_answer}"
         if self._woken:
@@ -343,31 +458,44 @@ class Model:
         self._begin()
         self._forget(core)
         self._compare(core)
-        self._check_alarm()
+        self._check_alarm(now)
 
     def _see_assign(self, effect: Assign, now: float) -> None:
-        line = self.waiting()
-        assert line, f"{effect}, and nothing waits"
-        assert line[0].id == effect.task, f"{effect} before {line[0].id}"
-        job, host = line[0], self.hosts[effect.worker]
+        job, host = self.jobs[effect.task], self.hosts[effect.worker]
+        line, twin = self.waiting(), bool(job.opened())
+        holders = [attempt.worker for attempt in job.live()] if twin else []
+        if twin:
+            assert not line, f"{effect} is a twin, and {line[0]} waits"
+            self._see_twin(effect, job)
+        else:
+            assert line, f"{effect}, and nothing waits"
+            assert line[0] is job, f"{effect} before {line[0].id}"
         assert effect.number == len(job.tried) + 1, f"{effect} after {len(job.tried)} attempts"
         assert self.may_take(host), f"{effect} to {host}"
+        assert host.id not in holders, f"{effect}, which has an attempt of it already"
         if self.rules.least_loaded:
-            free = [len(self.on(other.id)) for other in self.hosts.values() if self.may_take(other)]
+            able = [other for other in self.hosts.values() if self.may_take(other) and other.id not in holders]
+            free = [len(self.on(other.id)) for other in able]
             assert len(self.on(host.id)) == min(free), f"{effect}, and others have less to do"
-        attempt = Try(job, effect.worker, effect.number, timed_from=None if host.reports_start else now)
+        timed_from = None if host.reports_start else now
+        attempt = Try(job, effect.worker, effect.number, timed_from, twin)
         job.tried.append(attempt)
         job.ready_at = None
         self.attempts.append(attempt)
 
+    def _see_twin(self, effect: Assign, job: Job) -> None:
+        assert not self._is_poison(job), f"{effect} is a twin of {job}"
+        slow = self.rules.hedges and len(job.opened()) == 1
+        assert slow or self._is_orphan(job), f"{effect} is a twin, and {job} needs none"
+
+    def _is_orphan(self, job: Job) -> bool:
+        """Its attempts are all on suspects, and it is to have another."""
+        opinions = {self.hosts[attempt.worker].opinion for attempt in job.opened()}
+        return self.rules.on_suspect == "hedge" and opinions == {"suspect"}
+
     def _see_ended(self, name: Name) -> None:
-        count, candidates = self._some_end
-        if count and name in candidates:
-            self._some_end = (count - 1, candidates - {name})
-            next(attempt for attempt in self.attempts if attempt.live and attempt.name == name).live = False
-        else:
-            assert name in self._to_end, f"unexpected end of {name}"
-            self._to_end.remove(name)
+        assert name in self._to_end, f"unexpected end of {name}"
+        self._to_end.remove(name)
 
     def _forget(self, core: Coordinator) -> None:
         over = [job for job in self.jobs.values() if job.outcome is not None and not job.live()]
@@ -396,16 +524,22 @@ class Model:
         assert (core.counters["late_results"], core.counters["unknown_results"]) == (self.late, self.unknown)
         idle = [host.id for host in self.hosts.values() if self.may_take(host)]
         assert not (self.waiting() and idle), f"{self.waiting()} wait although {idle} have room"
+        for job in self.jobs.values():
+            holders = [attempt.worker for attempt in job.live()]
+            alone = job.outcome is None and self._is_orphan(job) and not self._is_poison(job)
+            assert not alone or all(host in holders for host in idle), f"{job} has no twin on {idle}"
 
-    def _check_alarm(self) -> None:
+    def _check_alarm(self, now: float) -> None:
         """It rings no later than anything that must happen then."""
         deadlines = [self.times_out_at(attempt) for attempt in self.attempts if attempt.open]
         for host in self.hosts.values():
-            if host.opinion in ("alive", "suspect"):
-                deadlines.append(self._at_latest(host, self.rules.dead_s))
+            if host.opinion in ("alive", "suspect") and self._may_convict():
+                # Where there was no room among the dead, it is looked at again when there is.
+                deadlines.append(max(tick(self.rules.detection_check, now), self._at_latest(host, self.rules.dead_s)))
             if host.opinion == "alive":
                 deadlines.append(self._at_latest(host, self.rules.suspect_s))
         deadlines += [job.ready_at for job in self.jobs.values() if job.ready_at]
+        deadlines = [max(self.listens_until, at) for at in deadlines]
         assert self.alarm <= min(deadlines, default=math.inf), f"alarm {self.alarm} after {min(deadlines)}"
 
 

@@ -16,10 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from orchestrator.core.model import Attempt, Priority, Task, TaskId, TaskState, Worker, WorkerId
 from orchestrator.core.worker import Key, WorkerAgent
+from orchestrator.policies.detection import ChenConfig
 from tests.core import making
-from tests.core.configurations import RESULTS, SETTINGS, WORKERS, configurations, same_settings
-
-HEARTBEAT_S = 1.0
+from tests.core.configurations import HEARTBEAT_S, RESULTS, SETTINGS, WORKERS, configurations, same_settings
 
 
 @dataclass(eq=False)
@@ -140,9 +139,10 @@ class Cluster(RuleBasedStateMachine):
 
     @initialize(
         chosen=configurations,
+        detector=st.sampled_from([None, "chen"]),
         shapes=st.tuples(*[st.tuples(st.integers(1, 2), st.sampled_from([0, 0, 1, math.inf]))] * len(WORKERS)),
     )
-    def begin(self, chosen: dict[str, Any], shapes: tuple[tuple[int, float], ...]) -> None:
+    def begin(self, chosen: dict[str, Any], detector: str | None, shapes: tuple[tuple[int, float], ...]) -> None:
         self.now = 0.0
         self.alarm = math.inf
         self.messages: list[Message] = []
@@ -150,6 +150,10 @@ class Cluster(RuleBasedStateMachine):
         self.done: set[TaskId] = set()
         self.sound = True
         configuration, _ = same_settings(chosen)
+        if detector == "chen":
+            chen = ChenConfig(kind="chen", heartbeat_s=HEARTBEAT_S, alpha_s=1.0, suspect_after=0.5)
+            configuration["detector"] = chen.build()
+        self.returns = chosen["on_return"] != "first_result"
         self.core = making.coordinator(self, **configuration)
         self.processes: dict[WorkerId, Process] = {}
         for name, (capacity, prefetch) in zip(WORKERS, shapes, strict=True):
@@ -173,7 +177,7 @@ class Cluster(RuleBasedStateMachine):
         self.send(Message("assign", deliver, lambda: self.processes[name].call_failed(key)))
 
     def cancel(self, attempt: Attempt, now: float) -> None:
-        assert attempt.task.settled
+        assert attempt.task.settled or self.returns, f"{attempt} is cancelled, and its task is not settled"
         key = (attempt.task.id, attempt.number)
         self.send_to(attempt.worker.id, "cancel", lambda process: process.agent.cancel(key, self.now))
 
@@ -284,6 +288,13 @@ class Cluster(RuleBasedStateMachine):
         while (at := self.next_alarm()) <= end:
             self.ring(at)
         self.now = end
+
+    @rule(seconds=st.sampled_from([0.7, 3.0, 8.0]))
+    def oversleep(self, seconds: float) -> None:
+        """The coordinator stands still: its alarm does not ring, and what arrives waits."""
+        alarm, self.alarm = self.alarm, math.inf
+        self.pass_time(seconds)
+        self.alarm = alarm
 
     def next_alarm(self) -> float:
         ready = [process.alarm for process in self.processes.values() if process.up and not process.paused]

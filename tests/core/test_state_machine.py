@@ -43,8 +43,8 @@ class Interleavings(RuleBasedStateMachine):
         self.sound = False
         getattr(self.core, name)(*arguments, self.now)
         effects = self.fx.take()
-        if name == "wake":
-            self.model.wake(self.now, effects)
+        if name in ("wake", "heartbeat"):
+            getattr(self.model, name)(*arguments, self.now, effects)
         else:
             getattr(self.model, name)(*arguments, self.now)
         self.model.observe(effects, self.core, self.now)
