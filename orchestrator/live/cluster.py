@@ -80,9 +80,10 @@ class Process:
         return self._line.decode().strip()
 
     def signal(self, number: int) -> None:
-        """To the whole group, such as SIGSTOP, SIGCONT, SIGKILL."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        """To the whole group, such as SIGSTOP, SIGCONT, SIGKILL; not once its end is known, and its number free."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
     def control(self, line: dict[str, Any]) -> None:
         """Tell it to behave otherwise; one that has ended hears nothing."""
@@ -145,6 +146,7 @@ class LocalCluster:
         self._log = log.open("ab", buffering=0) if log else None
         self._processes: list[Process] = []
         self._hosts: dict[str, Process] = {}
+        self._replaced: list[Process] = []
         self._relays: dict[str, Process] = {}
 
     def __enter__(self) -> LocalCluster:
@@ -178,7 +180,9 @@ class LocalCluster:
         address = relay.ready() if relay is not None else self.address
         arguments = ["worker", "--coordinator", address, *ids, *self._options, *options]
         process = self._start(arguments, controlled=True)
+        self._replaced += [self._hosts[name] for name in names if name in self._hosts]
         self._hosts.update(dict.fromkeys(names, process))
+        self._bury()
         return process
 
     def start_relay(self, *names: str, seed: int = 0, rpc_timeout_s: float = 2.0) -> Process:
@@ -207,6 +211,15 @@ class LocalCluster:
             self._log.close()
             self._log = None
         atexit.unregister(self.close)
+
+    def _bury(self) -> None:
+        """Close what has ended and been replaced: a run may restart more processes than there are descriptors."""
+        hosts = set(self._hosts.values())
+        ended = [process for process in self._replaced if process.status is not None and process not in hosts]
+        for process in set(ended):
+            process.close()
+            self._processes.remove(process)
+        self._replaced = [process for process in self._replaced if process not in ended]
 
     def _start(self, arguments: Sequence[str], controlled: bool = False) -> Process:
         process = Process(arguments, self._log, controlled)

@@ -14,6 +14,7 @@ from orchestrator.experiment.run import Run
 from orchestrator.experiment.scenario import ScenarioError
 from orchestrator.experiment.statistics import rows
 from orchestrator.live import journal
+from orchestrator.live.cluster import LocalCluster
 from orchestrator.live.drive import beginning, common_multiple
 from orchestrator.live.proto import stream_pb2
 from orchestrator.live.relay import FATES
@@ -106,10 +107,10 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> Run:
         {"kind": "duplicate", "at_s": 0.2, "for_s": 1.5, "workers": ["w1"], "probability": 0.5},
         {"kind": "delay", "at_s": 0.2, "for_s": 1.5, "workers": ["w2"], "delay": delay},
         {"kind": "crash", "at_s": 0.4, "workers": ["w3"], "restart_after_s": 0.6},
-        {"kind": "drain", "at_s": 1.5, "workers": ["w3"]},
+        {"kind": "drain", "at_s": 2.2, "workers": ["w3"]},
     ]
     folder = tmp_path_factory.mktemp("noisy")
-    return executed(folder, faults=faults, network=network(loss=0.1, duplicate=0.1), duration_s=2)
+    return executed(folder, faults=faults, network=network(loss=0.1, duplicate=0.1), duration_s=2.4)
 
 
 def test_a_network_that_loses_and_repeats_settles_everything_once(noisy: Run):
@@ -210,7 +211,7 @@ def test_workers_come_and_go(tmp_path: Path):
         {"kind": "hang", "at_s": 1.2, "workers": ["w5"], "for_s": 1.9},
     ]
     cluster = {"workers": 6, "capacity": 2}
-    finished = executed(tmp_path, faults=faults, network=network(), cluster=cluster, duration_s=2.6)
+    finished = executed(tmp_path, faults=faults, network=network(), cluster=cluster, duration_s=3.5)
     assert_all_completed(finished)
     assert story(finished, "w1") == ["up registered", "drain", "left"]
     assert story(finished, "w2") == ["up registered", "drain", "left", "heal restart", "up reregistered"]
@@ -290,6 +291,17 @@ def test_a_run_begins_with_the_rhythm_of_its_heartbeats(tmp_path: Path):
     began = beginning(scenario(tmp_path), 1234.56)
     assert 1234.56 <= began < 1234.56 + 0.2
     assert began % 0.2 == pytest.approx(0, abs=1e-6) or began % 0.2 == pytest.approx(0.2, abs=1e-6)
+
+
+def test_a_replaced_process_keeps_no_descriptor():
+    """However many of them a run restarts."""
+    with LocalCluster(1, executor="inline") as cluster:
+        open_before: list[int] = []
+        for _ in range(3):
+            open_before.append(psutil.Process().num_fds())
+            cluster.worker("w1").kill()
+            cluster.start_worker("w1").ready()
+        assert max(open_before[1:]) == open_before[1] == open_before[0]
 
 
 def test_an_interrupt_ends_those_too_that_stand_still(tmp_path: Path):
