@@ -60,10 +60,13 @@ def tradeoff(judgement: Judgement) -> Plot:
     for point in shown:
         if not point.mistakes:  # at most there, so it points down
             bound = per_day(point)
-            mistakes.vlines(point.p99_s, bound / 3, bound, color=GREY, lw=0.9, zorder=2)
+            mistakes.vlines(point.p99_s, bound / 1.8, bound, color="#999999", lw=0.8, zorder=2)
     _name_recommendation(mistakes, judgement, per_day)
     _mistake_axis(mistakes, judgement)
     _accuracy_axis(accuracy, least if any(not point.mistakes for point in shown) else None)
+    if not any(point.mistakes for point in shown):
+        accuracy.set_yticks([], [], minor=False)
+        accuracy.minorticks_off()
     legend_beside(figure, [*(line for _, line in curves), *_meanings(judgement, shown)])
     return figure
 
@@ -97,7 +100,10 @@ def _draw(
     if judgement.budget.detection_s is not None:
         axes.axvline(judgement.budget.detection_s, color=BUDGET, ls=":", lw=1.2, zorder=2)
     seconds_axis(axes, "x", [point.p99_s for point in shown])
-    axes.set(xlabel="detection time: 99 % of crashes are found within")
+    axes.set(xlabel="detection time: 99 % of crashes are found within", yscale="log")
+    low, high = axes.get_ylim()
+    if high < 100 * low:  # at least two powers of ten for the axis to be read by
+        axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
 
 
 def _name_recommendation(axes: Axes, judgement: Judgement, height: Height) -> None:
@@ -106,8 +112,10 @@ def _name_recommendation(axes: Axes, judgement: Judgement, height: Height) -> No
         place = recommended.point.p99_s, height(recommended.point)
         across = axes.transAxes.inverted().transform(axes.transData.transform(place))[0]
         # Left of the front, where nothing can be, if there is room for it.
-        offset, side = ((-9, -3), "right") if across > 0.25 else ((9, 12), "left")
+        offset, side = ((-9, -3), "right") if across > 0.2 else ((9, 30), "left")
         style: dict[str, Any] = {"ha": side, "va": "top", "color": BUDGET, "fontsize": 8.5, "zorder": 7}
+        upper = judgement.per_day(recommended.point.rate_upper_per_s)
+        axes.vlines(place[0], place[1], upper, color=BUDGET, lw=1.6, zorder=7)
         text = recommended.point.label.replace(" ", "\n", 1)
         axes.annotate(text, place, offset, textcoords="offset points", **style)
 
@@ -136,7 +144,7 @@ def _curves(points: Sequence[Point]) -> list[tuple[list[Point], Line2D]]:
 
 
 def _mistake_axis(axes: Axes, judgement: Judgement) -> None:
-    axes.set(yscale="log", ylabel=f"wrong convictions a day, of all {judgement.workers:,} workers")
+    axes.set(ylabel=f"wrong convictions a day, of all {judgement.workers:,} workers")
     axes.yaxis.set_major_locator(LogLocator(numticks=10))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
@@ -147,7 +155,7 @@ def _mistake_axis(axes: Axes, judgement: Judgement) -> None:
 
 def _accuracy_axis(axes: Axes, perfect: float | None) -> None:
     """`perfect`: where those stand that were never wrong."""
-    axes.set(yscale="log", ylabel="query accuracy: share of time a healthy worker is trusted")
+    axes.set(ylabel="query accuracy: share of time a healthy worker is trusted")
     axes.invert_yaxis()
     axes.yaxis.set_major_locator(LogLocator(numticks=10))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -173,7 +181,9 @@ def _meanings(judgement: Judgement, shown: Sequence[Point]) -> list[Line2D]:
     if own is not None:
         found.append(Line2D([], [], color="k", marker="o", ms=11, **blank, label="as in the scenario"))
     if recommended is not None:
-        label = "recommended" if recommended.qualifies else "nearest: none qualifies"
+        label = (
+            "recommended" if recommended.qualifies else "nearest: none is sure"
+        ) + "\n(bar: to its 95 % upper bound)"
         found.append(Line2D([], [], color=BUDGET, marker="o", ms=13, mew=1.6, **blank, label=label))
         found.append(Line2D([], [], color=BUDGET, ls=":", lw=1.2, label="budget"))
     return found
