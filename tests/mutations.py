@@ -20,11 +20,14 @@ class Mutation:
 
     def apply(self, root: Path) -> None:
         """Change the tree under `root`."""
-        path = root / self.file
-        source = path.read_text()
+        (root / self.file).write_text(self.source(root))
+
+    def source(self, root: Path) -> str:
+        """The file as it would read, of the tree under `root`."""
+        source = (root / self.file).read_text()
         found = source.count(self.old)
         assert found == 1, f"{self.name}: {self.old!r} stands {found} times in {self.file}"
-        path.write_text(source.replace(self.old, self.new))
+        return source.replace(self.old, self.new)
 
     def __str__(self) -> str:
         return self.name
@@ -38,8 +41,8 @@ MUTATIONS = [
     Mutation(
         "drop a requeue",
         COORDINATOR,
-        "    def _requeue_if_orphaned(self, task: Task) -> None:\n        if ",
-        "    def _requeue_if_orphaned(self, task: Task) -> None:\n        if False and ",
+        "        else:\n            self._make_pending(task)\n            self._enqueue(task)\n\n    def _fail",
+        "        else:\n            self._make_pending(task)\n\n    def _fail",
     ),
     Mutation("lose a retry", COORDINATOR, "            self._retries.add(now + delay_s, task)\n", ""),
     Mutation("leak a load", COORDINATOR, "        worker.load = before - 1\n", "        worker.load = before\n"),
@@ -58,7 +61,7 @@ MUTATIONS = [
     Mutation(
         "set no alarm after it rang",
         COORDINATOR,
-        "        self._alarm = math.inf\n        self._rearm()\n",
+        "        self._alarm = math.inf\n        self._rearm(now)\n",
         "        self._alarm = math.inf\n",
     ),
     Mutation("let twins run", COORDINATOR, "            self._fx.cancel(twin, now)\n", ""),
@@ -83,5 +86,54 @@ MUTATIONS = [
         WORKER,
         "(result, sent + 1)\n            self._fx.report(key, result, now)\n",
         "(result, sent + 1)\n",
+    ),
+    Mutation(
+        "believe that it slept, and act",
+        COORDINATOR,
+        "        if now < self._listens_until:\n            self._alarm = math.inf",
+        "        if False:\n            self._alarm = math.inf",
+    ),
+    Mutation("judge right after a sleep", COORDINATOR, "if now < self._judges_from and ", "if False and "),
+    Mutation("learn from a sleep", COORDINATOR, "                worker.detector.slept(", "                float("),
+    Mutation(
+        "give suspects work",
+        COORDINATOR,
+        "        worker.state = WorkerState.SUSPECT\n        self._make_unassignable(worker)\n",
+        "        worker.state = WorkerState.SUSPECT\n",
+    ),
+    Mutation(
+        "start a twin beside its original",
+        COORDINATOR,
+        "        holders = [other.worker for other in task.live if other.worker.assignable]\n",
+        "        holders: list[Worker] = []\n",
+    ),
+    Mutation("count a twin as a try", COORDINATOR, "        if not attempt.hedge:\n", "        if True:\n"),
+    Mutation("convict more than the share", COORDINATOR, "Verdict.DEAD and self._may_convict():", "Verdict.DEAD:"),
+    Mutation(
+        "spare a worker for ever",
+        COORDINATOR,
+        "                self._review_later(other, now)\n            self._spared.clear()\n",
+        "                pass\n            self._spared.clear()\n",
+    ),
+    Mutation(
+        "keep both after a return",
+        COORDINATOR,
+        "                self._fx.cancel(attempt, now)\n                continue\n",
+        "                continue\n",
+    ),
+    Mutation(
+        "blame the innocent",
+        COORDINATOR,
+        "        self._absolve(worker)\n        self._not_condemned",
+        "        self._not_condemned",
+    ),
+    Mutation(
+        "try poison again", COORDINATOR, "        delay_s = None if self._is_poison(task) else ", "        delay_s = "
+    ),
+    Mutation(
+        "never readmit",
+        COORDINATOR,
+        "            if worker.ejected_until == at:\n                worker.ejected_until = -math.inf\n",
+        "            if worker.ejected_until == at:\n",
     ),
 ]

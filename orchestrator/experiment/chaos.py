@@ -249,16 +249,19 @@ def _patience(seconds: float | None) -> Iterator[None]:
         raise Endless
 
     try:
-        before = signal.signal(signal.SIGALRM, give_up)
+        handler = signal.signal(signal.SIGALRM, give_up)
     except ValueError:
         yield
         return
-    signal.setitimer(signal.ITIMER_REAL, seconds or 0)
+    began = time.monotonic()
+    due_s, every_s = signal.setitimer(signal.ITIMER_REAL, seconds or 0)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        # Somebody else's timer goes on where it was.
+        left_s = max(due_s - (time.monotonic() - began), 1e-3) if due_s else 0.0
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, left_s, every_s)
 
 
 # ---- drawing
