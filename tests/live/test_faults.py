@@ -24,7 +24,6 @@ from tests.live.runs import TIMEOUT_S, executed, scenario, story
 from tests.live.test_run import wait_until
 
 RPC_TIMEOUT_S = 0.4
-SETTLED = {"completed", "failed"}
 
 
 def network(**keys: Any) -> dict[str, Any]:
@@ -167,11 +166,12 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_gray_failure_convicts_nobody(gray: Run):
-    """Heartbeats come as ever, and every task is executed where it was assigned."""
+    """Heartbeats come as ever, and assignments are confirmed: nothing is taken away."""
     assert_all_completed(gray)
     assert story(gray, "w1") == ["up registered", "slow", "heal slow"]
     assert story(gray, "w2") == ["up registered", "hang", "heal hang"]
-    assert set(gray.attempts[gray.attempts["worker"].isin(["w1", "w2"])]["outcome"]) == {"completed"}
+    # A call to w3 may fail while that stands still: what is tried here instead ends when w3 reports after all.
+    assert set(gray.attempts[gray.attempts["worker"].isin(["w1", "w2"])]["outcome"]) <= {"completed", "cancelled"}
 
 
 def test_work_on_a_bad_host_takes_its_time(gray: Run):
