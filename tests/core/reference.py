@@ -106,6 +106,7 @@ class Model:
         self.settled = {COMPLETED: 0, FAILED: 0}
         self.alarm = math.inf
         self.listens_until = self.judges_from = -math.inf
+        self.room_since: float | None = -math.inf  # among the dead, where their share is limited
         self._begin()
 
     def _begin(self) -> None:
@@ -410,7 +411,8 @@ class Model:
         return tick(self.rules.execution_check, attempt.timed_from + self.rules.execution_timeout_s)
 
     def _at_latest(self, host: Host, silence: tuple[float, float]) -> float:
-        return tick(self.rules.detection_check, max(self.judges_from, host.heard_at + silence[1]))
+        since = -math.inf if self.room_since is None else self.room_since
+        return tick(self.rules.detection_check, max(self.judges_from, since, host.heard_at + silence[1]))
 
     def may_take(self, host: Host) -> bool:
         free = len(self.on(host.id)) < host.limit
@@ -455,10 +457,14 @@ class Model:
         assert not self._to_answer, f"not answered: {self._to_answer}"
         if self._woken:
             self.alarm = math.inf
+        if not self._may_convict():
+            self.room_since = None
+        elif self.room_since is None:
+            self.room_since = now
         self._begin()
         self._forget(core)
         self._compare(core)
-        self._check_alarm(now)
+        self._check_alarm()
 
     def _see_assign(self, effect: Assign, now: float) -> None:
         job, host = self.jobs[effect.task], self.hosts[effect.worker]
@@ -529,13 +535,12 @@ class Model:
             alone = job.outcome is None and self._is_orphan(job) and not self._is_poison(job)
             assert not alone or all(host in holders for host in idle), f"{job} has no twin on {idle}"
 
-    def _check_alarm(self, now: float) -> None:
+    def _check_alarm(self) -> None:
         """It rings no later than anything that must happen then."""
         deadlines = [self.times_out_at(attempt) for attempt in self.attempts if attempt.open]
         for host in self.hosts.values():
             if host.opinion in ("alive", "suspect") and self._may_convict():
-                # Where there was no room among the dead, it is looked at again when there is.
-                deadlines.append(max(tick(self.rules.detection_check, now), self._at_latest(host, self.rules.dead_s)))
+                deadlines.append(self._at_latest(host, self.rules.dead_s))
             if host.opinion == "alive":
                 deadlines.append(self._at_latest(host, self.rules.suspect_s))
         deadlines += [job.ready_at for job in self.jobs.values() if job.ready_at]
