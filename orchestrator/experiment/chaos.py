@@ -413,6 +413,8 @@ def _network(dice: Dice, options: Options) -> Tree:
 def _policies(dice: Dice, duration_s: float) -> Tree:
     limit_s = partial(dice.between, duration_s / 4, duration_s)
     on_return = dice.pick(["first_result", "first_result", "keep_original", "keep_replacement"])
+    # A hasty detector may move a long task for ever, if whatever returns is stopped; twins, which cost no try, do so too.
+    restless = on_return == "keep_replacement"
     return {
         "routing": dice.pick(
             [
@@ -423,18 +425,17 @@ def _policies(dice: Dice, duration_s: float) -> Tree:
             ]
         ),
         "queue": dice.pick([{"kind": "priority"}, {"kind": "priority"}, {"kind": "fifo"}]),
-        "detection": _detection(dice, limit_s),
+        "detection": _detection(dice, limit_s, twins=not restless),
         "execution_timeout_s": dice.maybe(0.3, limit_s),
         "execution_check_every_s": dice.maybe(0.2, lambda: dice.between(0.1, 2.0)),
-        # A hasty detector may move a long task for ever, if what it comes back to is stopped each time.
-        "retry": _retry(dice, limited=on_return == "keep_replacement"),
+        "retry": _retry(dice, limited=restless),
         "on_return": on_return,
         "hedging": dice.maybe(0.3, lambda: _hedging(dice)),
         "ejection": dice.maybe(0.3, lambda: _ejection(dice, duration_s)),
     }
 
 
-def _detection(dice: Dice, limit_s: Callable[[], float]) -> Tree:
+def _detection(dice: Dice, limit_s: Callable[[], float], twins: bool) -> Tree:
     beat_s = dice.between(0.3, 2.0)
     rules: list[Tree] = [
         {"kind": "timeout", "timeout_s": _short(beat_s * dice.between(1.2, 5.0))},
@@ -463,7 +464,7 @@ def _detection(dice: Dice, limit_s: Callable[[], float]) -> Tree:
         "check_every_s": dice.maybe(0.2, lambda: dice.between(0.2, 2.0)),
         "on_failed_call": dice.pick(["hold", "hold", "dead"]),
         "suspect_after": dice.maybe(0.4, lambda: dice.between(0.3, 0.9)),
-        "on_suspect": dice.pick(["hold", "hedge"]),
+        "on_suspect": dice.pick(["hold", "hedge"] if twins else ["hold"]),
         "max_ejected": dice.maybe(0.3, lambda: dice.between(0.1, 1.0)),
         "own_pause_s": dice.maybe(0.7, lambda: dice.between(0.1, 1.0)),
     }

@@ -423,7 +423,7 @@ class StreamService:
         if message.HasField("beat"):
             live.heartbeat(worker_id, message.beat.active)
         if message.draining:
-            core.drain(worker_id, now)
+            core.drain(worker_id, live.now())  # after the reports, in the record too
         for key in convert.keys(message.confirmed):
             peer.confirmed(key)
 
