@@ -39,8 +39,8 @@ class Outlier:
 
     What a worker is still running counts with its age, so that one that hardly ever reports does not hide; and only
     workers are judged that had time for `min_samples` attempts of the median worker. `errors` failures or timeouts in
-    a row eject at once. A worker stays out for `base_s` times the number of its ejections; `max_share` of the workers,
-    but one at least, may be out at once.
+    a row eject at once. A worker stays out for `base_s` times the number of its ejections. At most `max_share` of the
+    workers may be out at once, but always one.
     """
 
     def __init__(

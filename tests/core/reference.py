@@ -467,7 +467,7 @@ class Model:
         self._check_alarm()
 
     def _see_assign(self, effect: Assign, now: float) -> None:
-        job, host = self.jobs[effect.task], self.hosts[effect.worker]
+        job, host = self.jobs[str(effect.task)], self.hosts[effect.worker]
         line, twin = self.waiting(), bool(job.opened())
         holders = [attempt.worker for attempt in job.live()] if twin else []
         if twin:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+import sim
 from orchestrator.core.ports import DetectorFactory, Verdict
 from orchestrator.policies.detection import BertierConfig, ChenConfig, PhiAccrualConfig, TimeoutConfig, phi_timeout_s
+from tests.sim.conftest import MakeScenario
 
 
 def beats(number: int, heartbeat_s: float, loss: float, mean_delay_s: float = 0.0, seed: int = 1) -> list[float]:
@@ -25,8 +28,15 @@ def beats(number: int, heartbeat_s: float, loss: float, mean_delay_s: float = 0.
     return sorted(arrivals[rng.random(number) >= loss].tolist())
 
 
-def mistakes(detector: DetectorFactory, arrivals: list[float]) -> tuple[int, float, float]:
-    """How many, how many a second, and how many seconds long."""
+class Verdicts(NamedTuple):
+    """How many mistakes, how many a second, and how many seconds long."""
+
+    number: int
+    rate_per_s: float
+    duration_s: float
+
+
+def mistakes(detector: DetectorFactory, arrivals: list[float]) -> Verdicts:
     judge = detector(0.0)
     count, wrong_s = 0, 0.0
     since: float | None = None
@@ -38,7 +48,7 @@ def mistakes(detector: DetectorFactory, arrivals: list[float]) -> tuple[int, flo
         if since is not None and judge.verdict(now) is Verdict.ALIVE:
             wrong_s += now - since
             since = None
-    return count, count / arrivals[-1], wrong_s / count
+    return Verdicts(count, count / arrivals[-1], wrong_s / count)
 
 
 def nfd_s(heartbeat_s: float, loss: float, mean_delay_s: float, delta_s: float) -> tuple[float, float]:
@@ -135,3 +145,45 @@ def test_bertiers_margin_is_beta_times_the_delay_and_phi_times_the_deviation():
     count, rate, _ = mistakes(BertierConfig(kind="bertier", heartbeat_s=1.0, gamma=0.01).build(), arrivals)
     exact = 1 - NormalDist().cdf(4 * math.sqrt(2 / math.pi))
     assert 0.9 * exact - 3 * math.sqrt(count) / 50_000 < rate < 4 * exact
+
+
+# ---- the same through the simulator: convictions and revivals are the transitions of the theory
+
+
+def judged(make: MakeScenario, seconds: float, workers: int, network: dict[str, Any], **detection: Any) -> Verdicts:
+    """Mistakes of a run in which nothing fails, from its events."""
+    scenario = make(
+        duration_s=seconds,
+        workload={
+            "arrivals": {"kind": "constant", "rate_per_s": 0.01},
+            "service": {"kind": "constant", "value_s": 0.01},
+        },
+        cluster={"workers": workers, "capacity": 1},
+        network=network,
+        policies={"detection": detection},
+    )
+    events = sim.run(scenario).events
+    count, wrong_s, since = 0, 0.0, {}
+    for time_s, kind, worker in events[["time_s", "kind", "worker"]].itertuples(index=False):
+        if kind == "dead":
+            since[worker] = time_s
+            count += 1
+        elif kind == "up" and worker in since:
+            wrong_s += time_s - since.pop(worker)
+    wrong_s += sum(seconds - at for at in since.values())
+    return Verdicts(count, count / (seconds * workers), wrong_s / count)
+
+
+def test_chens_quality_in_a_simulated_cluster(make):
+    """Forty workers with h 1, loss .01, and exponential delay of mean .02: a false conviction, and the revival by the
+    next fresh beat, are mistakes as the formulas count them."""
+    network = {"delay": {"kind": "exponential", "mean_s": 0.02}, "loss": 0.01}
+    found = judged(make, 3_000.0, 40, network, kind="chen", heartbeat_s=1.0, alpha_s=0.08)
+    assert (found.rate_per_s, found.duration_s) == pytest.approx((0.01650, 0.5659), rel=3 / math.sqrt(found.number))
+
+
+def test_two_misses_in_a_row_in_a_simulated_cluster(make):
+    """h 2, loss .05, T 4.5: 1.19e-3 a second and worker."""
+    found = judged(make, 4_000.0, 100, {"loss": 0.05}, kind="timeout", heartbeat_s=2.0, timeout_s=4.5)
+    assert found.rate_per_s == pytest.approx(1.1875e-3, rel=3 / math.sqrt(found.number))
+    assert found.duration_s == pytest.approx(4.0 + 2 / 0.95 - 4.5, rel=0.1)
