@@ -413,7 +413,8 @@ def _network(dice: Dice, options: Options) -> Tree:
 def _policies(dice: Dice, duration_s: float) -> Tree:
     limit_s = partial(dice.between, duration_s / 4, duration_s)
     on_return = dice.pick(["first_result", "first_result", "keep_original", "keep_replacement"])
-    # A hasty detector may move a long task for ever, if whatever returns is stopped; twins, which cost no try, do so too.
+    # Where whatever returns is stopped, a hasty detector may move a long task for ever: tries are limited, and there
+    # are no twins, which cost none.
     restless = on_return == "keep_replacement"
     return {
         "routing": dice.pick(
