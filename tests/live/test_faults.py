@@ -119,6 +119,14 @@ def test_a_network_that_loses_and_repeats_settles_everything_once(noisy: Run):
     assert noisy.summary["tasks"]["late_results"] > 0
 
 
+def test_messages_that_take_long_add_to_both_ways(noisy: Run):
+    """A tenth of a second to the worker on average, and as much back."""
+    attempts = noisy.attempts[noisy.attempts["outcome"] == "completed"]
+    during = attempts[(attempts["worker"] == "w2") & (attempts["assigned_s"] > 0.3) & (attempts["assigned_s"] < 1.5)]
+    assert len(during) > 5
+    assert (during["ended_s"] - during["assigned_s"] - during["ran_s"]).mean() > 0.1
+
+
 def test_what_is_repeated_in_the_end_arrives(noisy: Run):
     """A registration, a drain and a leave, whatever was lost before."""
     told = story(noisy, "w3")
