@@ -519,6 +519,8 @@ class World:
 
     def unfuse(self, worker: SimWorker) -> None:
         """Put each fused attempt of the worker back where it would be by now."""
+        if not worker.may_fuse:
+            return
         now = self.now
         fused = [attempt for attempt in (*worker.record.open, *worker.record.abandoned) if attempt.note is not None]
         fused.sort(key=lambda attempt: (attempt.note[1], number_of(attempt)))  # in the order in which they finish

@@ -338,13 +338,13 @@ if __name__ == "__main__":
 def test_the_same_seed_gives_the_same_bytes(make: MakeScenario, tmp_path: Path):
     """Under any PYTHONHASHSEED, in one process or two."""
     network = [
-        {"kind": kind, "mtbf_s": 20, "count": 3, "for_s": 5, **more}
-        for kind, more in {
-            "partition": {},
-            "loss": {"probability": 0.3},
-            "duplicate": {"probability": 0.3},
-            "delay": {"delay": {"kind": "exponential", "mean_s": 0.1}},
-        }.items()
+        {"mtbf_s": 20, "count": 3, "for_s": 5, **what}
+        for what in (
+            {"kind": "partition"},
+            {"kind": "loss", "probability": 0.3},
+            {"kind": "duplicate", "probability": 0.3},
+            {"kind": "delay", "delay": {"kind": "exponential", "mean_s": 0.1}},
+        )
     ]
     messy = {**MESSY, "faults": [*MESSY["faults"], *network]}
     make(sweep={"policies.routing.kind": ["random", "least_loaded"]}, replications=2, **messy)
