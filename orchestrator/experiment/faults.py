@@ -85,7 +85,8 @@ class Fault(Strict):
         yield from self._one_of(("at_s", "every_s", "mtbf_s"), "a time")
 
     def _one_of(self, names: Sequence[str], what: str, needed: bool = True) -> Iterator[Misfit]:
-        given = [name for name in names if getattr(self, name) not in (None, False)]
+        # By identity: a fault at 0 s has a time, though 0 equals False.
+        given = [name for name in names if getattr(self, name) is not None and getattr(self, name) is not False]
         count = "exactly" if needed else "at most"
         choice = f"expected {count} one of {', '.join(names)}"
         if len(given) > 1:

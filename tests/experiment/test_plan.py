@@ -261,6 +261,12 @@ def test_periodic_faults_strike_until_the_end():
     ]  # fmt: skip
 
 
+def test_a_fault_may_strike_at_the_very_beginning():
+    """At 0 s, and be over at once."""
+    faults = [{"kind": "crash", "at_s": 0, "workers": ["w1"], "restart_after_s": 0}]
+    assert script(scenario(faults=faults)) == ["0 crash w1", "0 crash w1 heals"]
+
+
 def test_staggered_faults_strike_one_worker_after_the_other():
     """As in a rolling restart."""
     faults = [{"kind": "restart", "at_s": 1, "all": True, "stagger_s": 3, "grace_s": 2}]
