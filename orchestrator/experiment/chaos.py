@@ -150,7 +150,7 @@ class Specimen:
         proof = " --check" if self.violation.promise == "invariant" else ""
         folder = self.path.with_suffix("")
         lines = (
-            f"shrunk in {self.runs:,} runs to {len(self.scenario.faults)} faults: {struck}",
+            f"shrunk in {self.runs:,} runs to {len(self.scenario.faults)} fault(s): {struck}",
             f"again: orchestrator simulate {self.path} --out {folder}{proof}",
             f"       orchestrator check {folder} --settled",
         )
