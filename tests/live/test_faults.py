@@ -100,11 +100,10 @@ def test_nobody_hears_of_a_death_behind_a_partition(partitioned: Run):
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """All messages may be lost or come twice; some of w1 more, and those of w2 take long."""
-    delay = {"kind": "exponential", "mean_s": 0.1}
     faults = [
         {"kind": "loss", "at_s": 0.2, "for_s": 1.5, "workers": ["w1"], "probability": 0.4, "direction": "to_workers"},
         {"kind": "duplicate", "at_s": 0.2, "for_s": 1.5, "workers": ["w1"], "probability": 0.5},
-        {"kind": "delay", "at_s": 0.2, "for_s": 1.5, "workers": ["w2"], "delay": delay},
+        {"kind": "delay", "at_s": 0.2, "for_s": 1.5, "workers": ["w2"], "delay": 0.1},
         {"kind": "crash", "at_s": 0.4, "workers": ["w3"], "restart_after_s": 0.6},
         {"kind": "drain", "at_s": 2.2, "workers": ["w3"]},
     ]
@@ -120,11 +119,11 @@ def test_a_network_that_loses_and_repeats_settles_everything_once(noisy: Run):
 
 
 def test_messages_that_take_long_add_to_both_ways(noisy: Run):
-    """A tenth of a second to the worker on average, and as much back."""
+    """A tenth of a second to the worker, and as much back."""
     attempts = noisy.attempts[noisy.attempts["outcome"] == "completed"]
-    during = attempts[(attempts["worker"] == "w2") & (attempts["assigned_s"] > 0.3) & (attempts["assigned_s"] < 1.5)]
-    assert len(during) > 5
-    assert (during["ended_s"] - during["assigned_s"] - during["ran_s"]).mean() > 0.1
+    during = attempts[(attempts["worker"] == "w2") & (attempts["assigned_s"] > 0.3) & (attempts["assigned_s"] < 1.3)]
+    assert len(during) > 0
+    assert (during["ended_s"] - during["assigned_s"] - during["ran_s"]).min() >= 0.2
 
 
 def test_what_is_repeated_in_the_end_arrives(noisy: Run):
