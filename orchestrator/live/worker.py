@@ -279,6 +279,8 @@ class StreamingWorker(Worker):
                 if not news.reports:
                     self._gathered.clear()
                 now = self.now()
+                # One that was repeated may have been acknowledged while it waited here.
+                reports = [report for report in reports if report[1].number in self._unreported]
                 for _, done in reports:
                     self._unacknowledged.expect(done.number, now)
                 await call.write(convert.from_worker(news, reports))
@@ -301,7 +303,9 @@ class StreamingWorker(Worker):
     def _repeat(self, numbers: list[int]) -> None:
         now = self.now()
         for number in numbers:
-            self.agent.report_failed(self._unreported[number], now)
+            key = self._unreported.get(number)
+            if key is not None:
+                self.agent.report_failed(key, now)
 
     def _confirm(self, keys: list[Key]) -> None:
         self._news.confirmed += map(on_wire, keys)
