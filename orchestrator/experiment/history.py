@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.experiment.distributions import Constant, Distribution, Empirical, Uniform
-from orchestrator.experiment.tables import OUTCOMES, PRIORITIES, STATES, Codes, Floats, codes, floats
+from orchestrator.experiment.tables import FAULTS, HEALS, OUTCOMES, PRIORITIES, STATES, Codes, Floats, codes, floats
 from orchestrator.policies.queueing import FifoConfig, PriorityConfig
 from orchestrator.policies.retry import ConstantBackoff
 
@@ -589,19 +589,15 @@ def _troubles(h: History) -> dict[int, list[tuple[float, float]]]:
     for at_s, kind, worker, detail in h.happened():
         faults = active.setdefault(worker, set())
         if kind == "heal":
-            faults -= _ENDS.get(detail, {detail})
+            faults.difference_update(HEALS.get(detail, (detail,)))
             if not faults and worker in since:
                 troubles.setdefault(worker, []).append((since.pop(worker), at_s))
-        elif kind not in _COORDINATORS_WORD:
+        elif kind in FAULTS:
             faults.add(kind)
             since.setdefault(worker, at_s)
     for worker, since_s in since.items():
         troubles.setdefault(worker, []).append((since_s, math.inf))
     return troubles
-
-
-_ENDS = {"restart": {"crash", "restart", "pause"}, "resume": {"pause"}}
-_COORDINATORS_WORD = ("up", "suspect", "dead", "drain", "left", "ejected", "readmitted")
 
 
 def _disturbed(

@@ -32,7 +32,7 @@ OUTCOMES = (
 FAULTS = ("crash", "pause", "restart", "slow", "hang", "partition", "delay", "loss", "duplicate", "coordinator_pause")
 """Kinds of events that are faults; a drain and a join show in what the coordinator says of the worker."""
 EVENT_KINDS = ("up", "suspect", "dead", "drain", "left", "heal", "ejected", "readmitted", *FAULTS)
-HEALS = {"restart": ("crash", "restart"), "resume": ("pause",)}
+HEALS = {"restart": ("crash", "restart", "pause"), "resume": ("pause",)}
 """Which faults a `heal` of that detail ends; of any other, the one of its name."""
 
 Floats = npt.NDArray[np.float64]
