@@ -67,8 +67,8 @@ def timed(batch: Callable[[int], object], one: Callable[[], object], tasks: int,
 
 
 def ours(tasks: int, calls: int, *, executor: str = "inline", contract: bool = False) -> Measured:
-    from orchestrator.live.client import Client, NewTask
-    from orchestrator.live.cluster import LocalCluster
+    from orchestrator.cluster.client import Client, NewTask
+    from orchestrator.rehearsal.local_cluster import LocalCluster
 
     async def measure(address: str) -> Measured:
         async with Client(address, contract=contract) as client:

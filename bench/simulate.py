@@ -29,10 +29,10 @@ import numpy as np
 import simpy
 
 from orchestrator.core.model import Worker
-from orchestrator.experiment.plan import OpenArrivals, draw_plan
-from orchestrator.experiment.scenario import Scenario
-from orchestrator.experiment.streams import generator
 from orchestrator.policies.routing import LeastLoaded
+from orchestrator.scenario.plan import OpenArrivals, draw_plan
+from orchestrator.scenario.schema import Scenario
+from orchestrator.scenario.streams import generator
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 Measured = dict[str, float]

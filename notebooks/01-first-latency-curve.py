@@ -37,7 +37,7 @@ from IPython.display import display
 from scipy import stats
 
 import sim
-from orchestrator.experiment import Scenario
+from orchestrator.scenario.schema import Scenario
 
 SCENARIOS = Path("../scenarios")
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"

@@ -39,7 +39,7 @@ from IPython.display import display
 from scipy import stats
 
 import sim
-from orchestrator.experiment import Scenario
+from orchestrator.scenario.schema import Scenario
 
 SCENARIO = Path("../scenarios/heartbeat-timeout.yaml")
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"

@@ -1,5 +1,5 @@
 """The simulated world: a scenario run on SimPy, with modelled workers, network and faults."""
 
-from sim.run import heartbeats, run, sweep
+from sim.runs import heartbeats, run, sweep
 
 __all__ = ["heartbeats", "run", "sweep"]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.core.model import Task
-from orchestrator.experiment.plan import ClosedArrivals, OpenArrivals
-from orchestrator.experiment.scenario import Scenario
-from orchestrator.experiment.streams import generator
-from sim.network import Leg
+from orchestrator.scenario.plan import ClosedArrivals, OpenArrivals
+from orchestrator.scenario.schema import Scenario
+from orchestrator.scenario.streams import generator
+from sim.network import MessageKind
 from sim.worker import Rank
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ class Clients:
         self._world = world
         self._until_s = scenario.duration_s
         self._limit = scenario.workload.tasks
-        self._leg = Leg(scenario.network, scenario.seed, replication, "submit")
-        self._answer_s = Leg(scenario.network, scenario.seed, replication, "answer").delay
+        self._message_kind = MessageKind(scenario.network, scenario.seed, replication, "submit")
+        self._answer_s = MessageKind(scenario.network, scenario.seed, replication, "answer").delay
         self._rpc_timeout_s = scenario.network.rpc_timeout_s
         self._draws = [plan.client(number) for number in range(plan.clients)]
         self._client_of: list[int] = []
@@ -124,12 +124,12 @@ class Clients:
         self._arrival_s.append(now)
         self._service_s.append(service_s)
         self._priority.append(priority)
-        at = now + self._leg.delay()
-        while self._leg.lost():
+        at = now + self._message_kind.delay()
+        while self._message_kind.lost():
             at += self._rpc_timeout_s
         self._world.env.call_at(at, Rank.SUBMIT + 2 * task, self._accept, task)
-        if self._leg.duplicated():
-            self._world.env.call_at(now + self._leg.delay(), Rank.SUBMIT + 2 * task + 1, self._accept, task)
+        if self._message_kind.duplicated():
+            self._world.env.call_at(now + self._message_kind.delay(), Rank.SUBMIT + 2 * task + 1, self._accept, task)
 
     def _submit(self, task: Any) -> None:
         self._world.coordinator.submit(task, self._priority[task], self._service_s[task], self._world.now)

@@ -11,10 +11,10 @@ from itertools import repeat
 
 import numpy as np
 
-from orchestrator.experiment.distributions import Constant, Distribution
-from orchestrator.experiment.faults import Delay, Duplicate, Loss, OfNetwork, Partition
-from orchestrator.experiment.scenario import Network
-from orchestrator.experiment.streams import Stream, generator
+from orchestrator.scenario.distributions import Constant, Distribution
+from orchestrator.scenario.faults import Delay, Duplicate, Loss, OfNetwork, Partition
+from orchestrator.scenario.schema import Network
+from orchestrator.scenario.streams import Stream, generator
 
 _BLOCK = 4096
 _SMALL_BLOCK = 64
@@ -51,7 +51,7 @@ def chances(probability: float, rng: np.random.Generator, block: int = _BLOCK) -
     return blocks().__next__
 
 
-class Trouble:
+class Impairment:
     """What one fault does in one direction of one worker's network, from streams of its own."""
 
     def __init__(self, fault: OfNetwork, network: Network, stream: Stream) -> None:
@@ -66,13 +66,16 @@ class Trouble:
             self._lost = chances(fault.probability, stream("loss"), _SMALL_BLOCK)
         elif isinstance(fault, Duplicate):
             self._doubled = chances(fault.probability, stream("duplicate"), _SMALL_BLOCK)
-            self._copy_s = {leg: draws(network.delay_of(leg), stream("copy", leg), _SMALL_BLOCK) for leg in REPEATED}
+            self._copy_s = {
+                message_kind: draws(network.delay_of(message_kind), stream("copy", message_kind), _SMALL_BLOCK)
+                for message_kind in REPEATED
+            }
 
-    def message(self, leg: str, arrives_s: float | None, copy_s: float | None) -> Fate:
+    def message(self, message_kind: str, arrives_s: float | None, copy_s: float | None) -> Fate:
         if self._lost():
             arrives_s = None
-        if copy_s is None and leg in self._copy_s and self._doubled():
-            copy_s = self._copy_s[leg]()
+        if copy_s is None and message_kind in self._copy_s and self._doubled():
+            copy_s = self._copy_s[message_kind]()
         return self.later(arrives_s), self.later(copy_s)
 
     def later(self, arrives_s: float | None) -> float | None:
@@ -82,19 +85,19 @@ class Trouble:
 _ORDER = ("partition", "loss", "duplicate", "delay")  # a copy, too, takes longer
 
 
-class Way:
+class Link:
     """One direction of one worker's network while it is troubled."""
 
-    def __init__(self, troubles: Iterable[Trouble]) -> None:
-        self._troubles = sorted(troubles, key=lambda trouble: _ORDER.index(trouble.kind))
-        self._blocked = any(trouble.blocks for trouble in self._troubles)
+    def __init__(self, impairments: Iterable[Impairment]) -> None:
+        self._impairments = sorted(impairments, key=lambda impairment: _ORDER.index(impairment.kind))
+        self._blocked = any(impairment.blocks for impairment in self._impairments)
 
-    def message(self, leg: str, arrives_s: float | None, copy_s: float | None) -> Fate:
+    def message(self, message_kind: str, arrives_s: float | None, copy_s: float | None) -> Fate:
         """What becomes of a message, and of the copy of it that the network makes."""
         if self._blocked:
             return None, None
-        for trouble in self._troubles:
-            arrives_s, copy_s = trouble.message(leg, arrives_s, copy_s)
+        for impairment in self._impairments:
+            arrives_s, copy_s = impairment.message(message_kind, arrives_s, copy_s)
         return arrives_s, copy_s
 
     def answer(self, arrives_s: float) -> float | None:
@@ -102,12 +105,12 @@ class Way:
         if self._blocked:
             return None
         later: float | None = arrives_s
-        for trouble in self._troubles:
-            later = trouble.later(later)
+        for impairment in self._impairments:
+            later = impairment.later(later)
         return later
 
 
-class Leg:
+class MessageKind:
     """One kind of message, with streams of its own: adding a kind shifts no other."""
 
     def __init__(self, network: Network, seed: int, replication: int, name: str) -> None:
@@ -116,14 +119,14 @@ class Leg:
         self.lost = chances(network.loss, generator(seed, replication, "loss", name))
         self.duplicated = chances(network.duplicate, generator(seed, replication, "duplicate", name))
 
-    def fate(self, way: Way | None, delay_s: float) -> Fate:
+    def fate(self, link: Link | None, delay_s: float) -> Fate:
         """What becomes of a message that takes so long where nothing happens to it."""
         arrives_s = None if self.lost() else delay_s
         copy_s = self.delay() if self.duplicated() else None
-        return (arrives_s, copy_s) if way is None else way.message(self.name, arrives_s, copy_s)
+        return (arrives_s, copy_s) if link is None else link.message(self.name, arrives_s, copy_s)
 
-    def once(self, way: Way | None) -> float | None:
+    def once(self, link: Link | None) -> float | None:
         """The same of a kind that nothing repeats: seconds until it arrives, or None."""
         delay_s = self.delay()
         arrives_s = None if self.lost() else delay_s
-        return arrives_s if way is None else way.message(self.name, arrives_s, None)[0]
+        return arrives_s if link is None else link.message(self.name, arrives_s, None)[0]

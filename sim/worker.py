@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.core.model import Attempt, Worker
 from orchestrator.core.worker import Key, WorkerAgent
-from sim.network import Trouble, Way
+from sim.network import Impairment, Link
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -113,8 +113,8 @@ class SimWorker:
         self.paused = False
         self.joining = False
         self.factor = 1.0
-        self.out: Way | None = None
-        self.back: Way | None = None
+        self.out: Link | None = None
+        self.back: Link | None = None
         self.jobs: dict[Key, Job] = {}
         self.strays = 0
         self._rate = 1.0
@@ -122,7 +122,7 @@ class SimWorker:
         self._frozen: list[tuple[Callable[[Any], None], Any]] = []  # what arrived during a pause
         self._silent = False
         self._wake_time = math.inf
-        self._troubles: dict[str, dict[str, Trouble]] = {"to_workers": {}, "to_coordinator": {}}
+        self._impairments: dict[str, dict[str, Impairment]] = {"to_workers": {}, "to_coordinator": {}}
 
     def boot(self, first_beat_at: float) -> None:
         """A new process, that remembers nothing."""
@@ -224,18 +224,18 @@ class SimWorker:
         self.factor = factor
         self._change_rate(now)
 
-    def trouble(self, direction: str, kind: str, trouble: Trouble | None) -> None:
+    def impairment(self, direction: str, kind: str, impairment: Impairment | None) -> None:
         """One direction of its network is troubled in this way, or no longer."""
-        troubles = self._troubles[direction]
-        if trouble is None:
-            del troubles[kind]
+        impairments = self._impairments[direction]
+        if impairment is None:
+            del impairments[kind]
         else:
-            troubles[kind] = trouble
-        way = Way(troubles.values()) if troubles else None
+            impairments[kind] = impairment
+        link = Link(impairments.values()) if impairments else None
         if direction == "to_workers":
-            self.out = way
+            self.out = link
         else:
-            self.back = way
+            self.back = link
         self._reckon()
 
     # ---- effects of its agent

@@ -19,21 +19,21 @@ from simpy.core import StopSimulation
 
 from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
 from orchestrator.core.worker import Key
-from orchestrator.experiment.assembly import build_coordinator
-from orchestrator.experiment.distributions import Constant
-from orchestrator.experiment.plan import ClosedArrivals, Plan
-from orchestrator.experiment.recorder import Recorder
-from orchestrator.experiment.scenario import Scenario
-from orchestrator.experiment.streams import generator
-from orchestrator.experiment.tables import Tables
+from orchestrator.policies.settings import build_coordinator
+from orchestrator.results.recorder import Recorder
+from orchestrator.results.tables import Tables
+from orchestrator.scenario.distributions import Constant
+from orchestrator.scenario.plan import ClosedArrivals, Plan
+from orchestrator.scenario.schema import Scenario
+from orchestrator.scenario.streams import generator
 from sim.arrivals import Clients, Submissions
 from sim.environment import Environment
 from sim.faults import Faults
 from sim.inbox import Handler, Inbox
-from sim.network import Leg, draws
+from sim.network import MessageKind, draws
 from sim.worker import Job, Rank, SimWorker, number_of
 
-_LEGS = (
+_MESSAGE_KINDS = (
     *("assign", "start", "result", "cancel", "cancelled"),
     *("heartbeat", "unknown", "register", "drain", "leave"),
 )
@@ -45,7 +45,7 @@ _ARRIVED = -math.inf  # in the place of a fused result's delay
 class Insistent(NamedTuple):
     """A message that a process repeats until it passes; `key_again` is that of the repetition."""
 
-    leg: Leg
+    message_kind: MessageKind
     worker: SimWorker
     life: int
     key: int
@@ -75,8 +75,8 @@ class World:
         timeout_s = policies.attempt_timeout_s
         self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
-        self._legs = {name: Leg(network, seed, replication, name) for name in _LEGS}
-        self._out_s, self._back_s = self._legs["assign"].delay, self._legs["result"].delay
+        self._message_kinds = {name: MessageKind(network, seed, replication, name) for name in _MESSAGE_KINDS}
+        self._out_s, self._back_s = self._message_kinds["assign"].delay, self._message_kinds["result"].delay
         self._back_again_s = draws(network.delay_of("result"), generator(seed, replication, "delay", "result again"))
         overhead = scenario.cluster.overhead or Constant(kind="constant", value_s=0.0)
         self._overhead_s = draws(overhead, generator(seed, replication, "overhead"))
@@ -88,7 +88,8 @@ class World:
         self._name_handlers()
 
         # Late reports come from attempts that are still known; only a copy of a message needs a longer memory.
-        self.coordinator = build_coordinator(scenario, self, replication, 100_000 if network.duplicate else 1_000)
+        keep_settled = 100_000 if network.duplicate else 1_000
+        self.coordinator = build_coordinator(policies, self, seed, replication, keep_settled)
         fuse = fuse and network.loss == 0 and network.duplicate == 0
         self.workers = self._make_workers(scenario, fuse)
         self.by_name = {worker.name: worker for worker in self.workers}
@@ -200,7 +201,7 @@ class World:
     def cancel(self, attempt: Attempt, now: float) -> None:
         worker = self._by_slot[attempt.worker.slot]
         self.unfuse(worker)
-        delay_s = self._legs["cancel"].once(worker.out)
+        delay_s = self._message_kinds["cancel"].once(worker.out)
         if delay_s is not None:
             self.env.call_at(now + delay_s, Rank.DELIVER + number_of(attempt) + 3, self._deliver_cancel, attempt)
 
@@ -218,7 +219,7 @@ class World:
     def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
         if not known:
             worker = self.by_name[worker_id]
-            delay_s = self._legs["unknown"].once(worker.out)
+            delay_s = self._message_kinds["unknown"].once(worker.out)
             if delay_s is not None:
                 key = Rank.BEAT + _SECOND + worker.index
                 self.env.call_at(self.now + delay_s, key, self._deliver_unknown, worker)
@@ -240,7 +241,7 @@ class World:
     def _send_assignment(self, job: Job, out_s: float, now: float) -> None:
         worker = job.worker
         job.call_ends_at = now + self._rpc_timeout_s
-        arrives_s, copy_s = self._legs["assign"].fate(worker.out, out_s)
+        arrives_s, copy_s = self._message_kinds["assign"].fate(worker.out, out_s)
         if arrives_s is not None:
             worker.jobs[job.key] = job
             self.env.call_at(now + arrives_s, Rank.DELIVER + job.number, self._deliver, job)
@@ -298,8 +299,8 @@ class World:
 
     def _answer_s(self, job: Job) -> float | None:
         """How long the answer to an assignment takes; None: it does not come."""
-        way = job.worker.back
-        return job.back_s if way is None else way.answer(job.back_s)
+        link = job.worker.back
+        return job.back_s if link is None else link.answer(job.back_s)
 
     def _answer_call(self, job: Job, delay_s: float | None, now: float) -> None:
         """The call ends well if its answer is there in time."""
@@ -323,15 +324,17 @@ class World:
 
     def send_start(self, job: Job, now: float) -> None:
         key = Rank.START + job.number
-        self._insist(Insistent(self._legs["start"], job.worker, job.worker.life, key, key + 1, self._on_start, job))
+        self._insist(
+            Insistent(self._message_kinds["start"], job.worker, job.worker.life, key, key + 1, self._on_start, job)
+        )
 
     def send_result(self, job: Job, now: float) -> None:
         if job.sent_at is not None:
             job.back_s = self._back_again_s()
         job.sent_at = now
-        way = job.worker.back
-        arrives_s, copy_s = self._legs["result"].fate(way, job.back_s)
-        if arrives_s is None or (way is not None and arrives_s > self._rpc_timeout_s):
+        link = job.worker.back
+        arrives_s, copy_s = self._message_kinds["result"].fate(link, job.back_s)
+        if arrives_s is None or (link is not None and arrives_s > self._rpc_timeout_s):
             self._unacknowledged(job)
         if arrives_s is not None:
             self.env.call_at(now + arrives_s, Rank.RESULT + job.number, self._on_result, job)
@@ -339,7 +342,7 @@ class World:
             self.env.call_at(now + copy_s, Rank.RESULT + job.number + 1, self._on_result, job)
 
     def send_cancelled(self, worker: SimWorker, key: Key, now: float) -> None:
-        delay_s = self._legs["cancelled"].once(worker.back)
+        delay_s = self._message_kinds["cancelled"].once(worker.back)
         if delay_s is not None:
             task, number = key
             rank = Rank.CANCELLED + (task << 24 | number)  # type: ignore[operator]
@@ -349,10 +352,10 @@ class World:
         for attempt in worker.record.open:
             if attempt.note is not None and attempt.note[0] <= now < attempt.note[1]:
                 active += 1
-        leg = self._legs["heartbeat"]
+        message_kind = self._message_kinds["heartbeat"]
         worker.beats += 1
         key = Rank.HEARTBEAT + (worker.index << 36) + 2 * worker.beats
-        arrives_s, copy_s = leg.fate(worker.back, leg.delay())
+        arrives_s, copy_s = message_kind.fate(worker.back, message_kind.delay())
         if arrives_s is not None:
             self.env.call_at(now + arrives_s, key, self._on_heartbeat, (worker.name, active))
         if copy_s is not None:
@@ -377,14 +380,14 @@ class World:
         passed: Callable[[SimWorker], None] | None = None,
     ) -> Insistent:
         key = Rank.REGISTER + place + worker.index
-        return Insistent(self._legs[kind], worker, worker.life, key, key + _AGAIN, handler, worker, passed)
+        return Insistent(self._message_kinds[kind], worker, worker.life, key, key + _AGAIN, handler, worker, passed)
 
     def _insist(self, message: Insistent) -> None:
         """Send it, and again after the timeout of a call, until it passes or the process is no more."""
-        leg, worker, life, key, key_again, handler, argument, passed = message
+        message_kind, worker, life, key, key_again, handler, argument, passed = message
         if worker.life != life:
             return
-        delay_s = leg.once(worker.back)
+        delay_s = message_kind.once(worker.back)
         if delay_s is None:
             self.env.call_at(self.now + self._rpc_timeout_s, key_again, self._insist_again, message)
             return
@@ -446,12 +449,12 @@ class World:
 
     def _acknowledge(self, job: Job) -> None:
         """Tell the worker that its report is here; where nothing is wrong with its network, it knows at once."""
-        way = job.worker.out
-        if way is None:
+        link = job.worker.out
+        if link is None:
             self._deliver_acknowledgement(job)
             return
         assert job.sent_at is not None
-        delay_s = way.answer(0.0)
+        delay_s = link.answer(0.0)
         if delay_s is None or self.now + delay_s > job.sent_at + self._rpc_timeout_s:
             self._unacknowledged(job)
         if delay_s is not None:

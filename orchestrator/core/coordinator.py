@@ -78,7 +78,7 @@ class Coordinator:
     `own_pause_s`: an alarm that rings later than that means that the coordinator slept; it has itself woken that
     often at least, so that a pause of twice as much is never missed. Workers beat every `heartbeat_s`.
     `max_ejected`: the share of the workers, though at least one, that the detector may declare dead at once; the
-    others remain suspects until one of those is back or gone. `poison_after`: a task is given up when so many workers
+    others remain suspects until one of those is back or gone. `max_worker_kills`: a task is given up when so many workers
     died with it. `on_return`: whose attempt goes on when a worker that was given up returns with it.
     """
 
@@ -87,7 +87,7 @@ class Coordinator:
         "_ages", "_alarm", "_convicted", "_detection_check", "_ejection", "_execution_check",
         "_execution_timeout_s", "_fx", "_heartbeat_s", "_hedging", "_judges_from", "_keep_settled", "_killed",
         "_kind_of", "_known_kinds", "_listens_until", "_max_ejected", "_new_detector", "_on_failed_call",
-        "_on_return", "_on_suspect", "_orphans", "_own_pause_s", "_poison_after", "_present", "_queue",
+        "_on_return", "_on_suspect", "_orphans", "_own_pause_s", "_max_worker_kills", "_present", "_queue",
         "_readmissions", "_remembered", "_retries", "_retry", "_retry_at", "_reviews", "_roomy", "_routing",
         "_slow", "_spared", "_tasks", "_timeouts", "_twins_possible", "_twins_wanted", "_void", "_workers",
         "completed", "counters", "failed", "pending", "submitted",
@@ -110,7 +110,7 @@ class Coordinator:
         on_suspect: Literal["hold", "hedge"] = "hold",
         max_ejected: float | None = None,
         on_return: Literal["first_result", "keep_original", "keep_replacement"] = "first_result",
-        poison_after: int | None = None,
+        max_worker_kills: int | None = None,
         hedging: HedgingPolicy | None = None,
         ejection: EjectionPolicy | None = None,
         kind_of: Callable[[object], Hashable] = kind_of_payload,
@@ -130,7 +130,7 @@ class Coordinator:
         self._on_suspect = on_suspect
         self._max_ejected = max_ejected
         self._on_return = on_return
-        self._poison_after = math.inf if poison_after is None else poison_after
+        self._max_worker_kills = math.inf if max_worker_kills is None else max_worker_kills
         self._hedging = hedging
         self._ejection = ejection
         self._kind_of = kind_of
@@ -566,7 +566,7 @@ class Coordinator:
         self._announce(task, now)
 
     def _is_poison(self, task: Task) -> bool:
-        return len(self._killed.get(task, ())) >= self._poison_after
+        return len(self._killed.get(task, ())) >= self._max_worker_kills
 
     def _make_pending(self, task: Task) -> None:
         task.state = _PENDING
@@ -718,7 +718,7 @@ class Coordinator:
 
     def _blame(self, worker: Worker) -> None:
         """The worker died: each task that it was running may have been the cause."""
-        if self._poison_after < math.inf:
+        if self._max_worker_kills < math.inf:
             for attempt in worker.open:
                 killed = self._killed.get(attempt.task, ())
                 if worker.id not in killed:

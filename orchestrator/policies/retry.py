@@ -98,7 +98,7 @@ class RetryConfig(Strict):
     """Attempts before a task is FAILED; null: no limit."""
     backoff: BackoffConfig = ConstantBackoff()
     """How long a task waits before it is tried again: one of the family `backoff`."""
-    poison_after: Count | None = 3
+    max_worker_kills: Count | None = 3
     """A task is FAILED when so many workers died while it was on them; null: it is tried on."""
 
     def build(self, rng: random.Random) -> RetryPolicy:

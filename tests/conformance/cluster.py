@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Literal
 
+from orchestrator.cli.cluster import REFERENCE
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import Attempt, Priority, Task, TaskId, Worker, WorkerId, WorkerState
 from orchestrator.core.ports import Effects
-from orchestrator.experiment.scenario import Scenario
-from orchestrator.live.commands import REFERENCE
+from orchestrator.scenario.schema import Scenario
 
 Direction = Literal["to_workers", "to_coordinator"]
 PATIENCE_S = 20.0

@@ -13,17 +13,17 @@ from typing import TypeVar
 
 import psutil
 
+from orchestrator.cluster.client import Client, Submission
+from orchestrator.cluster.coordinator import LiveCoordinator, start
+from orchestrator.cluster.decision_record import KEEP_SETTLED, NAME, Journal, replay
+from orchestrator.cluster.executor import Ended
+from orchestrator.cluster.wire import rpc, translate
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import Priority
 from orchestrator.core.ports import Effects
-from orchestrator.experiment.assembly import build_coordinator
-from orchestrator.experiment.scenario import Scenario
-from orchestrator.live import convert, rpc
-from orchestrator.live.client import Client, Submission
-from orchestrator.live.cluster import Process
-from orchestrator.live.coordinator import LiveCoordinator, start
-from orchestrator.live.executor import Ended
-from orchestrator.live.journal import KEEP_SETTLED, NAME, Journal, replay
+from orchestrator.policies.settings import build_coordinator
+from orchestrator.rehearsal.local_cluster import Process
+from orchestrator.scenario.schema import Scenario
 from tests.conformance.cluster import PATIENCE_S, Cluster, Direction, History
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Live(Cluster):
 
     async def _open(self) -> None:
         self._news = asyncio.Event()
-        self._book = Journal(self._journal, self._scenario)
+        self._book = Journal(self._journal, self._scenario.policies, self._scenario.seed)
         timeout_s = self._scenario.network.rpc_timeout_s
         self._live = LiveCoordinator(self._build, rpc_timeout_s=timeout_s, journal=self._book, check=True)
         self._live.failed.add_done_callback(lambda _: self._news.set())
@@ -64,7 +64,9 @@ class Live(Cluster):
 
     def _build(self, effects: Effects) -> Coordinator:
         self.history = History(effects, self._loop.time, self._news.set)
-        return build_coordinator(self._scenario, self.history, keep_settled=KEEP_SETTLED)
+        return build_coordinator(
+            self._scenario.policies, self.history, self._scenario.seed, keep_settled=KEEP_SETTLED
+        )
 
     def start(
         self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False, fragile: bool = False
@@ -128,11 +130,11 @@ class Live(Cluster):
 
     def report(self, name: str, task: int, attempt: int) -> None:
         ended = Ended(True, "", "", False, 0.0)
-        message = convert.result_message(name, (str(self.core_id(task)), attempt), ended, 0.0)
+        message = translate.result_message(name, (str(self.core_id(task)), attempt), ended, 0.0)
         self._loop.run_until_complete(self._registry.ReportResult(message))
 
     def claim(self, name: str, capacity: int) -> None:
-        message = convert.registration_message(name, self._addresses[name], capacity)
+        message = translate.registration_message(name, self._addresses[name], capacity)
         self._loop.run_until_complete(self._registry.RegisterWorker(message))
 
     def forget(self, name: str) -> None:
@@ -165,7 +167,7 @@ class Live(Cluster):
         for process in self._drained:
             assert process.wait(READY_S) == 0
 
-    async def _outcomes(self) -> list[convert.Outcome]:
+    async def _outcomes(self) -> list[translate.Outcome]:
         """As the client has learnt them."""
         async with asyncio.timeout(PATIENCE_S):
             return [await submission for submission in self._submissions]

@@ -9,12 +9,12 @@ import numpy as np
 
 from orchestrator.core.model import Attempt, Priority
 from orchestrator.core.worker import Key
-from orchestrator.experiment.assembly import build_coordinator
-from orchestrator.experiment.faults import FaultKind, Partition
-from orchestrator.experiment.plan import FaultAction, OpenArrivals, Plan
-from orchestrator.experiment.scenario import Scenario
-from orchestrator.experiment.streams import generator
-from sim.network import Trouble
+from orchestrator.policies.settings import build_coordinator
+from orchestrator.scenario.faults import FaultKind, Partition
+from orchestrator.scenario.plan import FaultAction, OpenArrivals, Plan
+from orchestrator.scenario.schema import Scenario
+from orchestrator.scenario.streams import generator
+from sim.network import Impairment
 from sim.worker import Job, Rank, SimWorker
 from sim.world import World
 from tests.conformance.cluster import PATIENCE_S, Cluster, Direction, History
@@ -33,7 +33,7 @@ class Stage(World):
         never = FaultAction(scenario.duration_s, "coordinator_pause", None, 0)
         super().__init__(scenario, Plan(arrivals, [never]), fuse=False)
         self.history = History(self, lambda: self.now)
-        self.coordinator = build_coordinator(scenario, self.history)
+        self.coordinator = build_coordinator(scenario.policies, self.history, scenario.seed)
         self.deaf: set[str] = set()
         self.failing: dict[Key, tuple[str, bool]] = {}
 
@@ -43,15 +43,15 @@ class Stage(World):
     def begin(self, name: str, capacity: int, prefetch: int) -> None:
         """A worker's first process, or another after a crash."""
         if name in self.by_name:
-            self.strike(name, "crash", heals=True)
+            self.inject(name, "crash", heals=True)
             return
         worker = SimWorker(self, len(self.workers), name, capacity, prefetch, speed=1.0, may_fuse=False)
         self.workers.append(worker)
         self.by_name[name] = worker
         self.start_process(worker)
 
-    def strike(self, name: str, kind: FaultKind, heals: bool = False) -> None:
-        self.faults.strike(FaultAction(self.now, kind, name, 0, heals))
+    def inject(self, name: str, kind: FaultKind, heals: bool = False) -> None:
+        self.faults.inject(FaultAction(self.now, kind, name, 0, heals))
 
     def kill_executor(self, name: str) -> None:
         worker = self.by_name[name]
@@ -97,13 +97,13 @@ class Simulated(Cluster):
 
     def kill(self, *names: str) -> None:
         for name in names:
-            self._stage.strike(name, "crash")
+            self._stage.inject(name, "crash")
 
     def pause(self, name: str) -> None:
-        self._stage.strike(name, "pause")
+        self._stage.inject(name, "pause")
 
     def resume(self, name: str) -> None:
-        self._stage.strike(name, "pause", heals=True)
+        self._stage.inject(name, "pause", heals=True)
 
     def work_at(self, name: str, factor: float) -> None:
         self._stage.by_name[name].work_at(factor, self._stage.now)
@@ -111,10 +111,10 @@ class Simulated(Cluster):
     def cut(self, name: str, *directions: Direction) -> None:
         worker, partition = self._stage.by_name[name], Partition(kind="partition", at_s=1, all=True)
         for direction in self._cut.pop(name, ()):
-            worker.trouble(direction, "partition", None)
+            worker.impairment(direction, "partition", None)
         for direction in directions:
-            trouble = Trouble(partition, self._scenario.network, partial(generator, 0, 0))
-            worker.trouble(direction, "partition", trouble)
+            impairment = Impairment(partition, self._scenario.network, partial(generator, 0, 0))
+            worker.impairment(direction, "partition", impairment)
         self._cut[name] = directions
 
     def stand_still(self, seconds: float) -> None:

@@ -42,7 +42,7 @@ class Rules:
     on_suspect: str = "hold"
     max_ejected: float | None = None
     on_return: str = "first_result"
-    poison_after: int | None = None
+    max_worker_kills: int | None = None
     hedges: bool = False
     ejects: bool = False
 
@@ -378,7 +378,7 @@ class Model:
         return self._is_poison(job) or (limit is not None and job.consumed >= limit)
 
     def _is_poison(self, job: Job) -> bool:
-        return self.rules.poison_after is not None and len(job.killed) >= self.rules.poison_after
+        return self.rules.max_worker_kills is not None and len(job.killed) >= self.rules.max_worker_kills
 
     def _blame(self, host: Host) -> None:
         for attempt in self.on(host.id):

@@ -316,7 +316,7 @@ class Cluster(RuleBasedStateMachine):
         name=st.sampled_from(WORKERS),
         what=st.sampled_from(["crash", "restart", "pause", "resume", "resume", "drain", "break_connection"]),
     )
-    def strike(self, name: WorkerId, what: str) -> None:
+    def inject(self, name: WorkerId, what: str) -> None:
         getattr(self, what)(self.processes[name])
 
     def crash(self, process: Process) -> None:

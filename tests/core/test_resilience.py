@@ -491,7 +491,7 @@ def die(core, worker, now):
 
 def test_a_task_that_killed_three_workers_is_not_tried_on_a_fourth(make_cluster):
     """It is FAILED, with its whole history."""
-    core, fx = make_cluster("w1", "w2", "w3", "w4", poison_after=3)
+    core, fx = make_cluster("w1", "w2", "w3", "w4", max_worker_kills=3)
     assigned(core, "t1")
     for number in (1, 2, 3):
         die(core, f"w{number}", float(number))
@@ -503,7 +503,7 @@ def test_a_task_that_killed_three_workers_is_not_tried_on_a_fourth(make_cluster)
 
 def test_one_worker_that_dies_three_times_is_one(make_cluster):
     """It may be the worker that is ill."""
-    core, fx = make_cluster("w1", poison_after=3)
+    core, fx = make_cluster("w1", max_worker_kills=3)
     assigned(core, "t1")
     for number in range(2, 7):
         core.register("w1", 1, 0, True, float(number))
@@ -512,7 +512,7 @@ def test_one_worker_that_dies_three_times_is_one(make_cluster):
 
 def test_a_worker_that_leaves_was_not_killed(make_cluster):
     """Leaving is its own word."""
-    core, fx = make_cluster("w1", "w2", "w3", "w4", poison_after=2)
+    core, fx = make_cluster("w1", "w2", "w3", "w4", max_worker_kills=2)
     assigned(core, "t1")
     for number in (1, 2, 3):
         core.deregister(f"w{number}", float(number))
@@ -521,7 +521,7 @@ def test_a_worker_that_leaves_was_not_killed(make_cluster):
 
 def test_a_worker_that_was_convicted_wrongly_was_not_killed(make_cluster):
     """It beats again: the task is blamed for one death less, until the worker really dies."""
-    core, fx = make_cluster("w1", "w2", "w3", poison_after=2)
+    core, fx = make_cluster("w1", "w2", "w3", max_worker_kills=2)
     assigned(core, "t1")
     beat(core, "w2", "w3", now=5.0)
     core.wake(DEAD_AFTER_S)
@@ -534,7 +534,7 @@ def test_a_worker_that_was_convicted_wrongly_was_not_killed(make_cluster):
 
 def test_a_convict_that_comes_back_as_another_process_was_killed(make_cluster):
     """Its conviction was right."""
-    core, fx = make_cluster("w1", "w2", poison_after=2)
+    core, fx = make_cluster("w1", "w2", max_worker_kills=2)
     assigned(core, "t1")
     beat(core, "w2", now=5.0)
     core.wake(DEAD_AFTER_S)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from orchestrator.experiment import Scenario
-from orchestrator.experiment.plan import draw_plan
-from orchestrator.experiment.tables import Tables
+from orchestrator.results.tables import Tables
+from orchestrator.scenario.plan import draw_plan
+from orchestrator.scenario.schema import Scenario
 from sim.world import World
 
 REPOSITORY = Path(__file__).parents[2]

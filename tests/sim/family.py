@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from orchestrator.experiment import Scenario
+from orchestrator.scenario.schema import Scenario
 
 DURATION_S = 30.0
 KINDS = (

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import sim
-from orchestrator.experiment.calibration import Unfit, calibrate, fit
-from orchestrator.experiment.comparison import compare
-from orchestrator.experiment.distributions import Constant, Distribution
-from orchestrator.experiment.scenario import Scenario, ScenarioError
+from orchestrator.analysis.calibration import Unfit, calibrate, fit
+from orchestrator.analysis.comparison import compare
+from orchestrator.scenario.distributions import Constant, Distribution
+from orchestrator.scenario.schema import Scenario, ScenarioError
 from tests.sim.conftest import MakeScenario
 
 DELAY = {"kind": "lognormal", "mean_s": 0.001, "cv": 0.5}
@@ -44,11 +44,11 @@ def test_known_delays_are_found(make: MakeScenario, cost_s: float, prefetch: int
     """Each leg, the overhead and the cost within a tenth, although tasks queue, a worker pauses and one dies."""
     cluster = {**KNOWN["cluster"], "prefetch": prefetch}
     found = calibrate([sim.run(make(**{**KNOWN, "cluster": cluster, "coordinator": {"cost_s": cost_s}}))])
-    for leg in (found.submit, found.assign, found.result):
-        assert close(leg.distribution, 0.001, 0.5)
-        assert leg.samples > 2000
-        assert leg.ks is not None
-        assert leg.ks < 0.03
+    for message_kind in (found.submit, found.assign, found.result):
+        assert close(message_kind.distribution, 0.001, 0.5)
+        assert message_kind.samples > 2000
+        assert message_kind.ks is not None
+        assert message_kind.ks < 0.03
     assert found.overhead.distribution.mean() == pytest.approx(0.002)
     assert found.cost_s == pytest.approx(cost_s, rel=0.1)
     assert not found.halved
@@ -56,14 +56,16 @@ def test_known_delays_are_found(make: MakeScenario, cost_s: float, prefetch: int
 
 def test_legs_are_told_apart(make: MakeScenario):
     """Each leg has its own delay, and a worker's speed is no overhead."""
-    legs = {
+    message_kinds = {
         "submit": {"kind": "constant", "value_s": 0.003},
         "assign": {"kind": "lognormal", "mean_s": 0.002, "cv": 1.0},
         "result": {"kind": "lognormal", "mean_s": 0.0005, "cv": 0.3},
     }
     groups = [{"name": "slow", "workers": 2, "speed": 0.5}, {"name": "fast", "workers": 4, "speed": 2}]
     cluster = {"groups": groups, "overhead": {"kind": "lognormal", "mean_s": 0.003, "cv": 0.8}}
-    found = calibrate([sim.run(make(**{**KNOWN, "cluster": cluster, "network": {"legs": legs}, "faults": []}))])
+    found = calibrate(
+        [sim.run(make(**{**KNOWN, "cluster": cluster, "network": {"message_kinds": message_kinds}, "faults": []}))]
+    )
     assert close(found.submit.distribution, 0.003, 0)
     assert close(found.assign.distribution, 0.002, 1.0)
     assert close(found.result.distribution, 0.0005, 0.3)
@@ -91,8 +93,8 @@ def test_a_model_is_taken_up_by_a_scenario(make: MakeScenario, tmp_path: Path):
     (tmp_path / "model.yaml").write_text(found.yaml())
     scenario = make(**{**KNOWN, "model": "model.yaml", "cluster": {"workers": 4, "capacity": 2}, "network": {}})
     assert scenario.model is None
-    assert scenario.network.legs.submit == scenario.network.delay_of("submit") != scenario.network.delay
-    assert scenario.network.legs.heartbeat == scenario.network.legs.result
+    assert scenario.network.message_kinds.submit == scenario.network.delay_of("submit") != scenario.network.delay
+    assert scenario.network.message_kinds.heartbeat == scenario.network.message_kinds.result
     assert close(scenario.network.delay_of("assign"), 0.001, 0.5)
     assert scenario.cluster.overhead == Constant(kind="constant", value_s=0.002)
     (tmp_path / "model.yaml").unlink()
@@ -109,7 +111,10 @@ def test_the_scenario_has_the_last_word(make: MakeScenario, tmp_path: Path):
         "network: {delay: {kind: lognormal, mean_s: 3, cv: 2}, legs: {submit: {kind: lognormal, mean_s: 1, cv: 2}}}\n"
         "cluster: {overhead: {kind: constant, value_s: 7}}\n"
     )
-    own = {"delay": {"kind": "exponential", "mean_s": 2}, "legs": {"assign": {"kind": "constant", "value_s": 4}}}
+    own = {
+        "delay": {"kind": "exponential", "mean_s": 2},
+        "message_kinds": {"assign": {"kind": "constant", "value_s": 4}},
+    }
     scenario = make("coordinator.cost_s=0.25", model="model.yaml", network=own)
     assert scenario.coordinator.cost_s == 0.25
     assert scenario.network.delay.model_dump() == own["delay"]
@@ -122,7 +127,7 @@ def test_the_scenario_has_the_last_word(make: MakeScenario, tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("network: {legs: {sumbit: 1}}", ":1:18: network.legs.sumbit: unknown key, did you mean submit?"),
+        ("network: {legs: {sumbit: 1}}", ":1:18: network.message_kinds.sumbit: unknown key, did you mean submit?"),
         ("coordinator:\n  cost_s: -1", ":2:11: coordinator.cost_s: is -1, expected at least 0"),
         ("network: {loss: 0.1}", ":1:11: network.loss: unknown key"),
         ("duration_s: 5", ":1:1: duration_s: unknown key"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.experiment.plan import draw_plan
-from orchestrator.experiment.tables import Tables
+from orchestrator.results.tables import Tables
+from orchestrator.scenario.plan import draw_plan
 from sim.world import World
 from tests.sim.conftest import MakeScenario
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from orchestrator.experiment import Scenario
-from orchestrator.experiment.tables import Tables
+from orchestrator.results.tables import Tables
+from orchestrator.scenario.schema import Scenario
 from sim.world import World
 from tests.sim.conftest import MakeScenario, assert_same_run, world_of
 
@@ -106,8 +106,8 @@ def test_a_hang_without_a_timeout_is_a_pause_of_the_work(play):
     """What it executed takes as much longer as it hung."""
     run = play({"kind": "hang", "at_s": 10.37, "for_s": 5, "workers": ["w1"]})
     own = run.on("w1")
-    struck = own[(own.started_s < 10.37) & (own.started_s + own.ran_s > 10.37)]
-    assert struck.ran_s.item() == pytest.approx(5.2)
+    injection = own[(own.started_s < 10.37) & (own.started_s + own.ran_s > 10.37)]
+    assert injection.ran_s.item() == pytest.approx(5.2)
     assert run.all_completed()
 
 
@@ -118,9 +118,9 @@ def test_a_pause_in_a_slow_time_stops_the_rest_of_the_work(play):
         {"kind": "pause", "at_s": 11, "for_s": 2, "workers": ["w1"]},
     )
     own = run.on("w1")
-    struck = own[own.started_s.between(10, 11) & (own.started_s + own.ran_s > 11)]
-    assert len(struck) > 0
-    assert struck.ran_s.to_numpy() == pytest.approx(4.0)
+    injection = own[own.started_s.between(10, 11) & (own.started_s + own.ran_s > 11)]
+    assert len(injection) > 0
+    assert injection.ran_s.to_numpy() == pytest.approx(4.0)
     assert "dead detector" not in run.story("w1")
 
 
@@ -450,10 +450,10 @@ def test_what_arrives_at_a_coordinator_that_sleeps_waits_there(play):
     assert len(meanwhile) == 20
     assert meanwhile.accepted_s.to_numpy() == pytest.approx(15.1)
     assert not run.attempts.assigned_s.between(10.1, 15.1, inclusive="left").any()
-    struck = run.attempts[(run.attempts.assigned_s < 10.1) & (run.attempts.ended_s > 10.1)]
-    assert len(struck) > 0
-    assert struck.ended_s.to_numpy() == pytest.approx(15.1)
-    assert run.counters["late_results"] >= len(struck)
+    injection = run.attempts[(run.attempts.assigned_s < 10.1) & (run.attempts.ended_s > 10.1)]
+    assert len(injection) > 0
+    assert injection.ended_s.to_numpy() == pytest.approx(15.1)
+    assert run.counters["late_results"] >= len(injection)
 
 
 def test_a_coordinator_with_a_cost_goes_on_where_it_stood(play):

@@ -7,7 +7,7 @@ import math
 import pytest
 
 import sim
-from orchestrator.experiment.assembly import build_coordinator
+from orchestrator.policies.settings import build_coordinator
 from tests.core.recording import Recorder
 
 LOGNORMAL = {"kind": "lognormal", "mean_s": 0.05, "cv": 0.5}
@@ -31,14 +31,14 @@ def test_the_smaller_of_two_limits_on_execution_counts(make, limit_s, effective_
     detection = {"kind": "two_level", "start_to_close_s": 4}
     scenario = cluster(make, detection=detection, execution_timeout_s=limit_s)
     assert scenario.policies.attempt_timeout_s == effective_s
-    assert build_coordinator(scenario, Recorder())._execution_timeout_s == effective_s
+    assert build_coordinator(scenario.policies, Recorder())._execution_timeout_s == effective_s
 
 
 @pytest.mark.parametrize(("own_pause_s", "seconds"), [(None, math.inf), (0.25, 0.25)])
 def test_the_guard_against_its_own_pauses_can_be_switched_off(make, own_pause_s, seconds):
     """Null means never."""
     scenario = cluster(make, detection={"kind": "timeout", "own_pause_s": own_pause_s})
-    assert build_coordinator(scenario, Recorder())._own_pause_s == seconds
+    assert build_coordinator(scenario.policies, Recorder())._own_pause_s == seconds
 
 
 def test_two_levels_see_work_that_is_stuck_behind_beats(make):

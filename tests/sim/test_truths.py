@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 import sim
-from orchestrator.experiment import Scenario
-from orchestrator.experiment.run import Run
 from orchestrator.policies.detection import phi, phi_timeout_s
+from orchestrator.results.runs import Run
+from orchestrator.scenario.schema import Scenario
 from tests.sim.conftest import MakeScenario
 
 EXPONENTIAL = {"kind": "exponential", "mean_s": 1}

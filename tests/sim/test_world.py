@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pytest
 
 import sim
-from orchestrator.experiment import Scenario
-from orchestrator.experiment.tables import FAULTS, Tables
+from orchestrator.results.tables import FAULTS, Tables
+from orchestrator.scenario.schema import Scenario
 from tests.sim import family
 from tests.sim.conftest import REPOSITORY, TRACE, MakeScenario, assert_same_run, world_of
 
@@ -33,7 +33,7 @@ MESSY: dict[str, Any] = {
     },
     "network": {
         "delay": {"kind": "exponential", "mean_s": 0.05},
-        "legs": {
+        "message_kinds": {
             "assign": {"kind": "lognormal", "mean_s": 0.04, "cv": 1},
             "result": {"kind": "constant", "value_s": 0.06},
         },
@@ -213,8 +213,8 @@ def test_a_short_pause_is_only_a_delay(make: MakeScenario):
         faults=[{"kind": "pause", "at_s": 5, "workers": ["w1"], "for_s": 2}],
     )
     run = sim.run(scenario)
-    struck = run.attempts[(run.attempts.started_s < 5) & (run.attempts.ended_s > 5)]
-    assert struck.ran_s.item() == pytest.approx(4)
+    injection = run.attempts[(run.attempts.started_s < 5) & (run.attempts.ended_s > 5)]
+    assert injection.ran_s.item() == pytest.approx(4)
     assert run.summary["detection"]["false_positives"] == 0
     assert run.summary["tasks"]["attempts"] == run.summary["tasks"]["submitted"]
 
@@ -328,7 +328,7 @@ def test_a_faster_worker_takes_less_time(make: MakeScenario):
 
 CODE = """
 import sys
-from orchestrator.experiment import Scenario
+from orchestrator.scenario.schema import Scenario
 import sim
 if __name__ == "__main__":
     sim.sweep(Scenario.load(sys.argv[1]), sys.argv[2], jobs=int(sys.argv[3]))

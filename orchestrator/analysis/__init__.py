@@ -1,0 +1,1 @@
+"""What is concluded from results: comparison, calibration, detectors judged, histories checked, chaos."""

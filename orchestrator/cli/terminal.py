@@ -1,0 +1,393 @@
+"""What a terminal shows: tables, progress, and sentences for what went wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+PIPE_WIDTH = 140
+"""Columns of a table that goes to a file or to another program."""
+
+MOMENTS = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "max": "max"}
+
+
+class Refusal(Exception):
+    """What a person asked for cannot be done, in one sentence."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """End in sentences on stderr and exit code 2 (an interrupt: 130) where the program is not to blame."""
+    import typer
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        complain([": ".join(["interrupted", *map(str, interrupt.args)])])
+        # CPython notes an interrupt that left an exec of a string (each import of a dataclass is one) as unhandled,
+        # however it was caught, and would end by the signal instead of by our exit code. The next exec clears it.
+        exec("")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        complain(sentences(error))
+        raise typer.Exit(2) from None
+
+
+def sentences(error: Exception) -> list[str]:
+    """What to say about a mistake of the user's; any other error is raised again."""
+    from orchestrator.analysis.calibration import Unfit
+    from orchestrator.analysis.comparison import Incomparable
+    from orchestrator.results.folders import RunFolderError
+    from orchestrator.scenario.loading import ScenarioError
+
+    match error:
+        case ScenarioError():
+            return [str(problem) for problem in error.problems]
+        case Refusal() | RunFolderError() | Incomparable() | Unfit():
+            return [str(error)]
+        case OSError(filename=str() as name, strerror=str() as reason):
+            return [f"{name}: {reason}"]
+    raise error
+
+
+def complain(lines: Iterable[str]) -> None:
+    """Each line as it is on stderr, however long."""
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[float], None]]:
+    """A bar with the remaining time on stderr, told the share that is done; on a terminal, after two seconds."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with_eta = Progress(console=Console(stderr=True), transient=True)
+    task = with_eta.add_task(label, total=1.0)
+    patience_ends = time.monotonic() + 2.0
+
+    def advance(done: float) -> None:
+        with_eta.update(task, completed=min(done, 1.0))
+        if time.monotonic() >= patience_ends:
+            with_eta.start()
+
+    try:
+        yield advance
+    finally:
+        with_eta.stop()
+
+
+def print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """One run, or the pooled replications of one cell."""
+    by_priority = {f"  {name}": one["latency_s"] for name, one in summary["by_priority"].items()}
+    times = {
+        "latency": summary["latency_s"],
+        **(by_priority if len(by_priority) > 1 else {}),
+        "wait": summary["wait_s"],
+        "detection": summary["detection"]["time_s"],
+        **{
+            name: summary["detection"][key]
+            for name, key in (("mistake", "mistake_s"), ("delayed", "delayed_s"))
+            if summary["detection"][key]["mean"] is not None
+        },
+    }
+    print_table(
+        f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, {summary['duration_s']:g} s",
+        ["", *MOMENTS.values()],
+        [[name, *(duration(moments.get(moment)) for moment in MOMENTS)] for name, moments in times.items()],
+    )
+    print()
+    for name, fact in facts(summary).items():
+        print(f"{name:<11} {fact}")
+
+
+def facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    tasks, found, engine = summary["tasks"], summary["detection"], summary["engine"]
+    return {
+        **({"runs": f"{summary['replications']}, pooled"} if "replications" in summary else {}),
+        "tasks": listed(tasks, "submitted", "completed", "failed", "unfinished"),
+        "attempts": f"{tasks['attempts']:,}, {listed(tasks, 'late_results')}, wasted {duration(tasks['wasted_s'])}",
+        "throughput": f"{number(summary['throughput_per_s'])}/s, utilisation {percent(summary['utilization'])}",
+        "detection": listed(found, "crashes", "detected", "missed", "by_failed_call", "false_positives"),
+        **_price_of_detection(found),
+        "engine": f"{number(engine['tasks_per_s'])} tasks/s, {number(engine['events_per_s'])} events/s, "
+        f"{duration(engine['wall_s'])} in all",
+    }
+
+
+def _price_of_detection(found: Mapping[str, Any]) -> dict[str, str]:
+    """What the detector's mistakes and its slowness cost, where there were any."""
+    told = {}
+    if found["mistakes"]:
+        per_day = f"{number(found['mistake_rate_per_s'] * 86400)} a worker and day"
+        wasted = f"wasted {duration(found['mistake_wasted_s'])}"
+        told["mistakes"] = f"{per_day}, {wasted}, query accuracy {found['query_accuracy']:.4%}"
+    if found["tasks_delayed"]:
+        told["delayed"] = f"{count(found['tasks_delayed'], 'task')} on crashed workers"
+    return told
+
+
+def listed(counts: Mapping[str, int], *keys: str) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {counts[key]:,}" for key in keys)
+
+
+def print_cells(summary: Mapping[str, Any]) -> None:
+    """A sweep: one row a cell, its replications pooled; what no cell has is left out."""
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "tasks": lambda cell: f"{cell['tasks']['completed']:,}",
+        "p50": lambda cell: duration(cell["latency_s"]["p50"]),
+        "p95": lambda cell: duration(cell["latency_s"]["p95"]),
+        "p99": lambda cell: duration(cell["latency_s"]["p99"]),
+        "wait": lambda cell: duration(cell["wait_s"]["mean"]),
+        "through": lambda cell: f"{number(cell['throughput_per_s'])}/s",
+        "busy": lambda cell: percent(cell["utilization"]),
+        "detection": lambda cell: duration(cell["detection"]["time_s"]["p50"]),
+        "false": lambda cell: f"{cell['detection']['false_positives']:,}",
+        "late": lambda cell: f"{cell['tasks']['late_results']:,}",
+        "wasted": lambda cell: duration(cell["tasks"]["wasted_s"]),
+        "tasks/s": lambda cell: number(cell["engine"]["tasks_per_s"]),
+    }
+    shown = {name: list(map(show, summary["cells"])) for name, show in columns.items()}
+    shown = {name: texts for name, texts in shown.items() if set(texts) - {"-", "0", "0 s"}}
+    runs = sum(cell["replications"] for cell in summary["cells"])
+    print_table(
+        f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, "
+        f"{count(len(summary['cells']), 'cell')}, {count(runs, 'run')}",
+        ["", *shown],
+        list(zip((cell["cell"] for cell in summary["cells"]), *shown.values(), strict=True)),
+    )
+
+
+def print_comparison(comparison: Mapping[str, Any]) -> None:
+    """Of one cell every statistic; of several their errors, and whether both sides rank them alike."""
+    from orchestrator.analysis.comparison import JUDGED, WHOLE
+
+    cells, sides = comparison["cells"], (comparison["of"], comparison["against"])
+    if len(cells) == 1:
+        (cell,) = cells
+        for where in dict.fromkeys(row["where"] for row in cell["rows"]):
+            rows = [row for row in cell["rows"] if row["where"] == where]
+            print_table(
+                f"{comparison['scenario']}, {where}: intervals of 95 % by {cell['intervals']}",
+                ["", *sides, "error", "its interval"],
+                [_compared(row) for row in rows],
+            )
+            print()
+        return
+    errors = [{row["metric"]: row["error"] for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
+    print_table(
+        f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
+        ["", *map(statistic, JUDGED)],
+        [[c["cell"], *(signed(e[metric]) for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
+    )
+    print()
+    print_table(
+        "Do both rank the cells alike? (Kendall's tau: 1 the same order, -1 the reverse)",
+        ["", "tau", "p", f"best, {sides[0]}", f"best, {sides[1]}"],
+        [
+            [statistic(r["metric"]), number(r["tau"]), number(r["p_value"]), r["best"], r["reference_best"]]
+            for r in comparison["ranking"]
+            if r["tau"] is not None
+        ],
+    )
+
+
+def print_judgement(judgement: Mapping[str, Any]) -> None:
+    """Every detector and setting on one trace, and what they recommend."""
+    heard, recommended = judgement["trace"], judgement["recommendation"]
+
+    def told(point: Mapping[str, Any]) -> list[str]:
+        best = "recommended" if recommended is not None and recommended["qualifies"] else "nearest"
+        marks = {"front": point["pareto"], "own": point["own"], best: _same(point, recommended)}
+        bound = "" if point["mistakes"] else "< "
+        return [
+            _setting(point),
+            duration(point["detection_s"]["mean"]),
+            duration(point["detection_s"]["p99"]),
+            f"{point['mistakes']:,}",
+            bound + number(point["mistakes_per_day" if point["mistakes"] else "mistakes_per_day_upper"]),
+            duration(point["mistake_s"]["mean"]),
+            f"{point['query_accuracy']:.5%}",
+            ", ".join(mark for mark, holds in marks.items() if holds),
+        ]
+
+    print_table(
+        f"{judgement['scenario']}: {judgement['world']}, {count(heard['workers'], 'worker')}, "
+        f"{count(heard['heartbeats'], 'heartbeat')} ({number(heard['heartbeats_per_s'])}/s) over "
+        f"{number(heard['judged_s'] / 86400)} worker-days;\ndetection times {judgement['detection_times']}",
+        ["", "detection", "p99", "mistakes", "a day", "lasting", "accuracy", ""],
+        map(told, judgement["points"]),
+    )
+    print()
+    print(_recommended(judgement))
+
+
+def _setting(point: Mapping[str, Any]) -> str:
+    parameter = f" {point['parameter']}={point['value']:g}" if point["parameter"] else ""
+    return f"{point['detector']}{parameter}"
+
+
+def _same(point: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    return other is not None and _setting(point) == _setting(other)
+
+
+def _recommended(judgement: Mapping[str, Any]) -> str:
+    """In words; where the trace is too short to show that a budget is kept, how long it would have to be."""
+    best, budget = judgement["recommendation"], judgement["budget"]
+    if best is None:
+        return "no budget given, so nothing is recommended: say --max-mistakes-per-day or --max-detection-s"
+    allowed, heard = budget["max_mistakes_per_day"], judgement["trace"]
+    bound = f"at most {number(best['mistakes_per_day_upper'])} mistakes a day (95 % sure)"
+    told = f"{_setting(best)}: 99 % found within {duration(best['detection_s']['p99'])}, {bound}"
+    if best["qualifies"]:
+        return f"recommended: {told}"
+    workers_days = 3 * heard["workers"] / allowed if allowed is not None else 0.0
+    short = workers_days > heard["judged_s"] / 86400
+    hint = (
+        f"; to show so few mistakes takes a trace of {number(workers_days / heard['workers'])} days" if short else ""
+    )
+    return f"no setting keeps the budget; nearest: {told}{hint}"
+
+
+def _compared(row: Mapping[str, Any]) -> list[str]:
+    show = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent}.get(
+        row["metric"], duration
+    )
+    interval = row["error_ci95"]
+    return [
+        statistic(row["metric"]),
+        show(row["value"]),
+        show(row["reference"]),
+        signed(row["error"]),
+        "-" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}",
+    ]
+
+
+def statistic(metric: str) -> str:
+    """`latency_s.p99` reads `latency p99`."""
+    words = {"excess_s": "latency - service", "detection.time_s": "detection", "utilization": "utilisation"}
+    what, dot, which = metric.rpartition(".") if "." in metric else (metric, "", "")
+    return f"{words.get(what) or what.removesuffix('_per_s').removesuffix('_s')}{' ' if dot else ''}{which}"
+
+
+def print_calibration(model: Mapping[str, Any]) -> None:
+    """Each parameter of a model with what it was fitted to."""
+    told = model["calibration"]
+    message_kinds = model["network"]["message_kinds"]
+    parameters = {name: message_kinds[name] for name in ("submit", "assign", "result")} | {
+        "overhead": model["cluster"]["overhead"]
+    }
+    halved = ", the legs of its round trips halved" if told["legs_halved"] else ""
+    print_table(
+        f"fitted to {told['source']}: {told['tasks']:,} tasks{halved}",
+        ["", "kind", "mean", "cv", "samples", "KS distance"],
+        [
+            [
+                name,
+                one["kind"],
+                duration(one.get("mean_s", one.get("value_s"))),
+                number(one.get("cv")),
+                f"{told[name]['samples']:,}",
+                number(told[name]["ks"]),
+            ]
+            for name, one in parameters.items()
+        ]
+        + [
+            [
+                "cost a message",
+                "constant",
+                duration(model["coordinator"]["cost_s"]),
+                "-",
+                f"{told['messages']:,}",
+                "-",
+            ]
+        ],
+    )
+
+
+def print_histories(histories: Sequence[Mapping[str, Any]], promises: Mapping[str, str]) -> None:
+    """What the history of each run breaks; then what was looked at."""
+    for history in histories:
+        broken = history["violations"]
+        state = f"broken, {count(len(broken), 'violation')}" if broken else "clean"
+        print(f"{history['run']}: {history['tasks']:,} tasks in {history['attempts']:,} attempts: {state}")
+        for violation in broken:
+            print(f"  {violation['promise']}: {violation['sentence']}")
+    print()
+    for name, meaning in promises.items():
+        reasons = {history["left_out"].get(name, "") for history in histories}
+        excuse = f" (not asked: {', '.join(filter(None, reasons))})" if any(reasons) else ""
+        print(f"{name:<11} {meaning}{excuse}")
+
+
+def print_tally(tally: Mapping[str, Any]) -> None:
+    """Chaos in numbers."""
+    injection = ", ".join(f"{kind.replace('_', ' ')} {number:,}" for kind, number in tally["strikes"].items())
+    print(f"{count(tally['seeds'], 'seed')} in {duration(tally['wall_s'])}")
+    print(f"tasks    {tally['tasks']:,} in {tally['attempts']:,} attempts")
+    print(f"strikes  {sum(tally['strikes'].values()):,}: {injection}")
+    if not tally["broken"]:
+        print("no promise was broken")
+    for promise, seeds in tally["broken"].items():
+        more = f" and {len(seeds) - 10:,} more" if len(seeds) > 10 else ""
+        print(f"broken   {promise}, by seed {', '.join(map(str, seeds[:10]))}{more}")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> None:
+    """The first column names the row; numbers stand to the right of it and never break."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if numbers and place else "left", no_wrap=numbers)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    if numbers:  # a line that the terminal breaks is better than a number cut short
+        console.width = max(console.width, Console(width=1000).measure(table).maximum)
+    console.print(Text(title, style="bold"), table, sep="\n\n")
+
+
+def duration(seconds: float | None) -> str:
+    """In the unit that leaves a whole part, to three digits; a dash for nothing."""
+    if not seconds:
+        return "-" if seconds is None else "0 s"
+    factor, unit = next(
+        (f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 0.9995
+    )
+    return f"{number(seconds * factor)} {unit}"
+
+
+def number(value: float | None) -> str:
+    """To three digits, whole from a hundred on; a dash for nothing."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".removesuffix(".")
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def signed(share: float | None) -> str:
+    return "-" if share is None else f"{share:+.1%}"
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""The product: coordinator, workers and clients over gRPC."""

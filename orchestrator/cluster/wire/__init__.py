@@ -1,0 +1,1 @@
+"""The wire: protocol, services and the one translator of messages."""

@@ -1,0 +1,121 @@
+"""Services as their `.proto` describes them: handlers for a server, callables for a channel, settings of both.
+
+An implementation has a method of the same name for every method of the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
+
+COORDINATOR: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["CoordinatorService"]
+REGISTRY: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["WorkerRegistryService"]
+WORKER: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["WorkerService"]
+WORKER_STREAM: ServiceDescriptor = stream_pb2.DESCRIPTOR.services_by_name["WorkerStream"]
+CLIENT_STREAM: ServiceDescriptor = stream_pb2.DESCRIPTOR.services_by_name["ClientStream"]
+
+Item = TypeVar("Item")
+
+MESSAGE_BYTES = 16 << 20
+MESSAGE_CHARACTERS = 2_000_000  # room for one more of the largest items, at four bytes a character
+# A process that is stopped for a while, on either side, is not a broken connection: only minutes of silence are.
+_COMMON: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.http2.ping_timeout_ms", 300_000),
+]
+SERVER_OPTIONS = [
+    *_COMMON,
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a port that is shared
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+CHANNEL_OPTIONS = [
+    *_COMMON,
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 300_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),  # a channel's failures are no other channel's reason to wait
+    ("grpc.enable_http_proxy", 0),
+]
+
+
+def take(waiting: deque[Item], size: Callable[[Item], int], most: int = MESSAGE_CHARACTERS) -> list[Item]:
+    """From the front, as much as fits into one message, and `most` items at most."""
+    taken: list[Item] = []
+    room = MESSAGE_CHARACTERS
+    while waiting and room > 0 and len(taken) < most:
+        item = waiting.popleft()
+        room -= size(item)
+        taken.append(item)
+    return taken
+
+
+async def first_of(*parts: Coroutine[Any, Any, Any]) -> Any:
+    """Run them together until one ends; its result, or its exception."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def precise_loop() -> asyncio.AbstractEventLoop:
+    """One whose timers are kept to microseconds, by select; the default, epoll, rounds them up to milliseconds.
+    Select serves descriptors below 1024 only: not for a process that keeps many connections or subprocesses."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
+def server() -> grpc.aio.Server:
+    return grpc.aio.server(options=SERVER_OPTIONS)
+
+
+def channel(address: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+
+
+def add_service(server: grpc.aio.Server, service: ServiceDescriptor, implementation: object) -> None:
+    handlers = {}
+    for method in service.methods:
+        make = getattr(grpc, f"{_shape(method)}_rpc_method_handler")
+        request, response = _messages(method)
+        behaviour = getattr(implementation, method.name)
+        handlers[method.name] = make(behaviour, request.FromString, response.SerializeToString)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+
+class Stub:
+    """The methods of a service on a channel, by name."""
+
+    def __init__(self, channel: grpc.aio.Channel, service: ServiceDescriptor) -> None:
+        for method in service.methods:
+            request, response = _messages(method)
+            call = getattr(channel, _shape(method))
+            path = f"/{service.full_name}/{method.name}"
+            setattr(self, method.name, call(path, request.SerializeToString, response.FromString))
+
+    def __getattr__(self, name: str) -> Any:  # for the type checker: methods are set above
+        raise AttributeError(name)
+
+
+def _shape(method: MethodDescriptor) -> str:
+    sides = (method.client_streaming, method.server_streaming)
+    return "_".join("stream" if streams else "unary" for streams in sides)
+
+
+def _messages(method: MethodDescriptor) -> tuple[Any, Any]:
+    return GetMessageClass(method.input_type), GetMessageClass(method.output_type)

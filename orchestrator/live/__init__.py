@@ -1,1 +1,0 @@
-"""The live world: coordinator, workers and clients over gRPC around the core's own state machines."""

@@ -1,3 +1,0 @@
-from orchestrator.live.commands import app
-
-app()

@@ -1,6 +1,0 @@
-"""The messages on the wire. `python -m orchestrator.live.proto` makes the stubs anew from the `.proto` files."""
-
-from google.protobuf.descriptor_pool import DescriptorPool
-
-# Not the default pool: another program's stubs of the same package can then live in the same process.
-POOL = DescriptorPool()

@@ -1,0 +1,326 @@
+"""The pictures of a comparison: two runs in the same axes, and the errors and ranks of many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+
+from orchestrator.analysis.comparison import (
+    WHOLE,
+    CellComparison,
+    Comparison,
+    around_faults,
+    excess_s,
+)
+from orchestrator.pictures.run_plots import MARKS, NOTHING, TAIL_TICKS, victims
+from orchestrator.pictures.style import (
+    COLORS,
+    GREY,
+    MARKERS,
+    Figures,
+    Plot,
+    count_axis,
+    legend_above,
+    new_figure,
+    note,
+    seconds_axis,
+    styled,
+)
+from orchestrator.results.runs import Run
+from orchestrator.results.summaries import rows, series
+from orchestrator.results.tables import FAULTS, STATES, Floats, codes, floats
+
+if TYPE_CHECKING:
+    from orchestrator.scenario.schema import Scenario
+
+MANY_MARKS = 40
+FEW_CELLS = len(COLORS)
+QUANTITIES = {"latency": ("-", "o"), "latency minus service": ("--", "s")}
+SHOWN = ("latency_s.p50", "latency_s.p95", "latency_s.p99")
+
+Dashes = tuple[float, tuple[float, float]]
+DASHES: tuple[Dashes, Dashes] = (0, (4, 4)), (4, (4, 4))
+"""Of the verdicts of each side: where they coincide, both are seen."""
+
+Sides = list[tuple[str, Sequence[Run], str]]
+"""The reference and what is compared with it: label, runs, colour."""
+
+
+def of_comparison(comparison: Comparison) -> Figures:
+    """Of one cell the distributions and the time, of several the errors and the ranks."""
+    if len(comparison.cells) > 1:
+        figures = Figures({"comparison-errors": errors(comparison), "comparison-ranks": ranks(comparison)})
+        if len(comparison.cells) <= FEW_CELLS:
+            figures["comparison-percentiles"] = percentiles_by_cell(comparison)
+        return figures
+    return Figures(
+        {
+            "comparison-percentiles": percentiles(comparison),
+            "comparison-qq": quantiles(comparison),
+            "comparison-timeline": timeline(comparison),
+        }
+    )
+
+
+@styled
+def percentiles(comparison: Comparison) -> Plot:
+    """Latency, and what of it is not service, against the percentile, of the whole run and around the faults."""
+    (cell,) = comparison.cells
+    pieces = {WHOLE: [[(s.warmup_s, s.duration_s)] for s in (run.scenario for run in cell.references)]}
+    stretches = [around_faults(pair) for pair in zip(cell.references, cell.runs, strict=True)]
+    if any(stretches):
+        pieces["around the faults"] = stretches
+    size = (7.5 if len(pieces) == 1 else 11.0, 4.6)
+    figure, panels = new_figure(
+        _title(comparison, "latency by percentile"), _setting(comparison), size, columns=len(pieces), sharey=True
+    )
+    drawn = [np.empty(0)]
+    for axes, (place, of_runs) in zip(panels, pieces.items(), strict=True):
+        for label, runs, color in _sides(comparison, cell):
+            for quantity, (style, _) in QUANTITIES.items():
+                values_s = _pooled(runs, of_runs, quantity)
+                if len(values_s):
+                    tail = np.geomspace(2, np.clip(len(values_s), 2.001, 1000), 200)
+                    drawn.append(np.quantile(values_s, 1 - 1 / tail))
+                    axes.plot(tail, drawn[-1], color=color, ls=style, label=f"{label}: {quantity}")
+        _stretch_the_tail(axes, f"percentile (the tail stretched), {place}")
+    seconds_axis(panels[0], "y", np.concatenate(drawn))
+    panels[0].set_ylabel("time")
+    _legend_or_note(panels[0])
+    return figure
+
+
+@styled
+def percentiles_by_cell(comparison: Comparison) -> Plot:
+    """Latency against the percentile: a colour for each cell of the sweep, a line style for each side."""
+    title = _title(comparison, "latency by percentile")
+    figure, (axes,) = new_figure(title, _setting(comparison), (7.5, 4.8))
+    drawn = [np.empty(0)]
+    for cell, color in zip(comparison.cells, COLORS, strict=False):
+        for (label, runs, _), (style, _) in zip(_sides(comparison, cell), QUANTITIES.values(), strict=True):
+            whole = [[(run.scenario.warmup_s, run.scenario.duration_s)] for run in runs]
+            values_s = _pooled(runs, whole, "latency")
+            if len(values_s):
+                tail = np.geomspace(2, np.clip(len(values_s), 2.001, 1000), 200)
+                drawn.append(np.quantile(values_s, 1 - 1 / tail))
+                axes.plot(tail, drawn[-1], color=color, ls=style, label=f"{label}: {cell.name}")
+    _stretch_the_tail(axes, "percentile (the tail stretched)")
+    seconds_axis(axes, "y", np.concatenate(drawn))
+    axes.set_ylabel("latency")
+    _legend_or_note(axes)
+    return figure
+
+
+def _stretch_the_tail(axes: Axes, label: str) -> None:
+    axes.set(xscale="log", xlim=(2, 1000), xlabel=label)
+    axes.xaxis.set_major_locator(FixedLocator(list(TAIL_TICKS)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: TAIL_TICKS.get(x, "")))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+@styled
+def quantiles(comparison: Comparison) -> Plot:
+    """Q-Q: each percentile of the one against that of the reference; on the diagonal they are equal."""
+    (cell,) = comparison.cells
+    figure, (axes,) = new_figure(_title(comparison, "quantile against quantile"), _setting(comparison), (6.4, 6.0))
+    (reference, theirs, _), (label, ours, _) = _sides(comparison, cell)
+    whole = [[(s.warmup_s, s.duration_s)] for s in (run.scenario for run in cell.references)]
+    drawn = [np.empty(0)]
+    for (quantity, (_, marker)), color in zip(QUANTITIES.items(), (COLORS[2], COLORS[3]), strict=True):
+        x_s, y_s = (_pooled(runs, whole, quantity) for runs in (theirs, ours))
+        points = [q for q in (*np.arange(1, 100) / 100, 0.995, 0.999) if (1 - q) * min(len(x_s), len(y_s)) >= 1]
+        if points:
+            x, y = np.quantile(x_s, points), np.quantile(y_s, points)
+            axes.plot(x, y, color=color, marker=marker, ms=4, ls="", alpha=0.8, label=f"{quantity}, p1 to p99.9")
+            drawn += [x, y]
+    values_s = np.concatenate(drawn)
+    positive = values_s[values_s > 0]
+    if len(positive):
+        ends_s = np.array([positive.min() / 1.3, positive.max() * 1.3])
+        axes.plot(ends_s, ends_s, color=GREY, lw=1, label="equal")
+        axes.fill_between(ends_s, 0.9 * ends_s, 1.1 * ends_s, color=GREY, alpha=0.15, lw=0, label="within 10 %")
+        for which in "xy":
+            seconds_axis(axes, which, ends_s if len(positive) > 1 else positive)
+        axes.set(xlim=ends_s, ylim=ends_s)
+    axes.set(xlabel=reference, ylabel=label, aspect="equal")
+    _legend_or_note(axes)
+    return figure
+
+
+@styled
+def timeline(comparison: Comparison) -> Plot:
+    """p50 and p99 of latency and the queue over time, with every fault, and each side's verdicts in its colour."""
+    (cell,) = comparison.cells
+    figure, panels = new_figure(
+        _title(comparison, "latency over time"),
+        _setting(comparison),
+        (9, 7.5),
+        rows=3,
+        height_ratios=[3, 3, 2],
+        sharex=True,
+    )
+    sides = _sides(comparison, cell)
+    lines = [series(runs[0].tables, runs[0].scenario) for _, runs, _ in sides]
+    for (label, _, color), line in zip(sides, lines, strict=True):
+        for axes, values in zip(panels, (line.p50_s, line.p99_s, line.waiting), strict=True):
+            axes.stairs(values, line.edges_s, baseline=None, color=color, lw=1.4, label=label)
+    latencies_s = {"p50": [line.p50_s for line in lines], "p99": [line.p99_s for line in lines]}
+    for axes, (name, values_s) in zip(panels, latencies_s.items(), strict=False):
+        seconds_axis(axes, "y", np.concatenate(values_s))
+        axes.set_ylabel(f"{name} of latency, by arrival")
+    count_axis(panels[2], "tasks waiting", 1.05 * max(float(np.max(line.waiting)) for line in lines))
+    panels[2].set(xlabel="time since the start (s)", xlim=(0, max(line.edges_s[-1] for line in lines)))
+    marks = [_mark(panels, *moments) for moments in _moments(sides)]
+    legend_above(panels[0], [*panels[0].get_legend_handles_labels()[0], *marks], columns=4)
+    return figure
+
+
+@styled
+def errors(comparison: Comparison) -> Plot:
+    """The relative error of each cell's percentiles, with its interval."""
+    cells = comparison.cells
+    figure, (axes,) = new_figure(
+        _title(comparison, "relative error by cell"), _setting(comparison), (8, 1.6 + 0.38 * len(cells))
+    )
+    for place, (metric, color, marker) in enumerate(zip(SHOWN, COLORS, MARKERS, strict=False)):
+        offset = (place - 1) * 0.2
+        for y, cell in enumerate(cells):
+            row = cell.row(metric)
+            if row.error is not None:
+                axes.plot(row.error, y + offset, color=color, marker=marker, ms=5, ls="")
+                if row.error_ci95 is not None:
+                    axes.hlines(y + offset, *row.error_ci95, color=color, lw=1.2)
+    axes.axvline(0, color=GREY, lw=1)
+    axes.set_yticks(range(len(cells)), [cell.name for cell in cells])
+    axes.set(ylim=(len(cells) - 0.5, -0.5), xlabel=f"relative error;  bars: 95 % confidence, by {cells[0].intervals}")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(False, axis="y")
+    handles = zip(SHOWN, COLORS, MARKERS, strict=False)
+    legend_above(axes, [Line2D([], [], color=c, marker=m, ls="", label=_words(name)) for name, c, m in handles])
+    return figure
+
+
+@styled
+def ranks(comparison: Comparison) -> Plot:
+    """Each cell's percentiles on both sides: the same order from left to right as from bottom to top is agreement."""
+    figure, panels = new_figure(
+        _title(comparison, "the cells in order"), _setting(comparison), (11, 4.4), columns=len(SHOWN)
+    )
+    tau = {rank.metric: rank.tau for rank in comparison.ranking}
+    for axes, metric in zip(panels, SHOWN, strict=True):
+        told = [(place, cell.row(metric)) for place, cell in enumerate(comparison.cells)]
+        points = [(n, r.reference, r.value) for n, r in told if r.value is not None and r.reference is not None]
+        for place, x, y in points:
+            color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
+            axes.plot(x, y, color=color, marker=marker, ms=7, ls="", label=comparison.cells[place].name)
+        values_s = [value for _, *pair in points for value in pair]
+        if values_s:
+            ends_s = [min(values_s) / 1.2, max(values_s) * 1.2]
+            axes.plot(ends_s, ends_s, color=GREY, lw=1)
+            for which in "xy":
+                seconds_axis(axes, which, values_s)
+            limits_s = [ends_s[0] if axes.get_xscale() == "log" else 0, ends_s[1]]
+            axes.set(xlim=limits_s, ylim=limits_s)
+        agreement = tau.get(metric)
+        told_tau = "" if agreement is None else f":  τ = {agreement:.2f}"
+        axes.set_title(_words(metric) + told_tau, loc="left")
+        axes.set(xlabel=comparison.reference_label, ylabel=comparison.label)
+    handles = panels[0].get_legend_handles_labels()[0]
+    if 0 < len(handles) <= 24:
+        figure.legend(handles=handles, loc="outside right upper")
+    return figure
+
+
+def _sides(comparison: Comparison, cell: CellComparison) -> Sides:
+    """The reference in the first colour, what is compared with it in the second."""
+    return [
+        (comparison.reference_label, cell.references, COLORS[0]),
+        (comparison.label, cell.runs, COLORS[1]),
+    ]
+
+
+def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[tuple[float, float]]], quantity: str) -> Floats:
+    """A quantity of the completed tasks that arrived in each run's pieces of time, of all runs together."""
+    parts = [np.empty(0)]
+    for run, stretches in zip(runs, pieces, strict=True):
+        tasks = run.tables.tasks
+        arrival_s = floats(tasks, "arrival_s")
+        inside = np.zeros(len(arrival_s), dtype=bool)
+        for start_s, stop_s in stretches:
+            inside |= (arrival_s >= start_s) & (arrival_s <= stop_s)
+        inside &= codes(tasks, "state", STATES) == STATES.index("completed")
+        values_s = floats(tasks, "latency_s") if quantity == "latency" else excess_s(run.tables, run.scenario)
+        parts.append(values_s[inside & ~np.isnan(values_s)])
+    return np.concatenate(parts)
+
+
+def _moments(sides: Sides) -> Iterator[tuple[str, str, str | Dashes, list[float]]]:
+    """What to mark over time: a name, its colour and style, and when."""
+    befell: dict[str, tuple[list[str], list[float]]] = {}
+    for time_s, kind, worker, _ in rows(sides[0][1][0].tables.events):
+        if kind in (*FAULTS, "heal"):
+            name = "recovery" if kind == "heal" else kind.replace("_", " ")
+            workers, times_s = befell.setdefault(name, ([], []))
+            workers.append(worker)
+            times_s.append(time_s)
+    for kind, (workers, times_s) in befell.items():
+        color, style = MARKS[kind]
+        yield kind if kind == "recovery" else kind + victims(workers), color, style, times_s
+    for (label, runs, color), dashes in zip(sides, DASHES, strict=True):
+        dead_s = [time_s for time_s, kind, _, _ in rows(runs[0].tables.events) if kind == "dead"]
+        if dead_s:
+            yield f"{label}: declared dead", color, dashes, dead_s
+
+
+def _mark(panels: Sequence[Axes], label: str, color: str, style: str | Dashes, times_s: Sequence[float]) -> Line2D:
+    faint = float(np.clip(MANY_MARKS / len(times_s), 0.15, 1))
+    for axes in panels:
+        transform = axes.get_xaxis_transform()
+        axes.vlines(times_s, 0, 1, color=color, ls=style, lw=1.1, alpha=faint, transform=transform)
+    return Line2D([], [], color=color, ls=style, lw=1.1, label=label)
+
+
+def _title(comparison: Comparison, what: str) -> str:
+    return f"{comparison.scenario}: {what}, {comparison.label} and {comparison.reference_label}"
+
+
+def _setting(comparison: Comparison) -> str:
+    """Cluster, load and faults, in words; of several cells, what they have in common."""
+    scenarios = [cell.references[0].scenario for cell in comparison.cells]
+    words = {"; ".join(_words_of(scenario)) for scenario in scenarios}
+    return words.pop() if len(words) == 1 else f"{len(scenarios):,} cells;  load {_span(scenarios)}"
+
+
+def _words_of(scenario: Scenario) -> Iterator[str]:
+    workers = sum(group.workers for group in scenario.cluster.groups)
+    slots = sum(group.workers * group.capacity for group in scenario.cluster.groups)
+    yield f"{workers:,} workers with {slots:,} slots"
+    yield f" load {_span([scenario])}"
+    yield f" faults: {', '.join(map(str, scenario.faults)) or 'none'}"
+
+
+def _span(scenarios: Sequence[Scenario]) -> str:
+    """The offered loads, from the least to the largest."""
+    loads = [offered_load for scenario in scenarios if (offered_load := scenario.offered_load()) is not None]
+    ends = dict.fromkeys(f"{end(loads):.2f}" for end in (min, max) if loads)
+    return " to ".join(ends) or "unknown"
+
+
+def _words(metric: str) -> str:
+    """`latency_s.p95` reads `p95 of latency`."""
+    quantity, _, statistic = metric.partition("_s.")
+    return f"{statistic} of {quantity}"
+
+
+def _legend_or_note(axes: Axes) -> None:
+    handles = axes.get_legend_handles_labels()[0]
+    if any(isinstance(handle, Line2D | Patch) for handle in handles):
+        legend_above(axes, handles, columns=2)
+    else:
+        note(axes, NOTHING)

@@ -1,0 +1,208 @@
+"""The pictures of a sweep, drawn from the pooled summaries of its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from orchestrator.pictures.style import (
+    COLORS,
+    MARKERS,
+    Figures,
+    Plot,
+    legend_beside,
+    new_figure,
+    note,
+    seconds,
+    seconds_axis,
+    styled,
+)
+from orchestrator.results.runs import Sweep, plain
+from orchestrator.results.summaries import Summary, flatten
+
+
+def of_sweep(sweep: Sweep) -> Figures:
+    """Percentiles against each swept key, and the trade-off of the detector where that is swept."""
+    cells = sweep.summary["cells"]
+    keys = list(cells[0]["values"])
+    numeric = [key for key in keys if all(_is_number(cell["values"][key]) for cell in cells)]
+    setting = f"world: {sweep.summary['world']};  {_repetitions(cells)}"
+    figures = Figures()
+    for key in numeric or keys[:1]:
+        title = f"{sweep.scenario.name}: latency against {_axis_label(key)}"
+        figures[f"sweep-{key}"] = against(cells, key, title, setting)
+    detector = [key for key in keys if key.startswith("policies.detection")]
+    if detector:
+        key = next((key for key in detector if key in numeric), detector[0])
+        title = f"{sweep.scenario.name}: how fast against how often wrong"
+        figures["detection"] = detection_tradeoff(cells, key, title, setting)
+    return figures
+
+
+@styled
+def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
+    """p50, p95 and p99 of latency against one swept key, a line for each combination of the others.
+
+    `cells` as in the summary of a sweep. Replications give 95 % confidence bands.
+    """
+    figure, panels = new_figure(title, setting, (11, 4.4), columns=3)
+    lines = _lines(cells, key)
+    for axes, metric in zip(panels, ("latency_s.p50", "latency_s.p95", "latency_s.p99"), strict=True):
+        _draw_lines(axes, lines, key, metric)
+        seconds_axis(axes, "y", [_metric(cell, metric) for cell in cells])
+        axes.set(title=metric.rpartition(".")[2], xlabel=_axis_label(key))
+    panels[0].set_ylabel("latency")
+    _legend_of_lines(figure, lines)
+    return figure
+
+
+@styled
+def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
+    """Detection time and false positives per hour: against each other, and each against the swept key."""
+    figure, (tradeoff, delay, mistakes) = new_figure(title, setting, (11, 4.4), columns=3)
+    lines = _lines(cells, key)
+    mean, p99, rate = "detection.time_s.mean", "detection.time_s.p99", "detection.false_positives_per_h"
+    for line in lines:
+        for metric, style, face in ((mean, "-", line.color), (p99, "--", "white")):
+            known = [cell for cell in line.cells if not np.isnan(_metric(cell, metric))]
+            x, y = ([_metric(cell, name) for cell in known] for name in (metric, rate))
+            tradeoff.plot(x, y, color=line.color, ls=style, marker=line.marker, markerfacecolor=face)
+            if metric == mean:
+                for cell, point in zip(known, zip(x, y, strict=True), strict=True):
+                    text = str(plain(cell["values"][key]))
+                    tradeoff.annotate(text, point, (-5, 3), textcoords="offset points", ha="right", fontsize=7.5)
+    _draw_lines(delay, lines, key, mean)
+    _draw_lines(delay, lines, key, p99, "--")
+    _draw_lines(mistakes, lines, key, rate)
+    rates = [_metric(cell, rate) for cell in cells]
+    for axes in (tradeoff, mistakes):
+        _rate_axis(axes, rates)
+        axes.set_ylabel("false positives per hour")
+    tradeoff.set(xlabel="detection time", title=f"by {_axis_label(key)}: filled mean, hollow p99")
+    tradeoff.xaxis.set_major_formatter(FuncFormatter(seconds))
+    delay.set(xlabel=_axis_label(key), ylabel="detection time", title="how fast: solid mean, dashed p99")
+    delay.set_ylim(bottom=0)
+    delay.yaxis.set_major_formatter(FuncFormatter(seconds))
+    mistakes.set(xlabel=_axis_label(key), title="how often wrong")
+    if all(np.isnan(_metric(cell, mean)) for cell in cells):
+        note(tradeoff, "no crash was detected")
+        note(delay, "no crash was detected")
+    _legend_of_lines(figure, lines)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The cells of a sweep that differ in one key only, in the order of its values."""
+
+    label: str
+    color: str
+    marker: str
+    cells: Sequence[Summary]
+    offset: float
+    """Of its points beside those of the other lines, where the values are names."""
+
+
+def _lines(cells: Sequence[Summary], key: str) -> list[_Line]:
+    together: dict[str, list[Summary]] = {}
+    for cell in cells:
+        others = {other: plain(value) for other, value in cell["values"].items() if other != key}
+        label = ", ".join(_line_label(other, value, alone=len(others) == 1) for other, value in others.items())
+        together.setdefault(label, []).append(cell)
+    count = len(together)
+    numeric = all(_is_number(cell["values"][key]) for cell in cells)
+    return [
+        _Line(
+            label,
+            COLORS[index % len(COLORS)],
+            MARKERS[(index + index // len(COLORS)) % len(MARKERS)],
+            sorted(group, key=lambda cell: cell["values"][key]) if numeric else group,
+            0.0 if numeric else (index - (count - 1) / 2) * 0.6 / count,
+        )
+        for index, (label, group) in enumerate(together.items())
+    ]
+
+
+def _draw_lines(axes: Axes, lines: Sequence[_Line], key: str, metric: str, style: str = "-") -> None:
+    """One metric against one key: lines with bands over numbers, points with bars over names."""
+    values = [cell["values"][key] for line in lines for cell in line.cells]
+    numeric = all(map(_is_number, values))
+    names = list(dict.fromkeys(str(plain(value)) for value in values))
+    for line in lines:
+        here = [cell["values"][key] for cell in line.cells]
+        x = np.array(here if numeric else [names.index(str(plain(v))) + line.offset for v in here], dtype=np.float64)
+        y = np.array([_metric(cell, metric) for cell in line.cells])
+        low, high = np.array([cell["ci95"].get(metric) or (np.nan, np.nan) for cell in line.cells]).T
+        axes.plot(x, y, color=line.color, marker=line.marker, ms=5, ls=style if numeric else "", label=line.label)
+        low = np.maximum(low, y / 100)  # a logarithmic axis knows no zero
+        if numeric:
+            axes.fill_between(x, low, high, color=line.color, alpha=0.18, lw=0)
+        else:
+            axes.vlines(x, low, high, color=line.color, lw=1.5, alpha=0.6)
+    if numeric:
+        _number_axis(axes, sorted(set(values)))
+    else:
+        axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) > 12 else 0)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _number_axis(axes: Axes, values: Sequence[float]) -> None:
+    """Ticks at the swept values; logarithmic where they span more than a factor of 20."""
+    if values[0] > 0 and values[-1] > 20 * values[0]:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+    if len(values) <= 10:
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+
+
+def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
+    """Logarithmic, and linear below the smallest rate that was met, so that none at all has its place too."""
+    positive = [rate for rate in rates if rate > 0]
+    if positive:
+        axes.set_yscale("symlog", linthresh=min(positive), linscale=0.5)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.10g}"))
+    axes.set_ylim(bottom=0)
+
+
+def _legend_of_lines(figure: Plot, lines: Sequence[_Line]) -> None:
+    handles = [Line2D([], [], color=line.color, marker=line.marker, label=line.label) for line in lines]
+    legend_beside(figure, [handle for handle in handles if handle.get_label()])
+
+
+def _metric(cell: Summary, dotted: str) -> float:
+    """NaN where the cell does not know it."""
+    value = flatten(cell).get(dotted)
+    return np.nan if value is None else float(value)
+
+
+def _repetitions(cells: Sequence[Summary]) -> str:
+    fewest, most = (extreme(cell["replications"] for cell in cells) for extreme in (min, max))
+    if most == 1:
+        return "1 replication a cell"
+    counts = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return f"{counts} replications a cell;  bands and bars: 95 % confidence"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _line_label(key: str, value: Any, alone: bool) -> str:
+    return str(value) if alone and isinstance(value, str) else f"{_axis_label(key)} {value}"
+
+
+def _axis_label(key: str) -> str:
+    """`workload.arrivals.rate_per_s` reads `arrivals rate (1/s)`, `policies.routing.kind` reads `routing`."""
+    parts = key.removeprefix("policies.").removesuffix(".kind").split(".")[-2:]
+    unit = ""
+    for suffix, meaning in (("_per_s", " (1/s)"), ("_s", " (s)")):
+        if parts[-1].endswith(suffix):
+            parts[-1], unit = parts[-1].removesuffix(suffix), meaning
+            break
+    return " ".join(parts).replace("_", " ") + unit

@@ -1,0 +1,1 @@
+"""The live world: a scenario run on real processes."""

@@ -1,0 +1,222 @@
+"""Faults on a cluster of real processes, as a plan has them: signals, control lines, and the relays' network."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.rehearsal.local_cluster import LocalCluster, Process
+from orchestrator.rehearsal.record import Injection
+from orchestrator.scenario.faults import Delay, Duplicate, FaultKind, Loss, OfNetwork, Partition, Slow
+from orchestrator.scenario.plan import FaultAction, Plan
+from orchestrator.scenario.schema import Scenario
+
+Start = Callable[[str, float], Process]
+"""Begin a new process for a worker, whose first heartbeat is one interval after that second of the run."""
+Step = Callable[[FaultAction], bool]
+"""Execute an action; False: it is too early for it."""
+TRY_AGAIN_S = 0.02
+DIRECTIONS = ("to_workers", "to_coordinator")
+LEFT = (0, -signal.SIGTERM)  # a process that was told to leave before it could hear is gone as well
+
+
+@dataclass
+class _Host:
+    """Where one worker lives: what is done to the work and the network there outlives its process."""
+
+    gone: bool = False
+    """It has no process, or the one that it has was killed or has left."""
+    leaving: bool = False
+    paused_at: float | None = None
+    speed: float = 1.0
+    network: dict[FaultKind, OfNetwork] = field(default_factory=dict)
+
+
+class Injector:
+    """Executes the faults of one run. `boot_s`: how long a process takes from its start until it is registered."""
+
+    def __init__(self, scenario: Scenario, plan: Plan, cluster: LocalCluster, start: Start, boot_s: float) -> None:
+        self.injections: list[Injection] = []
+        self._faults = scenario.faults
+        self._network = scenario.network
+        self._cluster = cluster
+        self._start = start
+        self._boot_s = boot_s
+        self._hosts = {name: _Host(gone=name in plan.absent) for name in scenario.worker_names()}
+        self._actions = plan.faults
+        self._starts = sum(action.starts for action in plan.faults)
+        self._started = 0
+        self._coordinator_paused = False
+
+    @property
+    def hopeless(self) -> bool:
+        """No worker is there, and none will come."""
+        return self._started == self._starts and all(host.gone for host in self._hosts.values())
+
+    async def run(self, began: float, changed: Callable[[], None]) -> None:
+        """Do it all, each at its time since `began`; `changed` is called whenever it may have become hopeless."""
+        self._loop = asyncio.get_running_loop()
+        self._began = began
+        for name, host in self._hosts.items():
+            if self._cluster.relay(name) is not None:
+                self._impair(name, host)
+        steps = self._steps()
+        while steps:
+            at_s, number, step, action = heapq.heappop(steps)
+            await asyncio.sleep(began + at_s - self._loop.time())
+            if not step(action):
+                heapq.heappush(steps, (min(at_s + TRY_AGAIN_S, action.time_s), number, step, action))
+            changed()
+
+    def look(self) -> str | None:
+        """A process that has ended without having been told to, in a sentence."""
+        status = self._cluster.coordinator.status
+        if status is not None:
+            return f"the coordinator ended with status {status}"
+        for name, host in self._hosts.items():
+            if host.gone:
+                continue
+            status = self._cluster.worker(name).status
+            if status is not None and host.leaving and status in LEFT:
+                host.gone = True
+            elif status is not None:
+                return f"the process of worker {name} ended with status {status}"
+            relay = self._cluster.relay(name)
+            if relay is not None and relay.status is not None:
+                return f"the relay of worker {name} ended with status {relay.status}"
+        return None
+
+    def release(self) -> None:
+        """Let the coordinator go on, if it stands still, so that it can end."""
+        if self._coordinator_paused:
+            self._cluster.coordinator.signal(signal.SIGCONT)
+
+    # ---- what is done when
+
+    def _steps(self) -> list[tuple[float, int, Step, FaultAction]]:
+        """Moments of the run, as a heap. A process is started early enough to be registered in time, as soon as the
+        one before it is gone."""
+        before_s: dict[str | None, float] = {}
+        steps: list[tuple[float, int, Step, FaultAction]] = []
+        for number, action in enumerate(self._actions):
+            name = action.worker
+            if action.starts:
+                early_s = max(before_s.get(name, 0.0), action.time_s - self._boot_s)
+                steps.append((early_s, number, self._begin, action))
+            else:
+                steps.append((action.time_s, number, self._inject, action))
+            if self._faults[action.index].layer == "process":
+                before_s[name] = action.time_s
+        heapq.heapify(steps)
+        return steps
+
+    def _inject(self, action: FaultAction) -> bool:
+        name, kind = action.worker, action.kind
+        if name is None:
+            self._note(action)
+            self._cluster.coordinator.signal(signal.SIGCONT if action.heals else signal.SIGSTOP)
+            self._coordinator_paused = not action.heals
+            return True
+        fault, host = self._faults[action.index], self._hosts[name]
+        if kind == "crash":
+            self._kill(name)
+        elif kind in ("restart", "drain"):
+            if kind == "restart":
+                self._note(action)
+            self._cluster.worker(name).terminate()
+            host.leaving = True
+        elif kind == "pause" and action.heals:
+            self._resume(name, host)
+        elif kind == "pause":
+            host.paused_at = self._note(action)
+            self._cluster.worker(name).signal(signal.SIGSTOP)
+        elif isinstance(fault, OfNetwork):
+            self._note(action)
+            if action.heals:
+                del host.network[kind]
+            else:
+                host.network[kind] = fault
+            self._impair(name, host)
+        else:
+            host.speed = 1.0 if action.heals else fault.factor if isinstance(fault, Slow) else 0.0
+            self._note(action)
+            self._tell_speed(name, host)
+        return True
+
+    # ---- processes
+
+    def _kill(self, name: str) -> None:
+        self.injections.append(Injection(self._loop.time(), "crash", name))
+        self._cluster.worker(name).signal(signal.SIGKILL)
+        self._hosts[name].gone = True
+
+    def _begin(self, action: FaultAction) -> bool:
+        """A new process, if the one before it is gone, or it is time that it were."""
+        name = action.worker
+        assert name is not None
+        host = self._hosts[name]
+        if not host.gone and self._cluster.worker(name).status is None:
+            if self._loop.time() < self._began + action.time_s:
+                return False
+            self._kill(name)
+        self._started += 1
+        host.gone = host.leaving = False
+        self.injections.append(Injection(self._loop.time(), "heal", name, "restart"))
+        self._start(name, action.time_s)
+        if host.speed != 1.0:
+            self._tell_speed(name, host)
+        return True
+
+    def _resume(self, name: str, host: _Host) -> None:
+        """It is told first, before it can look at its clock."""
+        process = self._cluster.worker(name)
+        assert host.paused_at is not None
+        now = self._loop.time()
+        process.control({"frozen_s": now - host.paused_at})
+        host.paused_at = None
+        self._tell_speed(name, host)
+        self.injections.append(Injection(now, "heal", name, "resume"))
+        process.signal(signal.SIGCONT)
+
+    def _tell_speed(self, name: str, host: _Host) -> None:
+        """A process that stands still is told as it goes on: until then it does nothing at any speed."""
+        if not host.gone and host.paused_at is None:
+            self._cluster.worker(name).control({"speed": host.speed})
+
+    # ---- network
+
+    def _impair(self, name: str, host: _Host) -> None:
+        """The network of that worker as it is now: the scenario's own, and the faults under way."""
+        relay = self._cluster.relay(name)
+        assert relay is not None
+        blocked: set[str] = set()
+        loss = dict.fromkeys(DIRECTIONS, self._network.loss)
+        duplicate = dict.fromkeys(DIRECTIONS, self._network.duplicate)
+        delay: dict[str, Any] = {}
+        for fault in host.network.values():
+            for direction in fault.directions:
+                if isinstance(fault, Partition):
+                    blocked.add(direction)
+                elif isinstance(fault, Loss):
+                    loss[direction] = _either(loss[direction], fault.probability)
+                elif isinstance(fault, Duplicate):
+                    duplicate[direction] = _either(duplicate[direction], fault.probability)
+                elif isinstance(fault, Delay):
+                    delay[direction] = fault.delay.model_dump()
+        relay.control({"blocked": sorted(blocked), "loss": loss, "duplicate": duplicate, "delay": delay})
+
+    def _note(self, action: FaultAction) -> float:
+        """Write down that it is done now, before anybody can notice."""
+        now = self._loop.time()
+        kind, detail = ("heal", action.kind) if action.heals else (action.kind, None)
+        self.injections.append(Injection(now, kind, action.worker, detail))
+        return now
+
+
+def _either(one: float, other: float) -> float:
+    """The probability that at least one of two independent things happens."""
+    return 1 - (1 - one) * (1 - other)

@@ -1,0 +1,176 @@
+"""The tables of a live run, from its journal: a fresh core decides everything again before the simulator's recorder.
+
+The record costs the run nothing beyond the journal, and needs no coordinator that lives to hand it over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.core.model import Attempt, Outcome, Task, TaskId, Worker, WorkerId
+from orchestrator.policies.settings import build_coordinator
+from orchestrator.results.recorder import Recorder
+from orchestrator.results.tables import HEALS, Tables
+from orchestrator.scenario.schema import Scenario
+
+TASK_AT = {"submit": 0, "started": 1, "result": 1, "rejected": 1, "cancelled": 1, "call_failed": 1}
+"""Which argument of an input is a task's id."""
+MOMENTS = {
+    "tasks": ("accepted_s", "started_s", "settled_s"),
+    "attempts": ("assigned_s", "started_s", "given_up_s", "ended_s"),
+    "events": ("time_s",),
+}
+"""The columns that are moments of the run; `arrival_s` is one already."""
+_KEEPS_FROM_BEGINNING = ("crash", "pause", "partition")
+_NEVER_BEGAN = (Outcome.REJECTED, Outcome.CALL_FAILED)
+
+
+class Injection(NamedTuple):
+    """What was done for a fault, as the events tell it, at a moment of the driver's clock; None: the coordinator."""
+
+    at: float
+    kind: str
+    worker: str | None
+    detail: str | None = None
+
+
+@dataclass
+class Account:
+    """What only the driver knows. Its clock is the coordinator's: both are the one monotonic clock of their host.
+
+    Row i of the columns is the task that was submitted as number i + 1: intended arrival, demand, priority code.
+    """
+
+    began: float
+    ended: float
+    arrival_s: npt.NDArray[np.float64]
+    service_s: npt.NDArray[np.float64]
+    priority: npt.NDArray[np.uint8]
+    faults: list[Injection] = field(default_factory=list)
+
+
+class Record(NamedTuple):
+    """`inputs`: how many the coordinator handled during the run; `counters`: its own."""
+
+    tables: Tables
+    inputs: int
+    counters: Counter[str]
+
+
+def record(journal: Path, scenario: Scenario, account: Account) -> Record:
+    """What happened between the beginning of the run and its end, in seconds since the beginning."""
+    recorder = Recorder()
+    watcher = _Watcher(recorder, account.faults)
+    inputs = 0
+    with journal.open() as lines:
+        head = json.loads(next(lines))
+        core = build_coordinator(scenario.policies, watcher, head["seed"], head["replication"], head["keep_settled"])
+        for now, name, arguments in _inputs(lines):
+            if now > account.ended:
+                break
+            getattr(core, name)(*arguments, now)
+            inputs += now >= account.began
+    for worker in core.workers():
+        for attempt in (*worker.open, *worker.abandoned):
+            watcher.presume_start(attempt)
+    recorder.close(core)
+    for injection in account.faults:
+        if injection.kind != "crash" or not watcher.had_left(injection.worker, injection.at):
+            recorder.event(*injection)
+    arrived_at = account.arrival_s + account.began
+    tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names())
+    return Record(_since(tables, account), inputs, core.counters)
+
+
+def _inputs(lines: Iterable[str]) -> Iterator[tuple[float, str, list[Any]]]:
+    """Time, name and arguments of each; tasks go by their rows."""
+    for line in lines:
+        if not line.endswith("\n"):
+            return  # its end was never written
+        now, name, arguments, _ = json.loads(line)
+        place = TASK_AT.get(name)
+        if place is not None:
+            arguments[place] = int(arguments[place].rpartition("-")[2]) - 1
+        yield now, name, arguments
+
+
+def _since(tables: Tables, account: Account) -> Tables:
+    """The same with moments counted from the beginning of the run, before which there is nothing but registrations:
+    these stand at 0."""
+    shifted = {}
+    for name, columns in MOMENTS.items():
+        table = getattr(tables, name)
+        for column in columns:
+            since = pc.subtract(table.column(column), account.began)
+            table = _replaced(table, column, pc.if_else(pc.less(since, 0.0), 0.0, since))
+        shifted[name] = table
+    arrival_s = account.arrival_s[shifted["tasks"].column("task").to_numpy()]  # as they were, not less by rounding
+    shifted["tasks"] = _replaced(shifted["tasks"], "arrival_s", pa.array(arrival_s))
+    return Tables(**shifted)
+
+
+def _replaced(table: pa.Table, name: str, values: Any) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(place), values)
+
+
+class _Watcher:
+    """Implements `Effects` for the recorder; nothing else is to be done, it has been done."""
+
+    def __init__(self, recorder: Recorder, faults: Sequence[Injection]) -> None:
+        self._recorder = recorder
+        self.settled = recorder.settled
+        self._left: dict[WorkerId | None, list[tuple[float, bool]]] = {}
+        self._faults: dict[str | None, list[Injection]] = {}
+        for injection in faults:
+            self._faults.setdefault(injection.worker, []).append(injection)
+
+    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
+        if kind in ("up", "left"):
+            self._left.setdefault(worker.id, []).append((now, kind == "left"))
+        self._recorder.worker_changed(worker, kind, detail, now)
+
+    def had_left(self, worker_id: WorkerId | None, at: float) -> bool:
+        """Whether a process that was killed then was but a shell: its worker had taken its leave."""
+        before = [left for moment, left in self._left.get(worker_id, ()) if moment <= at]
+        return before[-1:] == [True]
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        self.presume_start(attempt)
+        self._recorder.ended(attempt, now)
+
+    def presume_start(self, attempt: Attempt) -> None:
+        """Of one that never told: without prefetch its execution began as it was assigned, if its worker was well."""
+        worker = attempt.worker
+        told = attempt.started_at is not None or attempt.outcome in _NEVER_BEGAN
+        if not told and worker.limit == worker.capacity and not self._under_way(worker.id, attempt.assigned_at):
+            attempt.started_at = attempt.assigned_at
+
+    def _under_way(self, worker_id: WorkerId, at: float) -> set[str]:
+        """Faults that keep an assignment of that moment from being begun at once."""
+        found = set()
+        for injection in self._faults.get(worker_id, ()):
+            if injection.at > at:
+                break
+            if injection.kind in _KEEPS_FROM_BEGINNING:
+                found.add(injection.kind)
+            elif injection.kind == "heal" and injection.detail is not None:
+                found.difference_update(HEALS.get(injection.detail, (injection.detail,)))
+        return found
+
+    def accepted(self, task: Task, now: float) -> None: ...
+    def assign(self, attempt: Attempt, now: float) -> None: ...
+    def cancel(self, attempt: Attempt, now: float) -> None: ...
+    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None: ...
+    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None: ...
+    def wake_at(self, at: float) -> None: ...

@@ -1,0 +1,364 @@
+"""Running a scenario in the live world: a coordinator and workers in processes of their own, on this machine.
+
+Nothing here decides anything about a task: the plan says what to submit and whom to strike, and the coordinator's
+journal what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.cluster import decision_record, tasks
+from orchestrator.cluster.wire.rpc import precise_loop
+from orchestrator.rehearsal.drive import ClusterBroke, Drive, Payload, Progress
+from orchestrator.rehearsal.injector import Injector
+from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
+from orchestrator.rehearsal.record import Account, record
+from orchestrator.results import folders, sweeps
+from orchestrator.results.runs import Run, Sweep
+from orchestrator.results.summaries import summarise
+from orchestrator.scenario.faults import OfNetwork
+from orchestrator.scenario.loading import Problem
+from orchestrator.scenario.plan import Plan, draw_plan
+from orchestrator.scenario.schema import Group, Scenario, ScenarioError
+from orchestrator.scenario.streams import generator
+from orchestrator.scenario.workload import Closed
+
+LOG = "cluster.log"
+PROCESSES_PER_CPU = 50
+SLOTS_MAX = 5_000
+RESTARTS_MAX = 500
+RATE_PER_S = 1_000
+"""Tasks that coordinator, workers and driver on two processors were measured to handle with room to spare."""
+STOP_S = 10.0
+_PRIME_MAX = 3_037_000_493  # the largest whose square is a 64-bit integer
+
+
+@dataclass(frozen=True)
+class Host:
+    """A worker process to be: its workers, all of one group."""
+
+    names: tuple[str, ...]
+    group: Group
+    relayed: bool
+    """They reach the coordinator through a relay."""
+
+
+def run(
+    scenario: Scenario,
+    out: str | Path,
+    replication: int = 0,
+    progress: Progress | None = None,
+    check: bool = False,
+) -> Run:
+    """One replication of a scenario without a sweep, on a cluster of its own, written to the folder `out`.
+
+    `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
+    Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: the
+    coordinator proves its invariants while it runs. Raises ScenarioError for what cannot be done here, ClusterBroke
+    where a process ended of itself.
+    """
+    began = time.perf_counter()
+    out = Path(out)
+    warn(scenario)
+    plan = draw_plan(scenario, replication)
+    folders.clear(out)
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        account, interrupted = _execute(scenario, plan, replication, out, progress, check)
+    except (ClusterBroke, NotReady) as error:
+        raise ClusterBroke(f"{error} (see {out / LOG})") from error
+    tables, inputs, counters = record(out / decision_record.NAME, scenario, account)
+    tables.write(out)
+    wall_s = time.perf_counter() - began
+    engine = {
+        "wall_s": wall_s,
+        "events": inputs,
+        "tasks_per_s": tables.tasks.num_rows / wall_s,
+        "events_per_s": inputs / wall_s,
+    }
+    summary = summarise(tables, scenario, "live", engine, dict(counters))
+    if interrupted:
+        summary["interrupted"] = True
+    folders.write_summary(out, scenario, summary)
+    return Run(summary, tables, scenario)
+
+
+def sweep(
+    scenario: Scenario,
+    out: str | Path,
+    replications: int | None = None,
+    progress: Progress | None = None,
+    check: bool = False,
+) -> Sweep:
+    """Every cell of the scenario's sweep, `replications` times each, one after the other, in `out/<cell>/r<k>`.
+
+    `progress` is called with the share of the whole that is over. Ctrl-C keeps the finished runs.
+    """
+    out = Path(out)
+
+    def in_turn(work: sweeps.Work) -> Iterator[tuple[str, int]]:
+        for before, (cell, number) in enumerate(work):
+
+            def advance(share: float, before: int = before) -> None:
+                if progress is not None:
+                    progress((before + min(share, 1.0)) / len(work))
+
+            finished = run(cell.scenario, folders.run_folder(out, cell.name, number), number, advance, check)
+            if "interrupted" in finished.summary:
+                raise KeyboardInterrupt
+            yield cell.name, number
+
+    return sweeps.sweep(scenario, out, in_turn, replications, progress)
+
+
+def warn(scenario: Scenario, file: str = "scenario") -> list[str]:
+    """What a live run leaves out, a sentence each. Raises ScenarioError for what cannot be done on this machine."""
+    problems = [Problem(file, 1, 1, key, message) for key, message in _impossible(scenario)]
+    if problems:
+        raise ScenarioError(problems)
+    return list(_left_out(scenario))
+
+
+def hosts(scenario: Scenario, plan: Plan) -> list[Host]:
+    """The worker processes: `live.workers_per_process` to each, but one that a fault strikes is alone in its own.
+    Those whom the network may fail have a relay."""
+    victims = {action.worker for action in plan.faults}
+    all_relayed = scenario.network.loss > 0 or scenario.network.duplicate > 0
+    relayed = {action.worker for action in plan.faults if isinstance(scenario.faults[action.index], OfNetwork)}
+    most = scenario.live.workers_per_process
+    names = iter(scenario.worker_names())
+    found: list[Host] = []
+    for group in scenario.cluster.groups:
+        members = [next(names) for _ in range(group.workers)]
+        found += [Host((name,), group, all_relayed or name in relayed) for name in members if name in victims]
+        others = tuple(name for name in members if name not in victims)
+        found += [Host(others[begin : begin + most], group, all_relayed) for begin in range(0, len(others), most)]
+    return found
+
+
+# ---- one run
+
+
+def _execute(
+    scenario: Scenario, plan: Plan, replication: int, out: Path, progress: Progress | None, check: bool
+) -> tuple[Account, bool]:
+    """What the driver can tell of the run, and whether it was interrupted; afterwards every process has ended."""
+    with tempfile.TemporaryDirectory() as folder, _our_path():
+        resolved = Path(folder) / "scenario.yaml"
+        resolved.write_text(scenario.dump(), encoding="utf-8")
+        policies = [
+            "--scenario",
+            str(resolved),
+            "--journal",
+            str(out / decision_record.NAME),
+            "--replication",
+            str(replication),
+            *(["--check"] if check else []),
+        ]
+        with LocalCluster(
+            executor="inline" if scenario.workload.task == "sleep" else "process",
+            heartbeat_s=scenario.policies.detection.heartbeat_s,
+            policies=policies,
+            options=["--rpc-timeout", str(scenario.network.rpc_timeout_s)],
+            log=out / LOG,
+        ) as cluster:
+            stage = _Stage(scenario, plan, replication, cluster)
+            boot_s = stage.set_up()
+            injector = Injector(scenario, plan, cluster, stage.start_again, boot_s)
+            drive = Drive(scenario, plan, cluster, _payload(scenario), injector, progress)
+            interrupted = _complete(drive)
+            cluster.coordinator.terminate()  # it closes its journal
+            cluster.coordinator.wait(STOP_S)
+    return drive.account(), interrupted
+
+
+def _complete(drive: Drive) -> bool:
+    """Run it to its end, or until an interrupt, which is told."""
+    running = asyncio.run_coroutine_threadsafe(drive.run(), _loop())
+    try:
+        running.result()
+        return False
+    except KeyboardInterrupt:
+        drive.stop()
+        running.result()
+        return True
+    finally:
+        drive.stop()
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One for the life of the process, as grpc.aio wants it, in a thread of its own: callers may have theirs."""
+    loop = precise_loop()
+    threading.Thread(target=loop.run_forever, name="orchestrator-live", daemon=True).start()
+    return loop
+
+
+class _Stage:
+    """The processes of a run: which there are, and how each is started."""
+
+    def __init__(self, scenario: Scenario, plan: Plan, replication: int, cluster: LocalCluster) -> None:
+        self._hosts = hosts(scenario, plan)
+        self._host_of = {name: host for host in self._hosts for name in host.names}
+        self._absent = plan.absent
+        self._cluster = cluster
+        self._heartbeat_s = scenario.policies.detection.heartbeat_s
+        self._rpc_timeout_s = scenario.network.rpc_timeout_s
+        self._top_speed = top_speed(scenario)
+        self._stream = functools.partial(generator, scenario.seed, replication)
+        names = scenario.worker_names()
+        phases = self._stream("phase", "heartbeat").random(len(names)) * self._heartbeat_s
+        self._phase_s: dict[str, float] = dict(zip(names, phases.tolist(), strict=True))
+
+    def set_up(self) -> float:
+        """Start all that are there at the beginning, and wait until they are registered; the seconds that one takes
+        for that."""
+        for process in [self._start_relay(host) for host in self._hosts if host.relayed]:
+            process.ready()
+        there = [host for host in self._hosts if host.names[0] not in self._absent]
+        begin = time.perf_counter()
+        for host in there[:1]:
+            self._start(host).ready()
+        boot_s = time.perf_counter() - begin
+        for process in [self._start(host) for host in there[1:]]:
+            process.ready()
+        return boot_s
+
+    def start_again(self, name: str, at_s: float) -> Process:
+        """A process for a worker that is alone in it; it begins to beat one interval after that second of the run."""
+        self._phase_s[name] = at_s % self._heartbeat_s
+        return self._start(self._host_of[name])
+
+    def _start_relay(self, host: Host) -> Process:
+        seed = int(self._stream("relay", host.names[0]).integers(2**63))
+        return self._cluster.start_relay(*host.names, seed=seed, rpc_timeout_s=self._rpc_timeout_s)
+
+    def _start(self, host: Host) -> Process:
+        group = host.group
+        options = [
+            *("--capacity", str(group.capacity)),
+            *("--prefetch", str(-1 if group.prefetch == "unlimited" else group.prefetch)),
+            *("--speed", str(group.speed / self._top_speed)),
+            *(part for name in host.names for part in ("--beat-phase", str(self._phase_s[name]))),
+        ]
+        return self._cluster.start_worker(*host.names, options=options)
+
+
+@contextlib.contextmanager
+def _our_path() -> Iterator[None]:
+    """Policies of the user's own are found by the coordinator's process as by this one."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+# ---- work
+
+
+def _payload(scenario: Scenario) -> Payload:
+    """From a task's demand in seconds to what the fastest workers of this scenario take that long for."""
+    speed = top_speed(scenario)
+    if scenario.workload.task == "prime":
+        per_s = _divisions_per_s()
+        return lambda demand_s: square_of_prime(demand_s / speed * per_s)
+    return lambda demand_s: repr(demand_s / speed)
+
+
+def top_speed(scenario: Scenario) -> float:
+    """Of the fastest workers. All others are slowed down against them: no machine does work faster than it can."""
+    return max(group.speed for group in scenario.cluster.groups)
+
+
+def square_of_prime(divisions: float) -> str:
+    """An integer whose primality takes about so many trial divisions, of odd numbers: the square of a prime p, for
+    p / 2 of them. A prime near p squared would take as many, and to find it more than to run it."""
+    candidate = min(int(2 * divisions) | 1, _PRIME_MAX)
+    while tasks.smallest_factor(candidate) != candidate:
+        candidate += 2
+    return str(candidate**2)
+
+
+def _divisions_per_s() -> float:
+    """Of this machine, as it is now."""
+    prime = 1_000_003
+    took_s = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        tasks.smallest_factor(prime**2)
+        took_s.append(time.perf_counter() - begin)
+    return prime / 2 / sorted(took_s)[2]
+
+
+# ---- what can be done
+
+
+def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Keys, and what is wrong with them."""
+    plan = draw_plan(scenario)
+    starts = sum(action.starts for action in plan.faults)
+    if starts > RESTARTS_MAX:
+        yield "faults", f"start {starts:,} processes, expected at most {RESTARTS_MAX:,} in a live run"
+    processes = hosts(scenario, plan)
+    slots = sum(group.workers * group.capacity for group in scenario.cluster.groups)
+    executors = 0 if scenario.workload.task == "sleep" else slots
+    cpus = os.cpu_count() or 1
+    relays = sum(host.relayed for host in processes)
+    total, most = len(processes) + executors + relays, PROCESSES_PER_CPU * cpus
+    if total > most:
+        kinds = ((len(processes), "of workers"), (executors, "that execute tasks"), (relays, "for a bad network"))
+        parts = " and ".join(f"{number:,} {what}" for number, what in kinds if number)
+        yield (
+            "live.workers_per_process",
+            f"is {scenario.live.workers_per_process}, which makes {total:,} processes ({parts}), expected at most "
+            f"{most:,} on this machine's {cpus} processors (workers that faults strike have one each)",
+        )
+    elif slots > SLOTS_MAX:
+        yield "cluster", f"has {slots:,} slots, expected at most {SLOTS_MAX:,} in a live run"
+
+
+def _left_out(scenario: Scenario) -> Iterator[str]:
+    network = scenario.network
+    message_kinds = [
+        network.delay,
+        *(message_kind for _, message_kind in network.message_kinds if message_kind is not None),
+    ]
+    if any(message_kind.mean() > 0 for message_kind in message_kinds):
+        yield "network.delay is not applied: messages take the real network of this machine"
+    if scenario.cluster.overhead is not None:
+        yield "cluster.overhead is not applied: an execution takes what it takes"
+    if scenario.coordinator.cost_s:
+        yield "coordinator.cost_s is not applied: the coordinator takes the time that it takes"
+    arrivals = scenario.workload.arrivals
+    if not isinstance(arrivals, Closed):
+        rate = arrivals.expected(scenario.duration_s) / scenario.duration_s
+        if rate > RATE_PER_S:
+            yield (
+                f"{rate:,.0f} tasks a second are more than the {RATE_PER_S:,} that one machine was measured to keep "
+                "up with: the driver or the coordinator may fall behind"
+            )
+    offered_load = scenario.offered_load()
+    if scenario.workload.task != "sleep" and offered_load is not None:
+        cpus = os.cpu_count() or 1
+        busy = offered_load * sum(group.workers * group.capacity for group in scenario.cluster.groups)
+        if busy > cpus:
+            yield (
+                f"{scenario.workload.task} keeps {busy:.1f} processors busy on average and this machine has {cpus}: "
+                "tasks will take longer than their seconds"
+            )

@@ -1,0 +1,1 @@
+"""What a run leaves behind: tables, summaries, runs and sweeps as plain data, and their folder."""

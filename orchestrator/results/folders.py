@@ -1,0 +1,244 @@
+"""The run folder: how runs and sweeps are kept, and read back.
+
+    DIR/summary.json  scenario.yaml  tasks.parquet  attempts.parquet  events.parquet  perfetto.json  plots     one run
+        and of a live one: journal.jsonl  cluster.log
+    DIR/summary.json  scenario.yaml  cells.csv  plots  <cell>/r<k>/{summary.json, scenario.yaml, tables}    several
+
+Names carry no time and equal runs give equal bytes. `summary.json` appears last and whole: a folder that has
+one holds everything that it speaks of (pictures apart, which can be drawn again).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from orchestrator.pictures import perfetto
+from orchestrator.results.runs import CellRuns, Run, Sweep, plain
+from orchestrator.results.summaries import Summary, flatten
+from orchestrator.results.tables import FILES, Tables, check_files
+
+if TYPE_CHECKING:
+    from orchestrator.scenario.schema import Scenario
+
+_SUMMARY, _SCENARIO, _CELLS, _TRACE = "summary.json", "scenario.yaml", "cells.csv", "perfetto.json"
+_LIVE = ("journal.jsonl", "cluster.log")
+_PLOT = r"(latency-percentiles|latency-ccdf|latency-by-priority|timeline|worker-utilization|detection|sweep-[^/]+)"
+_NAMES = (*FILES, *_LIVE, _SUMMARY, _SCENARIO, _CELLS, _TRACE)
+_OURS = re.compile("|".join([*map(re.escape, _NAMES), _PLOT + r"\.(png|svg)"]))
+
+_RUN_KEYS = {"scenario", "world", "seed", "duration_s", "tasks", "latency_s", "wait_s", "accept_s"} | {
+    "throughput_per_s",
+    "utilization",
+    "by_priority",
+    "detection",
+    "engine",
+}
+_SWEEP_KEYS = {"scenario", "world", "seed", "duration_s", "cells"}
+
+
+class RunFolderError(Exception):
+    """A folder that holds no run, a damaged one, or something of the user's that a run must not replace."""
+
+
+class StoredRun(Run):
+    """A run in its folder. Tables are read anew each time, so that a sweep of many runs stays small in memory."""
+
+    def __init__(self, folder: Path, summary: Summary) -> None:
+        self.folder = folder
+        self.summary = summary
+
+    @property
+    def tables(self) -> Tables:
+        try:
+            return Tables.read(self.folder, self.scenario.worker_names())
+        except (OSError, pa.ArrowException) as error:
+            raise RunFolderError(f"{self.folder}: a table is missing or damaged: {_first_line(error)}") from None
+
+    @cached_property
+    def scenario(self) -> Scenario:
+        return _load_scenario(self.folder)
+
+
+def load(folder: str | Path) -> Run | Sweep:
+    """The run or the sweep that was saved in `folder`; RunFolderError where there is none, or a damaged one."""
+    folder = Path(folder)
+    summary = _read_summary(folder)
+    if "cells" not in summary:
+        return load_run(folder)
+    _require(summary, _SWEEP_KEYS, folder)
+    cells = [_load_cell(folder, entry) for entry in summary["cells"]]
+    return Sweep(_load_scenario(folder), cells, summary.get("interrupted", False))
+
+
+def load_run(folder: Path) -> StoredRun:
+    """The one run in `folder`, whose larger parts are checked now and read when asked for."""
+    run = StoredRun(folder, _read_summary(folder))
+    _require(run.summary, _RUN_KEYS, folder)
+    try:
+        check_files(folder)
+    except (OSError, pa.ArrowException) as error:
+        raise RunFolderError(f"{folder}: a table is missing or damaged: {_first_line(error)}") from None
+    if not (folder / _SCENARIO).is_file():
+        raise RunFolderError(f"{folder}: {_SCENARIO} is missing")
+    return run
+
+
+def run_folder(folder: Path, cell: str, number: int) -> Path:
+    """Where replication `number` of a cell lives in the folder of its sweep."""
+    return folder / cell / f"r{number}"
+
+
+def write_run(folder: Path, scenario: Scenario, summary: Summary, tables: Tables) -> None:
+    """Tables, scenario and summary; what an older run left in `folder` goes first."""
+    write_tables(folder, tables)
+    write_summary(folder, scenario, summary)
+
+
+def write_tables(folder: Path, tables: Tables) -> None:
+    """The first half of `write_run`: clear the folder and write the tables."""
+    clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write(folder)
+
+
+def write_summary(folder: Path, scenario: Scenario, summary: Summary) -> None:
+    """The second half of `write_run`: the scenario, then the summary that declares the folder whole."""
+    _write(folder / _SCENARIO, scenario.dump())
+    _write(folder / _SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def write_sweep(folder: Path, sweep: Sweep) -> None:
+    """Every run of a sweep, then the aggregate."""
+    for cell in sweep.cells:
+        for number, run in zip(cell.numbers, cell.runs, strict=True):
+            write_run(run_folder(folder, cell.name, number), run.scenario, run.summary, run.tables)
+    write_aggregate(folder, sweep)
+
+
+def write_aggregate(folder: Path, sweep: Sweep) -> None:
+    """What stands above the runs of a sweep, which are in their folders already; runs of an older sweep go."""
+    clear(folder, {run_folder(folder, cell.name, number) for cell in sweep.cells for number in cell.numbers})
+    _write(folder / _CELLS, _csv(sweep.cells))
+    write_summary(folder, sweep.scenario, sweep.summary)
+
+
+def draw(folder: Path, result: Run | Sweep) -> None:
+    """The plots of a run or a sweep, and the trace of a run."""
+    if isinstance(result, Run):
+        perfetto.write(folder / _TRACE, result.tables, result.scenario)
+    result.plot(folder)
+
+
+def clear(folder: Path, keep: AbstractSet[Path] = frozenset()) -> None:
+    """Remove what earlier runs left in `folder`, but for the run folders in `keep`; nothing else is touched.
+
+    RunFolderError as `require_ours`.
+    """
+    require_ours(folder)
+    for path in set(_run_folders(folder)) - keep:
+        _remove_files(path)
+        _remove_if_empty(path)
+        _remove_if_empty(path.parent)
+    _remove_files(folder)
+
+
+def require_ours(folder: Path) -> None:
+    """RunFolderError where a file of the user's bears a name that a run would replace."""
+    if (folder / FILES[0]).exists() or _run_folders(folder):
+        return
+    for name in (_SUMMARY, _SCENARIO):
+        if (folder / name).exists():
+            raise RunFolderError(f"{folder} holds a {name} but no run: choose another folder, or move the file")
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    """The folders of single runs in that of a sweep."""
+    return [path for path in folder.glob("*/r*") if re.fullmatch(r"r\d+", path.name) and (path / FILES[0]).is_file()]
+
+
+def _remove_files(folder: Path) -> None:
+    (folder / _SUMMARY).unlink(missing_ok=True)  # first: without it, the folder claims nothing
+    for path in folder.glob("*"):
+        if path.is_file() and _OURS.fullmatch(path.name.removesuffix(".part")):
+            path.unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _csv(cells: Sequence[CellRuns]) -> str:
+    """One row a cell: the swept keys, every metric, and the bounds of its interval as `.low` and `.high`."""
+    table: list[dict[str, Any]] = []
+    for cell in cells:
+        bounds = {
+            f"{metric}.{end}": value
+            for metric, interval in cell.pooled["ci95"].items()
+            for end, value in zip(("low", "high"), interval or (None, None), strict=True)
+        }
+        metrics = flatten({key: value for key, value in cell.pooled.items() if key != "ci95"})
+        swept = {key: plain(value) for key, value in cell.values.items()}
+        table.append({"cell": cell.name, **swept, **metrics, **bounds})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in table for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def _load_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
+    _require(entry, {"cell", "values", "runs", "replications", "ci95"} | _RUN_KEYS, folder)
+    pooled = {key: value for key, value in entry.items() if key not in ("cell", "values", "runs")}
+    runs = [load_run(run_folder(folder, entry["cell"], number)) for number in entry["runs"]]
+    return CellRuns(entry["cell"], entry["values"], runs, entry["runs"], pooled)
+
+
+def _read_summary(folder: Path) -> Summary:
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is not a folder")
+    try:
+        summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} holds no finished run: {_SUMMARY} is missing") from None
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{folder / _SUMMARY} is damaged: {_first_line(error)}") from None
+    if not isinstance(summary, dict):
+        raise RunFolderError(f"{folder / _SUMMARY} is damaged: it is no mapping")
+    return summary
+
+
+def _load_scenario(folder: Path) -> Scenario:
+    from orchestrator.scenario.schema import Scenario, ScenarioError
+
+    try:
+        return Scenario.load(folder / _SCENARIO)
+    except (OSError, ScenarioError) as error:
+        raise RunFolderError(f"{folder}: {_SCENARIO} is missing or damaged: {_first_line(error)}") from None
+
+
+def _require(summary: Summary, keys: set[str], folder: Path) -> None:
+    if missing := sorted(keys - summary.keys()):
+        raise RunFolderError(f"{folder / _SUMMARY} is damaged: it lacks {', '.join(missing)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

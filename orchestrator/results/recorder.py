@@ -1,0 +1,215 @@
+"""The recorder: what the coordinator does, row by row, until it is three tables. The same in both worlds.
+
+`ended`, `settled` and `worker_changed` have the signatures of the core's effects, so that a driver binds them
+straight into its own and no call lies between the core and the record.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.model import Attempt, Outcome, Task, TaskState, Worker
+from orchestrator.results.tables import OUTCOMES, STATES, Tables
+
+Floats = npt.NDArray[np.float64]
+
+_COMPLETED = Outcome.COMPLETED
+_FLUSH = 14_000  # numbers in the list before they are packed
+_PLAIN = 7  # numbers in a plain row
+_ABSENT = float("nan")
+
+
+class Recorder:
+    """Rows of tasks (their ids are row numbers of the plan), attempts and events.
+
+    Nearly every task is settled by its first attempt, at the moment at which that attempt ends: one plain row
+    of seven numbers then stands for its rows in both tables. Workers stand in the rows by their slots, the order of
+    their registration, which only the tables turn into positions in the scenario's order.
+    """
+
+    def __init__(self) -> None:
+        self._plain: list[float] = []
+        self._packed = array("d")
+        self._last_plain: Task | None = None
+        self._attempts: list[tuple[Any, ...]] = []
+        self._tasks: list[tuple[Any, ...]] = []
+        self._starts: dict[Attempt, float] = {}
+        self._first_start: dict[int, float] = {}
+        self._events: list[tuple[float, str, str | None, str | None]] = []
+        self._slots: list[str] = []
+
+    # ---- effects of the core
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        task = attempt.task
+        if self._starts:
+            start = self._starts.pop(attempt, None)
+            if attempt.started_at is None:
+                attempt.started_at = start
+        if attempt.settles and task.attempt == 1 and attempt.outcome is _COMPLETED:
+            self._last_plain = task
+            plain = self._plain
+            plain += (
+                task.id,
+                attempt.worker.slot,
+                task.submitted_at,
+                attempt.assigned_at,
+                attempt.started_at,
+                now,
+                attempt.ran_s,
+            )  # type: ignore[arg-type]  # numbers all, in a run
+            if len(plain) > _FLUSH:
+                self._pack()
+        else:
+            self._attempt(attempt)
+
+    def settled(self, task: Task, now: float) -> None:
+        if task is self._last_plain:
+            self._last_plain = None  # to settle once more would be a row of its own
+        else:
+            self._task(task)
+
+    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
+        self.event(now, kind, worker.id, detail or None)
+
+    # ---- what the driver adds
+
+    def started(self, attempt: Attempt, at: float) -> None:
+        """When an attempt's execution began, of which the coordinator may never hear: its worker may die first."""
+        self._starts[attempt] = at
+
+    def event(self, time_s: float, kind: str, worker: str | None, detail: str | None = None) -> None:
+        """Something of the events table; `worker` is a name, None where it concerns no worker."""
+        self._events.append((time_s, kind, worker, detail))
+
+    def close(self, coordinator: Coordinator) -> None:
+        """At the end of a run: every attempt that is still with a worker, every task that is not settled."""
+        for worker in coordinator.workers():
+            self._slots.append(worker.id)
+            for attempt in (*worker.open, *worker.abandoned):
+                self.ended(attempt, attempt.assigned_at)
+        for task in coordinator.unsettled():
+            self._task(task)
+
+    def tables(
+        self, arrival_s: Floats, service_s: Floats, priority: npt.NDArray[np.uint8], workers: Sequence[str]
+    ) -> Tables:
+        """The record as tables; the plan's columns tell of each task what the coordinator does not know. `workers`:
+        all that there may be, by name, in the order of the tables, whether they ever registered or not."""
+        self._pack()
+        place = {name: position for position, name in enumerate(workers)}
+        places = np.array([place[name] for name in self._slots], dtype=np.int64)
+        plain = np.frombuffer(self._packed, dtype=np.float64).reshape(-1, _PLAIN)
+        n = len(arrival_s)
+        tasks: dict[str, npt.NDArray[Any]] = {
+            "task": np.arange(n),
+            "priority": priority,
+            "arrival_s": arrival_s,
+            "accepted_s": np.full(n, _ABSENT),
+            "started_s": np.full(n, _ABSENT),
+            "settled_s": np.full(n, _ABSENT),
+            "service_s": service_s,
+            "state": np.full(n, STATES.index("unfinished")),
+            "attempts": np.zeros(n, dtype=np.int64),
+            "worker": np.full(n, -1),
+        }
+        rows = plain[:, 0].astype(np.int64)
+        tasks["accepted_s"][rows] = plain[:, 2]
+        tasks["started_s"][rows] = plain[:, 4]
+        tasks["settled_s"][rows] = plain[:, 5]
+        tasks["state"][rows] = STATES.index("completed")
+        tasks["attempts"][rows] = 1
+        attempts = self._attempt_columns(plain)
+        attempts["worker"] = places[attempts["worker"]]
+        tasks["worker"][rows] = attempts["worker"][: len(rows)]
+        for name, column in self._other_tasks(place).items():
+            tasks[name][column[0]] = column[1]
+        again = self._settled_again(rows)
+        if len(again):
+            tasks = {name: np.concatenate([column, column[again]]) for name, column in tasks.items()}
+        return Tables.from_columns(tasks, attempts, self._event_columns(place), workers)
+
+    # ---- inside
+
+    def _attempt(self, attempt: Attempt) -> None:
+        task_id, started_at = attempt.task.id, attempt.started_at
+        assert isinstance(task_id, int)
+        if started_at is not None:
+            self._first_start[task_id] = min(started_at, self._first_start.get(task_id, started_at))
+        self._attempts.append(
+            (
+                task_id,
+                attempt.number,
+                attempt.worker.slot,
+                attempt.assigned_at,
+                started_at,
+                attempt.given_up_at,
+                attempt.ended_at,
+                attempt.ran_s,
+                int(attempt.outcome),
+                attempt.settles,
+            )
+        )
+
+    def _task(self, task: Task) -> None:
+        state = {TaskState.COMPLETED: "completed", TaskState.FAILED: "failed"}.get(task.state, "unfinished")
+        self._tasks.append((task.id, task.submitted_at, task.settled_at, state, task.attempt, task.worker_id))
+
+    def _pack(self) -> None:
+        self._packed.fromlist(self._plain)
+        self._plain.clear()
+
+    def _settled_again(self, plain: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The tasks that have a row too many, once for each: it stays, for whoever checks that there is none."""
+        settled = np.concatenate([plain, np.array([task[0] for task in self._tasks], dtype=np.int64)])
+        return np.flatnonzero(np.bincount(settled) > 1)
+
+    def _other_tasks(self, place: Mapping[str, int]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
+        """Per column of the tasks table: the rows and the values of those without a plain row."""
+        if not self._tasks:
+            return {}
+        ids, accepted, settled, states, attempts, names = zip(*self._tasks, strict=True)
+        rows = np.array(ids, dtype=np.int64)
+        starts = [self._first_start.get(task_id, _ABSENT) for task_id in ids]
+        return {
+            "accepted_s": (rows, np.array(accepted, dtype=np.float64)),
+            "started_s": (rows, np.array(starts, dtype=np.float64)),
+            "settled_s": (rows, np.array(settled, dtype=np.float64)),
+            "state": (rows, np.array([STATES.index(state) for state in states])),
+            "attempts": (rows, np.array(attempts)),
+            "worker": (rows, np.array([place.get(name, -1) for name in names])),
+        }
+
+    def _attempt_columns(self, plain: Floats) -> dict[str, npt.NDArray[Any]]:
+        n = len(plain)
+        absent = np.full(n, _ABSENT)
+        columns: dict[str, npt.NDArray[Any]] = {
+            "task": plain[:, 0].astype(np.int64),
+            "attempt": np.ones(n, dtype=np.int64),
+            "worker": plain[:, 1].astype(np.int64),
+            "assigned_s": plain[:, 3],
+            "started_s": plain[:, 4],
+            "given_up_s": absent,
+            "ended_s": plain[:, 5],
+            "ran_s": plain[:, 6],
+            "outcome": np.full(n, OUTCOMES.index("completed")),
+            "settled": np.ones(n, dtype=bool),
+        }
+        if not self._attempts:
+            return columns
+        others = list(zip(*self._attempts, strict=True))
+        return {
+            name: np.concatenate([column, np.array(values, dtype=column.dtype)])
+            for (name, column), values in zip(columns.items(), others, strict=True)
+        }
+
+    def _event_columns(self, place: Mapping[str, int]) -> dict[str, Sequence[Any]]:
+        times, kinds, names, details = zip(*self._events, strict=True) if self._events else ((), (), (), ())
+        workers = [-1 if name is None else place[name] for name in names]
+        return {"time_s": times, "kind": kinds, "worker": workers, "detail": details}

@@ -1,0 +1,1 @@
+"""The scenario: its schema, how it is loaded, and the plan that is drawn from it."""

@@ -1,0 +1,229 @@
+"""Plans: all that chance decides about tasks and faults, drawn before a run, for both worlds to execute.
+
+Nothing here depends on policies, and a task's arrival, demand and priority depend on no cluster either:
+scenarios that share seed, replication and workload see the same tasks (common random numbers).
+
+Faults of one layer (see `faults`) never overlap on a worker. A fault that would strike a worker which is crashed,
+paused or gone misses it, as does a join of one that is there; the clock of a random fault (`mtbf_s`) runs only while
+its worker is well; neither random nor periodic faults strike after `duration_s`. What struck before may heal later. A
+worker that crashed for good, or drained, is only struck by a join; one whose first process fault is a join is absent
+until then.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.scenario.datafiles import Floats
+from orchestrator.scenario.faults import Fault, FaultKind, Layer, WorkerFault
+from orchestrator.scenario.schema import Scenario
+from orchestrator.scenario.streams import Stream, generator
+from orchestrator.scenario.workload import Closed, Workload
+
+BLOCK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class OpenArrivals:
+    """Tasks by index, in the order of their arrival: seconds, demand at speed 1, priority code 0 to 3."""
+
+    arrival_s: Floats
+    service_s: Floats
+    priority: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedArrivals:
+    """Clients that each think, submit, await the result and think again; `tasks` limits them all together."""
+
+    clients: int
+    tasks: int | None
+    workload: Workload = field(repr=False)
+    stream: Stream = field(repr=False)
+
+    def client(self, number: int) -> Iterator[tuple[float, float, int]]:
+        """Endless (think_s, service_s, priority) of client 0, 1, ..., from streams of its own."""
+        arrivals, service = self.workload.arrivals, self.workload.service
+        assert isinstance(arrivals, Closed)
+        assert service is not None
+        think_rng, service_rng, priority_rng = (
+            self.stream("client", number, what) for what in ("think", "service", "priority")
+        )
+        while True:
+            yield from zip(
+                arrivals.think.sample(think_rng, BLOCK).tolist(),
+                service.sample(service_rng, BLOCK).tolist(),
+                self.workload.priorities.draw(priority_rng, BLOCK).tolist(),
+                strict=True,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FaultAction:
+    """At `time_s`, do this to that worker (None: the coordinator), or end it; `index` is the fault's place in the
+    scenario, where its parameters are. What ends a crash or a restart is the start of a new process."""
+
+    time_s: float
+    kind: FaultKind
+    worker: str | None
+    index: int
+    heals: bool = False
+
+    @property
+    def starts(self) -> bool:
+        """Whether a new process of the worker begins."""
+        return self.kind == "join" or (self.heals and self.kind in ("crash", "restart"))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is given: its tasks, its faults in the order of their times, and which workers are not there yet."""
+
+    arrivals: OpenArrivals | ClosedArrivals
+    faults: list[FaultAction]
+    absent: frozenset[str] = frozenset()
+
+
+def draw_plan(scenario: Scenario, replication: int = 0) -> Plan:
+    """The plan of one replication."""
+    stream = partial(generator, scenario.seed, replication)
+    return Plan(_draw_arrivals(scenario, stream), *_draw_faults(scenario, stream))
+
+
+def _draw_arrivals(scenario: Scenario, stream: Stream) -> OpenArrivals | ClosedArrivals:
+    workload = scenario.workload
+    arrivals = workload.arrivals
+    if isinstance(arrivals, Closed):
+        return ClosedArrivals(arrivals.clients, workload.tasks, workload, stream)
+    limit = workload.tasks if workload.tasks is not None else np.iinfo(np.int64).max
+    arrival_s = arrivals.times(stream, scenario.duration_s, int(limit))
+    return OpenArrivals(arrival_s, *workload.demands(len(arrival_s), stream))
+
+
+def _draw_faults(scenario: Scenario, stream: Stream) -> tuple[list[FaultAction], frozenset[str]]:
+    threats: dict[tuple[str | None, Layer], list[_Threat]] = {}
+    for index, fault in enumerate(scenario.faults):
+        for threat in _threats(fault, index, scenario, stream):
+            threats.setdefault((threat.worker, fault.layer), []).append(threat)
+    number = {name: i for i, name in enumerate([None, *scenario.worker_names()])}
+    actions: list[FaultAction] = []
+    absent = set()
+    for worker, layer in sorted(threats, key=lambda key: (number[key[0]], key[1])):
+        found = list(_actions(threats[worker, layer], scenario.duration_s))
+        if found and found[0].kind == "join":
+            absent.add(worker)
+        actions += found
+    # Stable: of one worker's simultaneous actions the cause stays before its effect.
+    return sorted(actions, key=lambda action: action.time_s), frozenset(name for name in absent if name)
+
+
+def _threats(fault: Fault, index: int, scenario: Scenario, stream: Stream) -> Iterator[_Threat]:
+    """One for each of the fault's victims."""
+    if not isinstance(fault, WorkerFault):
+        yield _Threat(fault, index, None, stream)
+        return
+    victims = scenario.victims(fault)
+    if fault.count is not None:
+        chosen = stream("fault", index, "victims").choice(len(victims), fault.count, replace=False)
+        victims = [victims[i] for i in sorted(chosen)]
+    for place, name in enumerate(victims):
+        yield _Threat(fault, index, name, stream, place * fault.stagger_s)
+
+
+class _Threat:
+    """One fault over one worker: when it strikes next, and for how long; a clock and a length of its own. Of a fault
+    that strikes all its victims together, each has the same clock and lengths, which heed nobody's health."""
+
+    def __init__(self, fault: Fault, index: int, worker: str | None, stream: Stream, later_s: float = 0.0) -> None:
+        self.index = index
+        self.worker = worker
+        self.together = worker is None or (isinstance(fault, WorkerFault) and fault.together)
+        self._fault = fault
+        self._later_s = later_s
+        self._length = fault.length()
+        self._length_s = math.inf
+        self._until_s = 0.0
+        self._injections = count(1)
+        self._stream = stream
+
+    @cached_property
+    def _clock(self) -> np.random.Generator:
+        return self._draws("clock")
+
+    @cached_property
+    def _lengths(self) -> np.random.Generator:
+        return self._draws("length")
+
+    def _draws(self, what: str) -> np.random.Generator:
+        own = () if self.together else (self.worker,)
+        return self._stream("fault", self.index, what, *own)
+
+    @property
+    def kind(self) -> FaultKind:
+        return self._fault.kind
+
+    @property
+    def once(self) -> bool:
+        return self._fault.at_s is not None
+
+    def next_injection_s(self, well_since_s: float) -> float:
+        """The next strike; infinity after the only one of a fault with a fixed time."""
+        fault, number = self._fault, next(self._injections)
+        if fault.mtbf_s is not None:
+            since_s = self._until_s if self.together else well_since_s
+            at_s = since_s + self._clock.exponential(fault.mtbf_s)
+        elif fault.every_s is not None:
+            at_s = number * fault.every_s + self._later_s
+        else:
+            at_s = fault.at_s + self._later_s if number == 1 and fault.at_s is not None else math.inf
+        if self.together:
+            self._draw_length()
+            self._until_s = at_s + self._length_s
+        return at_s
+
+    def length_s(self) -> float:
+        """Seconds until the strike is over; infinity if it never is."""
+        if not self.together:
+            self._draw_length()
+        return self._length_s
+
+    def _draw_length(self) -> None:
+        if self._length is not None:
+            self._length_s = float(self._length.sample(self._lengths, 1)[0])
+
+
+def _actions(threats: list[_Threat], duration_s: float) -> Iterator[FaultAction]:
+    """What happens to one worker in one layer, in order of time."""
+    injections = [(threat.next_injection_s(0.0), threat.index) for threat in threats]
+    heapq.heapify(injections)
+    threat_of = {threat.index: threat for threat in threats}
+    there = threat_of[injections[0][1]].kind != "join"
+    well_since_s = 0.0
+    while injections:
+        at_s, index = heapq.heappop(injections)
+        threat = threat_of[index]
+        if at_s == math.inf or (at_s > duration_s and not threat.once):
+            continue
+        kind = threat.kind
+        if at_s >= well_since_s and there == (kind != "join"):
+            yield FaultAction(at_s, kind, threat.worker, index)
+            ends = kind not in ("join", "drain")
+            end_s = at_s + threat.length_s() if ends else at_s
+            if ends and end_s < math.inf:
+                yield FaultAction(end_s, kind, threat.worker, index, heals=True)
+            there = kind != "drain" and not (kind == "crash" and end_s == math.inf)
+            well_since_s = end_s if there else at_s
+        # A memoryless clock that stood still while the worker was down is as good as one that starts anew.
+        if not threat.once:
+            heapq.heappush(injections, (threat.next_injection_s(max(at_s, well_since_s)), index))

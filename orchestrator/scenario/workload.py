@@ -1,0 +1,275 @@
+"""What a scenario's tasks are: when they arrive, how long each runs, how urgent it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from orchestrator.core.model import Priority
+from orchestrator.policies.config import Count, NonNegative, Positive, Strict, tag_of
+from orchestrator.scenario.datafiles import Columns, DataError, DataFile, Floats, read_columns, stamp
+from orchestrator.scenario.distributions import Distribution
+from orchestrator.scenario.streams import Stream
+from orchestrator.scenario.validation import misfit
+
+PRIORITIES = tuple(priority.name.lower() for priority in Priority)
+"""Priority names; a name's index is its code: low 0, normal 1, high 2, urgent 3."""
+
+
+class OpenLoop(Strict):
+    """Arrivals that come at their own times, whatever becomes of the tasks before them."""
+
+    @abstractmethod
+    def times(self, stream: Stream, duration_s: float, limit: int) -> Floats:
+        """Increasing arrival times in [0, duration_s], the first `limit` of them at most."""
+
+    def periods(self, duration_s: float) -> float:
+        """About how many changes of its rate have to be drawn."""
+        return 0.0
+
+    @abstractmethod
+    def expected(self, duration_s: float) -> float:
+        """The mean number of arrivals in [0, duration_s]."""
+
+
+class Poisson(OpenLoop):
+    """A Poisson process."""
+
+    kind: Literal["poisson"]
+    rate_per_s: Positive
+    """Mean arrivals per second."""
+
+    def times(self, stream: Stream, duration_s: float, limit: int) -> Floats:
+        # Scaling one unit process, so that scenarios which differ in their rate share its pattern.
+        return unit_poisson(stream("arrivals"), duration_s * self.rate_per_s, limit) / self.rate_per_s
+
+    def expected(self, duration_s: float) -> float:
+        return self.rate_per_s * duration_s
+
+
+class Regular(OpenLoop):
+    """One every 1 / rate_per_s seconds, the first after one such gap."""
+
+    kind: Literal["constant"]
+    rate_per_s: Positive
+    """Arrivals per second."""
+
+    def times(self, stream: Stream, duration_s: float, limit: int) -> Floats:
+        count = int(min(limit, duration_s * self.rate_per_s + 1))
+        times = np.arange(1, count + 1) / self.rate_per_s
+        return times[times <= duration_s]
+
+    def expected(self, duration_s: float) -> float:
+        return self.rate_per_s * duration_s
+
+
+class OnOff(OpenLoop):
+    """Bursts: a Poisson process whose rate switches after exponential times (MMPP-2), from its steady state."""
+
+    kind: Literal["on_off"]
+    rate_on_per_s: Positive
+    """Mean arrivals per second while on."""
+    rate_off_per_s: NonNegative
+    """Mean arrivals per second while off."""
+    mean_on_s: Positive
+    """Mean seconds that it stays on."""
+    mean_off_s: Positive
+    """Mean seconds that it stays off."""
+
+    def times(self, stream: Stream, duration_s: float, limit: int) -> Floats:
+        ends_s, rates = self._periods(stream("arrivals", "periods"), duration_s)
+        starts_s = np.concatenate([[0.0], ends_s[:-1]])
+        # Unit-rate points u, put where the integral of the rate reaches u.
+        integral = np.cumsum((ends_s - starts_s) * rates)
+        points = unit_poisson(stream("arrivals"), float(integral[-1]), limit)
+        points = points[points < integral[-1]]
+        period = np.searchsorted(integral, points, side="right")
+        before = np.concatenate([[0.0], integral[:-1]])[period]
+        times: Floats = np.minimum(starts_s[period] + (points - before) / rates[period], ends_s[period])
+        return times
+
+    def expected(self, duration_s: float) -> float:
+        per_cycle = self.rate_on_per_s * self.mean_on_s + self.rate_off_per_s * self.mean_off_s
+        return duration_s * per_cycle / (self.mean_on_s + self.mean_off_s)
+
+    def periods(self, duration_s: float) -> float:
+        return 2 * duration_s / (self.mean_on_s + self.mean_off_s)
+
+    def _periods(self, rng: np.random.Generator, duration_s: float) -> tuple[Floats, Floats]:
+        """Ends of the periods, the last one at duration_s, and the rate in each."""
+        starts_on = rng.random() * (self.mean_on_s + self.mean_off_s) < self.mean_on_s
+        on_first = (self.mean_on_s, self.mean_off_s), (self.rate_on_per_s, self.rate_off_per_s)
+        means, rates = on_first if starts_on else tuple(pair[::-1] for pair in on_first)
+        block = 16 + int(self.periods(duration_s))
+        lengths = np.empty(0)
+        while lengths.sum() < duration_s:
+            lengths = np.concatenate([lengths, np.ravel(rng.standard_exponential((block, 2)) * means)])
+        ends = np.cumsum(lengths)
+        ends = np.append(ends[ends < duration_s], duration_s)
+        return ends, np.resize(rates, len(ends))
+
+
+class Trace(OpenLoop):
+    """Recorded arrivals: a column arrival_s and, where present, service_s and priority (names, or 0 to 3)."""
+
+    kind: Literal["trace"]
+    file: DataFile
+    """CSV or Parquet."""
+    speedup: Positive = 1.0
+    """Arrival times are divided by this; service times are not."""
+
+    @model_validator(mode="after")
+    def _readable(self) -> Trace:
+        try:
+            self.data()
+        except DataError as error:
+            raise misfit(("file",), str(error)) from None
+        return self
+
+    def data(self) -> TraceData:
+        return _trace(self.file, stamp(self.file))
+
+    def times(self, stream: Stream, duration_s: float, limit: int) -> Floats:
+        times = self.data().arrival_s / self.speedup
+        return times[times <= duration_s][:limit]
+
+    def expected(self, duration_s: float) -> float:
+        return float(np.searchsorted(self.data().arrival_s / self.speedup, duration_s, side="right"))
+
+
+class Closed(Strict):
+    """Clients that think, submit one task, wait for its result, and think again."""
+
+    kind: Literal["closed"]
+    clients: Annotated[int, Field(ge=1, le=1_000_000)]
+    """How many."""
+    think: Distribution
+    """Seconds before each submission, the first one included."""
+
+
+Arrivals = Annotated[
+    Annotated[Poisson, Tag("poisson")]
+    | Annotated[Regular, Tag("constant")]
+    | Annotated[OnOff, Tag("on_off")]
+    | Annotated[Trace, Tag("trace")]
+    | Annotated[Closed, Tag("closed")],
+    Discriminator(tag_of),
+]
+
+
+class Priorities(Strict):
+    """Shares of the tasks by priority; they sum to 1."""
+
+    low: NonNegative = 0.0
+    normal: NonNegative = 0.0
+    high: NonNegative = 0.0
+    urgent: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Priorities:
+        total = sum(self._given())
+        if abs(total - 1) > 1e-6:
+            raise misfit((), f"the shares sum to {total:g}, expected a sum of 1")
+        return self
+
+    def draw(self, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+        """`size` priority codes."""
+        upper = np.cumsum(self._given())
+        codes = np.searchsorted(upper / upper[-1], rng.random(size), side="right")
+        return codes.astype(np.uint8)
+
+    def _given(self) -> tuple[float, ...]:
+        return self.low, self.normal, self.high, self.urgent
+
+
+class Workload(Strict):
+    """The tasks."""
+
+    arrivals: Arrivals
+    """When tasks arrive."""
+    service: Distribution | None = None
+    """Seconds that a task runs at speed 1; needed unless a trace brings its own service_s."""
+    priorities: Priorities = Priorities(normal=1.0)
+    """Shares by name; a trace's own priority column comes first."""
+    tasks: Count | None = None
+    """No more tasks than these; null: as many as arrive."""
+    task: Literal["sleep", "spin", "prime"] = "sleep"
+    """What a live worker does for a task's seconds."""
+
+    @model_validator(mode="after")
+    def _served(self) -> Workload:
+        trace = self.arrivals if isinstance(self.arrivals, Trace) else None
+        if self.service is None and not (trace and trace.data().has_service):
+            which = "a trace with a column service_s, or " if trace else ""
+            raise misfit(("service",), f"is missing, expected {which}a distribution of seconds", "key")
+        return self
+
+    def demands(self, arrivals: int, stream: Stream) -> tuple[Floats, NDArray[np.uint8]]:
+        """Service seconds and priority codes of the first so many tasks of an open loop."""
+        trace = self.arrivals.data() if isinstance(self.arrivals, Trace) else TraceData(np.empty(0))
+        if trace.service_s is not None:
+            service_s = trace.service_s[:arrivals]
+        else:
+            assert self.service is not None
+            service_s = self.service.sample(stream("service"), arrivals)
+        if trace.priority is not None:
+            return service_s, trace.priority[:arrivals]
+        return service_s, self.priorities.draw(stream("priority"), arrivals)
+
+
+@dataclass(frozen=True)
+class TraceData:
+    """A trace's columns, in the order of arrival; None where the file has no such column."""
+
+    arrival_s: Floats
+    service_s: Floats | None = None
+    priority: NDArray[np.uint8] | None = None
+
+    @property
+    def has_service(self) -> bool:
+        return self.service_s is not None
+
+
+@lru_cache(maxsize=4)
+def _trace(file: str, stamp: tuple[int, int]) -> TraceData:
+    columns = read_columns(file, ("arrival_s", "service_s", "priority"))
+    arrival_s = columns.numbers("arrival_s")
+    back = np.diff(arrival_s) < 0
+    if back.any():
+        row = int(np.argmax(back)) + 1
+        raise DataError(
+            f"{columns.where(row)} has {arrival_s[row]:g} as arrival_s after {arrival_s[row - 1]:g}, "
+            "expected times that never go back"
+        )
+    service_s = columns.numbers("service_s") if "service_s" in columns else None
+    return TraceData(arrival_s, service_s, _priority_codes(columns) if "priority" in columns else None)
+
+
+def _priority_codes(columns: Columns) -> NDArray[np.uint8]:
+    code_of: dict[object, int] = {}
+    for code, name in enumerate(PRIORITIES):
+        code_of |= {name: code, str(code): code, code: code}
+    given = columns.values["priority"]
+    codes = [code_of.get(value.strip().lower() if isinstance(value, str) else value) for value in given]
+    if None in codes:
+        row = codes.index(None)
+        raise DataError(
+            f"{columns.where(row)} has {given[row]!r} as priority, expected {', '.join(PRIORITIES)} or 0 to 3"
+        )
+    return np.array(codes, dtype=np.uint8)
+
+
+def unit_poisson(rng: np.random.Generator, span: float, limit: int) -> Floats:
+    """The points of a Poisson process of rate 1 in [0, span], the first `limit` of them at most."""
+    block = int(min(limit, 16 + span + 6 * span**0.5))
+    gaps = rng.standard_exponential(block)
+    # Summed from the start each time, so that a point does not depend on where the blocks end.
+    while (points := np.cumsum(gaps))[-1] <= span and len(points) < limit:
+        gaps = np.concatenate([gaps, rng.standard_exponential(block)])
+    return points[: np.searchsorted(points, span, side="right")][:limit]

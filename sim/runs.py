@@ -1,0 +1,136 @@
+"""Running a scenario in the simulated world: once, or over its sweep and replications in parallel processes."""
+
+from __future__ import annotations
+
+import gc
+import time
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.analysis.detectors import Trace
+from orchestrator.results import folders, sweeps
+from orchestrator.results.parallel import unordered
+from orchestrator.results.runs import Run, Sweep
+from orchestrator.results.summaries import rows, summarise
+from orchestrator.results.sweeps import Progress, Work
+from orchestrator.scenario.faults import Delay, Drain, Duplicate, Loss, Restart
+from orchestrator.scenario.plan import OpenArrivals, draw_plan
+from orchestrator.scenario.schema import Cell, Scenario
+from sim.world import World
+
+WITH_TASKS = (Delay, Loss, Duplicate, Restart, Drain)
+"""Faults whose chance is drawn for every message, whatever it says, or whose end waits for tasks."""
+
+
+def run(
+    scenario: Scenario,
+    replication: int = 0,
+    progress: Progress | None = None,
+    out: str | Path | None = None,
+    check: bool = False,
+) -> Run:
+    """One replication of a scenario without a sweep, written to the folder `out` where one is given.
+
+    `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
+    Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
+    end the coordinator proves its invariants (AssertionError where one does not hold).
+    """
+    began = time.perf_counter()
+    world = World(scenario, draw_plan(scenario, replication), replication)
+    if progress is not None:
+        report = progress
+        world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
+    interrupted = False
+    try:
+        with _no_garbage_collection():
+            world.run()
+    except KeyboardInterrupt:
+        interrupted = True
+    if check and not interrupted:
+        world.coordinator.check()
+    tables = world.tables()
+    if out is not None:
+        folders.write_tables(Path(out), tables)
+    wall_s = time.perf_counter() - began
+    engine = {
+        "wall_s": wall_s,
+        "events": world.env.processed,
+        "tasks_per_s": tables.tasks.num_rows / wall_s,
+        "events_per_s": world.env.processed / wall_s,
+    }
+    summary = summarise(tables, scenario, "sim", engine, dict(world.coordinator.counters))
+    if interrupted:
+        summary["interrupted"] = True
+    if out is not None:
+        folders.write_summary(Path(out), scenario, summary)
+    return Run(summary, tables, scenario)
+
+
+def sweep(
+    scenario: Scenario,
+    out: str | Path,
+    jobs: int = 1,
+    replications: int | None = None,
+    progress: Progress | None = None,
+    check: bool = False,
+) -> Sweep:
+    """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
+
+    `progress` is called with the share of the runs that is done. Ctrl-C keeps the finished runs: the result is then
+    made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on.
+    """
+    out = Path(out)
+
+    def runs(work: Work) -> Iterator[tuple[str, int]]:
+        return unordered(partial(_run_one, out, check), work, jobs)
+
+    return sweeps.sweep(scenario, out, runs, replications, progress)
+
+
+def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | None = None) -> Trace:
+    """The heartbeats of a run as they reach its coordinator, and when its workers were up.
+
+    The tasks are left out where they can change none of it.
+    """
+    plan = draw_plan(scenario, replication)
+    if scenario.coordinator.cost_s == 0 and not any(isinstance(fault, WITH_TASKS) for fault in scenario.faults):
+        none = np.empty(0)
+        plan = replace(plan, arrivals=OpenArrivals(none, none, np.empty(0, dtype=np.uint8)))
+    world = World(scenario, plan, replication)
+    heard: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+    world.listen(lambda worker, now: heard[worker].append(now))
+    if progress is not None:
+        report = progress
+        world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
+    with _no_garbage_collection():
+        world.run()
+    heartbeat_s = scenario.policies.detection.heartbeat_s
+    return Trace.of("sim", heartbeat_s, rows(world.tables().events), heard, world.now, replication)
+
+
+def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:
+    cell, number = work
+    finished = run(cell.scenario, number, out=folders.run_folder(out, cell.name, number), check=check)
+    if "interrupted" in finished.summary:
+        raise KeyboardInterrupt
+    return cell.name, number
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Nothing in a run makes reference cycles that outlive an attempt; the collector would only count the living
+    again and again, which takes half of the time of a large run."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

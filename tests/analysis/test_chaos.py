@@ -1,0 +1,370 @@
+"""Chaos finds planted bugs, each in a few seeds and by the promise that it breaks, and none where there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import sim
+from orchestrator.analysis import chaos
+from orchestrator.analysis.shrinking import explicit, shrink
+from orchestrator.cli.experiments import app
+from orchestrator.policies import queueing, retry, settings
+from orchestrator.results.runs import Run
+from orchestrator.scenario.faults import FaultKind
+from orchestrator.scenario.plan import draw_plan
+from orchestrator.scenario.schema import Scenario
+from tests.mutations import COORDINATOR, Mutation
+
+ROOT = Path(__file__).resolve().parents[1]
+QUEUEING = "orchestrator/policies/queueing.py"
+RETRY = "orchestrator/policies/retry.py"
+SEEDS = 40
+"""A planted bug is found within so many."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A bug, and the promises of which one must be the first that is seen to be broken."""
+
+    mutation: Mutation
+    promises: set[str]
+
+    def __str__(self) -> str:
+        return self.mutation.name
+
+
+PLANTED = [
+    Planted(
+        Mutation(
+            "drop a requeue",
+            COORDINATOR,
+            "            self._make_pending(task)\n            self._enqueue(task)\n\n    def _fail(",
+            "            self._make_pending(task)\n\n    def _fail(",
+        ),
+        {"order", "progress"},
+    ),
+    Planted(
+        Mutation("lose a retry", COORDINATOR, "            self._retries.add(now + delay_s, task)\n", ""),
+        {"progress"},
+    ),
+    Planted(Mutation("skip a wake", COORDINATOR, "            self._fx.wake_at(at)\n", ""), {"progress"}),
+    Planted(
+        Mutation("leak a load", COORDINATOR, "        worker.load = before - 1\n", "        worker.load = before\n"),
+        {"runs", "progress"},
+    ),
+    Planted(
+        Mutation(
+            "settle twice",
+            COORDINATOR,
+            "        self._fx.settled(task, now)\n",
+            2 * "        self._fx.settled(task, now)\n",
+        ),
+        {"outcome"},
+    ),
+    Planted(
+        Mutation("accept a late result as new", COORDINATOR, "settles = task.state < _COMPLETED and ", "settles = "),
+        {"outcome"},
+    ),
+    Planted(
+        Mutation("number attempts alike", COORDINATOR, "number = task.attempt + 1", "number = max(1, task.attempt)"),
+        {"numbering"},
+    ),
+    Planted(
+        Mutation(
+            "assign to the dead",
+            COORDINATOR,
+            '        self._make_unassignable(worker)\n        self._fx.worker_changed(worker, "dead"',
+            '        self._fx.worker_changed(worker, "dead"',
+        ),
+        {"membership"},
+    ),
+    Planted(
+        Mutation(
+            "count on the dead",
+            COORDINATOR,
+            '            self._give_up(attempt, Outcome.WORKER_DIED, "its worker was declared dead", now)\n'
+            "            self._retry_or_fail(attempt, now)\n",
+            "            pass\n",
+        ),
+        {"membership", "progress"},
+    ),
+    Planted(
+        Mutation(
+            "assign while it drains",
+            COORDINATOR,
+            "            worker.draining = True\n            self._make_unassignable(worker)\n",
+            "            worker.draining = True\n",
+        ),
+        {"membership"},
+    ),
+    Planted(Mutation("let twins run", COORDINATOR, "            self._fx.cancel(twin, now)\n", ""), {"cancel"}),
+    Planted(
+        Mutation(
+            "exceed the capacity",
+            COORDINATOR,
+            "worker.limit = capacity + prefetch",
+            "worker.limit = capacity + prefetch + 1",
+        ),
+        {"load"},
+    ),
+    Planted(
+        Mutation("serve the lowest priority first", QUEUEING, "in reversed(self._lanes):", "in self._lanes:"),
+        {"order"},
+    ),
+    Planted(Mutation("serve returned tasks last", QUEUEING, " or returned[0][0] < fresh[0].seq)", ")"), {"order"}),
+    Planted(
+        Mutation("try once too often", RETRY, "tries >= self.max_attempts", "tries > self.max_attempts"), {"tries"}
+    ),
+]
+HOMES: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
+    COORDINATOR: (settings, ("Coordinator",)),
+    QUEUEING: (queueing, ("StrictPriority", "Fifo")),
+    RETRY: (retry, ("Retry",)),
+}
+"""Where the classes of a mutated file are looked up when a run is put together."""
+
+
+@pytest.fixture
+def planted(request, monkeypatch) -> Planted:
+    bug: Planted = request.param
+    module = ModuleType(f"mutated_{bug.mutation.file.replace('/', '_')}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for their annotations
+    exec(compile(bug.mutation.source(ROOT), bug.mutation.file, "exec"), module.__dict__)
+    home, names = HOMES[bug.mutation.file]
+    for name in names:
+        monkeypatch.setattr(home, name, getattr(module, name))
+    return bug
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=str, indirect=True)
+def test_a_planted_bug_is_found_and_shrunk(planted: Planted):
+    """By the history alone, within a few seeds; a script of at most five faults still shows it."""
+    options = chaos.Options(drain_s=300.0)  # what never ends costs time
+    broken = next((trial for trial in chaos.hunt(range(SEEDS), sim.run, options=options) if trial.violations), None)
+    assert broken is not None, "no seed shows it"
+    promise = broken.violations[0].promise
+    assert promise in planted.promises, broken.violations
+
+    def fails(scenario: Scenario) -> bool:
+        return any(found.promise == promise for found in chaos.trial(0, scenario, sim.run).violations)
+
+    small = shrink(broken.scenario, fails, most=80)
+    assert len(small.faults) <= 5
+    assert fails(small)
+
+
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_two_hundred_seeds_break_nothing(first: int):
+    """Whatever is drawn and whatever strikes, every promise is kept and every invariant holds."""
+    world = partial(sim.run, check=True)
+    broken = {
+        trial.seed: list(map(str, trial.violations))
+        for trial in chaos.hunt(range(first, first + 50), world)
+        if trial.violations
+    }
+    assert broken == {}
+
+
+# ---- drawing
+
+
+def test_a_seed_is_a_scenario():
+    """The same each time, another for another seed, and one that loads again."""
+    assert chaos.draw(3) == chaos.draw(3)
+    assert chaos.draw(3) != chaos.draw(4)
+    assert Scenario.model_validate(chaos.draw(3).model_dump()) == chaos.draw(3)
+
+
+def test_every_fault_that_is_drawn_ends():
+    """With a heal of its own, or a worker that joins again; and in a hundred seeds every kind strikes."""
+    injection = set()
+    for seed in range(100):
+        plan = draw_plan(chaos.draw(seed))
+        injection |= {action.kind for action in plan.faults}
+        open_: set[tuple[str | None, str]] = set()
+        for action in plan.faults:
+            ends = {(action.worker, "drain")} if action.kind == "join" else {(action.worker, action.kind)}
+            if action.heals or action.kind == "join":
+                open_ -= ends
+            else:
+                open_ |= ends
+        assert open_ == set(), f"seed {seed}"
+    assert injection == set(get_args(FaultKind))
+
+
+def test_of_a_given_scenario_only_the_faults_are_drawn():
+    """Its cluster, its work and its policies stay."""
+    base = Scenario.load(ROOT / "scenarios/worker-crash.yaml")
+    drawn = chaos.draw(5, base=base)
+    assert (drawn.cluster, drawn.workload, drawn.policies) == (base.cluster, base.workload, base.policies)
+    assert drawn.faults != base.faults
+    assert drawn.drain_s is not None
+
+
+def test_a_live_run_has_crashes_pauses_and_partitions():
+    """At certain times, whatever else is drawn."""
+    for seed in range(20):
+        certain = {fault.kind for fault in chaos.draw(seed, chaos.live_options(30)).faults if fault.at_s is not None}
+        assert certain >= {"crash", "pause", "partition"}
+
+
+# ---- shrinking
+
+
+def test_an_explicit_script_strikes_alike():
+    """What chance decided stands in it: the same strikes at the same times, up to rounding."""
+    for seed in range(30):
+        scenario = chaos.draw(seed)
+        tree = scenario.model_dump() | {"faults": explicit(scenario)}
+        (one, other) = (draw_plan(plan).faults for plan in (scenario, Scenario.model_validate(tree)))
+        injections = [
+            sorted((a.kind, a.worker or "", a.heals, round(a.time_s, 6)) for a in plan) for plan in (one, other)
+        ]
+        assert injections[0] == injections[1], f"seed {seed}"
+
+
+def test_a_script_shrinks_to_the_faults_that_matter():
+    """Of many strikes, to the pair that fails; and all else becomes plain."""
+
+    def fails(scenario: Scenario) -> bool:
+        injection = {(fault.kind, name) for fault in scenario.faults for name in scenario.victims(fault)}
+        return {("crash", "w1"), ("pause", "w2")} <= injection
+
+    tree = chaos.draw(1, chaos.Options(workers=(6, 6), faults=(8, 8))).model_dump()
+    tree["faults"] += [
+        {"kind": "crash", "at_s": 1.234567, "all": True, "restart_after_s": 0.5},
+        {"kind": "pause", "at_s": 3.3, "group": "g1", "for_s": 1.0},
+    ]
+    tree["cluster"] = {"groups": [{"name": "g1", "workers": 6}]}
+    small = shrink(Scenario.model_validate(tree), fails)
+    assert sorted((fault.kind, *small.victims(fault)) for fault in small.faults) == [("crash", "w1"), ("pause", "w2")]
+    assert small.worker_names() == ["w1", "w2"]
+    assert small.policies == Scenario.model_fields["policies"].get_default()
+    assert small.workload.tasks == 1
+
+
+def test_a_run_that_never_ends_breaks_a_promise():
+    """Patience has an end, and a timer of somebody else's goes on."""
+
+    def endless(scenario: Scenario) -> Run:
+        while True:
+            pass
+
+    before_s = signal.setitimer(signal.ITIMER_REAL, 1000.0)
+    try:
+        trial = chaos.trial(0, chaos.draw(0), endless, patience_s=0.05)
+        left_s, _ = signal.getitimer(signal.ITIMER_REAL)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before_s)
+    assert [violation.promise for violation in trial.violations] == ["ends"]
+    assert 900 < left_s < 1000
+
+
+def test_an_invariant_that_does_not_hold_is_told_from_an_error():
+    """Both are violations, with the place where they were raised."""
+
+    def world(error: Exception) -> chaos.World:
+        def run(scenario: Scenario) -> Run:
+            raise error
+
+        return run
+
+    kinds = [
+        chaos.trial(0, chaos.draw(0), world(error)).violations[0]
+        for error in (AssertionError("load"), ValueError("room"))
+    ]
+    assert [found.promise for found in kinds] == ["invariant", "runs"]
+    assert str(kinds[0]).startswith("invariant: load (test_chaos.py:")
+    assert str(kinds[1]).startswith("runs: ValueError: room (test_chaos.py:")
+
+
+# ---- the command
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_chaos_without_a_violation_leaves_nothing(tmp_path):
+    """Numbers on stdout, exit code 0, no file; the same as JSON, and in several processes."""
+    out = tmp_path / "chaos"
+    shown = command("chaos", "--seeds", 6, "--jobs", 1, "--out", out)
+    assert shown.exit_code == 0, shown.stderr
+    assert "no promise was broken" in shown.stdout
+    told = json.loads(command("chaos", "--seeds", 6, "--jobs", 2, "--out", out, "--json").stdout)
+    assert (told["seeds"], told["broken"], told["specimens"]) == (6, {}, [])
+    assert f"{told['tasks']:,} in {told['attempts']:,} attempts" in shown.stdout
+    assert not out.exists()
+
+
+TWINS = [planted for planted in PLANTED if planted.mutation.name == "number attempts alike"]
+
+
+@pytest.mark.parametrize("planted", TWINS, ids=str, indirect=True)
+def test_a_violation_is_saved_and_can_be_had_again(tmp_path, planted: Planted):
+    """The sentence on stdout, exit code 1, and a file with which `simulate` and `check` show the same."""
+    found = command("chaos", "--seeds", 20, "--jobs", 1, "--out", tmp_path / "chaos")
+    assert found.exit_code == 1, found.stderr
+    seed = re.search(r"^seed (\d+): numbering: attempt 1 of task ", found.stdout, re.M)
+    assert seed is not None, found.stdout
+    file = tmp_path / "chaos" / f"seed-{seed[1]}.yaml"
+    assert f"again: orchestrator simulate {file} --out {file.with_suffix('')}" in found.stdout
+    assert file.read_text().startswith("# numbering: attempt 1 of task ")
+    assert command("simulate", file, "--out", tmp_path / "run", "--no-plots").exit_code == 0
+    judged = command("check", tmp_path / "run", "--settled")
+    assert judged.exit_code == 1
+    assert "  numbering: attempt 1 of task " in judged.stdout
+    told = json.loads(command("check", tmp_path / "run", "--json").stdout)["runs"]
+    assert told[0]["violations"][0]["promise"] == "numbering"
+
+
+def test_a_clean_run_is_said_to_be_clean(tmp_path):
+    """With what was looked at, and what was not; of a sweep, run by run."""
+    file = ROOT / "scenarios/worker-crash.yaml"
+    overrides = ["workload.tasks=200", "replications=2"]
+    assert command("simulate", file, *overrides, "--out", tmp_path / "run", "--no-plots").exit_code == 0
+    judged = command("check", tmp_path / "run")
+    assert judged.exit_code == 0, judged.stderr
+    assert re.search(r"^base/r1: 200 tasks in \d+ attempts: clean$", judged.stdout, re.M)
+    assert "progress    after the faults, every task is settled (not asked: " in judged.stdout
+    refused = command("check", tmp_path / "run", "seed=3")
+    assert refused.exit_code == 2
+    assert "cannot be changed any more: seed=3" in refused.stderr
+
+
+def test_an_interrupt_keeps_what_was_found(tmp_path, monkeypatch):
+    """And says how far it got."""
+    trials = [chaos.Trial(0, chaos.draw(0))]
+
+    def interrupted(*_: object, **__: object) -> Iterator[chaos.Trial]:
+        yield from trials
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chaos, "hunt", interrupted)
+    stopped = command("chaos", "--seeds", 10, "--out", tmp_path)
+    assert stopped.exit_code == 130
+    assert stopped.stderr == "interrupted: 1 of 10 seeds run, 0 seeds in violation\n"
+
+
+# ---- the live world
+
+
+def test_live_chaos_breaks_nothing(tmp_path):
+    """Crashes, pauses and partitions on real processes at once: the history is clean, and every decision replays."""
+    shown = command("chaos", "--live", "--seconds", 8, "--out", tmp_path, "--json")
+    assert shown.exit_code == 0, shown.stdout + shown.stderr
+    told = json.loads(shown.stdout)
+    assert told["strikes"].keys() >= {"crash", "pause", "partition"}
+    assert command("check", tmp_path / "live-0", "--settled").exit_code == 0

@@ -1,0 +1,348 @@
+"""Comparison: what two results have in common, how far they are apart, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.analysis.comparison import (
+    AROUND,
+    BLOCKS,
+    DETECTION,
+    JUDGED,
+    METRICS,
+    WHOLE,
+    Clock,
+    Comparison,
+    Incomparable,
+    Observed,
+    Ordered,
+    Spread,
+    around_faults,
+    compare,
+    pooled,
+)
+from orchestrator.results import folders
+from orchestrator.results.runs import CellRuns, Run, Sweep
+from orchestrator.results.summaries import flatten
+from tests.results.synthetic import attempt, mm1, run, scenario, sweep, tables, task
+
+CRASH = [(20.0, "crash", 0, None), (22.0, "dead", 0, "detector"), (30.0, "heal", 0, "restart"), (31.0, "up", 0, "up")]
+
+
+def by_hand(latencies_s: list[float], world: str, detected_s: float = 22.0) -> Run:
+    """Tasks at 15, 16, ... of the given latencies, the last second of each its service; w1 is out from 20 to 31."""
+    tasks = [
+        task(15.0 + n, 15.0 + n + latency_s, started_s=14.0 + n + latency_s)
+        for n, latency_s in enumerate(latencies_s)
+    ]
+    attempts = [
+        attempt(n, 14.0 + n + latency_s, ended_s=15.0 + n + latency_s, ran_s=1.0, outcome="completed", settled=True)
+        for n, latency_s in enumerate(latencies_s)
+    ]
+    events = [(detected_s if kind == "dead" else at, kind, w, detail) for at, kind, w, detail in CRASH]
+    return run(tables(tasks, attempts, events), world=world)
+
+
+def test_the_statistics_are_those_of_the_tables():
+    """Percentiles, waits, what is not service, rates and detection of five tasks, and their relative errors."""
+    (cell,) = compare(by_hand([1, 2, 3, 4, 5], "sim"), by_hand([2, 4, 6, 8, 10], "live", detected_s=24.0)).cells
+    expected = {
+        "latency_s.p50": (3, 6),
+        "latency_s.p90": (4.6, 9.2),
+        "wait_s.mean": (2, 5),
+        "wait_s.p99": (3.96, 8.92),
+        "excess_s.p50": (2, 5),
+        "excess_s.p99": (3.96, 8.92),
+        "throughput_per_s": (5 / 90, 5 / 90),
+        "utilization": (5 / 180, 5 / 180),
+        DETECTION: (2, 4),
+    }
+    for metric, (value, reference) in expected.items():
+        row = cell.row(metric)
+        assert row.value == pytest.approx(value)
+        assert row.reference == pytest.approx(reference)
+        assert row.error == pytest.approx((value - reference) / reference)
+
+
+def test_the_window_holds_the_tasks_around_the_fault():
+    """From the crash until five seconds after the worker is back: of 30 tasks, those that arrived from 20 to 36."""
+    ours, theirs = by_hand([float(n) for n in range(1, 31)], "sim"), by_hand([1.0] * 30, "live")
+    assert around_faults([ours]) == [(20.0, 36.0)]
+    (cell,) = compare(ours, theirs).cells
+    assert cell.row("latency_s.p50", AROUND).value == np.median(range(6, 23))
+    assert cell.row("throughput_per_s", AROUND).reference == 17 / 16  # both ends included
+
+
+def test_the_whole_run_is_measured_as_its_summary_is():
+    """On the clock of the whole run, the statistics equal those of `summary.json`."""
+    done = mm1(3000, offered_load=0.8)
+    measured = Observed.of(done, Clock.of([(10.0, done.scenario.duration_s)])).measure()
+    told = flatten(done.summary)
+    assert {m: measured[m] for m in METRICS if m in told} == {m: pytest.approx(told[m]) for m in METRICS if m in told}
+    assert len([metric for metric in METRICS if metric in told]) == 8
+
+
+def test_pieces_put_together_are_the_whole():
+    """Blocks that cover a run without a gap measure what the run does."""
+    observed = Observed.of(mm1(3000, offered_load=0.8), Clock.of([(10.0, 1000.0)]))
+    blocks = observed.measure_blocks(np.linspace(0, 990 - 49.5, 20), 49.5)
+    assert blocks == {metric: pytest.approx(value) for metric, value in observed.measure().items()}
+
+
+def test_replications_are_pooled_not_averaged():
+    """Percentiles of several runs are those of all their tasks."""
+    clock = Clock.of([(10.0, 500.0)])
+    parts = [
+        Observed.of(mm1(1000, offered_load=offered_load, seed=seed), clock)
+        for offered_load, seed in ((0.3, 1), (0.9, 2))
+    ]
+    together = np.concatenate([part.latency_s for part in parts])
+    assert pooled(parts)["latency_s.p99"] == pytest.approx(np.quantile(together, 0.99))
+
+
+def test_a_clock_stands_still_outside_its_stretches():
+    """It reads the seconds that it ran until then."""
+    clock = Clock.of([(10.0, 20.0), (50.0, 55.0)])
+    times_s = np.array([0.0, 10.0, 15.0, 20.0, 30.0, 52.0, 55.0, 90.0])
+    assert clock.read(times_s).tolist() == [0, 0, 5, 10, 10, 12, 15, 15]
+    assert clock.runs_at(times_s).tolist() == [False, True, True, True, False, True, True, False]
+    assert clock.length_s == 15
+
+
+@pytest.mark.parametrize(
+    ("events", "stretches"),
+    [
+        ([(40.0, "pause", 0, None), (41.0, "heal", 0, "resume")], [(40.0, 46.0)]),
+        (
+            [(40.0, "pause", 0, None), (45.0, "dead", 0, "detector"), (50.0, "heal", 0, "resume"),
+             (52.0, "up", 0, "revived")],
+            [(40.0, 57.0)],
+        ),
+        ([(40.0, "crash", 0, None), (46.0, "dead", 0, "detector")], [(40.0, 51.0)]),
+        ([(40.0, "crash", 0, None), (44.0, "crash", 1, None)], [(40.0, 49.0)]),
+        ([(40.0, "crash", 0, None), (60.0, "crash", 1, None)], [(40.0, 45.0), (60.0, 65.0)]),
+        ([(97.0, "crash", 0, None)], [(97.0, 100.0)]),
+        ([(1.0, "pause", 0, None), (2.0, "heal", 0, "resume")], []),
+        ([(40.0, "dead", 0, "detector"), (41.0, "up", 0, "revived")], []),
+    ],
+    ids=["pause", "convicted", "for good", "overlap", "apart", "cut at the end", "in the warm-up", "no fault"],
+)  # fmt: skip
+def test_faults_have_their_stretches(events, stretches):
+    """From the blow until the worker is back, or convicted, and five seconds more, within what is measured."""
+    assert around_faults([run(tables(events=events))]) == stretches
+
+
+def test_the_live_result_is_the_reference():
+    """Whichever comes first; of two of one world the second, under their own names."""
+    simulated, lived = mm1(200, world="sim"), mm1(200, seed=2, world="live")
+    for one, other in ((simulated, lived), (lived, simulated)):
+        found = compare(one, other, ("a", "b"))
+        assert (found.label, found.reference_label) == ("sim", "live")
+        assert found.cells[0].references == [lived]
+    again = compare(simulated, mm1(200), ("a", "b"))
+    assert (again.label, again.reference_label) == ("a", "b")
+
+
+def test_equal_runs_have_no_error_and_are_sure_of_it():
+    """The same blocks are drawn from both, so what both share cancels."""
+    (cell,) = compare(mm1(2000), mm1(2000, world="live")).cells
+    assert all(row.error == 0 for row in cell.rows)
+    assert all(cell.row(metric).error_ci95 == pytest.approx((0, 0)) for metric in METRICS)
+    row = cell.row("latency_s.p99")
+    assert row.ci95 is not None
+    assert row.value is not None
+    assert row.ci95[0] < row.value < row.ci95[1]
+
+
+def test_blocks_know_that_tasks_are_not_independent():
+    """At rho 0.9 waits stick together: the interval is far wider than that of as many independent ones."""
+    (cell,) = compare(mm1(4000, offered_load=0.9, seed=3), mm1(4000, offered_load=0.9, seed=4, world="live")).cells
+    row = cell.row("wait_s.mean")
+    waits_s = mm1(4000, offered_load=0.9, seed=3).tasks.wait_s
+    assert row.ci95 is not None
+    assert row.ci95[1] - row.ci95[0] > 3 * 2 * 1.96 * waits_s.std() / math.sqrt(len(waits_s))
+    assert cell.intervals == f"moving blocks, {BLOCKS} to the run"
+
+
+def test_the_intervals_cover_about_as_often_as_they_say():
+    """The true mean wait lies in most single runs' intervals: E2/M/1, sigma = (2 rho / (2 rho + 1 - sigma))^2."""
+    offered_load, sigma = 0.6, 0.5
+    for _ in range(100):
+        sigma = (2 * offered_load / (2 * offered_load + 1 - sigma)) ** 2
+    held = 0
+    for seed in range(40):
+        observed = Observed.of(mm1(3000, offered_load, seed), Clock.of([(100.0, 2400.0)]))
+        low, high = Spread.over_blocks(observed, observed, np.random.default_rng(seed)).values["wait_s.mean"]
+        held += low <= sigma / (1 - sigma) <= high
+    assert held >= 35
+
+
+def of_cell(runs: list[Run], name: str = "base") -> Sweep:
+    return Sweep(scenario(), [CellRuns.of(name, {}, dict(enumerate(runs)))])
+
+
+def test_replications_give_student_t_over_pairs():
+    """Three pairs, each with its own error: mean -+ t(2) s / sqrt(3) = mean -+ 4.3027 s / sqrt(3)."""
+    ours = [by_hand([x, x], "sim") for x in (2.2, 4.4, 3.3)]
+    theirs = [by_hand([x, x], "live") for x in (2.0, 4.0, 2.0)]
+    (cell,) = compare(of_cell(ours), of_cell(theirs)).cells
+    errors = np.array([0.1, 0.1, 0.65])
+    half = 4.302653 * np.std(errors, ddof=1) / math.sqrt(3)
+    assert cell.row("latency_s.p50").error_ci95 == pytest.approx((errors.mean() - half, errors.mean() + half))
+    assert cell.intervals == "3 replications"
+    assert cell.row(DETECTION).error_ci95 == pytest.approx((0, 0))
+
+
+def test_only_what_both_sides_have_is_compared():
+    """Replications by number, cells by name; where nothing is common it is said."""
+    (cell,) = compare(of_cell([mm1(100, seed=s) for s in (1, 2, 3)]), of_cell([mm1(100), mm1(100)])).cells
+    assert len(cell.runs) == len(cell.references) == 2
+    grid = sweep({"seed": [1, 2]}, replications=1, n=60)
+    assert [cell.name for cell in compare(grid, sweep({"seed": [2, 3]}, replications=1, n=60)).cells] == ["seed=2"]
+    with pytest.raises(Incomparable, match=r"no cell .* on both sides \(seed=1, seed=2 and seed=3, seed=4\)"):
+        compare(grid, sweep({"seed": [3, 4]}, replications=1, n=60))
+
+
+def grids(ours: list[float], theirs: list[float]) -> Comparison:
+    """Two sweeps of so many cells, in each of which every task takes as long."""
+
+    def side(latencies_s: list[float], world: str) -> Sweep:
+        runs = [by_hand([latency_s] * 4, world) for latency_s in latencies_s]
+        return Sweep(scenario(), [CellRuns.of(f"c{n}", {"seed": n}, {0: one}) for n, one in enumerate(runs)])
+
+    return compare(side(ours, "sim"), side(theirs, "live"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "tau"),
+    [
+        ([1, 2, 3, 4], [10, 20, 30, 40], 1.0),
+        ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
+        ([1, 2, 3, 4], [1, 2, 4, 3], 4 / 6),
+        ([1, 2], [5, 5], None),
+    ],
+)
+def test_kendalls_tau_says_whether_both_rank_alike(ours, theirs, tau):
+    """Concordant less discordant pairs over all pairs; nothing where all are alike."""
+    found = {rank.metric: rank for rank in grids(ours, theirs).ranking}
+    assert found["latency_s.p95"].tau == (None if tau is None else pytest.approx(tau))
+    assert found["latency_s.p95"].best == "c0"
+    assert found["latency_s.p95"].reference_best == f"c{int(np.argmin(theirs))}"
+
+
+def test_a_miss_names_the_worst():
+    """In a sentence, with both values; what is not judged is not blamed."""
+    found = compare(by_hand([1, 2, 3, 4, 5], "sim"), by_hand([2, 4, 6, 8, 10], "live"))
+    assert found.miss(0.6) is None
+    assert found.miss(0.1) == "wait_s.mean is off by -60.0% (sim 2, live 5), allowed are 10.0%"
+    assert {row.metric for row in found.cells[0].rows if row.where == WHOLE} > set(JUDGED)
+
+
+def test_what_one_side_alone_knows_is_a_miss():
+    """A crash that only one world detected is as wrong as can be, and no number."""
+    undetected = run(tables([task(15.0, 16.0)], events=[CRASH[0]]), world="live")
+    found = compare(run(tables([task(15.0, 16.0)], events=CRASH), world="sim"), undetected)
+    assert found.miss(1e9) == f"{DETECTION} is known to one side only (sim 2, live none), allowed are 100000000000.0%"
+    assert compare(undetected, undetected).miss(0.0) is None
+
+
+def test_the_detection_of_a_single_crash_is_not_judged():
+    """It is a matter of phases: replications judge it, one run does not."""
+    early, late = (by_hand([1.0, 2.0], world, at) for world, at in (("sim", 22.0), ("live", 24.0)))
+    assert compare(early, late).cells[0].row(DETECTION).error == -0.5
+    assert compare(early, late).miss(0.1) is None
+    assert (compare(of_cell([early] * 2), of_cell([late] * 2)).miss(0.1) or "").startswith(
+        f"{DETECTION} is off by -50"
+    )
+
+
+def test_a_miss_names_its_cell():
+    """Of several, the one where the worst is."""
+    assert (grids([1, 2], [1, 4]).miss(0.1) or "").startswith("c1: wait_s.mean is off by -66.7%")
+
+
+def test_the_result_is_saved_and_the_same_again(tmp_path: Path):
+    """Numbers as plain JSON and pictures as PNG and SVG, byte by byte alike."""
+    for folder in ("a", "b"):
+        compare(mm1(500), mm1(500, seed=2, world="live")).save(tmp_path / folder)
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    names = [f"comparison-{what}.{kind}" for what in ("percentiles", "qq", "timeline") for kind in ("png", "svg")]
+    assert files == sorted([*names, "comparison.json"])
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    told = json.loads((tmp_path / "a/comparison.json").read_text())
+    assert (told["of"], told["against"], told["scenario"]) == ("sim", "live", "synthetic")
+    assert {row["metric"] for row in told["cells"][0]["rows"]} == {*METRICS, DETECTION}
+
+
+def test_saved_runs_compare_as_fresh_ones(tmp_path: Path):
+    """What was written and read back has the same numbers."""
+    ours, theirs = mm1(500), mm1(500, seed=2, world="live")
+    for name, one in (("a", ours), ("b", theirs)):
+        folders.write_run(tmp_path / name, one.scenario, one.summary, one.tables)
+    again = compare(folders.load(tmp_path / "a"), folders.load(tmp_path / "b"))
+    assert again.summary() == compare(ours, theirs).summary()
+
+
+def test_the_pictures_show_both_sides_and_the_faults():
+    """Each side has its curve and its verdicts, each fault a mark, the setting its words."""
+    figures = compare(mm1(500), mm1(500, seed=2, world="live")).plot()
+    legend = figures["comparison-timeline"].axes[0].get_legend()
+    assert legend is not None
+    labels = {text.get_text() for text in legend.get_texts()}
+    assert labels == {"sim", "live", "crash: w2", "recovery", "sim: declared dead", "live: declared dead"}
+    curves = [line.get_label() for line in figures["comparison-percentiles"].axes[1].get_lines()]
+    assert curves == [f"{w}: {what}" for w in ("live", "sim") for what in ("latency", "latency minus service")]
+    assert "faults: none" in figures["comparison-qq"].get_supxlabel()
+
+
+def test_a_grid_is_drawn_by_its_errors_and_ranks():
+    """One mark a cell and percentile; the order of the cells is told in tau."""
+    figures = grids([1, 2, 3], [1, 2, 4]).plot()
+    assert list(figures) == ["comparison-errors", "comparison-ranks", "comparison-percentiles"]
+    assert [axes.get_title(loc="left") for axes in figures["comparison-ranks"].axes] == [
+        f"{p} of latency:  τ = 1.00" for p in ("p50", "p95", "p99")
+    ]
+
+
+def test_runs_without_a_completed_task_can_be_compared():
+    """Nothing is unknown on both sides, draws, and is no miss."""
+    empty = run(tables([task(15.0)]))
+    found = compare(empty, empty)
+    assert found.cells[0].row("latency_s.p50").value is None
+    assert found.miss(0.0) is None
+    assert len(found.plot()) == 3
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.integers(0, 3)), min_size=1), st.floats(0, 1))
+def test_resampled_statistics_are_those_of_the_repeated_values(drawn, point):
+    """A value that counts three times is three values."""
+    values, times = (np.array(column) for column in zip(*drawn, strict=True))
+    repeated = np.repeat(values, times)
+    ordered = Ordered.of(np.where(values > 8.5, np.nan, values))
+    known = repeated[repeated <= 8.5]
+    expected = (np.mean(known), np.quantile(known, point)) if len(known) else (math.nan, math.nan)
+    found = ordered.mean(times), *ordered.quantiles(times, [point])
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_table_has_a_row_for_each_statistic():
+    """As a data frame, with the cell's name."""
+    table = compare(mm1(300), mm1(300, world="live")).table()
+    assert len(table) == 2 * len(METRICS) + 1
+    assert list(table.columns[:4]) == ["cell", "metric", "where", "value"]
+
+
+def test_rows_stand_in_one_order():
+    """The whole run, then around the faults, percentiles rising."""
+    (cell,) = compare(mm1(300), mm1(300, world="live")).cells
+    assert [row.where for row in cell.rows] == sorted((row.where for row in cell.rows), reverse=True)
+    percentiles = [cell.row(f"latency_s.{p}").value or 0 for p in ("p50", "p90", "p95", "p99")]
+    assert all(low <= high for low, high in pairwise(percentiles))

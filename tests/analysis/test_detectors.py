@@ -1,0 +1,507 @@
+"""Detectors judged on heartbeat traces: by theory, by what runs themselves say, and by small examples."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import sim
+from orchestrator.analysis.detectors import (
+    Alarm,
+    Budget,
+    Candidate,
+    Judgement,
+    Point,
+    Trace,
+    candidates,
+    follow,
+    front,
+    judge,
+)
+from orchestrator.cli.experiments import app
+from orchestrator.core.ports import Verdict
+from orchestrator.policies import catalogue
+from orchestrator.policies.detection import ChenConfig, Detection, Timeout, TimeoutConfig
+from orchestrator.rehearsal import runs as live
+from orchestrator.results import folders
+from orchestrator.results.folders import RunFolderError
+from orchestrator.results.summaries import Detection as Found
+from orchestrator.scenario.plan import draw_plan
+from orchestrator.scenario.schema import Scenario
+from sim.world import World
+from tests.results.synthetic import NAN, attempt, run, tables, task
+
+DAY_S = 86400.0
+
+
+def scenario(**changes: Any) -> Scenario:
+    tree: dict[str, Any] = {
+        "name": "beating",
+        "seed": 3,
+        "duration_s": 600,
+        "workload": {
+            "arrivals": {"kind": "poisson", "rate_per_s": 2},
+            "service": {"kind": "exponential", "mean_s": 0.5},
+        },
+        "cluster": {"workers": 8},
+        "policies": {"detection": {"kind": "timeout", "heartbeat_s": 2, "timeout_s": 6.5}},
+    }
+    return Scenario.model_validate(tree | changes)
+
+
+def trace(beats: dict[str, Any], until_s: float, *events: tuple[float, str, str | None, str | None]) -> Trace:
+    """Workers that were registered at 0 and heard at these times."""
+    ups = [(0.0, "up", worker, "registered") for worker in beats]
+    return Trace.of("sim", 2.0, [*ups, *events], beats, until_s)
+
+
+def judged(traces: list[Trace], *configs: Detection, **changes: Any) -> list[Point]:
+    tried = [Candidate("tried", "", None, config, False) for config in configs]
+    return list(judge(scenario(**changes), traces, tried=tried).points)
+
+
+def point(p99_s: float, mistakes: int, days: float = 1.0, value: float = 0.0) -> Point:
+    """A setting that finds every crash within `p99_s`, with mistakes of a second each over so many worker-days."""
+    candidate = Candidate("timeout", "timeout_s", value, TimeoutConfig(), False)
+    return Point(candidate, days * DAY_S, np.ones(mistakes), np.full(100, p99_s), np.empty(0), 0)
+
+
+# ---- theory
+
+
+def test_three_lost_beats_in_a_row_are_a_mistake_of_a_timeout_of_more_than_three_beats():
+    """Loss p, beats every h, 3h < T < 4h: p^3 (1 - p) / h mistakes a second, of 4h - T + h p / (1 - p) seconds."""
+    h, p, timeout_s, n = 2.0, 0.05, 7.0, 2_000_000
+    rng = np.random.default_rng(1)
+    beats = {w: (h * np.arange(1, n + 1))[rng.random(n) >= p] for w in ("w1", "w2")}
+    (found,) = judged([trace(beats, h * n)], TimeoutConfig(timeout_s=timeout_s))
+    rate, lasting_s = p**3 * (1 - p) / h, 4 * h - timeout_s + h * p / (1 - p)
+    assert rate == pytest.approx(5.94e-5, rel=1e-3)
+    assert found.rate_per_s == pytest.approx(rate, rel=0.13)
+    assert np.mean(found.mistake_s) == pytest.approx(lasting_s, rel=0.05)
+    assert 1 - found.accuracy == pytest.approx(rate * lasting_s, rel=0.15)
+
+
+def test_a_timeout_finds_a_crash_between_itself_less_a_beat_and_itself():
+    """The last beat was heard 0 to h before the crash, uniformly."""
+    (found,) = judged([sim.heartbeats(scenario())], TimeoutConfig(timeout_s=6.5))
+    at = np.linspace(0.01, 0.99, 50)
+    assert np.allclose(np.quantile(found.detection_s, at), 4.5 + 2 * at, atol=0.05)
+    assert found.mistakes == 0
+    assert found.accuracy == 1
+
+
+def test_a_periodic_check_adds_its_own_phase():
+    """The reference's h/T/c of 2/6/2: triangular on [4, 8], mean 6, p90 7.106, p99 7.717."""
+    periodic = {"detection": {"kind": "timeout", "timeout_s": 6.0, "check_every_s": 2.0}}
+    changes: dict[str, Any] = {"policies": periodic, "cluster": {"workers": 600}, "duration_s": 60}
+    (found,) = judged([sim.heartbeats(scenario(**changes))], TimeoutConfig(timeout_s=6.0), **changes)
+    assert np.mean(found.detection_s) == pytest.approx(6.0, rel=0.02)
+    assert np.quantile(found.detection_s, [0.9, 0.99]) == pytest.approx([7.106, 7.717], rel=0.02)
+
+
+@pytest.mark.parametrize(("delta", "rate", "lasting_s"), [(0.1, 0.01650, 0.5659), (0.5, 0.009900, 0.5301)])
+def test_chen_has_the_quality_of_his_paper(delta: float, rate: float, lasting_s: float):
+    """NFD with h 1, loss .01, exponential delay of mean .02 and delta = alpha + mean delay."""
+    detection = {"kind": "chen", "heartbeat_s": 1.0, "alpha_s": delta - 0.02, "window": 1000}
+    lossy: dict[str, Any] = {
+        "network": {"delay": {"kind": "exponential", "mean_s": 0.02}, "loss": 0.01},
+        "policies": {"detection": detection},
+        "duration_s": 10_000,
+    }
+    (found,) = judged([sim.heartbeats(scenario(**lossy))], ChenConfig(**detection), **lossy)  # type: ignore[arg-type]
+    deviations = 3 / math.sqrt(found.mistakes)
+    assert found.rate_per_s == pytest.approx(rate, rel=deviations)
+    assert np.mean(found.mistake_s) == pytest.approx(lasting_s, rel=deviations)
+
+
+# ---- what runs say
+
+
+TROUBLED: dict[str, Any] = {
+    "network": {"delay": {"kind": "exponential", "mean_s": 0.05}, "loss": 0.1, "duplicate": 0.05},
+    "faults": [
+        {"kind": "crash", "mtbf_s": 150, "all": True, "mttr_s": 8},
+        {"kind": "pause", "mtbf_s": 300, "all": True, "for_s": {"kind": "exponential", "mean_s": 6}},
+    ],
+}
+
+
+@pytest.mark.parametrize("check_every_s", [None, 1.5])
+def test_the_judge_agrees_with_the_coordinator(check_every_s: float | None):
+    """The scenario's own setting does on the trace what it did in the run: the same mistakes and detections."""
+    own = {"kind": "timeout", "timeout_s": 4.5, "check_every_s": check_every_s}
+    chosen = scenario(**TROUBLED, policies={"detection": own}, duration_s=1500, drain_s=0)
+    finished = sim.run(chosen)
+    (found,) = judged([sim.heartbeats(chosen)], chosen.policies.detection, policies={"detection": own})
+    told = finished.summary["detection"]
+    assert found.mistakes == told["mistakes"] == told["false_positives"] > 10
+    assert np.sort(found.own_detection_s) == pytest.approx(np.sort(Found.of(finished.tables).time_s))
+    assert found.missed == told["missed"] > 0
+    assert found.judged_s == pytest.approx(told["judged_s"])
+    assert found.accuracy == pytest.approx(told["query_accuracy"])
+    assert np.mean(found.mistake_s) == pytest.approx(told["mistake_s"]["mean"])
+
+
+@pytest.mark.parametrize("name", [None, "partition", "message-loss", "rolling-restart", "coordinator-pause"])
+def test_a_trace_is_that_of_the_whole_run(name: str | None):
+    """Whether its tasks were left out, because they change no heartbeat, or not."""
+    file = Path(__file__).parents[2] / "scenarios" / f"{name}.yaml"
+    chosen = scenario(**TROUBLED) if name is None else Scenario.load(file, ["sweep={}"])
+    world = World(chosen, draw_plan(chosen))
+    heard: dict[str, list[float]] = {}
+    world.listen(lambda worker, now: heard.setdefault(worker, []).append(now))
+    world.run()
+    made = sim.heartbeats(chosen)
+    until_s = chosen.duration_s  # what comes later lasts as long as there are tasks
+    for worker in chosen.worker_names():
+        mine = [at for life in made.lives if life.worker == worker for at in life.beats_s.tolist() if at <= until_s]
+        left = {at for at in heard[worker] if at <= until_s} - set(mine)
+        assert set(mine) <= set(heard[worker])
+        assert len(left) <= 1, "heard of one that had left"
+
+
+@pytest.fixture(scope="module")
+def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("live")
+    small = scenario(
+        duration_s=4,
+        workload={
+            "arrivals": {"kind": "poisson", "rate_per_s": 20},
+            "service": {"kind": "exponential", "mean_s": 0.02},
+        },
+        cluster={"workers": 3},
+        policies={"detection": {"kind": "timeout", "heartbeat_s": 0.2, "timeout_s": 0.7}},
+        faults=[{"kind": "crash", "at_s": 1.5, "workers": ["w2"], "restart_after_s": 1.5}],
+    )
+    live.run(small, folder)
+    return folder
+
+
+def test_a_live_run_leaves_its_heartbeats(live_run: Path):
+    """Its own detector, on the recorded trace, finds the crash when it did in the run."""
+    finished = folders.load_run(live_run)
+    (recorded,) = Trace.recorded(live_run)
+    assert (recorded.world, recorded.workers, len(recorded.lives)) == ("live", 3, 4)
+    during = sum(np.count_nonzero(life.beats_s >= 0) for life in recorded.lives)
+    assert during == pytest.approx(recorded.judged_s / 0.2, abs=8)
+    (found,) = (p for p in judge(finished.scenario, [recorded]).points if p.candidate.own)
+    told = finished.summary["detection"]
+    assert len(found.own_detection_s) == told["detected"] == 1
+    # In the run the alarm rings when the process gets its turn.
+    assert found.own_detection_s[0] == pytest.approx(told["time_s"]["mean"], abs=0.05)
+    assert found.mistakes == told["mistakes"]
+
+
+def test_the_command_judges_a_recorded_run(live_run: Path, tmp_path: Path):
+    """With the heartbeat of its scenario; another one is refused."""
+    arguments = ["detectors", str(live_run / "scenario.yaml"), "--trace", str(live_run), "--out", str(tmp_path)]
+    told = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--no-plots"]).stdout)
+    assert (told["world"], told["trace"]["workers"], told["trace"]["crashes"]) == ("live", 3, 1)
+    refused = CliRunner().invoke(app, [*arguments, "policies.detection.heartbeat_s=1"])
+    assert refused.exit_code == 2
+    assert "policies.detection.heartbeat_s=0.2" in refused.stderr
+
+
+def test_a_simulated_run_leaves_no_heartbeats(tmp_path: Path):
+    """The refusal says what to do instead."""
+    sim.run(scenario(duration_s=5), out=tmp_path)
+    with pytest.raises(RunFolderError, match="give the scenario instead"):
+        Trace.recorded(tmp_path)
+
+
+# ---- lives
+
+
+def test_a_life_ends_with_the_next_registration():
+    """Its beats are those in between, a beat at the same moment as the registration among them."""
+    beats = {"w1": [1.0, 3.0, 9.0, 11.0]}
+    first, second = trace(
+        beats, 20.0, (4.0, "crash", "w1", None), (7.0, "heal", "w1", "restart"), (9.0, "up", "w1", "reregistered")
+    ).lives
+    assert (first.beats_s.tolist(), first.up_until_s, first.watched_until_s, first.crash_s) == ([1, 3, 9], 4, 9, 4)
+    assert (second.beats_s.tolist(), second.judged_s, second.crash_s) == ([11], 11, None)
+
+
+def test_a_registration_that_its_crash_overtook_begins_nothing():
+    """The process was gone already: there is nothing to judge, but still a crash to be found."""
+    events = ((4.0, "crash", "w1", None), (4.1, "up", "w1", "reregistered"))
+    first, second = trace({"w1": [1.0, 3.0]}, 20.0, *events).lives
+    assert (first.judged_s, first.crash_s) == (4, None)
+    assert (second.judged_s, second.crash_s) == (0, 4)
+    assert follow(TimeoutConfig().build(), second, Alarm(None, []), np.empty(0)).own_detection_s == pytest.approx(
+        [6.1]
+    )
+
+
+def test_whoever_left_is_no_longer_judged():
+    """Its silence is no mistake."""
+    (found,) = judged([trace({"w1": [1.0]}, 100.0, (2.0, "left", "w1", None))], TimeoutConfig())
+    assert (found.mistakes, found.judged_s) == (0, 2)
+
+
+def test_a_mistake_is_over_when_the_worker_crashes():
+    """From then on the verdict is true; and the crash is found at once."""
+    (found,) = judged([trace({"w1": [1.0]}, 100.0, (10.0, "crash", "w1", None))], TimeoutConfig(timeout_s=6))
+    assert found.mistake_s == pytest.approx([3])
+    assert found.own_detection_s == pytest.approx([0])
+
+
+def test_a_beat_that_outlives_its_process_postpones_the_verdict():
+    """Detection is the last verdict, not one that a beat on its way still revokes (Chen's T_D)."""
+    (found,) = judged([trace({"w1": [1.0, 9.0]}, 100.0, (5.0, "crash", "w1", None))], TimeoutConfig(timeout_s=6))
+    assert found.mistakes == 0
+    assert found.own_detection_s == pytest.approx([10])
+
+
+def test_a_coordinator_that_sleeps_looks_at_nothing():
+    """What arrived meanwhile is heard when it wakes, before it looks."""
+    pause = ((3.0, "coordinator_pause", None, None), (40.0, "heal", None, "coordinator_pause"))
+    healthy, gone = {"w1": [1.0, 40.0, 41.0]}, {"w1": [1.0]}
+    assert judged([trace(healthy, 45.0, *pause)], TimeoutConfig())[0].mistakes == 0
+    (found,) = judged([trace(gone, 60.0, (5.0, "crash", "w1", None), *pause)], TimeoutConfig())
+    assert found.own_detection_s == pytest.approx([35])
+
+
+class Reluctant(Timeout):
+    """Suspects for a second before it convicts."""
+
+    def verdict(self, now: float) -> Verdict:
+        late_s = now - super().review_at()
+        self.asked = late_s >= 0
+        return Verdict.DEAD if late_s >= 1 else Verdict.SUSPECT if late_s >= 0 else Verdict.ALIVE
+
+    def review_at(self) -> float:
+        return super().review_at() + getattr(self, "asked", False)
+
+
+def test_a_suspect_is_not_yet_convicted():
+    """A detector is asked again until it says dead, in mistakes as after crashes."""
+    (life,) = trace({"w1": [1.0, 2.0, 9.0]}, 10.0).lives
+    tally = follow(lambda now: Reluctant(3, now), life, Alarm(None, []), np.array([1.5, 9.5]))
+    assert tally.mistake_s == pytest.approx([3])
+    assert tally.detection_s == pytest.approx([3.5, 3.5])
+
+
+# ---- the grid, the front, the recommendation
+
+
+def test_every_kind_of_the_catalogue_is_tried():
+    """And what the scenario has, with its own other parameters."""
+    own = scenario(policies={"detection": {"kind": "phi_accrual", "threshold": 5, "window": 50}}).policies.detection
+    found = candidates(own)
+    kinds = {
+        kind["const"]
+        for c in catalogue()["detection"]
+        if "const" in (kind := c.model_json_schema()["properties"]["kind"])
+    }
+    assert {candidate.detector for candidate in found} == kinds
+    assert [(c.detector, c.value) for c in found if c.own] == [("phi_accrual", 5)]
+    assert {c.config.window for c in found if c.detector == "phi_accrual"} == {50}  # type: ignore[attr-defined]
+    assert {c.config.heartbeat_s for c in found} == {2.0}
+
+
+def test_a_detector_inside_another_is_varied_by_its_own_parameter():
+    """`two_level` over phi is tried over thresholds."""
+    inside = {"kind": "two_level", "start_to_close_s": 5, "detector": {"kind": "phi_accrual"}}
+    found = [
+        c
+        for c in candidates(scenario(policies={"detection": inside}).policies.detection)
+        if c.detector == "two_level"
+    ]
+    assert {c.parameter for c in found} == {"threshold"}
+    assert len({c.value for c in found}) > 5
+    assert sum(c.own for c in found) == 1
+
+
+def test_the_front_is_what_nothing_beats():
+    """Slower and more often wrong is beaten; equal in both stands twice."""
+    fast, slow, beaten, twin = point(2, 9), point(5, 0), point(5, 3), point(2, 9, value=1)
+    assert front([beaten, slow, fast, twin]) == [fast, twin, slow]
+    assert front([slow, point(6, 0)]) == [slow]
+
+
+def test_no_mistake_bounds_the_rate_by_three_over_the_time():
+    """The rule of three, at 95 %; with one mistake 4.74."""
+    assert point(1, 0, days=2).rate_upper_per_s == pytest.approx(3.0 / (2 * DAY_S), rel=2e-3)
+    assert point(1, 1).rate_upper_per_s == pytest.approx(4.744 / DAY_S, rel=1e-3)
+
+
+def test_the_recommendation_keeps_its_budget():
+    """Of one budget the best in the other respect; of both the one with the most room."""
+    days = 100.0
+    fast, middle, slow = point(2, 1000, days), point(5, 100, days), point(9, 0, days)
+
+    def best(mistakes_per_day: float | None, detection_s: float | None) -> tuple[Point, bool]:
+        found = Budget(mistakes_per_day, detection_s).recommend([fast, middle, slow], workers=1)
+        assert found is not None
+        return found.point, found.qualifies
+
+    assert best(2.0, None) == (middle, True)
+    assert best(None, 6.0) == (middle, True)
+    assert best(None, 100.0) == (slow, True)
+    assert best(100.0, 2.5) == (fast, True)
+    assert best(2.0, 10.0) == (middle, True)
+    assert best(2.0, 4.0) == (middle, False)
+    assert Budget().recommend([fast], workers=1) is None
+
+
+def test_a_short_trace_shows_no_small_rate():
+    """A day without a mistake does not show that there is less than one a day; three days do."""
+    for days, shown in ((1.0, False), (3.1, True)):
+        found = Budget(mistakes_per_day=1.0).recommend([point(5, 0, days)], workers=1)
+        assert found is not None
+        assert found.qualifies is shown
+
+
+def test_the_budget_of_mistakes_is_that_of_all_workers():
+    """Ten workers make ten times as many."""
+    one = point(5, 10, days=100)
+    assert [Budget(mistakes_per_day=1.0).ratios(one, workers)[0] for workers in (1, 10)] == pytest.approx(
+        [0.1696, 1.696], rel=1e-3
+    )
+
+
+def test_processes_judge_as_one(monkeypatch: pytest.MonkeyPatch):
+    """Whatever the order in which they finish."""
+    monkeypatch.setattr("orchestrator.analysis.detectors._ALONE_BEATS", 0)
+    monkeypatch.setattr("orchestrator.analysis.detectors._CHUNK_BEATS", 1)
+    chosen = scenario(**TROUBLED, cluster={"workers": 3}, duration_s=60)
+    heard = [sim.heartbeats(chosen, k) for k in range(2)]
+    alone, together = (judge(chosen, heard, jobs=jobs).summary() for jobs in (1, 2))
+    assert together == alone
+
+
+# ---- the command
+
+
+def test_the_command_leaves_table_picture_and_points(tmp_path: Path):
+    """A recommendation within the budget, in words and as numbers."""
+    path = tmp_path / "beating.yaml"
+    path.write_text(scenario(**TROUBLED).dump())
+    arguments = ["detectors", str(path), "--max-mistakes-per-day", "1000", "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(app, arguments)
+    assert told.exit_code == 0, told.output
+    assert "recommended: " in told.stdout
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"detectors.json", "detectors.png", "detectors.svg"}
+    kept = json.loads((tmp_path / "out" / "detectors.json").read_text())
+    assert kept["recommendation"]["qualifies"]
+    assert kept["recommendation"]["mistakes_per_day_upper"] <= 1000
+    again = CliRunner().invoke(app, [*arguments, "--json", "--no-plots"])
+    assert json.loads(again.stdout) == kept
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--max-detection-s", "0"], "--max-detection-s is 0, expected a number over 0"),
+        (["sweep={cluster.workers: [1, 2]}"], "sweeps cluster.workers"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(arguments: list[str], reason: str, tmp_path: Path):
+    """Exit code 2."""
+    path = tmp_path / "beating.yaml"
+    path.write_text(scenario().dump())
+    refused = CliRunner().invoke(app, ["detectors", str(path), "--out", str(tmp_path / "out"), *arguments])
+    assert refused.exit_code == 2
+    assert reason in refused.stderr
+
+
+def test_a_detector_without_mistakes_is_drawn_at_its_bound():
+    """Hollow, where three mistakes in all would be."""
+    judgement = Judgement(scenario(), [trace({"w1": [1.0]}, 3.0)], [point(2, 9), point(5, 0)], Budget(5, 6))
+    axes, accuracy = judgement.plot()["detectors"].axes
+    hollow = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [xy.tolist() for xy in hollow if xy.size] == [[pytest.approx([5, 3.0], rel=2e-3)]]
+    for panel in (axes, accuracy):
+        assert panel.get_xlabel()
+        assert panel.get_ylabel()
+
+
+# ---- a run's own account
+
+
+def test_a_run_tells_the_quality_of_its_detector():
+    """w2 is convicted for 3 of the 100 s that it is up, of 140 that the two are up."""
+    made = tables(
+        events=[
+            (0.0, "up", 0, "registered"),
+            (0.0, "up", 1, "registered"),
+            (20.0, "dead", 1, "detector"),
+            (23.0, "up", 1, "revived"),
+            (40.0, "crash", 0, None),
+        ]
+    )
+    told = run(made).summary["detection"]
+    assert (told["judged_s"], told["mistakes"], told["mistake_s"]["mean"]) == (140, 1, 3)
+    assert told["mistake_rate_per_s"] == pytest.approx(1 / 140)
+    assert told["query_accuracy"] == pytest.approx(1 - 3 / 140)
+    assert told["heartbeats_per_s"] == pytest.approx(1.4 / 2)
+
+
+def test_a_pause_is_silent_but_no_crash():
+    """It sends no heartbeats, and a verdict on it is a mistake: the process is up."""
+    made = tables(
+        events=[
+            (0.0, "up", 0, "registered"),
+            (10.0, "pause", 0, None),
+            (16.0, "dead", 0, "detector"),
+            (20.0, "heal", 0, "resume"),
+            (20.5, "up", 0, "revived"),
+        ]
+    )
+    told = run(made).summary["detection"]
+    assert (told["mistakes"], told["mistake_s"]["max"], told["judged_s"]) == (1, 4.5, 100)
+    assert told["heartbeats_per_s"] == pytest.approx(90 / 2 / 100)
+
+
+def test_a_failed_call_is_not_the_detectors_mistake():
+    """Until the worker is trusted again, its detector is not asked, and not judged."""
+    made = tables(events=[(0.0, "up", 0, "registered"), (30.0, "dead", 0, "failed_call"), (50.0, "up", 0, "revived")])
+    told = run(made).summary["detection"]
+    assert (told["mistakes"], told["judged_s"], told["query_accuracy"]) == (0, 80, 1)
+
+
+def test_a_mistake_wastes_what_its_worker_does_in_vain():
+    """The execution that was given up and did not settle its task; not the one whose late result did."""
+    lost = {"worker": 1, "given_up_s": 20.0, "outcome": "worker_died"}
+    made = tables(
+        tasks=[task(15.0, 30.0, attempts=2), task(15.0, 24.0)],
+        attempts=[
+            attempt(0, 15.0, **lost, ended_s=26.0, ran_s=11.0),
+            attempt(0, 20.0, attempt=2, ended_s=30.0, ran_s=10.0, outcome="completed", settled=True),
+            attempt(1, 15.0, **lost, ended_s=24.0, ran_s=9.0, settled=True),
+        ],
+        events=[(0.0, "up", 1, "registered"), (20.0, "dead", 1, "detector"), (23.0, "up", 1, "revived")],
+    )
+    assert run(made).summary["detection"]["mistake_wasted_s"] == 11
+
+
+def test_a_task_on_a_crashed_worker_waits_for_the_verdict():
+    """From the crash, or its assignment if that is later, until it is given up; unless its result is on its way."""
+    made = tables(
+        tasks=[task(38.0, 60.0, attempts=2), task(39.0, 40.1), task(41.0, 60.0, attempts=2)],
+        attempts=[
+            attempt(0, 38.0, given_up_s=46.0, outcome="worker_died"),
+            attempt(1, 39.0, ended_s=40.1, ran_s=1.0, outcome="completed", settled=True),
+            attempt(2, 41.0, started_s=NAN, given_up_s=41.5, ended_s=41.5, outcome="call_failed"),
+            attempt(2, 50.0, attempt=2, worker=1, ended_s=60.0, outcome="completed", settled=True),
+        ],
+        events=[
+            (0.0, "up", 0, "registered"),
+            (40.0, "crash", 0, None),
+            (46.0, "dead", 0, "detector"),
+            (70.0, "heal", 0, "restart"),
+            (70.0, "up", 0, "reregistered"),
+        ],
+    )
+    told = run(made).summary["detection"]
+    assert told["tasks_delayed"] == 2
+    assert told["delayed_s"]["max"] == 6
+    assert told["delayed_s"]["mean"] == 3.25

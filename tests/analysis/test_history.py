@@ -1,0 +1,405 @@
+"""The history checker sees each broken promise, and accuses nobody where the tables leave it open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sim
+from orchestrator.analysis.history import MOST, PROMISES, _range_max, check, left_out
+from orchestrator.scenario.schema import Scenario
+from tests.results.synthetic import NAN, attempt, run, scenario, tables, task
+
+UP = [(0.0, "up", 0, "registered"), (0.0, "up", 1, "registered")]
+
+
+def done(number: int, assigned_s: float, ended_s: float, **changes: Any) -> dict[str, Any]:
+    """The attempt that completed a task."""
+    return (
+        attempt(number, assigned_s, ended_s=ended_s, ran_s=ended_s - assigned_s, outcome="completed", settled=True)
+        | changes
+    )
+
+
+def lost(number: int, assigned_s: float, given_up_s: float, **changes: Any) -> dict[str, Any]:
+    """An attempt whose worker was declared dead, and which ended then."""
+    return attempt(number, assigned_s, given_up_s=given_up_s, ended_s=given_up_s, outcome="worker_died") | changes
+
+
+def told(tasks, attempts, events=UP, healed: bool = False, **changes: Any) -> list[str]:
+    """What the checker says of these rows."""
+    found = check(run(tables(tasks, attempts, events), scenario(**changes)), healed=healed)
+    return list(map(str, found))
+
+
+def policies(**changes: Any) -> dict[str, Any]:
+    return {"policies": changes}
+
+
+# ---- clean histories
+
+
+def test_a_run_without_tasks_is_clean():
+    """Nothing promised, nothing broken."""
+    assert told([], []) == []
+
+
+@pytest.mark.parametrize("file", ["gc-pause", "worker-crash", "partition", "rolling-restart", "message-loss"])
+def test_what_the_simulator_does_is_clean(file: str):
+    """Under faults of many kinds, everything settles and no promise is broken."""
+    overrides = ["workload.tasks=1500", "sweep={}"]
+    loaded = Scenario.load(f"scenarios/{file}.yaml", overrides)
+    assert check(sim.run(loaded), healed=True) == []
+
+
+# ---- outcomes
+
+
+def test_a_task_has_one_row():
+    """A second settlement is a second row."""
+    rows = [task(0.0, 1.0), task(0.0, 1.0, task=0)]
+    assert told(rows, [done(0, 0.0, 1.0)])[0] == "outcome: task 0 was settled 2 times"
+
+
+def test_a_task_is_settled_by_one_attempt():
+    """Two attempts that both settled it are named."""
+    rows = [done(0, 0.0, 1.0), done(0, 1.0, 2.0, attempt=2)]
+    (sentence, *_) = told([task(0.0, 2.0, attempts=2)], rows)
+    assert sentence == "outcome: task 0 was settled by 2 attempts: 1 and 2"
+
+
+def test_an_unfinished_task_was_settled_by_nobody():
+    """An attempt that settled it, and a state that knows nothing of it."""
+    assert told([task(0.0)], [done(0, 0.0, 1.0)]) == [
+        "outcome: task 0 is unfinished, but was settled by its attempt 1"
+    ]
+
+
+def test_the_summary_adds_up():
+    """Whatever was submitted is completed, failed or unfinished."""
+    history = run(tables([task(0.0, 1.0)], [done(0, 0.0, 1.0)], UP))
+    history.summary["tasks"]["completed"] = 0
+    assert [str(found) for found in check(history)] == [
+        "outcome: the summary and the table count completed tasks differently",
+        "outcome: of 1 tasks submitted, 1 are in no state",
+    ]
+
+
+def test_a_result_comes_from_the_attempt_that_settled():
+    """At its end, from its worker."""
+    (sentence,) = told([task(0.0, 1.0, worker=1)], [done(0, 0.0, 1.0)])
+    assert sentence == "result: task 0 was settled at 1 s by w2, but not by its attempt 1 of task 0 on w1"
+
+
+def test_a_result_without_an_attempt_that_settled_comes_from_a_worker_that_had_it():
+    """A report of a process that has begun anew since is in order; one of a stranger is not."""
+    rows = [lost(0, 0.0, 1.0)]
+    assert told([task(0.0, 2.0)], rows, events=[*UP, (1.0, "up", 0, "reregistered")]) == []
+    assert told([task(0.0, 2.0, worker=1)], rows, events=[*UP, (1.0, "up", 0, "reregistered")]) == [
+        "result: task 0 was settled at 2 s by w2, which had not been given it"
+    ]
+
+
+# ---- attempts
+
+
+def test_attempts_are_numbered_without_gaps():
+    """Neither twice the same nor one left out, and as many as the task counted."""
+    rows = [lost(0, 0.0, 1.0), done(0, 1.0, 2.0, attempt=3)]
+    assert told(
+        [task(0.0, 2.0, attempts=3)], rows, events=[*UP, (1.0, "dead", 0, "detector"), (1.0, "up", 0, "revived")]
+    ) == [
+        "numbering: attempt 3 of task 0 on w1 stands in the place of number 2",
+        "numbering: task 0 counts 3 attempts, and 2 are recorded",
+    ]
+
+
+def test_an_attempt_is_of_a_known_task():
+    """Of a task that was submitted, that is."""
+    assert told([], [attempt(5, 0.0)]) == ["numbering: attempt 1 of task 5 on w1 is of no task that was submitted"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"started_s": 0.5}, "attempt 1 of task 0 on w1 started at 0.5 s, but was assigned only at 1 s"),
+        ({"started_s": 3.0}, "attempt 1 of task 0 on w1 ended at 2 s, but started only at 3 s"),
+        ({"given_up_s": 2.5}, "attempt 1 of task 0 on w1 ended at 2 s, but was given up only at 2.5 s"),
+    ],
+)
+def test_nothing_happens_before_what_it_follows_from(changes, sentence):
+    """Accepted, assigned, started, given up, ended."""
+    assert told([task(0.0, 2.0)], [done(0, 1.0, 2.0) | changes]) == [f"times: {sentence}"]
+
+
+def test_a_task_arrives_before_it_is_accepted():
+    """And is accepted before it is settled."""
+    assert told([task(1.0, 2.0, accepted_s=0.5)], [done(0, 1.0, 2.0)]) == [
+        "times: task 0 was accepted at 0.5 s, but arrived only at 1 s"
+    ]
+
+
+def test_a_settled_task_is_not_assigned_again():
+    """At the same moment it may have been."""
+    events = [*UP, (1.0, "dead", 0, "detector")]
+
+    def rows(again_s: float) -> list[dict[str, Any]]:
+        twin = attempt(0, again_s, attempt=2, worker=1, given_up_s=again_s, ended_s=again_s, outcome="cancelled")
+        return [lost(0, 0.0, 1.0, settled=True, ended_s=2.0), twin]
+
+    assert told([task(0.0, 2.0, attempts=2)], rows(2.0), events) == []
+    assert told([task(0.0, 2.0, attempts=2)], rows(3.0), events) == [
+        "settled: attempt 2 of task 0 on w2 was assigned at 3 s, when its task had been settled at 2 s"
+    ]
+
+
+# ---- tries
+
+
+def deaths(
+    number: int, last: dict[str, Any]
+) -> tuple[list[dict[str, Any]], list[tuple[float, str, int, str | None]]]:
+    """Attempts of task 0 that each died with its worker, then the last one; and the events."""
+    attempts = [lost(0, float(k), k + 1.0, attempt=k + 1, worker=k % 2) for k in range(number)]
+    events = [
+        event
+        for k in range(number)
+        for event in ((k + 1.0, "dead", k % 2, "detector"), (k + 1.0, "up", k % 2, "revived"))
+    ]
+    return [*attempts, last], [*UP, *events]
+
+
+def test_a_task_is_tried_at_most_so_often():
+    """Attempts that were lost count, rejections don't."""
+    limit = policies(retry={"max_attempts": 2})
+    attempts, events = deaths(3, done(0, 3.0, 4.0, attempt=4))
+    assert told([task(0.0, 4.0, attempts=4)], attempts, events, **limit) == [
+        "tries: task 0 used 3 tries, of 2 that it had"
+    ]
+    attempts[1] |= {"outcome": "rejected"}
+    assert told([task(0.0, 4.0, attempts=4)], attempts, events, **limit) == []
+
+
+def test_a_task_fails_when_its_tries_are_used_up():
+    """Not earlier: neither by the limit nor as poison."""
+    attempts, events = deaths(1, lost(0, 1.0, 2.0, attempt=2, worker=1))
+    attempts[0] |= {"ended_s": NAN}
+    events += [(2.0, "dead", 1, "detector")]
+    failed = [task(0.0, 2.0, state="failed", attempts=2, worker=1)]
+    assert told(failed, attempts, events, **policies(retry={"max_attempts": 2})) == []
+    assert told(failed, attempts, events, **policies(retry={"max_worker_kills": 2})) == []
+    assert told(failed, attempts, events, **policies(retry={"max_attempts": 5})) == [
+        "tries: task 0 failed at 2 s after 2 tries of 3"
+    ]
+
+
+def test_a_task_has_one_open_attempt_where_nothing_makes_twins():
+    """With hedging it may have more."""
+    rows = [done(0, 0.0, 2.0), attempt(0, 1.0, attempt=2, worker=1, given_up_s=2.0, ended_s=2.0, outcome="cancelled")]
+    tasks = [task(0.0, 2.0, attempts=2)]
+    assert told(tasks, rows) == [
+        "twins: attempt 2 of task 0 on w2 was assigned at 1 s, while an earlier one was still open"
+    ]
+    assert told(tasks, rows, **policies(hedging={})) == []
+    assert told(tasks, rows, **policies(detection={"kind": "timeout", "on_suspect": "hedge"})) == []
+
+
+# ---- the queue
+
+
+def queued(second: dict[str, Any], **changes: Any) -> list[str]:
+    """Task 0 waits from 1 s to 5 s on w1; task 1 is accepted at 2 s, and assigned on w2 at 3 s."""
+    tasks = [task(1.0, 6.0, started_s=5.0), task(2.0, 4.0, started_s=3.0, worker=1) | second]
+    attempts = [done(0, 5.0, 6.0), done(1, 3.0, 4.0, worker=1)]
+    return told(tasks, attempts, **changes)
+
+
+def test_the_older_task_is_assigned_first():
+    """Of the same priority."""
+    assert queued({}) == [
+        "order: task 0 waited from 1 s, and was overtaken by a younger task: attempt 1 of task 1 on w2"
+    ]
+
+
+def test_the_higher_priority_is_assigned_first():
+    """Whatever its age; under fifo it is age alone."""
+    assert queued({"priority": "high"}) == []
+    assert queued({"priority": "low"}) == [
+        "order: task 0 waited from 1 s, and was overtaken by a task of a lower priority: attempt 1 of task 1 on w2"
+    ]
+    assert queued({"priority": "high"}, **policies(queue={"kind": "fifo"})) == [
+        "order: task 0 waited from 1 s, and was overtaken by a younger task: attempt 1 of task 1 on w2"
+    ]
+
+
+@pytest.mark.parametrize(("delay_s", "sentences"), [(0.0, 1), (1.0, 0)])
+def test_a_task_that_comes_back_stands_where_its_age_puts_it(delay_s: float, sentences: int):
+    """At once where there is no backoff; until a backoff is over, it stands nowhere."""
+    tasks = [task(0.0, 8.0, attempts=2), task(2.0, 7.0, started_s=6.0, worker=1)]
+    attempts = [lost(0, 0.0, 5.0), done(0, 7.0, 8.0, attempt=2), done(1, 6.0, 7.0, worker=1)]
+    events = [*UP, (5.0, "dead", 0, "detector"), (6.0, "up", 0, "revived")]
+    retry = {"backoff": {"kind": "constant", "delay_s": delay_s}}
+    found = told(tasks, attempts, events, **policies(retry=retry))
+    assert [sentence.split(":")[0] for sentence in found] == ["order"] * sentences
+
+
+def test_what_happens_at_one_moment_may_have_happened_in_order():
+    """Assigned as it arrived, beside another that was assigned at the same time."""
+    tasks = [task(1.0, 4.0, started_s=3.0), task(2.0, 4.0, started_s=3.0, worker=1)]
+    assert told(tasks, [done(0, 3.0, 4.0), done(1, 3.0, 4.0, worker=1)]) == []
+
+
+def test_an_unfinished_task_that_was_overtaken_is_seen():
+    """It waited to the end."""
+    tasks = [task(1.0, attempts=0, started_s=NAN), task(2.0, 4.0, started_s=3.0)]
+    assert told(tasks, [done(1, 3.0, 4.0)]) == [
+        "order: task 0 waited from 1 s, and was overtaken by a younger task: attempt 1 of task 1 on w1"
+    ]
+
+
+# ---- workers
+
+
+@pytest.mark.parametrize(
+    ("kind", "back", "why"),
+    [
+        ("dead", ("up", "revived"), "was declared dead"),
+        ("suspect", ("up", "revived"), "was suspect"),
+        ("left", ("up", "reregistered"), "had left"),
+        ("drain", ("up", "reregistered"), "drained"),
+        ("ejected", ("readmitted", None), "was ejected"),
+    ],
+)
+def test_nothing_is_assigned_to_a_worker_that_is_away(kind, back, why):
+    """From the event on until the one that ends it."""
+    events = [*UP, (1.0, kind, 0, None), (5.0, back[0], 0, back[1])]
+    tasks = [task(3.0, 4.0)]
+    sentence = told(tasks, [done(0, 3.0, 4.0)], events)[0]
+    assert sentence.startswith("membership: attempt 1 of task 0 on w1 was assigned at 3 s to a worker")
+    assert sentence.endswith(f"that {why} at 1 s and came back at 5 s")
+    assert told([task(5.0, 6.0)], [done(0, 5.0, 6.0)], events) == []
+    assert told([task(0.5, 1.0)], [done(0, 0.5, 1.0)], events) == []
+
+
+def test_a_revival_ends_no_drain():
+    """A worker that drains is heard again, and drains on; only a new process takes anything."""
+    events = [*UP, (1.0, "drain", 0, None), (2.0, "suspect", 0, None), (3.0, "up", 0, "revived")]
+    (sentence,) = told([task(4.0, 5.0)], [done(0, 4.0, 5.0)], events)
+    assert "to a worker that drained at 1 s" in sentence
+    assert told([task(4.0, 5.0)], [done(0, 4.0, 5.0)], [*events, (3.5, "up", 0, "reregistered")]) == []
+
+
+def test_nothing_is_assigned_before_a_worker_registers():
+    """One that joins later is not there."""
+    (sentence,) = told([task(1.0, 3.0)], [done(0, 1.0, 3.0)], [(2.0, "up", 0, "registered"), UP[1]])
+    assert sentence.endswith("to a worker that had never registered and came back at 2 s")
+
+
+def test_a_death_gives_up_what_the_worker_holds():
+    """A task counts no more on it; and after a new process registered, nothing of the old one is left."""
+    tasks, events = [task(0.0, 4.0)], [*UP, (2.0, "dead", 0, "detector"), (3.0, "up", 0, "revived")]
+    kept = "membership: attempt 1 of task 0 on w1 from 0 s was kept when its worker was declared dead at 2 s"
+    assert told(tasks, [done(0, 0.0, 4.0)], events) == [kept]
+    assert told(tasks, [done(0, 0.0, 4.0, given_up_s=2.0, outcome="worker_died")], events) == []
+    begun = [*UP, (2.0, "up", 0, "reregistered")]
+    (sentence,) = told(tasks, [done(0, 0.0, 4.0, given_up_s=2.0, outcome="worker_died")], begun)
+    assert sentence.endswith("was kept when its worker began anew at 2 s")
+
+
+def test_where_originals_go_on_a_death_may_leave_no_trace():
+    """An attempt that is counted on again has not been given up, as far as its row tells."""
+    events = [*UP, (2.0, "dead", 0, "detector"), (3.0, "up", 0, "revived")]
+    assert told([task(0.0, 4.0)], [done(0, 0.0, 4.0)], events, **policies(on_return="keep_original")) == []
+
+
+def test_a_worker_holds_no_more_than_it_may():
+    """Capacity and prefetch, abandoned attempts included; an end and a beginning at one moment are no overlap."""
+    tasks = [task(0.0, 2.0), task(1.0, 3.0)]
+    attempts = [done(0, 0.0, 2.0), done(1, 1.0, 3.0)]
+    assert told(tasks, attempts) == [
+        "load: attempt 1 of task 1 on w1 was number 2 there at 1 s, of 1 that it may hold"
+    ]
+    assert told(tasks, attempts, cluster={"workers": 2, "capacity": 1, "prefetch": 1}) == []
+    assert told(tasks, attempts, cluster={"workers": 2, "capacity": 1, "prefetch": "unlimited"}) == []
+    assert told([task(0.0, 2.0), task(2.0, 3.0)], [done(0, 0.0, 2.0), done(1, 2.0, 3.0)]) == []
+
+
+# ---- cancels
+
+
+def run_on(events=(), **changes: Any) -> list[str]:
+    """A replacement on w2 that runs for two seconds more when the original on w1 has settled the task."""
+    tasks = [task(0.0, 4.0, attempts=2)]
+    attempts = [
+        lost(0, 0.0, 2.0, ended_s=4.0, settled=True),
+        attempt(0, 3.0, attempt=2, worker=1, given_up_s=4.0, ended_s=6.0, ran_s=3.0, outcome="cancelled"),
+    ]
+    dead = [(2.0, "dead", 0, "detector"), (3.0, "up", 0, "revived")]
+    return told(tasks, attempts, [*UP, *dead, *events], **changes)
+
+
+def test_what_runs_for_a_settled_task_is_stopped():
+    """Once the cancel must have come."""
+    assert run_on() == ["cancel: attempt 2 of task 0 on w2 ran on until 6 s, although its task was settled at 4 s"]
+    assert run_on(network={"delay": {"kind": "constant", "value_s": 2.5}}) == []
+
+
+@pytest.mark.parametrize(
+    ("events", "network"),
+    [
+        ([], {"loss": 0.1}),
+        ([], {"delay": {"kind": "exponential", "mean_s": 0.001}}),
+        ([(3.5, "pause", 1, None)], {}),
+        ([(1.0, "partition", 1, None), (4.5, "heal", 1, "partition")], {}),
+    ],
+)
+def test_a_cancel_that_may_not_have_come_accuses_nobody(events, network):
+    """Messages that are lost or may take any time, and workers that something is wrong with."""
+    assert run_on(events, network=network) == []
+
+
+def test_a_fault_that_is_over_excuses_nothing():
+    """It ended before the task was settled."""
+    assert len(run_on([(1.0, "pause", 1, None), (2.0, "heal", 1, "resume")])) == 1
+
+
+# ---- the end
+
+
+def test_after_the_faults_everything_is_settled():
+    """If the caller says that there was time for it."""
+    assert told([task(1.0)], [attempt(0, 1.0)]) == []
+    assert told([task(1.0)], [attempt(0, 1.0)], healed=True) == [
+        "progress: task 0 was never settled: it arrived at 1 s, and 1 attempts were made"
+    ]
+
+
+def test_many_violations_are_counted():
+    """A few sentences, and how many there are more."""
+    tasks = [task(float(k)) for k in range(MOST + 7)]
+    found = told(tasks, [attempt(k, float(k), worker=k % 2) for k in range(len(tasks))], healed=True)
+    progress = [sentence for sentence in found if sentence.startswith("progress")]
+    assert len(progress) == MOST + 1
+    assert progress[-1] == "progress: and 7 more"
+
+
+def test_what_is_not_asked_is_said():
+    """With its reason."""
+    assert left_out(scenario()) == {"progress": "faults may have lasted to the end"}
+    assert left_out(scenario(network={"loss": 0.1}, **policies(hedging={})), healed=True) == {
+        "cancel": "messages are lost",
+        "twins": "tasks may have twins",
+    }
+    assert {promise.name for promise in PROMISES} >= set(left_out(scenario()))
+
+
+def test_every_overtaking_is_found():
+    """The maxima over ranges agree with those taken one by one."""
+    rng = np.random.default_rng(1)
+    values = rng.random(200)
+    begin = rng.integers(0, 200, 500)
+    end = np.minimum(200, begin + rng.integers(0, 90, 500))
+    expected = [values[b:e].max(initial=-np.inf) for b, e in zip(begin, end, strict=True)]
+    assert _range_max(values, begin, end).tolist() == expected

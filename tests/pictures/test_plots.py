@@ -1,0 +1,298 @@
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from orchestrator.pictures import run_plots, sweep_plots
+from orchestrator.pictures.run_plots import Curve
+from orchestrator.pictures.style import Figures, Plot, seconds
+from orchestrator.results.tables import Floats
+from tests.results.synthetic import mm1, run, scenario, sweep, tables, task
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return mm1(2000).plot()
+
+
+def title(figure: Figure) -> str:
+    return figure.get_suptitle()
+
+
+def legend(figure: Figure) -> list[str]:
+    """Every legend entry of a figure, its axes' and its own."""
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
+    return [text.get_text() for one in legends if one for text in one.get_texts()]
+
+
+def curve(axes: Axes) -> Floats:
+    """x and y of the first line."""
+    return np.array(axes.lines[0].get_xydata(), dtype=np.float64).T
+
+
+def marked(axes: Axes) -> set[float]:
+    """Where along x the vertical lines of all collections stand."""
+    lines = [one for one in axes.collections if isinstance(one, LineCollection)]
+    return {float(segment[0][0]) for one in lines for segment in one.get_segments()}
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def labels(figure: Figure) -> list[tuple[str, str]]:
+    return [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+
+
+def drawn(figure: Plot) -> Plot:
+    """Drawing must not fail or warn, whatever the data."""
+    figure.draw_without_rendering()
+    return figure
+
+
+# ---- a run
+
+
+def test_a_run_has_five_pictures_that_name_it(figures):
+    """Each title begins with the scenario, each foot tells world, workers and policies."""
+    assert list(figures) == [
+        "latency-percentiles",
+        "latency-ccdf",
+        "timeline",
+        "latency-by-priority",
+        "worker-utilization",
+    ]
+    for figure in figures.values():
+        assert title(figure).startswith("synthetic: ")
+        foot = figure.get_supxlabel().replace("\n", " ")
+        assert foot.startswith(
+            "world: sim;  2 workers x 1;  routing: least_loaded;  queue: priority;  detection: timeout"
+        )
+
+
+def test_percentiles_run_from_p50_to_p999(figures):
+    """The axis is stretched by nines, and the curve passes through the summary's percentiles."""
+    (axes,) = figures["latency-percentiles"].axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["p50", "p75", "p90", "p95", "p99", "p99.9"]
+    latency = mm1(2000).summary["latency_s"]
+    x, y = curve(axes)
+    assert np.interp(100, x, y) == pytest.approx(latency["p99"], rel=0.01)
+    assert y[[0, -1]] == pytest.approx([latency["p50"], latency["p999"]])
+    assert legend(figures["latency-percentiles"]) == ["latency: arrival to result", "wait: arrival to first start"]
+
+
+def test_the_ccdf_is_doubly_logarithmic_and_thinned(figures):
+    """The largest sample stands at 1 / n; a million tasks take no more points than the limit."""
+    (axes,) = figures["latency-ccdf"].axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    sample = np.random.default_rng(1).exponential(size=200_000)
+    figure = run_plots.ccdf([Curve("x", [sample])], "t", "s")
+    x, share = curve(figure.axes[0])
+    assert len(x) <= run_plots.CCDF_POINTS
+    assert (x[0], share[0]) == (sample.max(), 1 / 200_000)
+    assert np.interp(-1.0, -x, share) == pytest.approx(np.exp(-1), rel=0.02)
+
+
+def test_the_timeline_marks_crash_verdict_and_recovery(figures):
+    """Each with its own entry in the legend, and a line through every panel at its time."""
+    shown = legend(figures["timeline"])
+    assert {"crash: w2", "declared dead: w2", "recovery", "warm-up, not in the statistics"} <= set(shown)
+    crash_s = mm1(2000).scenario.duration_s / 2
+    for axes in figures["timeline"].axes:
+        assert {crash_s, crash_s + 5, crash_s + 8} <= marked(axes)
+
+
+def test_the_axes_have_names_and_units(figures):
+    """Time in seconds, latency with units on its ticks, counts with separators."""
+    assert [y for _, y in labels(figures["timeline"])] == [
+        "latency, by time of arrival",
+        "tasks per second",
+        "tasks waiting",
+        "workers out",
+    ]
+    assert labels(figures["timeline"])[-1][0] == "time since the start (s)"
+    figure = drawn(figures["timeline"])
+    assert any(tick.get_text().endswith(" s") for tick in figure.axes[0].get_yticklabels())
+
+
+def test_a_false_positive_is_marked_as_one():
+    """A verdict on a paused worker looks different from one on a crashed worker."""
+    made = tables([task(20.0, 30.0)], events=[(20.0, "pause", 0, None), (26.0, "dead", 0, "detector")])
+    shown = legend(drawn(run_plots.timeline(made, scenario(), "t", "s")))
+    assert {"pause: w1", "declared dead while alive: w1"} <= set(shown)
+
+
+def test_thousands_of_faults_become_rows_of_ticks():
+    """One row a kind, counted in the legend, instead of lines that cover all."""
+    workers = [f"w{k + 1}" for k in range(100)]
+    events = [(float(t) / 40, "crash", t % 100, None) for t in range(4000)]
+    made = tables([task(20.0, 30.0)], events=events, workers=workers)
+    figure = drawn(run_plots.timeline(made, scenario(cluster={"workers": 100, "capacity": 1}), "t", "s"))
+    assert "crash (4,000)" in legend(figure)
+    assert [tick.get_text() for tick in figure.axes[-1].get_yticklabels()] == ["crash"]
+    assert not figure.axes[0].collections
+
+
+def test_priorities_show_their_numbers(figures):
+    """p50, p95 and p99 of each, written beside the points."""
+    shown = figures["latency-by-priority"]
+    assert legend(shown) == ["p50", "p95", "p99"]
+    assert [tick.get_text().split("\n")[0] for tick in shown.axes[0].get_xticklabels()] == [
+        "low",
+        "normal",
+        "high",
+        "urgent",
+    ]
+    assert seconds(mm1(2000).summary["by_priority"]["high"]["latency_s"]["p99"]) in words(shown)
+
+
+def test_few_workers_are_bars_and_many_are_a_curve():
+    """A bar for each of two; one curve for each group of thousands."""
+    made = mm1(500)
+    assert len(made.plot()["worker-utilization"].axes[0].patches) == 2
+    groups = [{"name": "old", "workers": 6000, "capacity": 1}, {"name": "new", "workers": 4000, "capacity": 2}]
+    figure = drawn(run_plots.utilization(made.tables, scenario(cluster={"groups": groups}), "t", "s"))
+    assert legend(figure)[:2] == ["old (6,000 workers)", "new (4,000 workers)"]
+    assert not figure.axes[0].patches
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [[], [task(50.0)], [task(50.0, 51.0)], [task(50.0, 50.0)], [task(1.0, 2.0)], [task(50.0, 99.0, state="failed")]],
+    ids=["none", "unfinished", "one", "instantaneous", "in warm-up", "failed"],
+)
+def test_next_to_nothing_can_be_drawn(tasks):
+    """Runs with no task, one task, or none completed give whole pictures that say so."""
+    figures = run(tables(tasks)).plot()
+    for figure in figures.values():
+        drawn(figure)
+    shown = words(figures["latency-percentiles"]) + legend(figures["latency-percentiles"])
+    assert shown == [run_plots.NOTHING] or "latency: arrival to result" in shown
+
+
+# ---- several runs, replications
+
+
+def test_runs_are_overlaid_by_their_labels():
+    """One curve each in every picture; replications stand together, with their confidence."""
+    figures = run_plots.overlay({"out/a": mm1(500), "out/b": mm1(500, world="live"), "out/c": sweep({}, 3)})
+    assert list(figures) == ["latency-percentiles", "latency-ccdf", "timeline"]
+    assert legend(figures["latency-ccdf"]) == legend(figures["timeline"]) == ["out/a", "out/b", "out/c"]
+    assert legend(figures["latency-percentiles"]) == ["out/a", "out/b", "out/c", "95 % confidence"]
+    assert figures["timeline"].get_supxlabel() == "world: sim, live"
+
+
+def test_replications_give_a_band():
+    """The curve is that of the pooled sample, the band that of the replications."""
+    figures = sweep({}, replications=3).plot()
+    assert "95 % confidence" in legend(figures["latency-percentiles"])
+    assert "3 replications" in figures["latency-percentiles"].get_supxlabel()
+
+
+# ---- sweeps
+
+
+def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
+    """p50, p95 and p99 over the swept numbers, a line for each policy, with bands."""
+    grid = sweep(
+        {"policies.routing": [{"kind": "random"}, {"kind": "power_of_d", "d": 2}], "cluster.workers": [1, 2, 3]}
+    )
+    figures = grid.plot()
+    assert list(figures) == ["sweep-cluster.workers"]
+    figure = drawn(figures["sweep-cluster.workers"])
+    assert title(figure) == "synthetic: latency against cluster workers"
+    assert [axes.get_title() for axes in figure.axes] == ["p50", "p95", "p99"]
+    assert {x for x, _ in labels(figure)} == {"cluster workers"}
+    assert legend(figure) == ["random", "power_of_d d=2"]
+    x, y = curve(figure.axes[2])
+    assert x.tolist() == [1, 2, 3]
+    assert y.tolist() == [cell["latency_s"]["p99"] for cell in grid.summary["cells"][:3]]
+    assert len(figure.axes[0].collections) == 2
+    assert "2 replications a cell;  bands and bars: 95 % confidence" in figure.get_supxlabel()
+
+
+def test_every_numeric_key_gets_its_picture():
+    """Of two swept numbers each is the axis once, the other its lines, named with their unit."""
+    figures = sweep({"workload.arrivals.rate_per_s": [1, 2], "policies.execution_timeout_s": [5, 9]}, 1).plot()
+    assert list(figures) == ["sweep-workload.arrivals.rate_per_s", "sweep-policies.execution_timeout_s"]
+    assert legend(figures["sweep-workload.arrivals.rate_per_s"]) == [
+        "execution timeout (s) 5",
+        "execution timeout (s) 9",
+    ]
+
+
+def test_names_are_points_with_bars():
+    """Where only names are swept, they stand along the axis and no line joins them."""
+    figure = drawn(sweep({"policies.routing.kind": ["random", "round_robin"]}).plot()["sweep-policies.routing.kind"])
+    axes = figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["random", "round_robin"]
+    assert axes.lines[0].get_linestyle() == "None"
+    assert marked(axes) == {0.0, 1.0}
+
+
+def test_a_swept_detector_shows_its_trade_off():
+    """Detection time against false positives per hour, each point named by the swept value."""
+    cells = sweep({"policies.detection.timeout_s": [2.0, 4.0, 8.0]}).summary["cells"]
+    for cell, rate in zip(cells, (50.0, 3.0, 0.0), strict=True):
+        cell["detection"]["false_positives_per_h"] = rate
+    figure = drawn(sweep_plots.detection_tradeoff(cells, "policies.detection.timeout_s", "t", "s"))
+    tradeoff = figure.axes[0]
+    assert (tradeoff.get_xlabel(), tradeoff.get_ylabel()) == ("detection time", "false positives per hour")
+    assert tradeoff.get_yscale() == "symlog"
+    assert words(figure) == ["2", "4", "8"]
+    assert curve(tradeoff)[1].tolist() == [50.0, 3.0, 0.0]
+
+
+def test_a_detector_that_met_no_crash_says_so():
+    """No detection time is no point, not a failure."""
+    cells = sweep({"policies.detection.timeout_s": [2.0, 4.0]}).summary["cells"]
+    for cell in cells:
+        cell["detection"]["time_s"] = dict.fromkeys(cell["detection"]["time_s"])
+    figure = drawn(sweep_plots.detection_tradeoff(cells, "policies.detection.timeout_s", "t", "s"))
+    assert words(figure) == ["no crash was detected"] * 2
+
+
+# ---- files and notebooks
+
+
+def test_figures_are_saved_as_png_and_svg(tmp_path, figures):
+    """Each under its name, nothing empty, the same bytes each time."""
+    one = Figures({"timeline": figures["timeline"]})
+    one.saved(tmp_path / "a")
+    one.saved(tmp_path / "b")
+    for name, head in (("timeline.png", b"\x89PNG"), ("timeline.svg", b"<?xml")):
+        data = (tmp_path / "a" / name).read_bytes()
+        assert data.startswith(head)
+        assert data == (tmp_path / "b" / name).read_bytes()
+
+
+def test_nothing_of_the_clock_is_in_the_files(figures):
+    """No date and no version, which would change the bytes."""
+    svg = figures["timeline"].rendered("svg")
+    assert b"<dc:date>" not in svg
+    assert b"Matplotlib v" not in svg
+
+
+def test_a_notebook_shows_figures_by_itself(figures):
+    """Each alone and all together, without a backend being chosen."""
+    assert figures["timeline"]._repr_png_().startswith(b"\x89PNG")
+    assert figures._repr_html_().count("<img src=") == 5
+
+
+def test_the_users_own_style_changes_nothing(figures):
+    """Pictures look the same whatever rcParams say."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
+        again = mm1(2000).plot()
+        assert again["latency-ccdf"].rendered("svg") == figures["latency-ccdf"].rendered("svg")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (3.5e-4, "350 µs"), (0.05, "50 ms"), (1.0, "1 s"), (90, "90 s"), (720, "12 min"), (36000, "10 h")],
+)
+def test_durations_are_written_for_people(value, text):
+    """The unit follows the size."""
+    assert seconds(value) == text

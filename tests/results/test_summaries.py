@@ -1,0 +1,354 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.results.summaries import (
+    DETECTION,
+    LATENCY,
+    Detection,
+    confidence_interval,
+    describe,
+    flatten,
+    pool,
+    series,
+    summarise,
+    worker_utilization,
+)
+from tests.results.synthetic import ENGINE, NAN, attempt, mm1, run, scenario, tables, task
+
+
+def settled(number: int, at_s: float, ran_s: float, **changes: Any) -> dict[str, Any]:
+    """An attempt on w1 that ran `ran_s` and settled its task."""
+    done = {"ended_s": at_s + ran_s, "ran_s": ran_s, "outcome": "completed", "settled": True}
+    return attempt(number, at_s, **(done | changes))
+
+
+def detection(*events: tuple[float, str, int, str | None]) -> Detection:
+    return Detection.of(tables(events=[(0.0, "up", 0, "registered"), (0.0, "up", 1, "registered"), *events]))
+
+
+# ---- tasks
+
+
+def test_every_task_is_counted_once():
+    """submitted == completed + failed + unfinished, over the whole run, warm-up included."""
+    made = tables([task(1.0, 2.0), task(20.0, 21.0), task(30.0, 31.0, state="failed"), task(99.0)])
+    counts = run(made, late_results=3).summary["tasks"]
+    assert counts == {
+        "submitted": 4,
+        "completed": 2,
+        "failed": 1,
+        "unfinished": 1,
+        "attempts": 0,
+        "late_results": 3,
+        "wasted_s": 0.0,
+    }
+
+
+def test_latency_leaves_out_warm_up_and_what_did_not_complete():
+    """Only completed tasks that arrived from warmup_s on have a latency; an arrival at warmup_s counts."""
+    made = tables([task(9.9, 50.0), task(10.0, 12.0), task(20.0, 24.0), task(30.0, 99.0, state="failed"), task(40.0)])
+    latency = run(made).summary["latency_s"]
+    assert (latency["mean"], latency["p50"], latency["max"]) == (3.0, 3.0, 4.0)
+
+
+def test_wait_and_acceptance_count_from_the_arrival_too():
+    """wait_s ends with the first start, accept_s with the acceptance."""
+    summary = run(tables([task(20.0, 24.0, accepted_s=20.5, started_s=21.0)])).summary
+    assert (summary["wait_s"]["max"], summary["accept_s"]["max"]) == (1.0, 0.5)
+
+
+def test_percentiles_interpolate_linearly():
+    """Of 0..1000 every percentile is its own rank."""
+    assert describe(np.arange(1001.0), LATENCY) == {
+        "mean": 500.0,
+        "p50": 500.0,
+        "p90": 900.0,
+        "p95": 950.0,
+        "p99": 990.0,
+        "p999": 999.0,
+        "max": 1000.0,
+    }
+
+
+def test_a_statistic_of_nothing_is_null():
+    """An empty run has counts of zero, nulls for the rest, and never a NaN."""
+    summary = run(tables()).summary
+    assert set(summary["latency_s"].values()) == set(summary["detection"]["time_s"].values()) == {None}
+    assert summary["tasks"]["submitted"] == 0
+    assert summary["throughput_per_s"] == summary["utilization"] == 0.0
+    assert summary["by_priority"] == {}
+    json.dumps(summary, allow_nan=False)
+
+
+def test_an_unknown_start_is_left_out_of_the_waits():
+    """A worker that reports no start makes no wait, and no NaN."""
+    wait = run(tables([task(20.0, 24.0, started_s=NAN), task(30.0, 31.0, started_s=30.5)])).summary["wait_s"]
+    assert wait["mean"] == 0.5
+
+
+def test_throughput_counts_completions_inside_the_window():
+    """Completions from warmup_s to duration_s, over that length: 2 in 90 s."""
+    made = tables([task(1.0, 5.0), task(9.0, 10.0), task(50.0, 100.0), task(99.0, 101.0)])
+    assert run(made).summary["throughput_per_s"] == pytest.approx(2 / 90)
+
+
+def test_priorities_are_counted_whole_and_timed_after_warm_up():
+    """A priority that occurred has all its completions, and the latencies of those after warm-up."""
+    made = tables([task(1.0, 2.0, priority="high"), task(20.0, 25.0, priority="high"), task(30.0, priority="low")])
+    by_priority = run(made).summary["by_priority"]
+    assert list(by_priority) == ["low", "high"]
+    assert (by_priority["high"]["completed"], by_priority["high"]["latency_s"]["mean"]) == (2, 5.0)
+    assert (by_priority["low"]["completed"], by_priority["low"]["latency_s"]["mean"]) == (0, None)
+
+
+def test_the_engine_is_copied():
+    """What the world says of its own speed stands in the summary."""
+    assert run(tables()).summary["engine"] == ENGINE
+
+
+# ---- execution
+
+
+def test_utilization_is_execution_inside_the_window():
+    """2 slots for 90 s; of [5, 15] only 5 s count, of [95, 105] too, and [50, 70] whole."""
+    made = tables(
+        [task(5.0, 15.0), task(50.0, 70.0), task(95.0, 105.0)],
+        [settled(0, 5.0, 10.0), settled(1, 50.0, 20.0, worker=1), settled(2, 95.0, 10.0)],
+    )
+    assert run(made).summary["utilization"] == pytest.approx(30 / 180)
+    assert worker_utilization(made, scenario()).tolist() == pytest.approx([10 / 90, 20 / 90])
+
+
+def test_wasted_seconds_are_those_of_attempts_that_settled_nothing():
+    """A late twin's execution is wasted; an attempt that never started wastes nothing."""
+    made = tables(
+        [task(20.0, 25.0, attempts=3)],
+        [
+            attempt(0, 20.0, given_up_s=21.0, ended_s=24.0, ran_s=4.0, outcome="timed_out"),
+            attempt(0, 21.0, attempt=2, started_s=NAN, ended_s=21.0, outcome="rejected"),
+            settled(0, 22.0, 3.0, attempt=3),
+        ],
+    )
+    assert run(made).summary["tasks"]["wasted_s"] == pytest.approx(4.0)
+
+
+def test_an_execution_of_unknown_length_ends_with_its_attempt_or_its_worker():
+    """Without a report: until the attempt ended, the worker crashed, or the run was over, whichever came first."""
+    made = tables(
+        [task(20.0), task(30.0), task(90.0)],
+        [
+            attempt(0, 20.0, given_up_s=26.0, ended_s=40.0, outcome="worker_died"),  # until the crash at 23
+            attempt(1, 30.0, worker=1, ended_s=32.0, outcome="cancelled"),  # w2 never crashed
+            attempt(2, 90.0),  # after the crash, open until 104
+        ],
+        [(22.0, "crash", 1, None), (23.0, "crash", 0, None), (40.0, "heal", 0, "restart"), (104.0, "up", 0, None)],
+    )
+    assert run(made).summary["tasks"]["wasted_s"] == pytest.approx(3.0 + 2.0 + 14.0)
+
+
+# ---- detection
+
+
+def test_a_crash_with_a_verdict_before_the_return_is_detected():
+    """The time is that from crash to verdict."""
+    found = detection((10.0, "crash", 0, None), (16.0, "dead", 0, "detector"), (30.0, "heal", 0, "restart"))
+    assert (found.crashes, found.time_s.tolist(), found.missed, found.false_positives) == (1, [6.0], 0, [])
+
+
+def test_a_worker_back_before_any_verdict_is_missed():
+    """A crash that nobody noticed has no detection time."""
+    found = detection((10.0, "crash", 0, None), (12.0, "heal", 0, "restart"), (12.1, "up", 0, "reregistered"))
+    assert (found.crashes, found.time_s.tolist(), found.missed) == (1, [], 1)
+
+
+def test_a_verdict_between_restart_and_registration_still_detects():
+    """The coordinator was right about the crash: no false positive."""
+    found = detection(
+        (10.0, "crash", 0, None),
+        (15.0, "heal", 0, "restart"),
+        (15.5, "dead", 0, "detector"),
+        (16.0, "up", 0, "reregistered"),
+    )
+    assert (found.time_s.tolist(), found.missed, found.false_positives) == ([5.5], 0, [])
+
+
+def test_convicting_a_paused_worker_is_a_false_positive():
+    """A process that stands still is not a process that died."""
+    found = detection((10.0, "pause", 0, None), (16.0, "dead", 0, "detector"), (20.0, "heal", 0, "resume"))
+    assert (found.crashes, found.false_positives) == (0, [(16.0, "w1")])
+
+
+def test_convicting_a_healthy_worker_is_a_false_positive_each_time():
+    """Lost heartbeats convict, the next one revives, and so on."""
+    found = detection((10.0, "dead", 1, "detector"), (11.0, "up", 1, "revived"), (20.0, "dead", 1, "detector"))
+    assert found.false_positives == [(10.0, "w2"), (20.0, "w2")]
+
+
+def test_a_failed_call_is_counted_beside_the_detector():
+    """Its conviction is no detection, and the crash that it found is not missed either."""
+    found = detection(
+        (10.0, "crash", 0, None),
+        (10.1, "dead", 0, "failed_call"),
+        (20.0, "heal", 0, "restart"),
+        (20.1, "up", 0, "reregistered"),
+    )
+    assert (found.by_failed_call, found.time_s.tolist(), found.missed, found.false_positives) == (1, [], 0, [])
+
+
+def test_a_crash_of_a_worker_that_was_held_dead_is_not_missed():
+    """There was a verdict already; nothing more could be found out."""
+    found = detection(
+        (10.0, "pause", 0, None),
+        (16.0, "dead", 0, "detector"),
+        (18.0, "crash", 0, None),
+        (25.0, "heal", 0, "restart"),
+        (25.1, "up", 0, "reregistered"),
+    )
+    assert (found.crashes, found.missed, len(found.time_s), len(found.false_positives)) == (1, 0, 0, 1)
+
+
+def test_a_heartbeat_overtaken_by_the_crash_is_no_return():
+    """A message from before the crash may revive the worker, but the crash is found all the same."""
+    found = detection(
+        (10.0, "dead", 0, "detector"),
+        (11.0, "crash", 0, None),
+        (11.001, "up", 0, "revived"),
+        (17.0, "dead", 0, "detector"),
+    )
+    assert (found.time_s.tolist(), found.false_positives) == ([6.0], [(10.0, "w1")])
+
+
+def test_workers_are_judged_apart():
+    """The verdict on one says nothing of the other."""
+    found = detection((10.0, "crash", 0, None), (12.0, "crash", 1, None), (16.0, "dead", 1, "detector"))
+    assert (found.crashes, found.time_s.tolist(), found.missed) == (2, [4.0], 0)
+
+
+def test_the_summary_tells_of_detection():
+    """Counts, the rate per hour of the run, and the times."""
+    made = tables(events=[(10.0, "crash", 0, None), (16.0, "dead", 0, "detector"), (50.0, "dead", 1, "detector")])
+    told = run(made).summary["detection"]
+    assert told["time_s"] == {"mean": 6.0, **dict.fromkeys(DETECTION, 6.0), "max": 6.0}
+    assert (told["crashes"], told["detected"], told["missed"], told["by_failed_call"]) == (1, 1, 0, 0)
+    assert (told["false_positives"], told["false_positives_per_h"]) == (1, pytest.approx(36.0))
+
+
+# ---- replications
+
+
+def test_percentiles_are_those_of_the_pooled_sample():
+    """p50 of {1, 1, 1} and {2, 9} together is 1, not the mean of 1 and 5.5."""
+    first = run(tables([task(20.0, 21.0), task(30.0, 31.0), task(40.0, 41.0)]))
+    second = run(tables([task(20.0, 22.0), task(30.0, 39.0)]))
+    pooled = pool([first, second])
+    assert (pooled["latency_s"]["p50"], pooled["latency_s"]["max"], pooled["latency_s"]["mean"]) == (1.0, 9.0, 2.8)
+    assert (pooled["tasks"]["completed"], pooled["replications"]) == (5, 2)
+    assert pooled["by_priority"]["normal"]["completed"] == 5
+
+
+def test_the_interval_is_that_of_student():
+    """Mean 5, s 1.5811, n 5: 5 -+ 2.776 * 0.7071 (t tables, 4 degrees of freedom)."""
+    low, high = confidence_interval(np.array([3.0, 4.0, 5.0, 6.0, 7.0]))
+    assert [float(low), float(high)] == pytest.approx([3.0368, 6.9632], abs=1e-3)
+
+
+def test_replications_give_intervals_by_dotted_name():
+    """ci95 spans the replications' values; one replication, or one that knows the metric, gives none."""
+    runs = [run(tables([task(20.0, 20.0 + latency)])) for latency in (3.0, 4.0, 5.0, 6.0, 7.0)]
+    ci95 = pool(runs)["ci95"]
+    assert ci95["latency_s.p99"] == pytest.approx([3.0368, 6.9632], abs=1e-3)
+    assert ci95["detection.time_s.mean"] is None
+    assert pool(runs[:1])["ci95"]["latency_s.p99"] is None
+    assert not any(metric.startswith(("engine", "seed", "duration")) for metric in ci95)
+
+
+def test_pooling_one_run_changes_nothing_but_what_it_adds():
+    """A single replication is summarised by its own summary."""
+    one = mm1(300)
+    pooled = pool([one])
+    assert {key: pooled[key] for key in one.summary} == one.summary
+
+
+def test_pooled_speed_is_work_over_wall_time():
+    """Wall time and events add up, rates do not."""
+    assert pool([run(tables()), run(tables())])["engine"] == {**ENGINE, "wall_s": 4.0, "events": 600}
+
+
+def test_flattening_keeps_every_leaf():
+    """Nested keys are joined by dots."""
+    assert flatten({"a": {"b": {"c": 1}}, "d": [2]}) == {"a.b.c": 1, "d": [2]}
+
+
+# ---- over time
+
+
+def test_waiting_tasks_are_those_that_no_attempt_holds():
+    """Accepted at 20, assigned at 30, given up at 50, assigned again at 60, settled at 70: 10 s + 10 s of waiting."""
+    made = tables(
+        [task(20.0, 70.0, started_s=30.0, attempts=2)],
+        [
+            attempt(0, 30.0, given_up_s=50.0, ended_s=65.0, outcome="timed_out"),
+            attempt(0, 60.0, attempt=2, ended_s=70.0, ran_s=10.0, outcome="completed", settled=True),
+        ],
+    )
+    line = series(made, scenario())
+    assert np.sum(line.waiting) * line.edges_s[1] == pytest.approx(20.0)
+    assert line.waiting.min() >= 0
+
+
+def test_a_late_result_takes_its_task_out_of_the_queue():
+    """Given up at 50 and settled by that same attempt at 70: it waited from 50 to 70."""
+    made = tables(
+        [task(20.0, 70.0)], [attempt(0, 20.0, given_up_s=50.0, ended_s=70.0, outcome="completed", settled=True)]
+    )
+    line = series(made, scenario())
+    assert np.sum(line.waiting) * line.edges_s[1] == pytest.approx(20.0)
+
+
+def test_rates_over_time_add_up_to_the_tasks():
+    """Every arrival and every completion lies in one bin; duration_s is an edge."""
+    done = mm1(3000)
+    line = series(done.tables, done.scenario)
+    width_s = line.edges_s[1]
+    assert np.sum(line.arrivals_per_s) * width_s == pytest.approx(3000)
+    assert np.sum(line.completions_per_s) * width_s == pytest.approx(3000)
+    assert np.isclose(line.edges_s, done.scenario.duration_s).any()
+    assert len(line.edges_s) - 1 == len(line.p50_s) == len(line.waiting)
+
+
+def test_percentiles_over_time_are_those_of_each_bin():
+    """Binned percentiles equal numpy's on the tasks that arrived in the bin."""
+    done = mm1(3000)
+    line = series(done.tables, done.scenario)
+    tasks = done.tasks
+    for index in (0, len(line.p99_s) // 2):
+        low, high = line.edges_s[index : index + 2]
+        inside = tasks[(tasks.arrival_s >= low) & (tasks.arrival_s < high)].latency_s
+        assert line.p50_s[index] == pytest.approx(np.quantile(inside, 0.5))
+        assert line.p99_s[index] == pytest.approx(np.quantile(inside, 0.99))
+        assert line.slowest_s[index] == inside.max()
+
+
+def test_a_bin_without_arrivals_has_no_latency():
+    """Nothing is NaN, and the rest of the line stands."""
+    line = series(tables([task(50.0, 51.0)]), scenario())
+    assert np.isnan(line.p50_s).sum() == len(line.p50_s) - 1
+
+
+def test_the_long_way_gives_the_same_numbers():
+    """The vectorised summary of a whole queue equals one computed from the data frames."""
+    done = mm1(2000)
+    tasks, window = done.tasks, done.scenario.duration_s - 10.0
+    late = tasks[tasks.arrival_s >= 10.0]
+    busy = (done.attempts.started_s + done.attempts.ran_s).clip(10.0, done.scenario.duration_s)
+    busy_s = (busy - done.attempts.started_s.clip(10.0, done.scenario.duration_s)).sum()
+    summary = summarise(done.tables, done.scenario, "sim", ENGINE, {"late_results": 0})
+    assert summary["latency_s"]["p99"] == pytest.approx(late.latency_s.quantile(0.99))
+    assert summary["wait_s"]["mean"] == pytest.approx(late.wait_s.mean())
+    assert summary["utilization"] == pytest.approx(busy_s / (2 * window))
+    assert {name: part["completed"] for name, part in summary["by_priority"].items()} == dict(
+        tasks.priority.value_counts(sort=False)
+    )
