@@ -78,8 +78,8 @@ class Coordinator:
     `own_pause_s`: an alarm that rings later than that means that the coordinator slept; it has itself woken that
     often at least, so that a pause of twice as much is never missed. Workers beat every `heartbeat_s`.
     `max_ejected`: the share of the workers, though at least one, that the detector may declare dead at once; the
-    others remain suspects until one of those is back or gone. `max_worker_kills`: a task is given up when so many workers
-    died with it. `on_return`: whose attempt goes on when a worker that was given up returns with it.
+    others remain suspects until one of those is back or gone. `max_worker_kills`: a task is given up when so many
+    workers died with it. `on_return`: whose attempt goes on when a worker that was given up returns with it.
     """
 
     # More attributes than a shared dictionary of instances holds: slots are found faster.

@@ -89,7 +89,7 @@ def test_check_prints_json(scenario: Path):
 def test_more_work_than_workers_is_a_warning(scenario: Path):
     """rho over 1 is told on stderr, and is no error."""
     checked = succeed("check", scenario, "workload.arrivals.rate_per_s=100", "--json")
-    assert "warning: rho is 2.5" in checked.stderr
+    assert "warning: offered load is 2.5" in checked.stderr
     assert json.loads(checked.stdout)["cells"][0]["warnings"]
 
 
@@ -97,7 +97,7 @@ def test_a_warning_about_one_cell_names_it(scenario: Path):
     """In a sweep, a warning says which cell it is about."""
     checked = succeed("check", scenario, "sweep={workload.arrivals.rate_per_s: [20, 100]}")
     (warning,) = checked.stderr.splitlines()
-    assert re.match(r"warning: \S*100\S*: rho is 2\.5", warning)
+    assert re.match(r"warning: \S*100\S*: offered load is 2\.5", warning)
 
 
 @pytest.mark.parametrize("command", ["check", "simulate"])
