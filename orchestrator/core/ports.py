@@ -13,6 +13,10 @@ from typing import Protocol, runtime_checkable
 from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
 
 
+class PolicyError(Exception):
+    """A policy raised an exception. The text is one sentence that names the policy, the method and the exception."""
+
+
 class Effects(Protocol):
     """What the coordinator makes happen. `now` is the time of the input that caused it."""
 

@@ -339,10 +339,12 @@ class BertierRule(Strict):
 class CustomRule(Custom):
     """Your own `FailureDetector`: built per worker with `now`, the time of its first beat, and the other keys."""
 
+    protocol = FailureDetector
+    role = "a failure detector"
+
     def detectors(self, heartbeat_s: float) -> DetectorFactory:
-        make: Callable[..., FailureDetector] = self.load()
-        parameters = self.parameters()
-        return lambda now: make(now=now, **parameters)
+        make: Callable[..., FailureDetector] = self.construct
+        return lambda now: make(now=now)
 
 
 DetectorRule = Annotated[
