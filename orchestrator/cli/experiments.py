@@ -221,9 +221,9 @@ def detectors(
 @app.command()
 def calibrate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of several alike.")],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The model, to be named as `model` in a scenario.")
-    ] = Path("model.yaml"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The model, to be named as `model` in a scenario.")] = Path(
+        "model.yaml"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Fit the simulated world's delays and costs to a run."""
@@ -297,9 +297,7 @@ def chaos(
         typer.Argument(metavar="[SCENARIO]", help="Keep its cluster, work and policies: draw the faults only."),
     ] = None,
     overrides: Overrides = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many; 100 if not given, live one.", metavar="N")
-    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many; 100 if not given, live one.", metavar="N")] = None,
     first_seed: Annotated[int, typer.Option(min=0, metavar="K", help="They are K, K+1, ...")] = 0,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
@@ -359,9 +357,7 @@ def plot(
     paths: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs or sweeps.")],
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Where the pictures go; if not given, into DIR, or of several, out/overlay."
-        ),
+        typer.Option(metavar="DIR", help="Where the pictures go; if not given, into DIR, or of several, out/overlay."),
     ] = None,
 ) -> None:
     """Draw saved results again; two or more of them over one another."""
@@ -451,9 +447,7 @@ def check_history(folder: Path, overrides: list[str], settled: bool, as_json: bo
     runs = (
         {result.title: result}
         if isinstance(result, Run)
-        else {
-            f"{cell.name}/r{k}": run for cell in result.cells for k, run in zip(cell.numbers, cell.runs, strict=True)
-        }
+        else {f"{cell.name}/r{k}": run for cell in result.cells for k, run in zip(cell.numbers, cell.runs, strict=True)}
     )
     histories = []
     for name, run in runs.items():

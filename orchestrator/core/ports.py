@@ -6,7 +6,7 @@ A driver may delay effects until they are durable, and keeps their order per pee
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +14,10 @@ from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
 
 
 class PolicyError(Exception):
-    """A policy raised an exception. The text is one sentence that names the policy, the method and the exception."""
+    """A policy raised an exception or answered nonsense. Its text is one sentence that names the policy and the method.
+
+    The state of the coordinator is unknown from then on: whoever drives it stops.
+    """
 
 
 class Effects(Protocol):
@@ -64,11 +67,15 @@ class RoutingPolicy(Protocol):
 
 
 class QueueDiscipline(Protocol):
-    """The order in which waiting tasks are tried. A requeued task is pushed again, and keeps its `seq`."""
+    """The order in which waiting tasks are tried. A requeued task is pushed again and keeps its `seq`.
+
+    Iteration gives every task that stands in the queue once, in any order.
+    """
 
     def push(self, task: Task) -> None: ...
     def pop(self) -> Task: ...
     def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Task]: ...
 
 
 class Verdict(IntEnum):

@@ -47,6 +47,8 @@ class Custom(BaseModel):
 
     protocol: ClassVar[type]
     """What the core asks of such a policy."""
+    extensions: ClassVar[tuple[type, ...]] = ()
+    """What the core also uses if such a policy has it."""
     role: ClassVar[str]
     """What such a policy is, in a sentence: "a queue"."""
 
@@ -55,7 +57,7 @@ class Custom(BaseModel):
     @model_validator(mode="after")
     def _usable(self) -> Custom:
         cls = self.load()
-        if why := objection(cls, self.protocol, self.role):
+        if why := objection(cls, self.protocol, self.extensions, self.role):
             raise ValueError(f"{self.kind} {why}")
         signature = signature_of(cls)
         if signature is not None:
@@ -84,9 +86,9 @@ class Custom(BaseModel):
         """The policy itself. PolicyError if its constructor raises."""
         signature = signature_of(self.load())
         takes_rng = rng is not None and signature is not None and "rng" in signature.parameters
-        return self.construct(**({"rng": rng} if takes_rng else {}))
+        return self.instance(**({"rng": rng} if takes_rng else {}))
 
-    def construct(self, **supplied: Any) -> Any:
+    def instance(self, **supplied: Any) -> Any:
         """The policy, from the user's keys and what the coordinator supplies. PolicyError if its constructor raises."""
         cls = self.load()
         try:

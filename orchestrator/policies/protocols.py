@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
-
-from orchestrator.core import ports
 
 
 def methods(protocol: type) -> dict[str, list[str]]:
@@ -20,25 +18,21 @@ def methods(protocol: type) -> dict[str, list[str]]:
     }
 
 
-def objection(cls: Any, protocol: type, role: str) -> str | None:
+def objection(cls: Any, protocol: type, extensions: Sequence[type], role: str) -> str | None:
     """Why an object of this class can't serve as `role` ("a queue"), or None. The sentence continues the class's name.
 
-    A method whose name is in `OPTIONAL_METHODS` of the ports may be missing.
+    Methods of an extension may be missing. Those that are there must fit.
     """
     if not inspect.isclass(cls):
         return f"is {_described(cls)}, expected a class"
-    declared = methods(protocol)
-    optional = getattr(ports, "OPTIONAL_METHODS", ())
-    missing = [
-        _call(name, parameters)
-        for name, parameters in declared.items()
-        if name not in optional and _is_missing(cls, name, protocol)
-    ]
+    required = methods(protocol)
+    missing = [_call(name, parameters) for name, parameters in required.items() if _is_missing(cls, name, protocol)]
     if missing:
-        return f"lacks {_listed(missing)}, which {role} must have"
-    for name, parameters in declared.items():
-        if hasattr(cls, name) and (given := _misfit(cls, name, len(parameters))):
-            return f"has {given}, expected {_call(name, parameters)}, which {role} must have"
+        return f"lacks {_listed(missing)}, expected a class with every method of {role}"
+    optional = {name: parameters for extension in extensions for name, parameters in methods(extension).items()}
+    for name, parameters in {**required, **optional}.items():
+        if given := _misfit(cls, name, len(parameters)):
+            return f"has {given}, expected {_call(name, parameters)} of {role}"
     return None
 
 
@@ -50,19 +44,24 @@ def signature_of(call: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
+def _attribute(cls: type, name: str) -> Any:
+    """What the class and its bases say of a name, and None if they say nothing. A metaclass says nothing here."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+
+
 def _is_missing(cls: type, name: str, protocol: type) -> bool:
-    method = getattr(cls, name, None)
-    if method is None:
-        # What `__getattr__` will answer is not known; Python looks up special methods without it.
-        return name.startswith("__") or not hasattr(cls, "__getattr__")
+    attribute = _attribute(cls, name)
+    if attribute is None:
+        # What `__getattr__` will answer is not known. Python looks up special methods without it.
+        return name.startswith("__") or _attribute(cls, "__getattr__") is None
     # A stub that was inherited from the protocol does nothing.
-    return method is getattr(protocol, name) or getattr(method, "__isabstractmethod__", False)
+    return attribute is _attribute(protocol, name) or getattr(attribute, "__isabstractmethod__", False)
 
 
 def _misfit(cls: type, name: str, arguments: int) -> str | None:
     """The attribute as it is, if it can't be called with so many positional arguments."""
-    attribute = inspect.getattr_static(cls, name)
-    if isinstance(attribute, property):
+    attribute = _attribute(cls, name)
+    if attribute is None or isinstance(attribute, property):
         return None  # what it answers is not known before the object exists
     method = getattr(cls, name)
     if not callable(method):

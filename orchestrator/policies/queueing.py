@@ -45,7 +45,7 @@ class Fifo:
 
     def __iter__(self) -> Iterator[Task]:
         """In the order in which they would be popped."""
-        return merge((task for _, task in sorted(self._returned)), self._fresh, key=_seq)
+        return merge(sorted((task for _, task in self._returned), key=_seq), self._fresh, key=_seq)
 
 
 class StrictPriority:

@@ -89,7 +89,7 @@ def build_coordinator(
         heartbeat_s=detection.heartbeat_s,
         own_pause_s=math.inf if detection.own_pause_s is None else detection.own_pause_s,
         on_suspect=detection.on_suspect,
-        max_ejected=detection.max_ejected,
+        max_ejected=detection.max_dead_share,
         on_return=policies.on_return,
         max_worker_kills=policies.retry.max_worker_kills,
         hedging=chosen("hedging", policies.hedging),

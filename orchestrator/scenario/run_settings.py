@@ -137,4 +137,3 @@ class RunSettings(Strict):
                 if number is None or int(number[1]) > workers:
                     range_ = f"a name from w1 to w{workers}" if workers > 1 else "w1, the only worker"
                     yield Misfit(("faults", i, "workers", j), f'there is no worker "{name}", expected {range_}')
-

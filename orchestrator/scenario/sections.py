@@ -165,5 +165,3 @@ class Model(Strict):
     cluster: Overhead = Overhead()
     calibration: dict[str, Any] = Field(default_factory=dict)
     """What it was fitted to and how well: for people."""
-
-

@@ -50,8 +50,8 @@ EXPECTED = {
     "too_short": "a list of at least {min_length}",
 }
 
-
 RENAMED: dict[KeyPath, str] = {
+    ("detection", "max_ejected"): "max_dead_share",
     ("network", "legs"): "message_kinds",
     ("retry", "poison_after"): "max_worker_kills",
 }

@@ -149,9 +149,7 @@ BROKEN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "at", "words"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
-)
+@pytest.mark.parametrize(("old", "new", "at", "words"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_a_broken_scenario_says_where_and_what(here, old, new, at, words):
     """One line with the exact place and key, what is wrong and what was expected."""
     [line] = problems(swap(old, new))
@@ -360,7 +358,8 @@ def test_a_policy_of_the_users_own_is_found_beside_the_scenario(here):
     """With its parameters, and again after a dump."""
     (here / "beside").mkdir()
     (here / "beside" / "own_routing_of_a_test.py").write_text(
-        "class Mine:\n    def __init__(self, rng, spread=1):\n        self.spread = spread\n"
+        "from orchestrator.policies.routing import Random\n\n\n"
+        "class Mine(Random):\n    def __init__(self, rng, spread=1):\n        self.spread = spread\n"
     )
     text = swap("policies:\n", "policies:\n  routing: {kind: 'own_routing_of_a_test:Mine', spread: 3}\n")
     (here / "beside" / "s.yaml").write_text(text)
@@ -369,6 +368,73 @@ def test_a_policy_of_the_users_own_is_found_beside_the_scenario(here):
     assert load(scenario.dump()) == scenario
     with pytest.raises(ScenarioError, match=r"does not take these parameters.*expected"):
         Scenario.load("beside/s.yaml", ["policies.routing.sprad=1"])
+
+
+@pytest.mark.parametrize(
+    ("key", "lacking", "role"),
+    [
+        ("routing", "joined(worker), left(worker), load_changed(worker, before) and choose(task)", "a routing policy"),
+        ("queue", "push(task), pop(), __len__() and __iter__()", "a queue"),
+        ("detection", "heard(now), verdict(now) and review_at()", "a failure detector"),
+        ("hedging", "began(kind, ", "a hedging policy"),
+        ("ejection", "ended(attempt, now), review_at() and review(workers, now)", "an ejection policy"),
+        ("retry.backoff", "__call__(tries)", "a backoff"),
+    ],
+)
+def test_a_policy_class_without_its_protocol_is_told_at_its_kind(here, monkeypatch, key, lacking, role):
+    """Every family: one line with the place of `kind`, the methods that are missing, and whose they are."""
+    monkeypatch.syspath_prepend(here)
+    (here / "empty_policy_of_a_test.py").write_text("class Empty:\n    pass\n")
+    family, _, inner = key.partition(".")
+    policy = "{kind: 'empty_policy_of_a_test:Empty'}"
+    text = swap(
+        "  detection: {kind: timeout, timeout_s: 6.5}", f"  {family}: {f'{{{inner}: {policy}}}' if inner else policy}"
+    )
+    [line] = problems(swap("sweep:\n  " + SWEPT, "", text))
+    column = 3 + len(f"{family}: {{{f'{inner}: {{' if inner else ''}kind: ")
+    assert line.startswith(f"s.yaml:9:{column}: policies.{key}.kind: empty_policy_of_a_test:Empty lacks {lacking}")
+    assert line.endswith(f", expected a class with every method of {role}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "at", "renamed"),
+    [
+        ("policies:\n", "network: {legs: {submit: 1}}\npolicies:\n", "8:11: network.legs", "network.message_kinds"),
+        (
+            "policies:\n",
+            "policies:\n  retry: {poison_after: 2}\n",
+            "9:11: policies.retry.poison_after",
+            "policies.retry.max_worker_kills",
+        ),
+        (
+            "timeout_s: 6.5",
+            "max_ejected: 0.5",
+            "9:30: policies.detection.max_ejected",
+            "policies.detection.max_dead_share",
+        ),
+        (
+            SWEPT,
+            "policies.retry.poison_after: [1, 2]",
+            "14:3: sweep.policies.retry.poison_after",
+            "policies.retry.max_worker_kills",
+        ),
+        (SWEPT, "network.legs.submit: [1, 2]", "14:3: sweep.network.legs.submit", "network.message_kinds"),
+    ],
+)
+def test_an_old_key_is_an_error_that_names_the_new_one(here, old, new, at, renamed):
+    """With its position, in the scenario and in its sweep."""
+    [line] = problems(swap(old, new))
+    assert line == f"s.yaml:{at}: was renamed, expected {renamed}"
+
+
+def test_an_old_key_in_an_override_or_a_model_is_an_error_that_names_the_new_one(here):
+    """An override has no place in the file; a model has its own file."""
+    assert problems(BASE, "policies.retry.poison_after=2") == [
+        "s.yaml:1:1: policies.retry.poison_after: was renamed, expected policies.retry.max_worker_kills"
+    ]
+    Path("model.yaml").write_text("network:\n  legs: {submit: 1}\n")
+    [line] = problems(swap("seed: 1", "model: model.yaml"))
+    assert line.endswith("model.yaml:2:3: network.legs: was renamed, expected network.message_kinds")
 
 
 def test_a_sweep_is_a_grid_of_named_cells(here):
@@ -436,7 +502,7 @@ def test_rho_is_work_over_slots(here, arrivals, expected):
             "{kind: timeout}\nnetwork: {delay: {kind: exponential, mean_s: 1}}",
             "a knife-edge",
         ),
-        ("{kind: timeout, timeout_s: 6.5}", "{kind: timeout}\n  execution_timeout_s: 0.1", "most tasks are given up"),
+        ("{kind: timeout, timeout_s: 6.5}", "{kind: timeout}\n  execution_timeout_s: 0.1", "most attempts time out"),
         (ARRIVALS, "{kind: trace, file: t.csv}", "1 of the trace's 2 arrivals come after duration_s (10)"),
         (ARRIVALS, "{kind: trace, file: s.csv}", "workload.service is not used"),
     ],
@@ -454,9 +520,7 @@ def test_a_sound_scenario_has_no_warnings(here):
     assert load().warnings() == []
 
 
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml")), ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "scenarios").glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_scenarios_load_and_survive_their_dump(here, path):
     """Every one of them, a stand-in for the trace that one of them asks for included."""
     Path("t.csv").write_text("arrival_s,service_s\n1,1\n")
@@ -561,7 +625,7 @@ def test_the_json_schema_is_one_and_knows_our_scenarios():
     tree, _ = parse(BASE)
     assert list(validator.iter_errors(tree)) == []
     assert list(validator.iter_errors(tree | {"sed": 1}))
-    assert schema["properties"]["duration_s"]["description"] == "Arrivals stop here."
+    assert schema["properties"]["duration_s"]["description"] == "Arrivals stop after this many seconds."
     for path in (Path(__file__).parents[2] / "scenarios").glob("*.yaml"):
         assert list(validator.iter_errors(YAML(typ="safe", pure=True).load(path))) == []
 
