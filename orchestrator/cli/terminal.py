@@ -43,13 +43,14 @@ def sentences(error: Exception) -> list[str]:
     """What to say about a mistake of the user's; any other error is raised again."""
     from orchestrator.analysis.calibration import Unfit
     from orchestrator.analysis.comparison import Incomparable
+    from orchestrator.core.ports import PolicyError
     from orchestrator.results.folders import RunFolderError
     from orchestrator.scenario.loading import ScenarioError
 
     match error:
         case ScenarioError():
             return [str(problem) for problem in error.problems]
-        case Refusal() | RunFolderError() | Incomparable() | Unfit():
+        case Refusal() | RunFolderError() | Incomparable() | Unfit() | PolicyError():
             return [str(error)]
         case OSError(filename=str() as name, strerror=str() as reason):
             return [f"{name}: {reason}"]
