@@ -57,7 +57,7 @@ class Transitions:
 
     `own_pause_s`: an alarm that rings later than that means that the coordinator slept; it has itself woken that
     often at least, so that a pause of twice as much is never missed. Workers beat every `heartbeat_s`.
-    `max_ejected`: the share of the workers, though at least one, that the detector may declare dead at once; the
+    `max_dead_share`: the share of the workers, though at least one, that the detector may declare dead at once; the
     others remain suspects until one of those is back or gone. `max_worker_kills`: a task is given up when so many
     workers died with it. `on_return`: whose attempt goes on when a worker that was given up returns with it.
     `term`: of this coordinator process; a later process has a higher one.
@@ -87,7 +87,7 @@ class Transitions:
         heartbeat_s: float = 2.0,
         own_pause_s: float = math.inf,
         on_suspect: Literal["hold", "hedge"] = "hold",
-        max_ejected: float | None = None,
+        max_dead_share: float | None = None,
         on_return: Literal["first_result", "keep_original", "keep_replacement"] = "first_result",
         max_worker_kills: int | None = None,
         hedging: HedgingPolicy | None = None,
@@ -122,7 +122,7 @@ class Transitions:
         self._backlog = Backlog(queue, routing)
         self._hedges = Hedges(hedging, on_suspect == "hedge", kind_of)
         self._blame = Blame(max_worker_kills)
-        self._dead_share = DeadShare(max_ejected)
+        self._dead_share = DeadShare(max_dead_share)
         self._timeouts = Timeouts(self._tasks, execution_timeout_s, execution_check)
         self._limited = execution_timeout_s is not None
         self._reviews: AnyOrder[Worker] = AnyOrder()
