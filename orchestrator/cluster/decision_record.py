@@ -119,10 +119,10 @@ class Recorded:
             lines = enumerate(file, 1)
             next(lines)  # the head
             for number, line in lines:
-                if line.startswith("{") or line.split('"', 2)[1] not in names:
-                    continue
                 if not line.endswith("\n"):
                     return
+                if line.startswith("{") or line.split('"', 2)[1] not in names:
+                    continue
                 now, name, arguments = self._parsed(number, line)
                 number_after, after = next(lines, (number, ""))
                 outcome = self._parsed(number_after, after) if after.endswith("\n") else {}

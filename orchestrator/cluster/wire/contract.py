@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.wire.proto import wire_pb2
-from orchestrator.cluster.wire.translate import Assignment, Key, Metrics, Outcome, Report, duration_s, outcome_of
+from orchestrator.cluster.wire.translate import Assignment, Key, Metrics, Outcome, Reported, duration_s, outcome_of
 from orchestrator.core.model import Task, TaskState
 
 
-def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Report]:
+def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Reported]:
     """The worker's name, and what it reports. ValueError for a state that is no end."""
     result = request.result
     if result.state not in (wire_pb2.COMPLETED, wire_pb2.FAILED):
@@ -16,7 +16,7 @@ def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Report]:
     succeeded = result.state == wire_pb2.COMPLETED
     ran_s = result.ran_s if result.HasField("ran_s") else result.latency_ms / 1000
     ended = Ended(succeeded, result.result, result.error, result.retryable, duration_s(ran_s))
-    return request.worker_id, Report(result.task_id, result.attempt or None, ended, duration_s(result.queued_s))
+    return request.worker_id, Reported(result.task_id, result.attempt or None, ended, duration_s(result.queued_s))
 
 
 def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> wire_pb2.ReportResultRequest:

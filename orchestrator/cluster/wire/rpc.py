@@ -31,6 +31,8 @@ log = logging.getLogger("orchestrator.rpc")
 Item = TypeVar("Item")
 
 PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 2.0
+STOPPED = "the coordinator stopped: "
+"""How the details of status INTERNAL begin when a coordinator stops because of a fault of its own."""
 MESSAGE_BYTES = 16 << 20
 MESSAGE_CHARACTERS = 2_000_000  # room for one more of the largest items, at four bytes a character
 # A process that is stopped for a while, on either side, is not a broken connection: only minutes of silence are.

@@ -22,7 +22,7 @@ FromClient = stream_pb2.FromClient
 Message = TypeVar("Message", FromWorker, ToWorker)
 
 
-class Report(NamedTuple):
+class Reported(NamedTuple):
     """A worker's word on an attempt; `attempt` None: its newest of the task. `number`: of the report, among those of
     its process; 0: it came by a call, whose answer is its acknowledgement."""
 
@@ -254,10 +254,10 @@ def cancels(message: ToWorker) -> Iterator[Key]:
     return _keys(message.cancels)
 
 
-def reports(message: FromWorker) -> Iterator[Report]:
+def reports(message: FromWorker) -> Iterator[Reported]:
     for item in message.reports:
         ended = Ended(item.succeeded, item.result, item.error, item.retryable, duration_s(item.ran_s))
-        yield Report(item.task_id, item.attempt or None, ended, duration_s(item.queued_s), item.number)
+        yield Reported(item.task_id, item.attempt or None, ended, duration_s(item.queued_s), item.number)
 
 
 # ---- what a relay between a worker and its coordinator does to their messages
