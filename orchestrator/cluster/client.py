@@ -21,10 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 import grpc.aio
 
-from orchestrator.cluster.wire import rpc, translate
-from orchestrator.cluster.wire.rpc import first_of
+from orchestrator.cluster.wire import contract, rpc, translate
+from orchestrator.cluster.wire.rpc import first_of, pauses
 from orchestrator.cluster.wire.translate import Metrics, Outcome
-from orchestrator.cluster.worker import pauses
 from orchestrator.core.model import Priority
 
 log = logging.getLogger("orchestrator.client")
@@ -45,6 +44,10 @@ class NewTask(NamedTuple):
 
 class TaskRefused(Exception):
     """The coordinator does not take this task."""
+
+
+class CoordinatorStopped(Exception):
+    """A fault inside the coordinator ended it; the text says which. What it had not settled may never be."""
 
 
 class Submission:
@@ -74,14 +77,14 @@ class Submission:
                 future.exception()  # whoever awaits one of them learns it: no complaint about the other
 
 
-class Client:
-    """Asynchronous; use as `async with Client(address) as client`. `contract`: do not try streams."""
+class AsyncClient:
+    """Asynchronous; use as `async with AsyncClient(address) as client`. `contract`: do not try streams."""
 
     def __init__(self, address: str = "localhost:50051", *, contract: bool = False) -> None:
         self.address = address
         self._contract = contract
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> AsyncClient:
         self._loop = asyncio.get_running_loop()
         self._channel = rpc.channel(self.address)
         self._coordinator = rpc.Stub(self._channel, rpc.COORDINATOR)
@@ -93,9 +96,11 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         self._running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._running
-        await self._channel.close(None)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+        finally:
+            await self._channel.close(None)
 
     def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "") -> Submission:
         return self.submit_batch([NewTask(payload, priority, kind)])[0]
@@ -120,17 +125,15 @@ class Client:
     async def status(self, task_id: str) -> Outcome:
         """KeyError for a task that the coordinator does not know (any more)."""
         try:
-            answer = await self._coordinator.GetTaskStatus(translate.status_request(task_id), timeout=DEADLINE_S)
+            answer = await self._coordinator.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise KeyError(task_id) from None
             raise
-        return translate.outcome_of_status(answer)
+        return contract.outcome_of_status(answer)
 
     async def metrics(self) -> Metrics:
-        return translate.metrics_of(
-            await self._coordinator.GetMetrics(translate.metrics_request(), timeout=DEADLINE_S)
-        )
+        return contract.metrics_of(await self._coordinator.GetMetrics(contract.metrics_request(), timeout=DEADLINE_S))
 
     async def _run(self) -> None:
         try:
@@ -185,6 +188,8 @@ class _Streaming:
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     raise NoStreams from None
+                if _has_stopped(error):
+                    raise CoordinatorStopped(error.details()) from None
                 if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ABORTED):
                     raise
                 log.warning("lost the coordinator: %s", error.details())
@@ -257,7 +262,7 @@ class _Polling:
             for pause_s in pauses():
                 try:
                     answer = await self._stub.SubmitTask(
-                        translate.submit_message(kind, payload, priority), timeout=DEADLINE_S, wait_for_ready=True
+                        contract.submit_message(kind, payload, priority), timeout=DEADLINE_S, wait_for_ready=True
                     )
                 except grpc.aio.AioRpcError as error:
                     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -265,6 +270,8 @@ class _Polling:
                         continue
                     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                         submission.fail(TaskRefused(error.details()))
+                    elif _has_stopped(error):
+                        submission.fail(CoordinatorStopped(error.details()))
                     else:
                         submission.fail(error)
                 else:
@@ -288,27 +295,30 @@ class _Polling:
 
     async def _ask(self, task_id: str, submission: Submission) -> bool:
         try:
-            answer = await self._stub.GetTaskStatus(translate.status_request(task_id), timeout=DEADLINE_S)
+            answer = await self._stub.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.NOT_FOUND:
+            if _has_stopped(error):
+                submission.fail(CoordinatorStopped(error.details()))
+            elif error.code() is grpc.StatusCode.NOT_FOUND:
+                submission.fail(error)  # it restarted, or has forgotten it
+            else:
                 return False
-            submission.fail(error)  # it restarted, or has forgotten it
             return True
-        outcome = translate.outcome_of_status(answer)
+        outcome = contract.outcome_of_status(answer)
         if outcome.settled:
             submission.settle(outcome)
         return outcome.settled
 
 
-class SyncClient:
+class Client:
     """The same for callers without an event loop: it runs one in a thread of its own."""
 
     def __init__(self, address: str = "localhost:50051", *, contract: bool = False) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="orchestrator-client", daemon=True)
-        self._client = Client(address, contract=contract)
+        self._client = AsyncClient(address, contract=contract)
 
-    def __enter__(self) -> SyncClient:
+    def __enter__(self) -> Client:
         self._thread.start()
         self._do(self._client.__aenter__())
         return self
@@ -344,6 +354,10 @@ class SyncClient:
 
     def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _has_stopped(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.INTERNAL and (error.details() or "").startswith(rpc.STOPPED)
 
 
 def _put(queue: asyncio.Queue[Submission], submission: Submission, _: object) -> None:

@@ -35,7 +35,7 @@ Answer = TypeVar("Answer")
 KIND_CHARACTERS = 200
 
 Release = Callable[..., None]
-"""`release(peer, call, *values)`: makes the call, at once or later, in order for each peer. What it gets is copied."""
+"""`release(peer, call, *values)` makes the call, at once or later, in order for each peer. It is given copies."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The decision record: every input of a coordinator with its time, and what it decided; its replay.
 
 A record is JSON lines. A head holds all that builds the same core again. Then come two lines for each input:
-`[time, name, arguments]`, written before it is applied, and `{"effects": [...]}`, written after. Where the input raised
-an exception, the second line holds the effects until then, and says `"raised"`. Only this module knows the format.
+`[time, name, arguments]`, written before it is applied, and `{"effects": [...]}`, written after. Where the input
+raised an exception, the second line holds the effects until then, and says `"raised"`. Only this module knows the
+format.
 """
 
 from __future__ import annotations
@@ -126,9 +127,8 @@ class Recorded:
                 now, name, arguments = self._parsed(number, line)
                 number_after, after = next(lines, (number, ""))
                 outcome = self._parsed(number_after, after) if after.endswith("\n") else {}
-                yield Input(
-                    number, now, name, decode.arguments(name, arguments), outcome.get("effects"), outcome.get("raised")
-                )
+                decoded = decode.arguments(name, arguments)
+                yield Input(number, now, name, decoded, outcome.get("effects"), outcome.get("raised"))
 
     def _parsed(self, number: int, line: str) -> Any:
         try:

@@ -115,18 +115,14 @@ class StreamService:
         self._take(name, peer, first)
         left = False
         try:
-            left = await first_of(
-                self._read_worker(name, peer, requests), peer.write_to(context.write), peer.ended()
-            )
+            left = await first_of(self._read_worker(name, peer, requests), peer.write_to(context.write), peer.ended())
         finally:
             peer.close()
             live.detach(name, peer, left is True)
         if peer.reason is not None:
             await _abort(context, peer.reason)
 
-    async def _read_worker(
-        self, name: str, peer: StreamedWorker, requests: AsyncIterator[FromWorker]
-    ) -> bool:
+    async def _read_worker(self, name: str, peer: StreamedWorker, requests: AsyncIterator[FromWorker]) -> bool:
         """Whether it took its leave."""
         async for message in requests:
             if translate.introduction(message) is not None:

@@ -1,4 +1,4 @@
-"""Between the messages of the wire contract and what the state machines speak of; `translate` does it for our streams."""
+"""Between messages of the wire contract and what the state machines speak of; `translate` serves our streams."""
 
 from __future__ import annotations
 
