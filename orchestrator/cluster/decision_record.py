@@ -22,10 +22,9 @@ from orchestrator.cluster.jobs import Job
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import INPUTS, intercepted
 from orchestrator.core.ports import Effects
-from orchestrator.policies.settings import Policies, build_coordinator
+from orchestrator.policies.settings import KEEP_SETTLED, Policies, build_coordinator
 
 NAME = "decisions.jsonl"
-KEEP_SETTLED = 100_000
 FLUSH_EVERY_S = 1.0
 """How often whoever records calls `flush`."""
 _BUFFER_BYTES = 1 << 16
@@ -116,13 +115,14 @@ class Recorded:
         `task_id`: replaces the ids of tasks. A last line whose end was never written is left out.
         """
         decode = _Decoder(task_id)
+        wanted = [[name] for name in names] + [[]]  # nothing has a name where the record is damaged: it is told below
         with self._path.open() as file:
             lines = enumerate(file, 1)
             next(lines)  # the head
             for number, line in lines:
                 if not line.endswith("\n"):
                     return
-                if line.startswith("{") or line.split('"', 2)[1] not in names:
+                if line.startswith("{") or line.split('"', 2)[1:2] not in wanted:
                     continue
                 now, name, arguments = self._parsed(number, line)
                 number_after, after = next(lines, (number, ""))
