@@ -118,8 +118,7 @@ class LiveCoordinator:
             return
         peer = self.workers.get(worker.id)
         if peer is not None:
-            keys: tuple[translate.Key, ...] = tuple(dropped)  # type: ignore[arg-type]  # task ids are strings
-            answer = Registered(self.core.term, self.core.heartbeat_s, self.call_timeout_s, keys)
+            answer = Registered(self.core.term, self.core.heartbeat_s, self.call_timeout_s, tuple(dropped))
             self._release(worker.id, peer.register, answer)
 
     def assign(self, attempt: Attempt, now: float) -> None:
@@ -372,7 +371,8 @@ class LiveCoordinator:
         if self._parting is not None:
             return
         self._parting = reason
-        for peer in (*self.workers.values(), *self.clients.values()):
+        peers: list[WorkerPeer | ClientPeer] = [*self.workers.values(), *self.clients.values()]
+        for peer in peers:
             peer.end(reason)
         self.workers.clear()
         self.clients.clear()

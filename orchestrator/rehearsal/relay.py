@@ -181,6 +181,7 @@ class _Session:
         self._early: deque[FromWorker] = deque()
         self._registered = False
         self._left = asyncio.Event()
+        self._broken = asyncio.Event()
         self._ended = asyncio.Event()
         self._status: Status = grpc.StatusCode.OK, ""
         self._upstream = asyncio.create_task(self._hold_upstream())
@@ -188,10 +189,18 @@ class _Session:
     async def serve(self, requests: AsyncIterator[FromWorker], write: Any) -> Status:
         """The worker's stream, until either side has ended it."""
         try:
-            await first_of(self._read(requests), self._write(write), self._left.wait(), self._ended.wait())
+            await first_of(
+                self._read(requests), self._write(write), self._left.wait(), self._ended.wait(), self._broken.wait()
+            )
             return self._status
         finally:
             self._closing = asyncio.create_task(self._close())
+
+    def break_off(self) -> None:
+        """Both streams end at once, and whatever is on its way with them."""
+        self._status = grpc.StatusCode.UNAVAILABLE, "the network broke the connection"
+        self._broken.set()
+        self._upstream.cancel()
 
     async def _read(self, requests: AsyncIterator[FromWorker]) -> None:
         async for message in requests:
@@ -260,11 +269,13 @@ class Relay:
         self._stub = rpc.Stub(channel, rpc.WORKER_STREAM)
         self._call_timeout_s = call_timeout_s
         up, down = np.random.default_rng(seed).spawn(2)
+        self._sessions: dict[_Session, None] = {}
         self._links = {"to_coordinator": Link(up), "to_workers": Link(down)}
 
     def control(self, state: dict[str, Any]) -> None:
         """The network as it is from now on: `blocked`, a list of directions, and by direction the probabilities
-        `loss` and `duplicate` and the distribution `delay`. What is missing does not happen."""
+        `loss` and `duplicate` and the distribution `delay`. What is missing does not happen. `broken`: every
+        connection that there is breaks, once."""
         for direction, link in self._links.items():
             delay = state.get("delay", {}).get(direction)
             link.impair(
@@ -274,9 +285,17 @@ class Relay:
                 delay=_DISTRIBUTION.validate_python(delay) if delay else None,
             )
 
+        if state.get("broken"):
+            for session in self._sessions:
+                session.break_off()
+
     async def Work(self, requests: AsyncIterator[FromWorker], context: Any) -> None:
         session = _Session(self._stub, self._links["to_coordinator"], self._links["to_workers"], self._call_timeout_s)
-        code, details = await session.serve(requests, context.write)
+        self._sessions[session] = None
+        try:
+            code, details = await session.serve(requests, context.write)
+        finally:
+            del self._sessions[session]
         if code is not grpc.StatusCode.OK:
             await context.abort(code, details)
 

@@ -358,7 +358,12 @@ class Hand:
     """A worker's stream."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, name: str, capacity: int = 1, process: str = "a", held: Sequence[AttemptKey] = ()
+        self,
+        channel: grpc.aio.Channel,
+        name: str,
+        capacity: int = 1,
+        process: str = "a",
+        held: Sequence[AttemptKey] = (),
     ) -> None:
         self.call = rpc.Stub(channel, rpc.WORKER_STREAM).Work()
         self._registration = Registration(worker_id=name, capacity=capacity, incarnation=process, held=held)

@@ -22,7 +22,7 @@ def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Reported]:
 def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> wire_pb2.ReportResultRequest:
     task_id, attempt = key
     result = wire_pb2.TaskResult(
-        task_id=task_id,
+        task_id=task_id,  # type: ignore[arg-type]
         state=wire_pb2.COMPLETED if ended.succeeded else wire_pb2.FAILED,
         result=ended.result,
         error=ended.error,
@@ -38,7 +38,7 @@ def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> w
 def assign_message(assignment: Assignment) -> wire_pb2.AssignTaskRequest:
     (task_id, attempt), kind, payload, priority = assignment
     task = wire_pb2.TaskPayload(
-        task_id=task_id,
+        task_id=task_id,  # type: ignore[arg-type]
         priority=priority,  # type: ignore[arg-type]  # the same numbers
         payload=payload,
         kind=kind,

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.wire.proto import stream_pb2
-from orchestrator.core.model import Attempt, Priority, Task, TaskState
+from orchestrator.core.model import Attempt, AttemptKey, Priority, Task, TaskState
 
-Key = tuple[str, int]  # a task's id and the number of an attempt at it
+Key = AttemptKey  # on the wire, and in the cluster, a task's id is a string
 FromWorker = stream_pb2.FromWorker
 ToWorker = stream_pb2.ToWorker
 FromClient = stream_pb2.FromClient
@@ -136,7 +136,12 @@ def to_worker(
     message = ToWorker(
         acknowledged=acknowledged,
         assignments=[
-            stream_pb2.Assignment(task_id=key[0], attempt=key[1], kind=kind, payload=payload)
+            stream_pb2.Assignment(
+                task_id=key[0],  # type: ignore[arg-type]
+                attempt=key[1],
+                kind=kind,
+                payload=payload,
+            )
             for key, kind, payload, _ in assignments
         ],
         cancels=_key_messages(cancels),
@@ -216,13 +221,16 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWo
 
 
 def _key_messages(keys: Iterable[Key]) -> list[stream_pb2.AttemptKey]:
-    return [stream_pb2.AttemptKey(task_id=task_id, attempt=attempt) for task_id, attempt in keys]
+    return [
+        stream_pb2.AttemptKey(task_id=task_id, attempt=attempt)  # type: ignore[arg-type]
+        for task_id, attempt in keys
+    ]
 
 
 def _report(key: Key, done: Done) -> stream_pb2.Report:
     ended = done.ended
     return stream_pb2.Report(
-        task_id=key[0],
+        task_id=key[0],  # type: ignore[arg-type]
         attempt=key[1],
         succeeded=ended.succeeded,
         result=ended.result,
@@ -272,7 +280,7 @@ def parts(message: Message) -> Iterator[tuple[str, Message]]:
             yield descriptor.name, kind(**{descriptor.name: item})
 
 
-def confirmations(message: Message) -> Iterator[FromWorker]:
+def confirmations(message: Message) -> Iterator[Message]:
     """For each attempt that a worker's message says something of, one that only says that it is there."""
     if isinstance(message, FromWorker):
         for item in (*message.started, *message.cancelled, *message.reports):
@@ -364,7 +372,7 @@ def outcome_of(task: Task) -> Outcome:
 def assignment_of(attempt: Attempt) -> Assignment:
     task = attempt.task
     job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
-    return Assignment((task.id, attempt.number), job.kind, job.payload, task.priority)  # type: ignore[arg-type]
+    return Assignment((task.id, attempt.number), job.kind, job.payload, task.priority)
 
 
 def _settled(number: int, outcome: Outcome) -> stream_pb2.Settled:
