@@ -60,11 +60,10 @@ def test_a_second_worker_of_a_name_ends_with_a_sentence(tmp_path: Path):
     """Exit 1, while the first one goes on."""
     log = tmp_path / "log"
     with LocalCluster(1, policies=["detection.heartbeat_s=0.1"], log=log) as cluster:
-        with log.open("ab") as second, pytest.raises(NotReady, match="exit status 1"):
-            process = Process(["worker", "--coordinator", cluster.address, "--id", "w1"], second)
-            try:
-                process.ready()
-            finally:
-                process.close()
+        with log.open("ab") as theirs:
+            second = Process(["worker", "--coordinator", cluster.address, "--id", "w1"], theirs)
+        with pytest.raises(NotReady, match="exit status 1"):
+            second.ready()
+        second.close()
         assert "worker w1: a worker w1 is connected, and beats: give this one another name" in log.read_text()
         assert cluster.worker("w1").status is None

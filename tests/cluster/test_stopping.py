@@ -1,4 +1,4 @@
-"""A fault inside the coordinator ends its process, loudly: nothing is served on from a state that nobody can vouch for."""
+"""A fault inside the coordinator ends its process, loudly: nothing is served on from a state of unknown worth."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_policy_that_raises_ends_the_coordinator_and_everybody_is_told(broken:
                 await submission
 
     async def story() -> list[object]:
-        clients = [submit(200, False), submit(200, False), submit(40, True)]
+        clients = [submit(200, False), submit(200, False), submit(400, True)]
         return list(await asyncio.gather(*clients, return_exceptions=True))
 
     told = asyncio.run(asyncio.wait_for(story(), 30))
@@ -60,17 +60,17 @@ def test_a_policy_that_raises_ends_the_coordinator_and_everybody_is_told(broken:
 def test_workers_outlive_their_coordinator(broken: LocalCluster):
     """They wait for the next one, which need not know of the fault."""
 
-    async def until_it_stops() -> None:
-        with pytest.raises(CoordinatorStopped):
-            async with AsyncClient(broken.address) as client:
-                for submission in client.submit_batch([NewTask("0", kind="sleep")] * 200):
-                    await submission
+    async def two_hundred() -> None:
+        async with AsyncClient(broken.address) as client:
+            for submission in client.submit_batch([NewTask("0", kind="sleep")] * 200):
+                await submission
 
     async def one_more() -> bool:
         async with AsyncClient(broken.address) as client:
             return (await client.submit("0", kind="sleep")).settled
 
-    asyncio.run(asyncio.wait_for(until_it_stops(), 30))
+    with pytest.raises(CoordinatorStopped):
+        asyncio.run(asyncio.wait_for(two_hundred(), 30))
     assert broken.coordinator.wait(10) == 70
     broken.start_coordinator()
     assert asyncio.run(asyncio.wait_for(one_more(), 30))

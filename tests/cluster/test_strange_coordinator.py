@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.cluster.client import AsyncClient, NewTask, Client, TaskRefused
+from orchestrator.cluster.client import AsyncClient, Client, NewTask, TaskRefused
 from orchestrator.cluster.wire.translate import Outcome
 from orchestrator.rehearsal.local_cluster import Process
 from tests.cluster.contract import peers
