@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from orchestrator.policies.settings import Policies
 
+DEFAULTS = Policies()
 PREFIX = "policies."
 """A key may begin with it, as it does in a scenario."""
 
@@ -25,7 +26,8 @@ class SettingsError(Exception):
 def read_policies(file: Path | None = None, overrides: Iterable[str] = ()) -> Policies:
     """The file's policies, or the defaults, with these keys set. Raises SettingsError.
 
-    A kind that is set anew has none of the parameters of the kind before.
+    Parameters without a kind are those of the default one. A kind that is set anew has none of the parameters of the
+    kind before.
     """
     tree: dict[str, Any] = {}
     if file is not None:
@@ -41,6 +43,10 @@ def read_policies(file: Path | None = None, overrides: Iterable[str] = ()) -> Po
         if not equals or not key:
             raise SettingsError([f"{override}: expected KEY=VALUE, such as detection.timeout_s=10"])
         _set(tree, key.removeprefix(PREFIX).split("."), _yaml(value, override), override)
+    for name, given in tree.items():
+        default = getattr(DEFAULTS, name, None)
+        if isinstance(given, dict) and "kind" not in given and hasattr(default, "kind"):
+            tree[name] = {"kind": default.kind, **given}
     try:
         return Policies.model_validate(tree)
     except ValidationError as error:

@@ -188,7 +188,7 @@ def test_arguments_are_read_as_they_were_given(tmp_path: Path):
     """Records and tuples, not lists; a task's payload is a job; tasks may go by other names."""
     record(tmp_path / "record")
     recorded = Recorded(tmp_path / "record")
-    register, reconnected = recorded.inputs(["register", "reconnected"], task_id=str.upper)
+    register, _, reconnected = recorded.inputs(["register", "reconnected"], task_id=str.upper)
     assert register.arguments == (Registration("w1", "", 2, 0, False),)
     assert reconnected.arguments[0].held == (("T1", 1), ("NOBODY'S", 4))
     assert next(recorded.inputs(["submit"])).arguments == ("t0", 0, Job("sleep", "1"), None)
@@ -238,7 +238,8 @@ def test_an_input_that_raised_is_named(tmp_path: Path):
         core.submit(f"t{number}", 1, Job("", "7"), None, 1.0)
     with pytest.raises(ZeroDivisionError):
         core.submit("t2", 1, Job("", "7"), None, 2.0)
-    last = list(Recorded(path).inputs())[-1]  # although nobody has closed or flushed it
+    last = list(Recorded(path).inputs())[-1]  # although it is not closed yet
+    book.close()
     assert (last.name, last.raised) == ("submit", "ZeroDivisionError: by zero")
     same, difference, remark = replay(path)
     assert (same, difference) == (4, None)

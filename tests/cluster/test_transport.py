@@ -367,13 +367,14 @@ class Hand:
     ) -> None:
         self.call = rpc.Stub(channel, rpc.WORKER_STREAM).Work()
         self._registration = Registration(worker_id=name, capacity=capacity, incarnation=process, held=held)
+        self._first: ToWorker | None = None
 
     async def register(self) -> Hand:
         """`self.told` is the answer."""
         await self.say(registration=self._registration)
-        message = await self.call.read()
-        assert message.HasField("registered")
-        self.told = message.registered
+        self._first = await self.call.read()
+        assert self._first.HasField("registered")
+        self.told = self._first.registered
         return self
 
     async def say(self, **parts: Any) -> None:
@@ -381,7 +382,8 @@ class Hand:
 
     async def hears(self, part: str) -> Any:
         while True:
-            value = getattr(await self.call.read(), part)
+            message, self._first = self._first or await self.call.read(), None
+            value = getattr(message, part)
             if value:
                 return value
 

@@ -15,6 +15,12 @@ def test_nothing_given_is_the_defaults():
     assert read_policies() == Policies()
 
 
+def test_parameters_without_a_kind_are_those_of_the_default_one():
+    """It need not be said again."""
+    read = read_policies(None, ["detection.timeout_s=9"])
+    assert read.detection.model_dump(include={"kind", "timeout_s"}) == {"kind": "timeout", "timeout_s": 9}
+
+
 def test_keys_override_the_file(tmp_path: Path):
     """With or without the prefix that they have in a scenario; another kind starts from its own defaults."""
     file = tmp_path / "policies.yaml"
