@@ -29,8 +29,8 @@ ReadyFd = Annotated[int | None, typer.Option(hidden=True, help="Write a line to 
 DieWith = Annotated[int | None, typer.Option(hidden=True, help="Be killed when the parent of this id ends.")]
 CALL_TIMEOUT_S = 2.0
 CONTRACT_TIMEOUT_S = 3.0  # the reference's
-PARTING_S = 1.0
-"""For the word to every peer that a fault has ended the coordinator."""
+PARTING_S = 0.5
+"""For how long a coordinator that a fault has stopped tells so to whoever asks."""
 
 
 class Executor(StrEnum):
@@ -179,7 +179,9 @@ async def _coordinate(
     finally:
         metrics.cancel()
         live.close()
-        await server.stop(PARTING_S if live.failed.done() else 0.1)
+        if live.failed.done():
+            await asyncio.sleep(PARTING_S)
+        await server.stop(0.1)
         if record:
             record.close()
 

@@ -171,7 +171,7 @@ class _Streaming:
     def unsettled(self) -> Iterable[Submission]:
         return self._unsettled.values()
 
-    def submit(self, submissions: Iterable[Submission]) -> None:
+    def submit(self, submissions: Sequence[Submission]) -> None:
         for submission in submissions:
             self._submitted += 1
             self._unsettled[self._submitted] = submission
@@ -238,19 +238,30 @@ class _Polling:
 
     def __init__(self, stub: rpc.Stub) -> None:
         self._stub = stub
+        self._unsettled: dict[Submission, None] = {}
         self._outgoing: deque[Submission] = deque()
         self._asked: deque[tuple[str, Submission]] = deque()
         self._gathered = asyncio.Event()
 
     def unsettled(self) -> Iterable[Submission]:
-        return [*self._outgoing, *(submission for _, submission in self._asked)]
+        return list(self._unsettled)
 
-    def submit(self, submissions: Iterable[Submission]) -> None:
+    def submit(self, submissions: Sequence[Submission]) -> None:
+        self._unsettled.update(dict.fromkeys(submissions))
         self._outgoing.extend(submissions)
         self._gathered.set()
 
     async def run(self) -> None:
-        await asyncio.gather(self._poll(), *(self._send() for _ in range(AT_ONCE)))
+        parts = [asyncio.ensure_future(part) for part in (self._poll(), *(self._send() for _ in range(AT_ONCE)))]
+        try:
+            await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()
+
+    def _fail(self, submission: Submission, error: Exception) -> None:
+        del self._unsettled[submission]
+        submission.fail(error)
 
     async def _send(self) -> None:
         while True:
@@ -268,12 +279,10 @@ class _Polling:
                     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                         await asyncio.sleep(pause_s)
                         continue
-                    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                        submission.fail(TaskRefused(error.details()))
-                    elif _has_stopped(error):
-                        submission.fail(CoordinatorStopped(error.details()))
-                    else:
-                        submission.fail(error)
+                    if _has_stopped(error):
+                        raise CoordinatorStopped(error.details()) from None
+                    is_refusal = error.code() is grpc.StatusCode.INVALID_ARGUMENT
+                    self._fail(submission, TaskRefused(error.details()) if is_refusal else error)
                 else:
                     submission.accept(answer.task_id)
                     self._asked.append((answer.task_id, submission))
@@ -298,14 +307,14 @@ class _Polling:
             answer = await self._stub.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
             if _has_stopped(error):
-                submission.fail(CoordinatorStopped(error.details()))
-            elif error.code() is grpc.StatusCode.NOT_FOUND:
-                submission.fail(error)  # it restarted, or has forgotten it
-            else:
+                raise CoordinatorStopped(error.details()) from None
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
                 return False
+            self._fail(submission, error)  # it restarted, or has forgotten it
             return True
         outcome = contract.outcome_of_status(answer)
         if outcome.settled:
+            del self._unsettled[submission]
             submission.settle(outcome)
         return outcome.settled
 
@@ -324,10 +333,12 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._do(self._client.__aexit__())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self._do(self._client.__aexit__())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "") -> Future[Outcome]:
         return self.submit_batch([NewTask(payload, priority, kind)])[0]

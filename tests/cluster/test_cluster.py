@@ -188,18 +188,20 @@ def test_a_lost_coordinator_is_found_again(make_cluster: MakeCluster):
     assert all(outcome.state is TaskState.COMPLETED for outcome in talk(cluster, story))
 
 
-def test_the_second_process_of_a_name_replaces_the_first(make_cluster: MakeCluster):
-    """What the first held is requeued at once; the first is told, and ends."""
-    cluster = make_cluster(1)
+def test_the_second_process_of_a_name_replaces_one_that_stands_still(make_cluster: MakeCluster):
+    """As soon as it is declared dead; what it held is requeued at once, and when it goes on it is told, and ends."""
+    cluster = make_cluster(1, policies=FAST)
     first = cluster.worker("w1")
 
     async def story(client: AsyncClient) -> Outcome:
-        submission = client.submit("1.5", kind="sleep")
+        submission = client.submit("0.5", kind="sleep")
         await submission.id
+        first.signal(signal.SIGSTOP)
         cluster.start_worker("w1").ready()
         return await submission
 
     assert talk(cluster, story).attempts == 2
+    first.signal(signal.SIGCONT)
     assert first.wait(10) == 1
 
 

@@ -141,8 +141,8 @@ def test_a_refusal_is_nobodys_fault(make_cluster: MakeCluster, make_worker: Make
 
 
 def test_an_unreachable_worker_is_dead_at_once(make_cluster: MakeCluster, make_worker: MakeWorker, connect: Connect):
-    """A refused connection convicts, whatever the detector's timeout."""
-    cluster = make_cluster()
+    """Where the policies say that a failed call means that, as in the reference, whatever the detector's timeout."""
+    cluster = make_cluster(policies=("policies.detection.on_failed_call=dead",))
     client = connect(cluster)
     gone = make_worker(cluster, "gone").start()
     client.settled(client.submit("0"))
