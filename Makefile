@@ -4,12 +4,14 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint bench notebooks format clean
+.PHONY: help .venv demo check quick test lint wheel-check bench notebooks format clean
 
 help:
 	@echo "make demo    run scenarios/worker-crash.yaml in both worlds and name the pictures"
-	@echo "make test    format, lint, types, import layers, then every test"
-	@echo "make lint    the same without the tests"
+	@echo "make check   the fast lane, under a minute: format, lint, types, imports and the quick tests"
+	@echo "make test    the same with every test"
+	@echo "make lint    the same without tests; make quick: the quick tests alone"
+	@echo "make wheel-check   build the wheel, install it into an empty environment, run it there"
 	@echo "make bench   the speed figures, each measured in turn with its peers"
 	@echo "make .venv   the environment alone"
 	@echo "make notebooks   run the notebooks' scripts again, and write what they show"
@@ -37,8 +39,18 @@ lint: .venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+check: .venv
+	@$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target lint quick
+
+quick: .venv
+	$(BIN)/pytest -n $(JOBS) -m "not slow"
+
 test: lint
 	$(BIN)/pytest -n $(JOBS)
+
+# PYTHON names the interpreter of the empty environment.
+wheel-check: .venv
+	WHEEL_PYTHON=$(PYTHON) $(BIN)/pytest tests/test_wheel.py
 
 format: .venv
 	$(BIN)/ruff check --fix

@@ -1,3 +1,3 @@
-from orchestrator.cli.experiments import main
+from orchestrator.cli.app import main
 
 main()

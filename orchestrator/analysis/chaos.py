@@ -466,7 +466,7 @@ def _detection(dice: Dice, limit_s: Callable[[], float], twins: bool) -> Tree:
         "on_failed_call": dice.pick(["hold", "hold", "dead"]),
         "suspect_after": dice.maybe(0.4, lambda: dice.between(0.3, 0.9)),
         "on_suspect": dice.pick(["hold", "hedge"] if twins else ["hold"]),
-        "max_ejected": dice.maybe(0.3, lambda: dice.between(0.1, 1.0)),
+        "max_dead_share": dice.maybe(0.3, lambda: dice.between(0.1, 1.0)),
         "own_pause_s": dice.maybe(0.7, lambda: dice.between(0.1, 1.0)),
     }
 

@@ -59,9 +59,7 @@ def coordinator(
     ] = None,
     port: Annotated[int, typer.Option("--port", "-p", help="0: a free one.")] = 50051,
     host: Annotated[str, typer.Option(help="Listen here; loopback only, if not given.")] = "127.0.0.1",
-    policies: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Take the policies of this YAML file.")
-    ] = None,
+    policies: Annotated[Path | None, typer.Option(metavar="FILE", help="Take the policies of this YAML file.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the chance that its policies draw; 0, if not given.")] = None,
     scenario: Annotated[
         Path | None,
@@ -114,7 +112,7 @@ def _decided_by(
     file: Path | None, scenario: Path | None, overrides: list[str], seed: int | None, call_timeout_s: float | None
 ) -> _Decided:
     if scenario is None:
-        from orchestrator.policies.reading import SettingsError, read_policies
+        from orchestrator.cli.given_policies import SettingsError, read_policies
 
         try:
             policies = read_policies(file, overrides)

@@ -43,13 +43,14 @@ def sentences(error: Exception) -> list[str]:
     """What to say about a mistake of the user's; any other error is raised again."""
     from orchestrator.analysis.calibration import Unfit
     from orchestrator.analysis.comparison import Incomparable
+    from orchestrator.core.ports import PolicyError
     from orchestrator.results.folders import RunFolderError
     from orchestrator.scenario.loading import ScenarioError
 
     match error:
         case ScenarioError():
             return [str(problem) for problem in error.problems]
-        case Refusal() | RunFolderError() | Incomparable() | Unfit():
+        case Refusal() | RunFolderError() | Incomparable() | Unfit() | PolicyError():
             return [str(error)]
         case OSError(filename=str() as name, strerror=str() as reason):
             return [f"{name}: {reason}"]
@@ -256,16 +257,12 @@ def _recommended(judgement: Mapping[str, Any]) -> str:
         return f"recommended: {told}"
     workers_days = 3 * heard["workers"] / allowed if allowed is not None else 0.0
     short = workers_days > heard["judged_s"] / 86400
-    hint = (
-        f"; to show so few mistakes takes a trace of {number(workers_days / heard['workers'])} days" if short else ""
-    )
+    hint = f"; to show so few mistakes takes a trace of {number(workers_days / heard['workers'])} days" if short else ""
     return f"no setting keeps the budget; nearest: {told}{hint}"
 
 
 def _compared(row: Mapping[str, Any]) -> list[str]:
-    show = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent}.get(
-        row["metric"], duration
-    )
+    show = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent}.get(row["metric"], duration)
     interval = row["error_ci95"]
     return [
         statistic(row["metric"]),
@@ -368,9 +365,7 @@ def duration(seconds: float | None) -> str:
     """In the unit that leaves a whole part, to three digits; a dash for nothing."""
     if not seconds:
         return "-" if seconds is None else "0 s"
-    factor, unit = next(
-        (f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 0.9995
-    )
+    factor, unit = next((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 0.9995)
     return f"{number(seconds * factor)} {unit}"
 
 

@@ -343,9 +343,7 @@ class LiveCoordinator:
             request,
         )
 
-    def _started_at(
-        self, task_id: str, number: int | None, queued_s: float, ran_s: float, now: float
-    ) -> float | None:
+    def _started_at(self, task_id: str, number: int | None, queued_s: float, ran_s: float, now: float) -> float | None:
         task = self.core.task(task_id)
         for attempt in task.live if task else ():
             if attempt.number == number or number is None:

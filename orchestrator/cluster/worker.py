@@ -65,9 +65,7 @@ class Worker(ABC):
     `registered` is called whenever the coordinator has taken it in. How often it beats, it learns then.
     """
 
-    def __init__(
-        self, name: str, settings: Settings, registered: Callable[[], None], tries: int | None = None
-    ) -> None:
+    def __init__(self, name: str, settings: Settings, registered: Callable[[], None], tries: int | None = None) -> None:
         self.name = name
         self.settings = settings
         self.registered = registered

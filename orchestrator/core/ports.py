@@ -1,7 +1,8 @@
 """What the core asks of the world (effects) and of its policies.
 
 An effect follows the state change that it announces. It never calls back into the core and never raises. Its
-arguments are borrowed: the core changes them after the call, so a driver that sends later copies at once what it needs.
+arguments are borrowed: the core changes them after the call, so a driver that sends later copies what it needs at
+once.
 A driver may delay effects (until they are durable, until the peer reads) as long as it keeps their order per peer.
 """
 
@@ -38,7 +39,7 @@ __all__ = [
 
 
 class PolicyError(Exception):
-    """A policy raised an exception or answered nonsense. Its text is one sentence that names the policy and the method.
+    """A policy raised an exception or answered nonsense: one sentence that names the policy and the method.
 
     The state of the coordinator is unknown from then on: whoever drives it stops.
     """

@@ -1,8 +1,8 @@
 """The worker's half: slots, the prefetch queue, reports, heartbeats, registration, drain.
 
 An attempt at a worker: assigned -> waiting (all slots busy) -> running -> unreported (done, its report on the way)
--> forgotten. Messages may be lost, repeated or reordered. An assignment that was seen before is ignored, a cancel that
-overtakes its assignment is remembered, and a report is repeated until it is acknowledged.
+-> forgotten. Messages may be lost, repeated or reordered. An assignment that was seen before is ignored, a cancel
+that overtakes its assignment is remembered, and a report is repeated until it is acknowledged.
 
 A worker that lost its coordinator works on. When it registers again in the same incarnation it says what it holds
 (`held`); the answer (`registered`) names what it is to stop. A coordinator has a term, and a newer one is higher: the
@@ -47,9 +47,9 @@ class WorkerEffects(Protocol):
 class WorkerAgent:
     """One worker process's decisions.
 
-    `first_beat_at`: inf for a worker that learns at its registration when to beat. `report_tries`: how often a report is
-    sent before it is dropped (None: until it is acknowledged). The pauses between the tries grow by `report_pause_s`
-    each, up to ten times that.
+    `first_beat_at`: inf for a worker that learns at its registration when to beat. `report_tries`: how often a
+    report is sent before it is dropped (None: until it is acknowledged). The pauses between the tries grow by
+    `report_pause_s` each, up to ten times that.
     """
 
     REMEMBERED = 4096  # attempts that are over, to know a late repetition

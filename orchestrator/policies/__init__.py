@@ -41,7 +41,5 @@ def catalogue() -> dict[str, list[type[BaseModel]]]:
         "ejection": EjectionConfig,
         "backoff": BackoffConfig,
     }
-    kinds = {
-        name: [get_args(member)[0] for member in get_args(get_args(union)[0])] for name, union in families.items()
-    }
+    kinds = {name: [get_args(member)[0] for member in get_args(get_args(union)[0])] for name, union in families.items()}
     return {**kinds, "retry": [RetryConfig]}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import random
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from orchestrator.core.ports import PolicyError
+from orchestrator.policies.protocols import objection, signature_of
 
 
 class Strict(BaseModel):
@@ -36,38 +38,60 @@ def tag_of(value: Any) -> str | None:
 
 
 class Custom(BaseModel):
-    """A user's own policy, `kind: package.module:Class`; every other key goes to its constructor.
+    """A user's own policy, `kind: package.module:Class`. Every other key goes to its constructor.
 
     A constructor with a parameter `rng` receives a `random.Random` of its own.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    protocol: ClassVar[type]
+    """What the core asks of such a policy."""
+    extensions: ClassVar[tuple[type, ...]] = ()
+    """What the core also uses if such a policy has it."""
+    role: ClassVar[str]
+    """What such a policy is, in a sentence: "a queue"."""
+
     kind: Annotated[str, Field(pattern=DOTTED_PATH.pattern)]
 
     @model_validator(mode="after")
-    def _constructible(self) -> Custom:
-        try:
-            signature = inspect.signature(self.load())
+    def _usable(self) -> Custom:
+        cls = self.load()
+        if why := objection(cls, self.protocol, self.extensions, self.role):
+            raise ValueError(f"{self.kind} {why}")
+        signature = signature_of(cls)
+        if signature is not None:
             supplied = {name: None for name in ("rng", "now") if name in signature.parameters}
-            signature.bind(**supplied, **self.parameters())
-        except TypeError as error:
-            raise ValueError(f"{self.kind} does not take these parameters: {error}") from None
+            try:
+                signature.bind(**supplied, **self.parameters())
+            except TypeError as error:
+                expected = "expected a class that can be built from these keys"
+                raise ValueError(f"{self.kind} does not take these parameters: {error}, {expected}") from None
         return self
 
     def parameters(self) -> dict[str, Any]:
+        """The keys for the constructor."""
         return dict(self.model_extra or {})
 
     def load(self) -> Any:
-        """The class that `kind` names; ValueError where there is none."""
+        """What `kind` names. ValueError if it can't be imported."""
         module_name, _, class_name = self.kind.partition(":")
         try:
             return getattr(importlib.import_module(module_name), class_name)
-        except Exception as error:  # the user's module may fail in any way while it is imported
-            raise ValueError(f"cannot import {self.kind}: {type(error).__name__}: {error}") from None
+        except Exception as error:  # a user's module may fail in any way while it is imported
+            expected = "expected a class that can be imported"
+            raise ValueError(f"cannot import {self.kind}: {type(error).__name__}: {error}, {expected}") from None
 
     def make(self, rng: random.Random | None = None) -> Any:
-        """The policy itself, with a random stream of its own where its constructor has a parameter `rng`."""
+        """The policy itself. PolicyError if its constructor raises."""
+        signature = signature_of(self.load())
+        takes_rng = rng is not None and signature is not None and "rng" in signature.parameters
+        return self.instance(**({"rng": rng} if takes_rng else {}))
+
+    def instance(self, **supplied: Any) -> Any:
+        """The policy, from the user's keys and what the coordinator supplies. PolicyError if its constructor raises."""
         cls = self.load()
-        takes_rng = rng is not None and "rng" in inspect.signature(cls).parameters
-        return cls(**self.parameters(), **({"rng": rng} if takes_rng else {}))
+        try:
+            return cls(**supplied, **self.parameters())
+        except Exception as error:
+            raise PolicyError(f"{self.kind}: its constructor raised {type(error).__name__}: {error}") from error

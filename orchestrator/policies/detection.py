@@ -339,10 +339,13 @@ class BertierRule(Strict):
 class CustomRule(Custom):
     """Your own `FailureDetector`: built per worker with `now`, the time of its first beat, and the other keys."""
 
+    protocol = FailureDetector
+    extensions = (SleepAware,)
+    role = "a failure detector"
+
     def detectors(self, heartbeat_s: float) -> DetectorFactory:
-        make: Callable[..., FailureDetector] = self.load()
-        parameters = self.parameters()
-        return lambda now: make(now=now, **parameters)
+        make: Callable[..., FailureDetector] = self.instance
+        return lambda now: make(now=now)
 
 
 DetectorRule = Annotated[
@@ -368,7 +371,7 @@ class Detection(Strict, ABC):
     """Share of the tolerated silence after which a worker is suspect and gets no new tasks; null: never."""
     on_suspect: Literal["hold", "hedge"] = "hold"
     """What happens to a suspect's running attempts: they go on, or twins of them start elsewhere as well."""
-    max_ejected: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_dead_share: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the workers (one at least) that the detector may declare dead at once; the others stay suspect."""
     own_pause_s: Positive | None = 0.5
     """An alarm that rings later than this means that the coordinator itself stood still; null: never suspected."""

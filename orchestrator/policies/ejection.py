@@ -147,6 +147,9 @@ class OutlierEjection(Strict):
 class CustomEjection(Custom):
     """Your own `EjectionPolicy`."""
 
+    protocol = EjectionPolicy
+    role = "an ejection policy"
+
     def build(self, rng: random.Random) -> EjectionPolicy:
         policy: EjectionPolicy = self.make(rng)
         return policy

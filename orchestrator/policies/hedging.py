@@ -101,6 +101,9 @@ class QuantileHedging(Strict):
 class CustomHedging(Custom):
     """Your own `HedgingPolicy`."""
 
+    protocol = HedgingPolicy
+    role = "a hedging policy"
+
     def build(self, rng: random.Random) -> HedgingPolicy:
         policy: HedgingPolicy = self.make(rng)
         return policy

@@ -5,8 +5,10 @@ Both keep "oldest first": a task that comes back (its worker died, say) takes th
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
+from collections.abc import Iterator
+from heapq import heappop, heappush, merge
+from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Tag
@@ -30,16 +32,20 @@ class Fifo:
             self._newest = task.seq
             self._fresh.append(task)
         else:
-            heapq.heappush(self._returned, (task.seq, task))
+            heappush(self._returned, (task.seq, task))
 
     def pop(self) -> Task:
         fresh, returned = self._fresh, self._returned
         if returned and (not fresh or returned[0][0] < fresh[0].seq):
-            return heapq.heappop(returned)[1]
+            return heappop(returned)[1]
         return fresh.popleft()
 
     def __len__(self) -> int:
         return len(self._fresh) + len(self._returned)
+
+    def __iter__(self) -> Iterator[Task]:
+        """In the order in which they would be popped."""
+        return merge(sorted((task for _, task in self._returned), key=_seq), self._fresh, key=_seq)
 
 
 class StrictPriority:
@@ -63,6 +69,14 @@ class StrictPriority:
     def __len__(self) -> int:
         return self._size
 
+    def __iter__(self) -> Iterator[Task]:
+        """In the order in which they would be popped."""
+        return chain.from_iterable(reversed(self._lanes))
+
+
+def _seq(task: Task) -> int:
+    return task.seq
+
 
 class FifoConfig(Strict):
     """Oldest first, whatever the priority."""
@@ -84,6 +98,9 @@ class PriorityConfig(Strict):
 
 class CustomQueue(Custom):
     """Your own `QueueDiscipline`."""
+
+    protocol = QueueDiscipline
+    role = "a queue"
 
     def build(self) -> QueueDiscipline:
         discipline: QueueDiscipline = self.make()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Discriminator, Tag
 
 from orchestrator.core.ports import RetryPolicy
 from orchestrator.policies.config import Count, Custom, NonNegative, Positive, Strict, tag_of
 
-BackoffPolicy = Callable[[int], float]
-"""Attempts consumed (from 1) -> seconds to wait."""
+
+class BackoffPolicy(Protocol):
+    """How long a task waits before its next attempt."""
+
+    def __call__(self, tries: int) -> float:
+        """Seconds to wait after so many attempts were consumed (at least 1)."""
 
 
 class Retry:
@@ -77,6 +80,9 @@ class ExponentialBackoff(Strict):
 
 class CustomBackoff(Custom):
     """Your own: called with the number of attempts consumed (from 1), returns seconds."""
+
+    protocol = BackoffPolicy
+    role = "a backoff"
 
     def build(self, rng: random.Random) -> BackoffPolicy:
         policy: BackoffPolicy = self.make(rng)

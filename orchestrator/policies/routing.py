@@ -224,6 +224,9 @@ class PowerOfDConfig(Strict):
 class CustomRouting(Custom):
     """Your own `RoutingPolicy`."""
 
+    protocol = RoutingPolicy
+    role = "a routing policy"
+
     def build(self, rng: random.Random) -> RoutingPolicy:
         policy: RoutingPolicy = self.make(rng)
         return policy

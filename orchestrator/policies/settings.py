@@ -90,7 +90,7 @@ def build_coordinator(
     return Coordinator(
         effects,
         routing=policies.routing.build(python_random(seed, replication, "routing")),
-        queue=policies.queue.build(),
+        queue=policies.queue.build,
         detector=detection.build(),
         retry=policies.retry.build(python_random(seed, replication, "retry")),
         execution_timeout_s=policies.attempt_timeout_s,
@@ -100,7 +100,7 @@ def build_coordinator(
         heartbeat_s=detection.heartbeat_s,
         own_pause_s=math.inf if detection.own_pause_s is None else detection.own_pause_s,
         on_suspect=detection.on_suspect,
-        max_ejected=detection.max_ejected,
+        max_dead_share=detection.max_dead_share,
         on_return=policies.on_return,
         max_worker_kills=policies.retry.max_worker_kills,
         hedging=chosen("hedging", policies.hedging),

@@ -154,8 +154,7 @@ class LocalCluster:
         try:
             self.start_coordinator()
             groups = [
-                self.names[begin : begin + self._per_process]
-                for begin in range(0, len(self.names), self._per_process)
+                self.names[begin : begin + self._per_process] for begin in range(0, len(self.names), self._per_process)
             ]
             for process in [self.start_worker(*group) for group in groups]:
                 process.ready()

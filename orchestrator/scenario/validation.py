@@ -50,6 +50,13 @@ EXPECTED = {
     "too_short": "a list of at least {min_length}",
 }
 
+RENAMED: dict[KeyPath, str] = {
+    ("detection", "max_ejected"): "max_dead_share",
+    ("network", "legs"): "message_kinds",
+    ("retry", "poison_after"): "max_worker_kills",
+}
+"""Old keys, each with the one around it, and their new names."""
+
 
 def misfit(path: KeyPath, message: str, place: Place = "value") -> PydanticCustomError:
     """What a validator raises to blame the value (or the key) at a path below its own model."""
@@ -121,11 +128,9 @@ def _explain(details: ErrorDetails, model: type[BaseModel], tree: Any) -> Iterat
     elif kind in ("model_type", "model_attributes_type"):
         yield Misfit(path, f"is {show(value)}, expected {_wanted(annotation)}")
     elif kind == "value_error":
-        shape, message = resolve(annotation, value), str(context["error"])
-        if inspect.isclass(shape) and issubclass(shape, Custom):
-            yield Misfit((*path, "kind"), f"{message}, expected a class that can be built from these keys")
-        else:
-            yield Misfit(path, message)
+        shape = resolve(annotation, value)
+        is_custom = inspect.isclass(shape) and issubclass(shape, Custom)
+        yield Misfit((*path, "kind") if is_custom else path, str(context["error"]))
     elif kind in EXPECTED:
         expected = EXPECTED[kind].format(**context) + _or_null(annotation)
         yield Misfit(path, f"is {show(value)}, expected {expected}")
@@ -154,6 +159,8 @@ def _locate(loc: tuple[str | int, ...], model: type[BaseModel], tree: Any) -> tu
 
 
 def _unknown_key(path: KeyPath, model: type[BaseModel], tree: Any) -> str:
+    if new := RENAMED.get(path[-2:]):
+        return f"was renamed, expected {dotted((*path[:-1], new))}"
     annotation, value = _walk(model, tree, path[:-1])
     known = sorted(_hints(resolve(annotation, value)))
     near = difflib.get_close_matches(str(path[-1]), known, 1)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import sim
 from orchestrator.analysis import chaos
 from orchestrator.analysis.shrinking import explicit, shrink
-from orchestrator.cli.experiments import app
+from orchestrator.cli.app import app
 from orchestrator.policies import queueing, retry, settings
 from orchestrator.results.runs import Run
 from orchestrator.scenario.faults import FaultKind

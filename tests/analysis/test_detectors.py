@@ -24,7 +24,7 @@ from orchestrator.analysis.detectors import (
     front,
     judge,
 )
-from orchestrator.cli.experiments import app
+from orchestrator.cli.app import app
 from orchestrator.core.ports import Verdict
 from orchestrator.policies import catalogue
 from orchestrator.policies.detection import ChenConfig, Detection, Timeout, TimeoutConfig

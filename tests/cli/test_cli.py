@@ -13,7 +13,8 @@ from time import monotonic
 import pytest
 from typer.testing import CliRunner, Result
 
-from orchestrator.cli.experiments import app, type_in_words
+from orchestrator.cli.app import app
+from orchestrator.cli.catalogue import type_in_words
 from orchestrator.cli.terminal import duration, number
 from orchestrator.policies import catalogue
 
@@ -60,7 +61,7 @@ def test_help_imports_nothing_heavy():
     """`--help` answers at once, since nothing that takes long to import is imported for it."""
     code = f"""
 import sys
-from orchestrator.cli.experiments import app
+from orchestrator.cli.app import app
 try:
     app(["--help"])
 except SystemExit as end:
@@ -87,7 +88,7 @@ def test_check_prints_json(scenario: Path):
 
 
 def test_more_work_than_workers_is_a_warning(scenario: Path):
-    """rho over 1 is told on stderr, and is no error."""
+    """Offered load over 1 is told on stderr, and is no error."""
     checked = succeed("check", scenario, "workload.arrivals.rate_per_s=100", "--json")
     assert "warning: offered load is 2.5" in checked.stderr
     assert json.loads(checked.stdout)["cells"][0]["warnings"]

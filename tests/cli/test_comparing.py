@@ -120,7 +120,7 @@ def test_calibrate_says_when_there_is_nothing_to_fit(tmp_path: Path):
 def test_a_broken_model_is_told_by_its_own_lines(tmp_path: Path):
     """`check` names the model's file, line and column."""
     (tmp_path / "small.yaml").write_text(f"{SCENARIO}model: model.yaml\n")
-    (tmp_path / "model.yaml").write_text("network:\n  legs:\n    result: {kind: lognormal, mean_s: 1}\n")
+    (tmp_path / "model.yaml").write_text("network:\n  message_kinds:\n    result: {kind: lognormal, mean_s: 1}\n")
     assert fail("check", tmp_path / "small.yaml").startswith(
         f"{tmp_path / 'model.yaml'}:3:5: network.message_kinds.result.cv: "
     )

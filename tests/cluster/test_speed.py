@@ -17,8 +17,9 @@ import pytest
 
 from orchestrator.cluster.client import AsyncClient
 from orchestrator.cluster.control import hear
-from orchestrator.cluster.executor import Ended, Executor, Kind, make_executor
-from orchestrator.core.worker import Key
+from orchestrator.cluster.executor import Executor, Kind, make_executor
+from orchestrator.cluster.jobs import Ended
+from orchestrator.core.model import AttemptKey as Key
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
 from tests.cluster.conftest import FAST, MakeCluster
 from tests.cluster.contract.peers import wait_until

@@ -33,11 +33,10 @@ from orchestrator.cluster.wire.proto.stream_pb2 import (
 from orchestrator.cluster.worker import Settings, Unwanted
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import Quarantine, TaskState
-from orchestrator.policies.reading import read_policies
-from orchestrator.policies.settings import build_coordinator
+from orchestrator.policies.settings import Policies, build_coordinator
 
 TIMEOUT_S = 0.4  # of a call; a worker confirms after an eighth of that
-PATIENT = read_policies(overrides=["detection.timeout_s=30"])
+PATIENT = Policies.model_validate({"detection": {"kind": "timeout", "timeout_s": 30}})
 
 
 def play(story: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -154,9 +154,7 @@ def test_an_unreachable_worker_is_dead_at_once(make_cluster: MakeCluster, make_w
     assert client.settled(task).result == "here did 1"
 
 
-def test_a_worker_may_register_before_it_listens(
-    make_cluster: MakeCluster, make_worker: MakeWorker, connect: Connect
-):
+def test_a_worker_may_register_before_it_listens(make_cluster: MakeCluster, make_worker: MakeWorker, connect: Connect):
     """The first assignment waits until it is there."""
     cluster = make_cluster()
     client = connect(cluster)

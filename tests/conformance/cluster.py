@@ -231,9 +231,7 @@ class Cluster(ABC):
     def prove(self) -> None:
         """Every task is settled exactly once, no worker that is up keeps a load, and none was convicted too early."""
         self.until(lambda: self.settled(*self.submitted))
-        self.until(
-            lambda: not any(worker.load for worker in self.core.workers() if worker.state is WorkerState.ALIVE)
-        )
+        self.until(lambda: not any(worker.load for worker in self.core.workers() if worker.state is WorkerState.ALIVE))
         settled = Counter(task.id for task in self.history.settled_tasks)
         assert settled == Counter(self.core_id(task) for task in self.submitted)
         for task in self.submitted:

@@ -169,9 +169,7 @@ class Live(Cluster):
     def prove(self) -> None:
         super().prove()
         assert not self._live.failed.done(), self._live.failed.exception()
-        for submission, outcome in zip(
-            self._submissions, self._loop.run_until_complete(self._outcomes()), strict=True
-        ):
+        for submission, outcome in zip(self._submissions, self._loop.run_until_complete(self._outcomes()), strict=True):
             assert outcome.state == self.task(self._submissions.index(submission) + 1).state
         for process in self._drained:
             assert process.wait(READY_S) == 0

@@ -272,7 +272,7 @@ def test_a_task_whose_last_twin_is_turned_away_has_no_tries_left(make_cluster):
 
 def test_no_more_than_a_share_is_dead_at_once(make_cluster):
     """Of four silent workers half are convicted; the others are suspects, and keep their work."""
-    core, fx = make_cluster("w1", "w2", "w3", "w4", max_ejected=0.5)
+    core, fx = make_cluster("w1", "w2", "w3", "w4", max_dead_share=0.5)
     core.wake(DEAD_AFTER_S)
     assert fx.take(Changed) == [
         Changed("w1", "dead", "detector"), Changed("w2", "dead", "detector"),
@@ -283,7 +283,7 @@ def test_no_more_than_a_share_is_dead_at_once(make_cluster):
 @pytest.mark.parametrize("back", ["heartbeat", "register"])
 def test_who_returns_makes_room_among_the_dead(make_cluster, back):
     """The next one is convicted at once, not at its next beat."""
-    core, fx = make_cluster("w1", "w2", "w3", "w4", max_ejected=0.5)
+    core, fx = make_cluster("w1", "w2", "w3", "w4", max_dead_share=0.5)
     core.wake(DEAD_AFTER_S)
     beat(core, "w4", now=6.5)
     fx.take()
@@ -298,14 +298,14 @@ def test_who_returns_makes_room_among_the_dead(make_cluster, back):
 
 def test_one_may_always_be_convicted(make_cluster):
     """A small share of a small cluster is no reason to wait for the dead."""
-    core, fx = make_cluster("w1", "w2", max_ejected=0.1)
+    core, fx = make_cluster("w1", "w2", max_dead_share=0.1)
     core.wake(DEAD_AFTER_S)
     assert fx.take(Changed) == [Changed("w1", "dead", "detector"), Changed("w2", "suspect")]
 
 
 def test_a_conviction_by_failed_call_is_not_the_detectors(make_cluster):
     """It is no opinion about silence, and not limited."""
-    core, fx = make_cluster("w1", "w2", max_ejected=0.5, on_failed_call="dead")
+    core, fx = make_cluster("w1", "w2", max_dead_share=0.5, on_failed_call="dead")
     core.connection_lost("w1", 1.0)
     core.connection_lost("w2", 1.0)
     assert [change.kind for change in fx.take(Changed)] == ["dead", "dead"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.core.ports import Verdict
 from orchestrator.policies import (
     BackoffConfig,
     DetectionConfig,
@@ -52,9 +53,40 @@ class Patient:
     def __init__(self, now, patience_s):
         self.now, self.patience_s = now, patience_s
 
+    def heard(self, now):
+        self.now = now
 
-class Timid:
-    """A user's own hedging or ejection, that does nothing."""
+    def verdict(self, now):
+        return Verdict.DEAD if now >= self.review_at() else Verdict.ALIVE
+
+    def review_at(self):
+        return self.now + self.patience_s
+
+
+class NeverHedge:
+    """A user's own hedging, that does nothing."""
+
+    def began(self, kind, hedge): ...
+
+    def finished(self, kind, seconds): ...
+
+    def due_s(self, kind):
+        return math.inf
+
+    def may_begin(self):
+        return False
+
+
+class NeverEject:
+    """A user's own ejection, that does nothing."""
+
+    def ended(self, attempt, now): ...
+
+    def review_at(self):
+        return math.inf
+
+    def review(self, workers, now):
+        return ()
 
 
 class Square:
@@ -94,7 +126,7 @@ GOOD = [
         {"kind": "timeout", "heartbeat_s": 1, "timeout_s": 2.5, "check_every_s": 2, "on_failed_call": "dead"},
     ),
     ("detection", {"kind": "phi_accrual", "threshold": 3, "window": 10}),
-    ("detection", {"kind": "chen", "alpha_s": 0.5, "suspect_after": 0.5, "on_suspect": "hedge", "max_ejected": 0.5}),
+    ("detection", {"kind": "chen", "alpha_s": 0.5, "suspect_after": 0.5, "on_suspect": "hedge", "max_dead_share": 0.5}),
     ("detection", {"kind": "bertier", "gamma": 0.2, "own_pause_s": None}),
     ("detection", {"kind": "two_level", "start_to_close_s": 3}),
     ("detection", {"kind": "two_level", "start_to_close_s": 3, "detector": {"kind": "chen", "window": 5}}),
@@ -104,9 +136,9 @@ GOOD = [
     ),
     ("detection", {"kind": f"{HERE}:Patient", "patience_s": 3, "heartbeat_s": 1.0}),
     ("hedging", {"kind": "quantile", "quantile": 0.9, "budget": 0.1}),
-    ("hedging", {"kind": f"{HERE}:Timid"}),
+    ("hedging", {"kind": f"{HERE}:NeverHedge"}),
     ("ejection", {"kind": "outlier", "factor": 2, "consecutive_errors": None}),
-    ("ejection", {"kind": f"{HERE}:Timid"}),
+    ("ejection", {"kind": f"{HERE}:NeverEject"}),
     ("backoff", {"kind": "constant", "delay_s": 1}),
     ("backoff", {"kind": "exponential", "base_s": 0.5}),
     ("backoff", {"kind": f"{HERE}:Square"}),
@@ -117,9 +149,7 @@ def build(family, config):
     return config.build() if family in ("queue", "detection") else config.build(random.Random(1))
 
 
-@pytest.mark.parametrize(
-    ("family", "tree"), GOOD, ids=lambda value: value if isinstance(value, str) else value["kind"]
-)
+@pytest.mark.parametrize(("family", "tree"), GOOD, ids=lambda value: value if isinstance(value, str) else value["kind"])
 def test_a_configuration_survives_its_own_dump(family, tree):
     """What is saved with a run loads again as the same, and builds a policy."""
     adapter: TypeAdapter[Any] = TypeAdapter(FAMILIES[family])
@@ -173,7 +203,7 @@ def test_the_catalogue_names_every_kind_once():
     ("detection", {"kind": "timeout", "suspect_after": 1}),
     ("detection", {"kind": "timeout", "suspect_after": 0}),
     ("detection", {"kind": "timeout", "on_suspect": "panic"}),
-    ("detection", {"kind": "timeout", "max_ejected": 1.5}),
+    ("detection", {"kind": "timeout", "max_dead_share": 1.5}),
     ("detection", {"kind": "timeout", "own_pause_s": 0}),
     ("detection", {"kind": f"{HERE}:Patient", "patience_s": 1, "heartbeat_s": -1}),
     ("hedging", {"kind": "quantile", "quantile": 1.0}),
@@ -249,7 +279,7 @@ def test_a_detector_by_dotted_path_is_made_per_worker():
         ({"kind": f"{HERE}:FirstFit", "speed": 3}, "does not take these parameters: got an unexpected keyword"),
         ({"kind": f"{HERE}:Needy"}, "does not take these parameters: missing a required argument: 'needed'"),
         ({"kind": f"{HERE}:FirstFit", "rng": 3}, "does not take these parameters: .* multiple values"),
-        ({"kind": f"{HERE}:HERE"}, "does not take these parameters"),
+        ({"kind": f"{HERE}:HERE"}, "is a str, expected a class"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_explained(tree, sentence):

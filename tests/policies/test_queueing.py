@@ -22,12 +22,10 @@ def tasks(*priorities):
 @pytest.mark.parametrize("discipline", ORDER)
 @settings(deadline=None, derandomize=True)
 @given(
-    steps=st.lists(
-        st.tuples(st.sampled_from(["submit", "submit", "pop", "return"]), st.integers(0, 100)), max_size=100
-    )
+    steps=st.lists(st.tuples(st.sampled_from(["submit", "submit", "pop", "return"]), st.integers(0, 100)), max_size=100)
 )
 def test_the_first_in_line_is_popped(discipline, steps):
-    """However tasks come, go and come back, the queue is a sorted list."""
+    """However tasks come, go and come back, the queue is a sorted list, and iteration takes nothing out of it."""
     queue, key = discipline(), ORDER[discipline]
     waiting: list[Task] = []
     out: list[Task] = []
@@ -44,6 +42,7 @@ def test_the_first_in_line_is_popped(discipline, steps):
         queue.push(task)
         waiting = sorted([*waiting, task], key=key)
         assert len(queue) == len(waiting)
+        assert list(queue) == waiting
     assert [queue.pop() for _ in waiting] == waiting
     assert len(queue) == 0
 

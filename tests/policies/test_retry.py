@@ -36,9 +36,7 @@ def test_a_constant_backoff_is_constant():
     assert {backoff(tries) for tries in (1, 2, 1000)} == {1.5}
 
 
-@pytest.mark.parametrize(
-    ("max_attempts", "delays"), [(None, [0.5] * 4), (1, [None] * 4), (3, [0.5, 0.5, None, None])]
-)
+@pytest.mark.parametrize(("max_attempts", "delays"), [(None, [0.5] * 4), (1, [None] * 4), (3, [0.5, 0.5, None, None])])
 def test_the_last_attempt_has_no_successor(max_attempts, delays):
     """`tries` counts the attempts consumed; null is no limit."""
     retry = Retry(max_attempts, lambda tries: 0.5)

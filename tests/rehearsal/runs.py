@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from orchestrator.analysis import history
-from orchestrator.cli.experiments import LIVE_GRACE_S
+from orchestrator.cli.judging import LIVE_GRACE_S
 from orchestrator.cluster import decision_record
 from orchestrator.rehearsal.runs import run
 from orchestrator.results import folders

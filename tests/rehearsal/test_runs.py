@@ -13,7 +13,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli.experiments import app
+from orchestrator.cli.app import app
 from orchestrator.cluster import decision_record, tasks
 from orchestrator.rehearsal.drive import ClusterBroke
 from orchestrator.rehearsal.runs import hosts, run, square_of_prime, warn

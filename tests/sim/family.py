@@ -49,7 +49,7 @@ def scenario(seed: int) -> Scenario:
                 "on_failed_call": chance.choice(["hold", "dead"]),
                 "suspect_after": chance.choice([None, 0.5]),
                 "on_suspect": chance.choice(["hold", "hedge"]),
-                "max_ejected": chance.choice([None, 0.5]),
+                "max_dead_share": chance.choice([None, 0.5]),
             },
             "execution_timeout_s": chance.choice([None, 2 * service_s, 10 * service_s]),
             "retry": {"max_attempts": chance.choice([None, 4])},

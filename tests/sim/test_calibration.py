@@ -108,7 +108,8 @@ def test_the_scenario_has_the_last_word(make: MakeScenario, tmp_path: Path):
     """A model stands below the scenario's own values; a distribution is one value, never a mixture of two."""
     (tmp_path / "model.yaml").write_text(
         "coordinator: {cost_s: 0.5}\n"
-        "network: {delay: {kind: lognormal, mean_s: 3, cv: 2}, legs: {submit: {kind: lognormal, mean_s: 1, cv: 2}}}\n"
+        "network:\n  delay: {kind: lognormal, mean_s: 3, cv: 2}\n"
+        "  message_kinds: {submit: {kind: lognormal, mean_s: 1, cv: 2}}\n"
         "cluster: {overhead: {kind: constant, value_s: 7}}\n"
     )
     own = {
@@ -127,7 +128,10 @@ def test_the_scenario_has_the_last_word(make: MakeScenario, tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("network: {legs: {sumbit: 1}}", ":1:18: network.message_kinds.sumbit: unknown key, did you mean submit?"),
+        (
+            "network: {message_kinds: {sumbit: 1}}",
+            ":1:27: network.message_kinds.sumbit: unknown key, did you mean submit?",
+        ),
         ("coordinator:\n  cost_s: -1", ":2:11: coordinator.cost_s: is -1, expected at least 0"),
         ("network: {loss: 0.1}", ":1:11: network.loss: unknown key"),
         ("duration_s: 5", ":1:1: duration_s: unknown key"),

@@ -44,9 +44,9 @@ def read_policies(file: Path | None = None, overrides: Iterable[str] = ()) -> Po
             raise SettingsError([f"{override}: expected KEY=VALUE, such as detection.timeout_s=10"])
         _set(tree, key.removeprefix(PREFIX).split("."), _yaml(value, override), override)
     for name, given in tree.items():
-        default = getattr(DEFAULTS, name, None)
-        if isinstance(given, dict) and "kind" not in given and hasattr(default, "kind"):
-            tree[name] = {"kind": default.kind, **given}
+        kind = getattr(getattr(DEFAULTS, name, None), "kind", None)
+        if kind is not None and isinstance(given, dict) and "kind" not in given:
+            tree[name] = {"kind": kind, **given}
     try:
         return Policies.model_validate(tree)
     except ValidationError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.policies.reading import SettingsError, read_policies
+from orchestrator.cli.given_policies import SettingsError, read_policies
 from orchestrator.policies.settings import Policies
 
 

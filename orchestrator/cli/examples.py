@@ -1,0 +1,66 @@
+"""Commands that hand out the scenarios which come with the package: examples, init."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.arguments import AsJson
+from orchestrator.cli.terminal import Refusal, explained, print_json
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+FIRST = "worker-crash"
+"""The example for somebody who begins: small, half a minute long, with one fault."""
+
+app = typer.Typer()
+
+
+@app.command()
+def examples(as_json: AsJson = False) -> None:
+    """List the scenarios that come with the package, and the question that each one asks."""
+    questions = {name: question(file) for name, file in shipped().items()}
+    if as_json:
+        print_json(questions)
+        return
+    width = max(map(len, questions))
+    for name, asked in questions.items():
+        print(f"{name:<{width}}  {asked}")
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One of those that `examples` lists.")] = FIRST,
+) -> None:
+    """Copy one of the examples into the current directory, as NAME.yaml."""
+    with explained():
+        known = shipped()
+        name = name.removesuffix(".yaml")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            guess = f"did you mean {near[0]}? " if near else ""
+            raise Refusal(f"there is no example {name}, {guess}expected one of {', '.join(known)}")
+        copy = Path(f"{name}.yaml")
+        try:
+            with copy.open("xb") as file:
+                file.write(known[name].read_bytes())
+        except FileExistsError:
+            raise Refusal(f"{copy} exists already, and init replaces no file") from None
+        print(f"wrote {copy}; run it with: orchestrator simulate {copy}")
+
+
+def shipped() -> dict[str, Traversable]:
+    """The scenarios in the package, by name."""
+    found = {file.name: file for file in (files("orchestrator.cli") / "scenarios").iterdir()}
+    return {name.removesuffix(".yaml"): found[name] for name in sorted(found) if name.endswith(".yaml")}
+
+
+def question(file: Traversable) -> str:
+    """The first line of a scenario's first comment."""
+    first_line = file.read_text(encoding="utf-8").partition("\n")[0]
+    return first_line.removeprefix("#").strip()

@@ -1,0 +1,219 @@
+"""Commands that judge: check (a scenario, or a run's history), detectors, calibrate."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ScenarioFile
+from orchestrator.cli.preparing import load, print_pictures, require_writable
+from orchestrator.cli.terminal import (
+    Refusal,
+    count,
+    explained,
+    print_calibration,
+    print_histories,
+    print_json,
+    print_judgement,
+    print_table,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.detectors import Trace
+    from orchestrator.scenario.schema import Scenario
+
+app = typer.Typer()
+
+LIVE_GRACE_S = 1.0
+"""What a message or a process may take of itself on a busy machine."""
+
+
+@app.command()
+def check(
+    what: Annotated[
+        Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario, to be judged before a run; or a run's folder.")
+    ],
+    overrides: Overrides = None,
+    settled: Annotated[
+        bool,
+        typer.Option(help="Of a run: its faults had ended long before it did, so that nothing may be unfinished."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a scenario makes sense and how loaded it is; or, of a run, whether its history is clean."""
+    if what.is_dir():
+        with explained():
+            clean = check_history(what, overrides or [], settled, as_json)
+        raise typer.Exit(0 if clean else 1)
+    with explained():
+        loaded, cells = load(what, overrides)
+        loads = [cell.scenario.offered_load() for cell in cells]
+        if as_json:
+            print_json(
+                {
+                    "scenario": loaded.name,
+                    "replications": loaded.replications,
+                    "cells": [
+                        {
+                            "cell": cell.name,
+                            "values": cell.values,
+                            "offered_load": offered_load,
+                            "warnings": cell.scenario.warnings(),
+                        }
+                        for cell, offered_load in zip(cells, loads, strict=True)
+                    ],
+                }
+            )
+            return
+        print_table(
+            f"{loaded.name}: {count(len(cells), 'cell')} x {count(loaded.replications, 'replication')}",
+            ["cell", "offered load"],
+            [
+                [cell.name, "-" if offered_load is None else f"{offered_load:.3f}"]
+                for cell, offered_load in zip(cells, loads, strict=True)
+            ],
+        )
+
+
+@app.command()
+def detectors(
+    scenario: ScenarioFile,
+    overrides: Overrides = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="A live run's folder, to take its heartbeats instead of simulated ones."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-detectors if not given.")
+    ] = None,
+    replications: Replications = None,
+    max_mistakes_per_day: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help="Budget: how often a day, in the whole cluster, a healthy worker is declared dead."
+        ),
+    ] = None,
+    max_detection_s: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Budget: time within which 99 % of crashes are found.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
+    ] = None,
+    as_json: AsJson = False,
+    plots: Plots = True,
+) -> None:
+    """Judge all failure detectors, over a grid of their main parameter, on the heartbeats of one scenario."""
+    with explained():
+        from orchestrator.analysis.detectors import Budget, judge
+
+        for option, budget in (("mistakes-per-day", max_mistakes_per_day), ("detection-s", max_detection_s)):
+            if budget is not None and not 0 < budget < math.inf:
+                raise Refusal(f"--max-{option} is {budget:g}, expected a number over 0")
+        chosen = load_for_detectors(scenario, overrides)
+        folder = out or Path("out") / f"{chosen.name}-detectors"
+        require_writable(folder)
+        with progress(f"{chosen.name} (heartbeats)") as advance:
+            traces = find_traces(chosen, trace, replications, advance)
+        with progress(f"{chosen.name} (detectors)") as advance:
+            budget_ = Budget(max_mistakes_per_day, max_detection_s)
+            judged = judge(chosen, traces, budget_, jobs or os.cpu_count() or 1, advance)
+        judged.save(folder, plots)
+        if as_json:
+            print_json(judged.summary())
+            return
+        print_judgement(judged.summary())
+        print(f"\nresults in {folder}")
+        print_pictures(folder)
+
+
+@app.command()
+def calibrate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of several alike.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The model, to be named as `model` in a scenario.")] = Path(
+        "model.yaml"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Fit the simulated world's delays and costs to a run."""
+    with explained():
+        from orchestrator.analysis import calibration
+        from orchestrator.results import folders
+        from orchestrator.results.runs import Run
+
+        result = folders.load(run)
+        found = calibration.calibrate([result] if isinstance(result, Run) else list(result.runs))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(found.yaml(), encoding="utf-8")
+        if as_json:
+            print_json(found.model())
+            return
+        print_calibration(found.model())
+        print(f"\nmodel in {out}")
+
+
+def check_history(folder: Path, overrides: list[str], settled: bool, as_json: bool) -> bool:
+    """Whether no run in the folder breaks a promise; what they break, and what was looked at, is printed."""
+    from orchestrator.analysis import history
+    from orchestrator.results import folders
+    from orchestrator.results.runs import Run
+
+    if overrides:
+        raise Refusal(f"{folder} is a folder, and its scenario cannot be changed any more: {overrides[0]}")
+    result = folders.load(folder)
+    runs = (
+        {result.title: result}
+        if isinstance(result, Run)
+        else {f"{cell.name}/r{k}": run for cell in result.cells for k, run in zip(cell.numbers, cell.runs, strict=True)}
+    )
+    histories = []
+    for name, run in runs.items():
+        grace_s = LIVE_GRACE_S if run.summary["world"] == "live" else 0.0
+        histories.append(
+            {
+                "run": name,
+                "tasks": run.summary["tasks"]["submitted"],
+                "attempts": run.summary["tasks"]["attempts"],
+                "violations": [asdict(violation) for violation in history.check(run, settled, grace_s)],
+                "left_out": history.left_out(run.scenario, settled),
+            }
+        )
+    promises = {promise.name: promise.meaning for promise in history.PROMISES}
+    if as_json:
+        print_json({"promises": promises, "runs": histories})
+    else:
+        print_histories(histories, promises)
+    return not any(history["violations"] for history in histories)
+
+
+def load_for_detectors(path: Path, overrides: Iterable[str] | None) -> Scenario:
+    """The scenario, of which a sweep may only vary the detection, which is varied here anyway."""
+    loaded, _ = load(path, overrides)
+    others = [key for key in loaded.sweep if not key.startswith("policies.detection")]
+    if others:
+        raise Refusal(f"{path} sweeps {others[0]}: choose one value of it, or sweep={{}}")
+    return loaded.model_copy(update={"sweep": {}})
+
+
+def find_traces(
+    scenario: Scenario, recorded: Path | None, replications: int | None, advance: Callable[[float], None]
+) -> list[Trace]:
+    """The heartbeats to judge by: recorded ones, or those of each replication in the simulated world."""
+    import sim
+    from orchestrator.analysis.detectors import Trace
+
+    if recorded is None:
+        number = replications or scenario.replications
+        return [sim.heartbeats(scenario, k, lambda done, k=k: advance((k + done) / number)) for k in range(number)]  # type: ignore[misc]
+    traces = Trace.recorded(recorded)
+    beat, own = traces[0].heartbeat_s, scenario.policies.detection.heartbeat_s
+    if beat != own:
+        hint = f"policies.detection.heartbeat_s={beat:g}"
+        raise Refusal(f"{recorded} beats every {beat:g} s, the scenario every {own:g} s: say {hint}")
+    return traces

@@ -1,0 +1,73 @@
+"""What a command does before a run and after it: load a scenario, find a folder for its results, name the pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.terminal import Refusal, complain
+
+if TYPE_CHECKING:
+    from orchestrator.scenario.schema import Cell, Scenario
+
+
+def load(
+    path: Path, overrides: Iterable[str] | None, further: Callable[[Scenario], list[str]] = lambda _: []
+) -> tuple[Scenario, list[Cell]]:
+    """The scenario and its cells; warnings, and `further` ones of each cell, go to stderr, with the cell that they
+    concern if it is not every one."""
+    from orchestrator.scenario.schema import Scenario
+
+    scenario = Scenario.load(path, list(overrides or ()))
+    cells = scenario.cells()
+    concerned: dict[str, list[str]] = {}
+    for cell in cells:
+        for warning in [*cell.scenario.warnings(), *further(cell.scenario)]:
+            concerned.setdefault(warning, []).append(cell.name)
+    for warning, names in concerned.items():
+        complain([f"warning: {warning}" if len(names) == len(cells) else f"warning: {', '.join(names)}: {warning}"])
+    return scenario, cells
+
+
+def live_warnings(path: Path) -> Callable[[Scenario], list[str]]:
+    """What a live run of a scenario leaves out; ScenarioError for what it can't do."""
+    from orchestrator.rehearsal import runs as world
+
+    return partial(world.warn, file=str(path))
+
+
+def result_folder(scenario: Scenario, out: Path | None) -> Path:
+    """Where the results may go, known before a long run rather than after it."""
+    from orchestrator.results import folders
+
+    folder = out or Path("out") / scenario.name
+    require_writable(folder)
+    folders.require_ours(folder)
+    return folder
+
+
+def require_writable(folder: Path) -> None:
+    """Better known before a long run than after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise Refusal(f"cannot write to {folder}: {error.strerror}") from None
+
+
+def labels(folders: Sequence[str | Path]) -> list[str]:
+    """As much of the end of each path as tells it from the others, and fits into a legend."""
+    paths = [Path(folder).resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(names)) == len(names):
+            break
+    return [name if len(name) <= 40 else f"...{name[-37:]}" for name in names]
+
+
+def print_pictures(folder: Path) -> None:
+    for picture in sorted(folder.glob("*.png")):
+        print(f"  {picture}")

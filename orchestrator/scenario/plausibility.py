@@ -1,0 +1,68 @@
+"""Warnings: what a scenario may say and probably does not mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from orchestrator.policies.detection import TimeoutConfig
+from orchestrator.scenario.run_settings import RunSettings
+from orchestrator.scenario.workload import Trace
+
+
+def warnings(run: RunSettings) -> list[str]:
+    """One sentence for each thing in a run that is allowed and probably not meant."""
+    return [*_of_load(run), *_of_faults(run), *_of_detection(run)]
+
+
+def _of_load(run: RunSettings) -> Iterator[str]:
+    workload = run.workload
+    offered_load = run.offered_load()
+    if offered_load is not None and offered_load > 1:
+        yield (
+            f"offered load is {offered_load:.3g}: more work arrives than all workers can do, "
+            "so the queue grows until duration_s and latencies depend on how long the run is"
+        )
+    if isinstance(workload.arrivals, Trace):
+        data, used = workload.arrivals.data(), int(workload.arrivals.expected(run.duration_s))
+        if used < len(data.arrival_s):
+            yield (
+                f"{len(data.arrival_s) - used} of the trace's {len(data.arrival_s)} arrivals "
+                f"come after duration_s ({run.duration_s:g}) and are left out"
+            )
+        if data.has_service and workload.service is not None:
+            yield "workload.service is not used: the trace has its own service_s"
+    limit_s, service = run.policies.execution_timeout_s, workload.service
+    slowest = min(group.speed for group in run.cluster.groups)
+    if limit_s is not None and service is not None and service.mean() / slowest >= limit_s:
+        yield (
+            f"policies.execution_timeout_s ({limit_s:g}) is not above the mean execution "
+            f"({service.mean() / slowest:g} s): most attempts time out, and each retry runs as long again"
+        )
+
+
+def _of_faults(run: RunSettings) -> Iterator[str]:
+    for i, fault in enumerate(run.faults):
+        if fault.at_s is not None and fault.at_s > run.duration_s:
+            yield (
+                f"faults[{i}].at_s ({fault.at_s:g}) is after duration_s ({run.duration_s:g}): "
+                "the fault is injected only if tasks are still open then"
+            )
+
+
+def _of_detection(run: RunSettings) -> Iterator[str]:
+    detection = run.policies.detection
+    if not isinstance(detection, TimeoutConfig):
+        return
+    beat_s, limit_s = detection.heartbeat_s, detection.timeout_s
+    beats = limit_s / beat_s
+    if beats < 1:
+        yield (
+            f"policies.detection.timeout_s ({limit_s:g}) is below heartbeat_s ({beat_s:g}): "
+            "every healthy worker is declared dead between two heartbeats"
+        )
+    elif math.isclose(beats, round(beats)) and run.network.delay_of("heartbeat").cv2() > 0:
+        yield (
+            f"policies.detection.timeout_s ({limit_s:g}) is exactly {round(beats)} times heartbeat_s "
+            f"({beat_s:g}), a knife-edge: the network's jitter decides whether a heartbeat due just then counts"
+        )

@@ -1,0 +1,139 @@
+"""What one run is told: a scenario without its sweep, its replications and its model."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from orchestrator.policies.config import NonNegative, Positive, Strict
+from orchestrator.policies.settings import Policies
+from orchestrator.scenario.faults import Fault, FaultConfig, WorkerFault
+from orchestrator.scenario.loading import Misfit
+from orchestrator.scenario.sections import Cluster, Coordinator, Live, Network
+from orchestrator.scenario.validation import misfits
+from orchestrator.scenario.workload import Closed, Trace, Workload
+
+MAX_DRAWS = 100_000_000
+
+
+class RunSettings(Strict):
+    """One run."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """The scenario's name in tables and plots."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of every random stream."""
+    duration_s: Positive
+    """Arrivals stop after this many seconds."""
+    warmup_s: NonNegative = 0.0
+    """Latency statistics leave out the arrivals of the first seconds, up to this time."""
+    drain_s: NonNegative | None = None
+    """Seconds to wait after duration_s for tasks that are not settled; null: wait until all are."""
+    workload: Workload
+    """The tasks."""
+    cluster: Cluster
+    """The workers."""
+    coordinator: Coordinator = Coordinator()
+    """The coordinator's own cost."""
+    network: Network = Network()
+    """Delay, loss and duplication of messages."""
+    policies: Policies = Policies()
+    """The coordinator's decisions."""
+    faults: list[FaultConfig] = Field(default_factory=list)
+    """What goes wrong, and when."""
+    live: Live = Live()
+    """Settings of live runs."""
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        found = [*self._times(), *self._sizes(), *self._victims()]
+        if found:
+            raise misfits(found)
+        return self
+
+    def worker_names(self) -> list[str]:
+        """w1, w2, ... through all groups."""
+        return [f"w{number}" for number in range(1, self._workers() + 1)]
+
+    def victims(self, fault: Fault) -> list[str]:
+        """The workers that a fault may hit. A fault with `count` chooses among them; any other fault hits them all."""
+        if not isinstance(fault, WorkerFault):
+            return []
+        if fault.workers is not None:
+            return list(dict.fromkeys(fault.workers))
+        names = iter(self.worker_names())
+        members = {group.name: list(itertools.islice(names, group.workers)) for group in self.cluster.groups}
+        return members.get(fault.group, []) if fault.group is not None else list(itertools.chain(*members.values()))
+
+    def offered_load(self) -> float | None:
+        """Offered load: work that arrives per second over the work that all slots do per second.
+
+        For a trace it is the work of its arrivals over their span, or None if they have no span. For a closed loop it
+        is the load if no task ever waited: clients * S / (Z + S) tasks in service. A closed loop can't offer more
+        than 1.
+        """
+        slots = sum(group.workers * group.capacity * group.speed for group in self.cluster.groups)
+        arrivals, service = self.workload.arrivals, self.workload.service
+        if isinstance(arrivals, Trace):
+            return self._trace_load(arrivals, slots)
+        assert service is not None
+        if isinstance(arrivals, Closed):
+            cycle_s = arrivals.think.mean() + service.mean()
+            return min(1.0, arrivals.clients * service.mean() / cycle_s / slots) if cycle_s else 1.0
+        return arrivals.expected(self.duration_s) / self.duration_s * service.mean() / slots
+
+    def _trace_load(self, trace: Trace, slots: float) -> float | None:
+        data = trace.data()
+        arrived = int(min(trace.expected(self.duration_s), self.workload.tasks or math.inf))
+        if not arrived or not data.arrival_s[arrived - 1]:
+            return None
+        span_s = float(data.arrival_s[arrived - 1]) / trace.speedup
+        if data.service_s is not None:
+            return float(data.service_s[:arrived].sum()) / span_s / slots
+        assert self.workload.service is not None
+        return arrived * self.workload.service.mean() / span_s / slots
+
+    def _workers(self) -> int:
+        return sum(group.workers for group in self.cluster.groups)
+
+    def _times(self) -> Iterator[Misfit]:
+        if self.warmup_s >= self.duration_s:
+            yield Misfit(("warmup_s",), f"is {self.warmup_s:g}, expected less than duration_s ({self.duration_s:g})")
+
+    def _sizes(self) -> Iterator[Misfit]:
+        """Sizes that would take all memory and never end."""
+        arrivals = self.workload.arrivals
+        if not isinstance(arrivals, Closed):
+            expected = min(arrivals.expected(self.duration_s), self.workload.tasks or math.inf)
+            draws = max(expected, arrivals.periods(self.duration_s))
+            if draws > MAX_DRAWS:
+                message = f"would draw {draws:.3g} times, expected at most {MAX_DRAWS:,} (shorten duration_s)"
+                yield Misfit(("workload", "arrivals"), message)
+        for i, fault in enumerate(self.faults):
+            every = fault.mtbf_s or fault.every_s
+            if every and (injections := len(self.victims(fault)) * self.duration_s / every) > MAX_DRAWS / 10:
+                message = f"would be injected {injections:.3g} times, expected at most {MAX_DRAWS // 10:,}"
+                yield Misfit(("faults", i, "mtbf_s" if fault.mtbf_s else "every_s"), message)
+
+    def _victims(self) -> Iterator[Misfit]:
+        workers = self._workers()
+        groups = [group.name for group in self.cluster.groups]
+        for i, fault in enumerate(self.faults):
+            if not isinstance(fault, WorkerFault):
+                continue
+            if fault.group is not None and fault.group not in groups:
+                message = f'there is no group "{fault.group}", expected {" or ".join(groups)}'
+                yield Misfit(("faults", i, "group"), message)
+            if fault.count is not None and fault.count > workers:
+                message = f"is {fault.count}, expected at most {workers}, the number of workers"
+                yield Misfit(("faults", i, "count"), message)
+            for j, name in enumerate(fault.workers or ()):
+                number = re.fullmatch(r"w([1-9]\d{0,6})", name)
+                if number is None or int(number[1]) > workers:
+                    range_ = f"a name from w1 to w{workers}" if workers > 1 else "w1, the only worker"
+                    yield Misfit(("faults", i, "workers", j), f'there is no worker "{name}", expected {range_}')

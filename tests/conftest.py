@@ -1,0 +1,34 @@
+"""The lanes: what `make check` runs, which must be done in a minute, and what it leaves to `make test`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+FAST = (
+    "analysis/test_history.py",
+    "cluster/test_parts.py",
+    "conformance/test_both_worlds.py::test_simulated",
+    "core/",
+    "policies/",
+    "results/",
+    "scenario/",
+    "sim/test_drain.py",
+    "sim/test_environment.py",
+    "test_house.py",
+    "test_structure.py",
+)
+"""The fast lane, by the beginning of a test's id. Whatever is not here is slow, so that new tests don't slow it down."""
+
+SLOW = ("core/test_cluster.py", "core/test_mutations.py", "core/test_state_machine.py", "results/test_folders.py")
+"""What takes long in spite of that."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        test = f"{item.path.relative_to(TESTS).as_posix()}::{item.name}"
+        if not test.startswith(FAST) or test.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
