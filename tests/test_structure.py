@@ -21,8 +21,6 @@ TOO_LONG = {
     "orchestrator/analysis/comparison.py",
     "orchestrator/analysis/detectors.py",
     "orchestrator/analysis/history.py",
-    "orchestrator/cluster/coordinator.py",
-    "orchestrator/cluster/worker.py",
     "orchestrator/core/coordinator.py",
     "orchestrator/results/summaries.py",
     "sim/world.py",

@@ -1,7 +1,7 @@
 """The run folder: how runs and sweeps are kept, and read back.
 
     DIR/summary.json  scenario.yaml  tasks.parquet  attempts.parquet  events.parquet  perfetto.json  plots     one run
-        and of a live one: journal.jsonl  cluster.log
+        and of a live one: decisions.jsonl  cluster.log
     DIR/summary.json  scenario.yaml  cells.csv  plots  <cell>/r<k>/{summary.json, scenario.yaml, tables}    several
 
 Names carry no time and equal runs give equal bytes. `summary.json` appears last and whole: a folder that has
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
 
 _SUMMARY, _SCENARIO, _CELLS, _TRACE = "summary.json", "scenario.yaml", "cells.csv", "perfetto.json"
-_LIVE = ("journal.jsonl", "cluster.log")
+_LIVE = ("decisions.jsonl", "cluster.log")
 _PLOT = r"(latency-percentiles|latency-ccdf|latency-by-priority|timeline|worker-utilization|detection|sweep-[^/]+)"
 _NAMES = (*FILES, *_LIVE, _SUMMARY, _SCENARIO, _CELLS, _TRACE)
 _OURS = re.compile("|".join([*map(re.escape, _NAMES), _PLOT + r"\.(png|svg)"]))
