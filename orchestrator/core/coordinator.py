@@ -267,6 +267,8 @@ class Coordinator(Membership):
             self._announce(task, now)
         elif consumed and attempt is not None:
             self._retry_or_fail(attempt, now)
+        if request is not None:
+            self._fx.acknowledged(worker_id, request, True, now)
         if attempt is not None and attempt.worker.quarantined is Quarantine.REJECTED:
             attempt.worker.quarantined = None
             self._reconsider(attempt.worker)
@@ -274,8 +276,6 @@ class Coordinator(Membership):
             self._dispatch(now)
         if consumed:
             self._rearm(now)
-        if request is not None:
-            self._fx.acknowledged(worker_id, request, True, now)
 
     @declared
     def rejected(self, worker_id: WorkerId, task_id: TaskId, attempt: int, now: float) -> None:
