@@ -17,7 +17,9 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from orchestrator.core.invariants import raise_if_broken
-from orchestrator.core.model import AttemptKey as Key
+from orchestrator.core.model import AttemptKey
+
+Key = AttemptKey
 
 
 class WorkerEffects(Protocol):

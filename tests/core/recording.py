@@ -181,15 +181,17 @@ def tell(core: Coordinator, name: str, *arguments: Any) -> None:
     starts, `result` with all of a report but the request. The last argument is `now`."""
     *given, now = arguments
     if name == "submit":
-        core.submit(*given, None, now)
+        task, priority, payload = given
+        core.submit(task, priority, payload, None, now)
     elif name == "register":
         worker, *of_worker = given
         core.register(Registration(worker, "", *of_worker), now)
     elif name == "heartbeat":
-        core.heartbeat(*given, None, now)
+        worker, active = given
+        core.heartbeat(worker, active, None, now)
     elif name == "result":
         _reports.append((given[1], given[2]))
-        core.result(Report(*given, request=len(_reports) - 1), now)
+        core.result(Report(*given)._replace(request=len(_reports) - 1), now)
     else:
         getattr(core, name)(*given, now)
 

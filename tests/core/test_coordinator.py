@@ -1015,6 +1015,7 @@ def test_a_task_may_have_the_only_timeout(make_cluster):
     core, _ = make_cluster("w1", prefetch=1)
     core.submit("t1", NORMAL, None, 2.0, 0.0)
     core.started("w1", "t1", 1, 5.0)
+    heartbeat(core, "w1", 1, 5.5)
     core.wake(6.9)
     assert core.task("t1").tries == 0
     core.wake(7.0)
