@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -71,6 +71,31 @@ class Outcome(IntEnum):
     CALL_FAILED = 5
     CANCELLED = 6
     UNFINISHED = 7
+
+
+class WorkerEvent(StrEnum):
+    """What happened to a worker, as the coordinator sees it; the words of the events table."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    DRAIN = "drain"
+    LEFT = "left"
+    EJECTED = "ejected"
+    READMITTED = "readmitted"
+    FORGOTTEN = "forgotten"
+
+
+class Detail(StrEnum):
+    """How it came about: of UP the first four, of DEAD the last two. EJECTED has a reason in words instead."""
+
+    NONE = ""
+    REGISTERED = "registered"
+    REREGISTERED = "reregistered"
+    RECONNECTED = "reconnected"
+    REVIVED = "revived"
+    DETECTOR = "detector"
+    FAILED_CALL = "failed_call"
 
 
 class Failure(NamedTuple):

@@ -1,39 +1,84 @@
-"""What a run leaves behind, row by row: every task, every attempt at one, every event.
+"""The three tables of a run: every task, every attempt, every event. Their schemas, their words and their files.
 
-Three Arrow tables with fixed schemas, the same in both worlds. Seconds are float64 from the start of the run;
-what never happened is null. Names (priorities, states, outcomes, workers) are dictionary columns: a million
-rows cost a code each, and `codes` gives those codes back as positions in a list of the caller's choice.
+Both worlds write the same Arrow tables. Seconds are float64, counted from the start of the run; null stands for what
+never happened. Columns of names (priority, state, outcome, kind, worker, detail) are dictionaries, so a row costs one
+code; `codes` returns these codes as positions in a list of the caller's choice. `columns.py` explains each column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-PRIORITIES = ("low", "normal", "high", "urgent")
-STATES = ("completed", "failed", "unfinished")
-OUTCOMES = (
-    "completed",
-    "failed",
-    "timed_out",
-    "worker_died",
-    "rejected",
-    "call_failed",
-    "cancelled",
-    "unfinished",
+from orchestrator.core.model import Outcome, Priority, WorkerEvent
+
+
+class State(StrEnum):
+    """How a task stands at the end of the run."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"
+
+
+class FaultEvent(StrEnum):
+    """The kinds of events that a driver adds to the coordinator's: a fault begins or, with HEAL, one ends.
+
+    A drain and a join have no kind here: the coordinator's own events (WorkerEvent) show them.
+    """
+
+    CRASH = "crash"
+    PAUSE = "pause"
+    RESTART = "restart"
+    SLOW = "slow"
+    HANG = "hang"
+    PARTITION = "partition"
+    DELAY = "delay"
+    LOSS = "loss"
+    DUPLICATE = "duplicate"
+    COORDINATOR_PAUSE = "coordinator_pause"
+    HEAL = "heal"
+
+
+class HealDetail(StrEnum):
+    """What ended a fault of the process. The end of any other fault has the fault's kind as its detail."""
+
+    RESTART = "restart"
+    """A new process of the worker began."""
+    RESUME = "resume"
+    """The paused process went on."""
+
+
+PRIORITIES = tuple(priority.name.lower() for priority in Priority)
+STATES = tuple(state.value for state in State)
+OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
+FAULTS = tuple(kind for kind in FaultEvent if kind is not FaultEvent.HEAL)
+"""The kinds of events with which a fault begins."""
+EVENT_KINDS: tuple[str, ...] = (
+    WorkerEvent.UP,
+    WorkerEvent.SUSPECT,
+    WorkerEvent.DEAD,
+    WorkerEvent.DRAIN,
+    WorkerEvent.LEFT,
+    FaultEvent.HEAL,
+    WorkerEvent.EJECTED,
+    WorkerEvent.READMITTED,
+    *FAULTS,
+    WorkerEvent.FORGOTTEN,
 )
-FAULTS = ("crash", "pause", "restart", "slow", "hang", "partition", "delay", "loss", "duplicate", "coordinator_pause")
-"""Kinds of events that are faults; a drain and a join show in what the coordinator says of the worker."""
-EVENT_KINDS = ("up", "suspect", "dead", "drain", "left", "heal", "ejected", "readmitted", *FAULTS)
-HEALS = {"restart": ("crash", "restart", "pause"), "resume": ("pause",)}
-"""Which faults a `heal` of that detail ends; of any other, the one of its name."""
+"""Their order gives the codes of the column `kind`: a new kind goes to the end."""
+_ENDED_BY: dict[str, tuple[str, ...]] = {
+    HealDetail.RESTART: (FaultEvent.CRASH, FaultEvent.RESTART, FaultEvent.PAUSE),
+    HealDetail.RESUME: (FaultEvent.PAUSE,),
+}
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -91,9 +136,29 @@ _ENUMS: dict[str, Sequence[str]] = {
 }
 
 
+class Event(NamedTuple):
+    """One row of the events table; `worker` is None for what happened to the coordinator."""
+
+    time_s: float
+    kind: str
+    worker: str | None
+    detail: str | None
+
+
+def event_rows(events: pa.Table) -> Iterator[Event]:
+    """The rows of an events table, in the order of time."""
+    columns = (events.column(name).to_pylist() for name in Event._fields)
+    return map(Event._make, zip(*columns, strict=True))
+
+
+def faults_ended_by(detail: str | None) -> tuple[str, ...]:
+    """The kinds of faults that a HEAL event with this detail ends."""
+    return () if detail is None else _ENDED_BY.get(detail, (detail,))
+
+
 @dataclass(frozen=True)
 class Tables:
-    """The three tables of one run, after the schemas TASKS, ATTEMPTS and EVENTS."""
+    """The three tables of one run, with the schemas TASKS, ATTEMPTS and EVENTS."""
 
     tasks: pa.Table
     attempts: pa.Table
@@ -107,12 +172,13 @@ class Tables:
         events: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
         workers: Sequence[str],
     ) -> Tables:
-        """Tables from plain columns, in any row order; float columns without a copy.
+        """Tables from plain columns. Rows may come in any order; columns of floats are not copied.
 
-        `tasks` and `attempts` hold the columns of their schemas except `latency_s` and `wait_s`, which follow
-        from the others. NaN stands for what never happened; `worker` is a position in `workers`, -1 for none;
-        `priority`, `state` and `outcome` are positions in PRIORITIES, STATES and OUTCOMES. `events` holds
-        `time_s`, `kind` (strings), `worker` (positions, -1 for none) and `detail` (strings or None).
+        `tasks` and `attempts` hold the columns of their schemas without `latency_s` and `wait_s`, which are computed.
+        NaN stands for what never happened. `worker` is a position in `workers`, -1 for none. `priority`, `state` and
+        `outcome` are positions in PRIORITIES, STATES and OUTCOMES. `events` holds `time_s`, `kind` (strings),
+        `worker` (positions, -1 for none) and `detail` (strings or None). KeyError for a kind that is not in
+        EVENT_KINDS.
         """
         tasks = _sorted(tasks, ("task",))
         attempts = _sorted(attempts, ("task", "attempt"))
@@ -146,28 +212,28 @@ class Tables:
 
     @classmethod
     def read(cls, folder: Path, workers: Sequence[str]) -> Tables:
-        """The tables that `write` left in `folder`, equal to what was written.
+        """The tables that `write` left in `folder`, equal to those that were written.
 
-        `workers` restores the order of names, of which Parquet keeps only those that occur.
-        OSError or pyarrow.ArrowException where a file is absent or damaged, or has another schema.
+        `workers` restores the order of the names: Parquet keeps only the names that occur.
+        Raises OSError or pyarrow.ArrowException if a file is missing, is damaged or has another schema.
         """
         return cls(**{name: _read(folder / f"{name}.parquet", SCHEMAS[name], workers) for name in SCHEMAS})
 
 
 def check_files(folder: Path) -> None:
-    """Read only the footers of the tables; raises what `Tables.read` does."""
+    """Read only the footers of the tables; raises the same errors as `Tables.read`."""
     for name, schema in SCHEMAS.items():
         _check_schema(folder / f"{name}.parquet", pq.read_schema(folder / f"{name}.parquet"), schema)
 
 
 def floats(table: pa.Table, column: str) -> Floats:
-    """A column of seconds as float64[rows], NaN where it is null."""
+    """A column of seconds as float64[rows], NaN for null."""
     values: Floats = table.column(column).to_numpy()
     return values
 
 
 def codes(table: pa.Table, column: str, names: Sequence[str]) -> Codes:
-    """A dictionary column as int64[rows] of positions in `names`, -1 where it is null or not among them."""
+    """A dictionary column as int64[rows] of positions in `names`, -1 for null and for other names."""
     position = {name: index for index, name in enumerate(names)}
     parts = [np.empty(0, dtype=np.int64)]
     for chunk in table.column(column).chunks:
@@ -191,7 +257,7 @@ def _table(schema: pa.Schema, columns: Columns, names: Mapping[str, Sequence[str
 
 
 def _sorted(columns: Columns, by: tuple[str, ...]) -> Columns:
-    """The same rows in the order of the columns `by`, rows of equal keys as they came."""
+    """The rows sorted by the columns `by`; rows with equal keys keep their order."""
     order = np.lexsort([columns[name] for name in reversed(by)])
     if np.array_equal(order, np.arange(len(order))):
         return columns
@@ -204,7 +270,10 @@ def _positions(names: Sequence[str | None] | npt.NDArray[Any], vocabulary: Seque
 
 
 def _encoding(kind: pa.DataType) -> str | None:
-    """Byte streams for seconds, differences for counters: half the time and three quarters of the size of plain."""
+    """Byte streams for seconds, differences for counters.
+
+    Against plain encoding, writing takes half the time and the files three quarters of the size.
+    """
     if pa.types.is_floating(kind):
         return "BYTE_STREAM_SPLIT"
     return "DELTA_BINARY_PACKED" if pa.types.is_integer(kind) else None
@@ -226,7 +295,7 @@ def _read(path: Path, schema: pa.Schema, workers: Sequence[str]) -> pa.Table:
 
 
 def _vocabulary(column: pa.ChunkedArray, known: Sequence[str]) -> Sequence[str]:
-    """`known`, then whatever else the column names, in the order of appearance."""
+    """`known`, then the other names of the column in the order of their appearance."""
     met = (name for chunk in column.chunks for name in chunk.dictionary.to_pylist())
     return list(dict.fromkeys([*known, *met]))
 
