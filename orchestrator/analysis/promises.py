@@ -339,10 +339,10 @@ def _absences(h: History) -> tuple[list[Absence], list[Parting]]:
         elif kind == WorkerEvent.READMITTED:
             back(worker, WorkerEvent.EJECTED, at_s)
         elif kind in _AWAY:
-            state, why = _AWAY[kind]
-            away.setdefault((worker, state), (at_s, why))
+            begins = _AWAY[kind]
+            away.setdefault((worker, begins.state), (at_s, begins.why))
             if kind in (WorkerEvent.DEAD, WorkerEvent.LEFT):
-                partings.append(Parting(worker, at_s, kind == WorkerEvent.LEFT, why))
+                partings.append(Parting(worker, at_s, kind == WorkerEvent.LEFT, begins.why))
     for worker, state in list(away):
         back(worker, state, math.inf)
     return absences, partings

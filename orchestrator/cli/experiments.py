@@ -38,7 +38,7 @@ from orchestrator.cli.terminal import (
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from orchestrator.analysis.detectors import Trace
+    from orchestrator.analysis.traces import Trace
     from orchestrator.results.runs import Run, Sweep
     from orchestrator.scenario.schema import Cell, Scenario
 
@@ -157,7 +157,11 @@ def compare(
             simulated = require_whole(run_simulated(loaded, cells, below["sim"], replications), runs, below["sim"])
             lived = require_whole(run_live(loaded, cells, below["live"], replications), runs, below["live"])
             found = comparison.compare(simulated, lived)
-        found.save(folder, plots)
+        found.save(folder)
+        if plots:
+            from orchestrator.pictures import draw
+
+            draw(found, folder)
         if as_json:
             print_json(found.summary())
         else:
@@ -209,7 +213,11 @@ def detectors(
         with progress(f"{chosen.name} (detectors)") as advance:
             budget_ = Budget(max_mistakes_per_day, max_detection_s)
             judged = judge(chosen, traces, budget_, jobs or os.cpu_count() or 1, advance)
-        judged.save(folder, plots)
+        judged.save(folder)
+        if plots:
+            from orchestrator.pictures import draw
+
+            draw(judged, folder)
         if as_json:
             print_json(judged.summary())
             return
@@ -366,16 +374,13 @@ def plot(
 ) -> None:
     """Draw saved results again; two or more of them over one another."""
     with explained():
-        from orchestrator.pictures import run_plots
+        from orchestrator.pictures import draw
         from orchestrator.results import folders
 
         results = {label: folders.load(folder) for label, folder in zip(labels(paths), paths, strict=True)}
         target = out or (paths[0] if len(results) == 1 else Path("out/overlay"))
         require_writable(target)
-        if len(results) == 1:
-            next(iter(results.values())).plot(target)
-        else:
-            run_plots.overlay(results).saved(target)
+        draw(next(iter(results.values())) if len(results) == 1 else results, target)
         print_pictures(target)
 
 
@@ -441,7 +446,7 @@ LIVE_GRACE_S = 1.0
 
 def check_history(folder: Path, overrides: list[str], settled: bool, as_json: bool) -> bool:
     """Whether no run in the folder breaks a promise; what they break, and what was looked at, is printed."""
-    from orchestrator.analysis import history
+    from orchestrator.analysis import promises
     from orchestrator.results import folders
     from orchestrator.results.runs import Run
 
@@ -463,15 +468,15 @@ def check_history(folder: Path, overrides: list[str], settled: bool, as_json: bo
                 "run": name,
                 "tasks": run.summary["tasks"]["submitted"],
                 "attempts": run.summary["tasks"]["attempts"],
-                "violations": [asdict(violation) for violation in history.check(run, settled, grace_s)],
-                "left_out": history.left_out(run.scenario, settled),
+                "violations": [asdict(violation) for violation in promises.check(run, settled, grace_s)],
+                "left_out": promises.left_out(run.scenario, settled),
             }
         )
-    promises = {promise.name: promise.meaning for promise in history.PROMISES}
+    meanings = {promise.name: promise.meaning for promise in promises.PROMISES}
     if as_json:
-        print_json({"promises": promises, "runs": histories})
+        print_json({"promises": meanings, "runs": histories})
     else:
-        print_histories(histories, promises)
+        print_histories(histories, meanings)
     return not any(history["violations"] for history in histories)
 
 
@@ -489,7 +494,7 @@ def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int
                 if tally.add(trial):
                     say(f"seed {trial.seed}: {trial.violations[0]}")
                     specimens.append(chaos.preserve(trial, world, folder))
-                    say(specimens[-1].told())
+                    say(specimens[-1].described())
                 advance(tally.seeds / len(seeds))
     except KeyboardInterrupt:
         kept = f", and {count(len(specimens), 'scenario')} kept in {folder}" if specimens else ""
@@ -504,17 +509,18 @@ def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int
 
 def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path, as_json: bool) -> bool:
     """The same on real processes, one seed after the other; every run is kept, and its journal is replayed."""
-    from orchestrator.analysis import chaos
+    from orchestrator.analysis import chaos, random_scenarios
     from orchestrator.cluster import decision_record
     from orchestrator.rehearsal import runs as live_world
 
-    tally, options = chaos.Tally(), chaos.live_options(seconds)
+    tally, options = chaos.Tally(), random_scenarios.live_options(seconds)
     for seed in seeds:
         out = folder / f"live-{seed}"
         with progress(f"seed {seed} (live)") as advance:
             world = partial(live_world.run, out=out, progress=advance, check=True)
             try:
-                trial = chaos.trial(seed, chaos.draw(seed, options, base), world, LIVE_GRACE_S, patience_s=None)
+                drawn = random_scenarios.draw(seed, options, base)
+                trial = chaos.trial(seed, drawn, world, LIVE_GRACE_S, patience_s=None)
             except KeyboardInterrupt:
                 done = f"{tally.seeds:,} of {len(seeds):,} seeds run"
                 raise KeyboardInterrupt(f"{done}, and the run of seed {seed} until then kept in {out}") from None
@@ -526,7 +532,7 @@ def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path
                 trial = trial.blamed("replay", f"after {same:,} inputs that decided the same: {difference}")
         tally.add(trial)
         if not as_json:
-            for told in (*map(str, trial.violations), f"{trial.told()}{replayed}; results in {out}"):
+            for told in (*map(str, trial.violations), f"{trial.described()}{replayed}; results in {out}"):
                 print(f"seed {seed}: {told}")
     if as_json:
         print_json({**tally.summary(), "folders": [str(folder / f"live-{seed}") for seed in seeds]})
@@ -549,12 +555,12 @@ def find_traces(
 ) -> list[Trace]:
     """The heartbeats to judge by: recorded ones, or those of each replication in the simulated world."""
     import sim
-    from orchestrator.analysis.detectors import Trace
+    from orchestrator.rehearsal import heartbeats
 
     if recorded is None:
         number = replications or scenario.replications
         return [sim.heartbeats(scenario, k, lambda done, k=k: advance((k + done) / number)) for k in range(number)]  # type: ignore[misc]
-    traces = Trace.recorded(recorded)
+    traces = heartbeats.recorded(recorded)
     beat, own = traces[0].heartbeat_s, scenario.policies.detection.heartbeat_s
     if beat != own:
         hint = f"policies.detection.heartbeat_s={beat:g}"
@@ -574,12 +580,13 @@ def result_folder(scenario: Scenario, out: Path | None) -> Path:
 
 def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool) -> None:
     """Draw and print the result of so many runs, or say what an interrupt left of them."""
-    from orchestrator.results import folders
     from orchestrator.results.runs import Sweep
 
     require_whole(result, runs, folder)
     if plots:
-        folders.draw(folder, result)
+        from orchestrator.pictures import draw
+
+        draw(result, folder)
     if as_json:
         print_json(result.summary)
         return
