@@ -290,7 +290,7 @@ def print_calibration(model: Mapping[str, Any]) -> None:
     parameters = {name: message_kinds[name] for name in ("submit", "assign", "result")} | {
         "overhead": model["cluster"]["overhead"]
     }
-    halved = ", the legs of its round trips halved" if told["legs_halved"] else ""
+    halved = ", round trips halved" if told["round_trips_halved"] else ""
     print_table(
         f"fitted to {told['source']}: {told['tasks']:,} tasks{halved}",
         ["", "kind", "mean", "cv", "samples", "KS distance"],

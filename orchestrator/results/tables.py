@@ -72,9 +72,10 @@ EVENT_KINDS: tuple[str, ...] = (
     WorkerEvent.EJECTED,
     WorkerEvent.READMITTED,
     *FAULTS,
-    WorkerEvent.FORGOTTEN,
 )
-"""Their order gives the codes of the column `kind`: a new kind goes to the end."""
+"""The dictionary of the column `kind` in every table."""
+RARE_KINDS: tuple[str, ...] = (WorkerEvent.FORGOTTEN,)
+"""Kinds that stand in the dictionary of a table only if they occur: a longer one would change every table's bytes."""
 _ENDED_BY: dict[str, tuple[str, ...]] = {
     HealDetail.RESTART: (FaultEvent.CRASH, FaultEvent.RESTART, FaultEvent.PAUSE),
     HealDetail.RESUME: (FaultEvent.PAUSE,),
@@ -178,7 +179,7 @@ class Tables:
         NaN stands for what never happened. `worker` is a position in `workers`, -1 for none. `priority`, `state` and
         `outcome` are positions in PRIORITIES, STATES and OUTCOMES. `events` holds `time_s`, `kind` (strings),
         `worker` (positions, -1 for none) and `detail` (strings or None). KeyError for a kind that is not in
-        EVENT_KINDS.
+        EVENT_KINDS or RARE_KINDS.
         """
         tasks = _sorted(tasks, ("task",))
         attempts = _sorted(attempts, ("task", "attempt"))
@@ -187,16 +188,17 @@ class Tables:
             "wait_s": tasks["started_s"] - tasks["arrival_s"],
         }
         details = list(dict.fromkeys(detail for detail in events["detail"] if detail is not None))
+        kinds = [*EVENT_KINDS, *(kind for kind in RARE_KINDS if kind in events["kind"])]
         coded: Columns = {
             "time_s": np.asarray(events["time_s"], dtype=np.float64),
-            "kind": _positions(events["kind"], EVENT_KINDS),
+            "kind": _positions(events["kind"], kinds),
             "worker": np.asarray(events["worker"], dtype=np.int32),
             "detail": _positions(events["detail"], details),
         }
         return cls(
             tasks=_table(TASKS, {**tasks, **derived}, {"worker": workers}),
             attempts=_table(ATTEMPTS, attempts, {"worker": workers}),
-            events=_table(EVENTS, _sorted(coded, ("time_s",)), {"worker": workers, "detail": details}),
+            events=_table(EVENTS, _sorted(coded, ("time_s",)), {"worker": workers, "detail": details, "kind": kinds}),
         )
 
     def write(self, folder: Path) -> None:

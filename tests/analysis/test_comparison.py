@@ -14,24 +14,19 @@ from hypothesis import strategies as st
 
 from orchestrator.analysis.comparison import (
     AROUND,
-    BLOCKS,
-    DETECTION,
+    DETECTION_TIME,
     JUDGED,
-    METRICS,
     WHOLE,
-    Clock,
     Comparison,
     Incomparable,
-    Observed,
-    Ordered,
-    Spread,
-    around_faults,
     compare,
-    pooled,
 )
+from orchestrator.analysis.intervals import BLOCKS, Spread
+from orchestrator.analysis.measures import METRICS, Clock, Observed, Ordered, around_faults, pooled
+from orchestrator.pictures import draw
 from orchestrator.results import folders
 from orchestrator.results.runs import CellRuns, Run, Sweep
-from orchestrator.results.summaries import flatten
+from orchestrator.results.statistics import flatten
 from tests.results.synthetic import attempt, mm1, run, scenario, sweep, tables, task
 
 CRASH = [(20.0, "crash", 0, None), (22.0, "dead", 0, "detector"), (30.0, "heal", 0, "restart"), (31.0, "up", 0, "up")]
@@ -63,7 +58,7 @@ def test_the_statistics_are_those_of_the_tables():
         "excess_s.p99": (3.96, 8.92),
         "throughput_per_s": (5 / 90, 5 / 90),
         "utilization": (5 / 180, 5 / 180),
-        DETECTION: (2, 4),
+        DETECTION_TIME: (2, 4),
     }
     for metric, (value, reference) in expected.items():
         row = cell.row(metric)
@@ -133,10 +128,10 @@ def test_a_clock_stands_still_outside_its_stretches():
         ([(1.0, "pause", 0, None), (2.0, "heal", 0, "resume")], []),
         ([(40.0, "dead", 0, "detector"), (41.0, "up", 0, "revived")], []),
     ],
-    ids=["pause", "convicted", "for good", "overlap", "apart", "cut at the end", "in the warm-up", "no fault"],
+    ids=["pause", "declared dead", "for good", "overlap", "apart", "cut at the end", "in the warm-up", "no fault"],
 )  # fmt: skip
 def test_faults_have_their_stretches(events, stretches):
-    """From the blow until the worker is back, or convicted, and five seconds more, within what is measured."""
+    """A stretch lasts from the fault until five seconds after the worker is back or declared dead."""
     assert around_faults([run(tables(events=events))]) == stretches
 
 
@@ -177,12 +172,12 @@ def test_the_intervals_cover_about_as_often_as_they_say():
     offered_load, sigma = 0.6, 0.5
     for _ in range(100):
         sigma = (2 * offered_load / (2 * offered_load + 1 - sigma)) ** 2
-    held = 0
+    covered = 0
     for seed in range(40):
         observed = Observed.of(mm1(3000, offered_load, seed), Clock.of([(100.0, 2400.0)]))
         low, high = Spread.over_blocks(observed, observed, np.random.default_rng(seed)).values["wait_s.mean"]
-        held += low <= sigma / (1 - sigma) <= high
-    assert held >= 35
+        covered += low <= sigma / (1 - sigma) <= high
+    assert covered >= 35
 
 
 def of_cell(runs: list[Run], name: str = "base") -> Sweep:
@@ -198,7 +193,7 @@ def test_replications_give_student_t_over_pairs():
     half = 4.302653 * np.std(errors, ddof=1) / math.sqrt(3)
     assert cell.row("latency_s.p50").error_ci95 == pytest.approx((errors.mean() - half, errors.mean() + half))
     assert cell.intervals == "3 replications"
-    assert cell.row(DETECTION).error_ci95 == pytest.approx((0, 0))
+    assert cell.row(DETECTION_TIME).error_ci95 == pytest.approx((0, 0))
 
 
 def test_only_what_both_sides_have_is_compared():
@@ -250,17 +245,20 @@ def test_what_one_side_alone_knows_is_a_miss():
     """A crash that only one world detected is as wrong as can be, and no number."""
     undetected = run(tables([task(15.0, 16.0)], events=[CRASH[0]]), world="live")
     found = compare(run(tables([task(15.0, 16.0)], events=CRASH), world="sim"), undetected)
-    assert found.miss(1e9) == f"{DETECTION} is known to one side only (sim 2, live none), allowed are 100000000000.0%"
+    assert (
+        found.miss(1e9)
+        == f"{DETECTION_TIME} is known to one side only (sim 2, live none), allowed are 100000000000.0%"
+    )
     assert compare(undetected, undetected).miss(0.0) is None
 
 
 def test_the_detection_of_a_single_crash_is_not_judged():
     """It is a matter of phases: replications judge it, one run does not."""
     early, late = (by_hand([1.0, 2.0], world, at) for world, at in (("sim", 22.0), ("live", 24.0)))
-    assert compare(early, late).cells[0].row(DETECTION).error == -0.5
+    assert compare(early, late).cells[0].row(DETECTION_TIME).error == -0.5
     assert compare(early, late).miss(0.1) is None
     assert (compare(of_cell([early] * 2), of_cell([late] * 2)).miss(0.1) or "").startswith(
-        f"{DETECTION} is off by -50"
+        f"{DETECTION_TIME} is off by -50"
     )
 
 
@@ -272,28 +270,30 @@ def test_a_miss_names_its_cell():
 def test_the_result_is_saved_and_the_same_again(tmp_path: Path):
     """Numbers as plain JSON and pictures as PNG and SVG, byte by byte alike."""
     for folder in ("a", "b"):
-        compare(mm1(500), mm1(500, seed=2, world="live")).save(tmp_path / folder)
+        found = compare(mm1(500), mm1(500, seed=2, world="live"))
+        found.save(tmp_path / folder)
+        draw(found, tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     names = [f"comparison-{what}.{kind}" for what in ("percentiles", "qq", "timeline") for kind in ("png", "svg")]
     assert files == sorted([*names, "comparison.json"])
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     told = json.loads((tmp_path / "a/comparison.json").read_text())
     assert (told["of"], told["against"], told["scenario"]) == ("sim", "live", "synthetic")
-    assert {row["metric"] for row in told["cells"][0]["rows"]} == {*METRICS, DETECTION}
+    assert {row["metric"] for row in told["cells"][0]["rows"]} == {*METRICS, DETECTION_TIME}
 
 
 def test_saved_runs_compare_as_fresh_ones(tmp_path: Path):
     """What was written and read back has the same numbers."""
     ours, theirs = mm1(500), mm1(500, seed=2, world="live")
     for name, one in (("a", ours), ("b", theirs)):
-        folders.write_run(tmp_path / name, one.scenario, one.summary, one.tables)
+        folders.save(tmp_path / name, one)
     again = compare(folders.load(tmp_path / "a"), folders.load(tmp_path / "b"))
     assert again.summary() == compare(ours, theirs).summary()
 
 
 def test_the_pictures_show_both_sides_and_the_faults():
     """Each side has its curve and its verdicts, each fault a mark, the setting its words."""
-    figures = compare(mm1(500), mm1(500, seed=2, world="live")).plot()
+    figures = draw(compare(mm1(500), mm1(500, seed=2, world="live")))
     legend = figures["comparison-timeline"].axes[0].get_legend()
     assert legend is not None
     labels = {text.get_text() for text in legend.get_texts()}
@@ -305,7 +305,7 @@ def test_the_pictures_show_both_sides_and_the_faults():
 
 def test_a_grid_is_drawn_by_its_errors_and_ranks():
     """One mark a cell and percentile; the order of the cells is told in tau."""
-    figures = grids([1, 2, 3], [1, 2, 4]).plot()
+    figures = draw(grids([1, 2, 3], [1, 2, 4]))
     assert list(figures) == ["comparison-errors", "comparison-ranks", "comparison-percentiles"]
     assert [axes.get_title(loc="left") for axes in figures["comparison-ranks"].axes] == [
         f"{p} of latency:  τ = 1.00" for p in ("p50", "p95", "p99")
@@ -318,7 +318,7 @@ def test_runs_without_a_completed_task_can_be_compared():
     found = compare(empty, empty)
     assert found.cells[0].row("latency_s.p50").value is None
     assert found.miss(0.0) is None
-    assert len(found.plot()) == 3
+    assert len(draw(found)) == 3
 
 
 @given(st.lists(st.tuples(st.floats(0, 9), st.integers(0, 3)), min_size=1), st.floats(0, 1))

@@ -12,26 +12,28 @@ import pytest
 from typer.testing import CliRunner
 
 import sim
+from orchestrator.analysis.detector_replay import follow
 from orchestrator.analysis.detectors import (
-    Alarm,
     Budget,
     Candidate,
     Judgement,
     Point,
-    Trace,
     candidates,
-    follow,
     front,
     judge,
 )
+from orchestrator.analysis.traces import Alarm, Trace
 from orchestrator.cli.experiments import app
 from orchestrator.core.ports import Verdict
+from orchestrator.pictures import draw
 from orchestrator.policies import catalogue
 from orchestrator.policies.detection import ChenConfig, Detection, Timeout, TimeoutConfig
+from orchestrator.rehearsal import heartbeats
 from orchestrator.rehearsal import runs as live
 from orchestrator.results import folders
+from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import RunFolderError
-from orchestrator.results.summaries import Detection as Found
+from orchestrator.results.tables import Event
 from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario
 from sim.world import World
@@ -57,8 +59,8 @@ def scenario(**changes: Any) -> Scenario:
 
 def trace(beats: dict[str, Any], until_s: float, *events: tuple[float, str, str | None, str | None]) -> Trace:
     """Workers that were registered at 0 and heard at these times."""
-    ups = [(0.0, "up", worker, "registered") for worker in beats]
-    return Trace.of("sim", 2.0, [*ups, *events], beats, until_s)
+    ups = [Event(0.0, "up", worker, "registered") for worker in beats]
+    return Trace.of("sim", 2.0, [*ups, *map(Event._make, events)], beats, until_s)
 
 
 def judged(traces: list[Trace], *configs: Detection, **changes: Any) -> list[Point]:
@@ -142,7 +144,7 @@ def test_the_judge_agrees_with_the_coordinator(check_every_s: float | None):
     (found,) = judged([sim.heartbeats(chosen)], chosen.policies.detection, policies={"detection": own})
     told = finished.summary["detection"]
     assert found.mistakes == told["mistakes"] == told["false_positives"] > 10
-    assert np.sort(found.own_detection_s) == pytest.approx(np.sort(Found.of(finished.tables).time_s))
+    assert np.sort(found.own_detection_s) == pytest.approx(np.sort(DetectionRecord.of(finished.tables).time_s))
     assert found.missed == told["missed"] > 0
     assert found.judged_s == pytest.approx(told["judged_s"])
     assert found.accuracy == pytest.approx(told["query_accuracy"])
@@ -187,7 +189,7 @@ def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_live_run_leaves_its_heartbeats(live_run: Path):
     """Its own detector, on the recorded trace, finds the crash when it did in the run."""
     finished = folders.load_run(live_run)
-    (recorded,) = Trace.recorded(live_run)
+    (recorded,) = heartbeats.recorded(live_run)
     assert (recorded.world, recorded.workers, len(recorded.lives)) == ("live", 3, 4)
     during = sum(np.count_nonzero(life.beats_s >= 0) for life in recorded.lives)
     assert during == pytest.approx(recorded.judged_s / 0.2, abs=8)
@@ -213,7 +215,7 @@ def test_a_simulated_run_leaves_no_heartbeats(tmp_path: Path):
     """The refusal says what to do instead."""
     sim.run(scenario(duration_s=5), out=tmp_path)
     with pytest.raises(RunFolderError, match="give the scenario instead"):
-        Trace.recorded(tmp_path)
+        heartbeats.recorded(tmp_path)
 
 
 # ---- lives
@@ -270,7 +272,7 @@ def test_a_coordinator_that_sleeps_looks_at_nothing():
 
 
 class Reluctant(Timeout):
-    """Suspects for a second before it convicts."""
+    """Suspects for a second before it declares dead."""
 
     def verdict(self, now: float) -> Verdict:
         late_s = now - super().review_at()
@@ -281,7 +283,7 @@ class Reluctant(Timeout):
         return super().review_at() + getattr(self, "asked", False)
 
 
-def test_a_suspect_is_not_yet_convicted():
+def test_a_suspect_is_not_declared_dead_yet():
     """A detector is asked again until it says dead, in mistakes as after crashes."""
     (life,) = trace({"w1": [1.0, 2.0, 9.0]}, 10.0).lives
     tally = follow(lambda now: Reluctant(3, now), life, Alarm(None, []), np.array([1.5, 9.5]))
@@ -322,8 +324,8 @@ def test_a_detector_inside_another_is_varied_by_its_own_parameter():
 
 def test_the_front_is_what_nothing_beats():
     """Slower and more often wrong is beaten; equal in both stands twice."""
-    fast, slow, beaten, twin = point(2, 9), point(5, 0), point(5, 3), point(2, 9, value=1)
-    assert front([beaten, slow, fast, twin]) == [fast, twin, slow]
+    fast, slow, beaten, equal = point(2, 9), point(5, 0), point(5, 3), point(2, 9, value=1)
+    assert front([beaten, slow, fast, equal]) == [fast, equal, slow]
     assert front([slow, point(6, 0)]) == [slow]
 
 
@@ -416,7 +418,7 @@ def test_the_command_refuses_in_a_sentence(arguments: list[str], reason: str, tm
 def test_a_detector_without_mistakes_is_drawn_at_its_bound():
     """Hollow, where three mistakes in all would be."""
     judgement = Judgement(scenario(), [trace({"w1": [1.0]}, 3.0)], [point(2, 9), point(5, 0)], Budget(5, 6))
-    axes, accuracy = judgement.plot()["detectors"].axes
+    axes, accuracy = draw(judgement)["detectors"].axes
     hollow = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_markerfacecolor() == "white"]
     assert [xy.tolist() for xy in hollow if xy.size] == [[pytest.approx([5, 3.0], rel=2e-3)]]
     for panel in (axes, accuracy):
@@ -428,7 +430,7 @@ def test_a_detector_without_mistakes_is_drawn_at_its_bound():
 
 
 def test_a_run_tells_the_quality_of_its_detector():
-    """w2 is convicted for 3 of the 100 s that it is up, of 140 that the two are up."""
+    """w2 is declared dead for 3 of the 100 s that it is up, of 140 that the two are up."""
     made = tables(
         events=[
             (0.0, "up", 0, "registered"),

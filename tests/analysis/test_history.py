@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import sim
-from orchestrator.analysis.history import MOST, PROMISES, _range_max, check, left_out
+from orchestrator.analysis.history import range_max
+from orchestrator.analysis.promises import MOST, PROMISES, check, left_out
 from orchestrator.scenario.schema import Scenario
 from tests.results.synthetic import NAN, attempt, run, scenario, tables, task
 
@@ -146,8 +147,8 @@ def test_a_settled_task_is_not_assigned_again():
     events = [*UP, (1.0, "dead", 0, "detector")]
 
     def rows(again_s: float) -> list[dict[str, Any]]:
-        twin = attempt(0, again_s, attempt=2, worker=1, given_up_s=again_s, ended_s=again_s, outcome="cancelled")
-        return [lost(0, 0.0, 1.0, settled=True, ended_s=2.0), twin]
+        hedge = attempt(0, again_s, attempt=2, worker=1, given_up_s=again_s, ended_s=again_s, outcome="cancelled")
+        return [lost(0, 0.0, 1.0, settled=True, ended_s=2.0), hedge]
 
     assert told([task(0.0, 2.0, attempts=2)], rows(2.0), events) == []
     assert told([task(0.0, 2.0, attempts=2)], rows(3.0), events) == [
@@ -195,12 +196,12 @@ def test_a_task_fails_when_its_tries_are_used_up():
     ]
 
 
-def test_a_task_has_one_open_attempt_where_nothing_makes_twins():
+def test_a_task_has_one_open_attempt_if_nothing_hedges():
     """With hedging it may have more."""
     rows = [done(0, 0.0, 2.0), attempt(0, 1.0, attempt=2, worker=1, given_up_s=2.0, ended_s=2.0, outcome="cancelled")]
     tasks = [task(0.0, 2.0, attempts=2)]
     assert told(tasks, rows) == [
-        "twins: attempt 2 of task 0 on w2 was assigned at 1 s, while an earlier one was still open"
+        "hedges: attempt 2 of task 0 on w2 was assigned at 1 s, while an earlier one was still open"
     ]
     assert told(tasks, rows, **policies(hedging={})) == []
     assert told(tasks, rows, **policies(detection={"kind": "timeout", "on_suspect": "hedge"})) == []
@@ -390,7 +391,7 @@ def test_what_is_not_asked_is_said():
     assert left_out(scenario()) == {"progress": "faults may have lasted to the end"}
     assert left_out(scenario(network={"loss": 0.1}, **policies(hedging={})), healed=True) == {
         "cancel": "messages are lost",
-        "twins": "tasks may have twins",
+        "hedges": "tasks may be hedged",
     }
     assert {promise.name for promise in PROMISES} >= set(left_out(scenario()))
 
@@ -402,4 +403,4 @@ def test_every_overtaking_is_found():
     begin = rng.integers(0, 200, 500)
     end = np.minimum(200, begin + rng.integers(0, 90, 500))
     expected = [values[b:e].max(initial=-np.inf) for b, e in zip(begin, end, strict=True)]
-    assert _range_max(values, begin, end).tolist() == expected
+    assert range_max(values, begin, end).tolist() == expected

@@ -12,8 +12,8 @@ from tests.results.synthetic import attempt, mm1, scenario, tables, task
 
 
 def traced(folder: Path, made: Tables, world: Scenario, limit: int = perfetto.LIMIT) -> list[dict[str, Any]]:
-    perfetto.write(folder / "perfetto.json", made, world, limit)
-    events: list[dict[str, Any]] = json.loads((folder / "perfetto.json").read_text())["traceEvents"]
+    perfetto.write(folder / "trace.json", made, world, limit)
+    events: list[dict[str, Any]] = json.loads((folder / "trace.json").read_text())["traceEvents"]
     return events
 
 

@@ -4,8 +4,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from orchestrator.pictures import run_plots, sweep_plots
-from orchestrator.pictures.run_plots import Curve
+from orchestrator.pictures import distributions, draw, run_plots, sweep_plots, timelines
+from orchestrator.pictures.distributions import Curve
 from orchestrator.pictures.style import Figures, Plot, seconds
 from orchestrator.results.tables import Floats
 from tests.results.synthetic import mm1, run, scenario, sweep, tables, task
@@ -13,7 +13,7 @@ from tests.results.synthetic import mm1, run, scenario, sweep, tables, task
 
 @pytest.fixture(scope="module")
 def figures():
-    return mm1(2000).plot()
+    return draw(mm1(2000))
 
 
 def title(figure: Figure) -> str:
@@ -87,9 +87,9 @@ def test_the_ccdf_is_doubly_logarithmic_and_thinned(figures):
     (axes,) = figures["latency-ccdf"].axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     sample = np.random.default_rng(1).exponential(size=200_000)
-    figure = run_plots.ccdf([Curve("x", [sample])], "t", "s")
+    figure = distributions.ccdf([Curve("x", [sample])], "t", "s")
     x, share = curve(figure.axes[0])
-    assert len(x) <= run_plots.CCDF_POINTS
+    assert len(x) <= distributions.CCDF_POINTS
     assert (x[0], share[0]) == (sample.max(), 1 / 200_000)
     assert np.interp(-1.0, -x, share) == pytest.approx(np.exp(-1), rel=0.02)
 
@@ -119,7 +119,7 @@ def test_the_axes_have_names_and_units(figures):
 def test_a_false_positive_is_marked_as_one():
     """A verdict on a paused worker looks different from one on a crashed worker."""
     made = tables([task(20.0, 30.0)], events=[(20.0, "pause", 0, None), (26.0, "dead", 0, "detector")])
-    shown = legend(drawn(run_plots.timeline(made, scenario(), "t", "s")))
+    shown = legend(drawn(timelines.timeline(made, scenario(), "t", "s")))
     assert {"pause: w1", "declared dead while alive: w1"} <= set(shown)
 
 
@@ -128,7 +128,7 @@ def test_thousands_of_faults_become_rows_of_ticks():
     workers = [f"w{k + 1}" for k in range(100)]
     events = [(float(t) / 40, "crash", t % 100, None) for t in range(4000)]
     made = tables([task(20.0, 30.0)], events=events, workers=workers)
-    figure = drawn(run_plots.timeline(made, scenario(cluster={"workers": 100, "capacity": 1}), "t", "s"))
+    figure = drawn(timelines.timeline(made, scenario(cluster={"workers": 100, "capacity": 1}), "t", "s"))
     assert "crash (4,000)" in legend(figure)
     assert [tick.get_text() for tick in figure.axes[-1].get_yticklabels()] == ["crash"]
     assert not figure.axes[0].collections
@@ -150,7 +150,7 @@ def test_priorities_show_their_numbers(figures):
 def test_few_workers_are_bars_and_many_are_a_curve():
     """A bar for each of two; one curve for each group of thousands."""
     made = mm1(500)
-    assert len(made.plot()["worker-utilization"].axes[0].patches) == 2
+    assert len(draw(made)["worker-utilization"].axes[0].patches) == 2
     groups = [{"name": "old", "workers": 6000, "capacity": 1}, {"name": "new", "workers": 4000, "capacity": 2}]
     figure = drawn(run_plots.utilization(made.tables, scenario(cluster={"groups": groups}), "t", "s"))
     assert legend(figure)[:2] == ["old (6,000 workers)", "new (4,000 workers)"]
@@ -164,11 +164,11 @@ def test_few_workers_are_bars_and_many_are_a_curve():
 )
 def test_next_to_nothing_can_be_drawn(tasks):
     """Runs with no task, one task, or none completed give whole pictures that say so."""
-    figures = run(tables(tasks)).plot()
+    figures = draw(run(tables(tasks)))
     for figure in figures.values():
         drawn(figure)
     shown = words(figures["latency-percentiles"]) + legend(figures["latency-percentiles"])
-    assert shown == [run_plots.NOTHING] or "latency: arrival to result" in shown
+    assert shown == [distributions.NOTHING] or "latency: arrival to result" in shown
 
 
 # ---- several runs, replications
@@ -176,7 +176,7 @@ def test_next_to_nothing_can_be_drawn(tasks):
 
 def test_runs_are_overlaid_by_their_labels():
     """One curve each in every picture; replications stand together, with their confidence."""
-    figures = run_plots.overlay({"out/a": mm1(500), "out/b": mm1(500, world="live"), "out/c": sweep({}, 3)})
+    figures = draw({"out/a": mm1(500), "out/b": mm1(500, world="live"), "out/c": sweep({}, 3)})
     assert list(figures) == ["latency-percentiles", "latency-ccdf", "timeline"]
     assert legend(figures["latency-ccdf"]) == legend(figures["timeline"]) == ["out/a", "out/b", "out/c"]
     assert legend(figures["latency-percentiles"]) == ["out/a", "out/b", "out/c", "95 % confidence"]
@@ -185,7 +185,7 @@ def test_runs_are_overlaid_by_their_labels():
 
 def test_replications_give_a_band():
     """The curve is that of the pooled sample, the band that of the replications."""
-    figures = sweep({}, replications=3).plot()
+    figures = draw(sweep({}, replications=3))
     assert "95 % confidence" in legend(figures["latency-percentiles"])
     assert "3 replications" in figures["latency-percentiles"].get_supxlabel()
 
@@ -198,7 +198,7 @@ def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
     grid = sweep(
         {"policies.routing": [{"kind": "random"}, {"kind": "power_of_d", "d": 2}], "cluster.workers": [1, 2, 3]}
     )
-    figures = grid.plot()
+    figures = draw(grid)
     assert list(figures) == ["sweep-cluster.workers"]
     figure = drawn(figures["sweep-cluster.workers"])
     assert title(figure) == "synthetic: latency against cluster workers"
@@ -209,12 +209,12 @@ def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
     assert x.tolist() == [1, 2, 3]
     assert y.tolist() == [cell["latency_s"]["p99"] for cell in grid.summary["cells"][:3]]
     assert len(figure.axes[0].collections) == 2
-    assert "2 replications a cell;  bands and bars: 95 % confidence" in figure.get_supxlabel()
+    assert "2 replications per cell;  bands and bars: 95 % confidence" in figure.get_supxlabel()
 
 
 def test_every_numeric_key_gets_its_picture():
     """Of two swept numbers each is the axis once, the other its lines, named with their unit."""
-    figures = sweep({"workload.arrivals.rate_per_s": [1, 2], "policies.execution_timeout_s": [5, 9]}, 1).plot()
+    figures = draw(sweep({"workload.arrivals.rate_per_s": [1, 2], "policies.execution_timeout_s": [5, 9]}, 1))
     assert list(figures) == ["sweep-workload.arrivals.rate_per_s", "sweep-policies.execution_timeout_s"]
     assert legend(figures["sweep-workload.arrivals.rate_per_s"]) == [
         "execution timeout (s) 5",
@@ -224,7 +224,7 @@ def test_every_numeric_key_gets_its_picture():
 
 def test_names_are_points_with_bars():
     """Where only names are swept, they stand along the axis and no line joins them."""
-    figure = drawn(sweep({"policies.routing.kind": ["random", "round_robin"]}).plot()["sweep-policies.routing.kind"])
+    figure = drawn(draw(sweep({"policies.routing.kind": ["random", "round_robin"]}))["sweep-policies.routing.kind"])
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["random", "round_robin"]
     assert axes.lines[0].get_linestyle() == "None"
@@ -259,8 +259,8 @@ def test_a_detector_that_met_no_crash_says_so():
 def test_figures_are_saved_as_png_and_svg(tmp_path, figures):
     """Each under its name, nothing empty, the same bytes each time."""
     one = Figures({"timeline": figures["timeline"]})
-    one.saved(tmp_path / "a")
-    one.saved(tmp_path / "b")
+    one.save(tmp_path / "a")
+    one.save(tmp_path / "b")
     for name, head in (("timeline.png", b"\x89PNG"), ("timeline.svg", b"<?xml")):
         data = (tmp_path / "a" / name).read_bytes()
         assert data.startswith(head)
@@ -285,7 +285,7 @@ def test_the_users_own_style_changes_nothing(figures):
     import matplotlib as mpl
 
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        again = mm1(2000).plot()
+        again = draw(mm1(2000))
         assert again["latency-ccdf"].rendered("svg") == figures["latency-ccdf"].rendered("svg")
 
 

@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from orchestrator.results.runs import plain
+from orchestrator.results.runs import readable
 from tests.results.synthetic import mm1, sweep
 
 
@@ -37,15 +37,15 @@ def test_the_summary_of_a_sweep_has_every_cell():
 
 def test_swept_values_fit_a_legend():
     """Mappings read as words, whole floats as whole numbers, null as none."""
-    assert plain({"kind": "constant", "value_s": 2.0}) == "constant value_s=2"
-    assert plain([{"kind": "crash", "at_s": 1.5}, 3]) == "crash at_s=1.5 + 3"
-    assert plain(None) == "none"
+    assert readable({"kind": "constant", "value_s": 2.0}) == "constant value_s=2"
+    assert readable([{"kind": "crash", "at_s": 1.5}, 3]) == "crash at_s=1.5 + 3"
+    assert readable(None) == "none"
 
 
 def test_a_run_is_importable_without_its_heavy_parts():
     """pandas, scipy and matplotlib wait until they are asked for."""
     script = (
-        "import sys, orchestrator.results.runs, orchestrator.results.folder, orchestrator.results.summary;"
+        "import sys, orchestrator.results.runs, orchestrator.results.folders, orchestrator.results.summaries;"
         "print([name for name in ('pandas', 'scipy', 'matplotlib') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

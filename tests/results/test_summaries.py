@@ -4,18 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.results.summaries import (
-    DETECTION,
-    LATENCY,
-    Detection,
-    confidence_interval,
-    describe,
-    flatten,
-    pool,
-    series,
-    summarise,
-    worker_utilization,
-)
+from orchestrator.results.detection import DetectionRecord
+from orchestrator.results.executions import worker_utilization
+from orchestrator.results.statistics import confidence_interval, describe, flatten
+from orchestrator.results.summaries import DETECTION_QUANTILES, LATENCY_QUANTILES, pool, summarise
+from orchestrator.results.timeline import series
 from tests.results.synthetic import ENGINE, NAN, attempt, mm1, run, scenario, tables, task
 
 
@@ -25,8 +18,8 @@ def settled(number: int, at_s: float, ran_s: float, **changes: Any) -> dict[str,
     return attempt(number, at_s, **(done | changes))
 
 
-def detection(*events: tuple[float, str, int, str | None]) -> Detection:
-    return Detection.of(tables(events=[(0.0, "up", 0, "registered"), (0.0, "up", 1, "registered"), *events]))
+def detection(*events: tuple[float, str, int, str | None]) -> DetectionRecord:
+    return DetectionRecord.of(tables(events=[(0.0, "up", 0, "registered"), (0.0, "up", 1, "registered"), *events]))
 
 
 # ---- tasks
@@ -62,7 +55,7 @@ def test_wait_and_acceptance_count_from_the_arrival_too():
 
 def test_percentiles_interpolate_linearly():
     """Of 0..1000 every percentile is its own rank."""
-    assert describe(np.arange(1001.0), LATENCY) == {
+    assert describe(np.arange(1001.0), LATENCY_QUANTILES) == {
         "mean": 500.0,
         "p50": 500.0,
         "p90": 900.0,
@@ -123,7 +116,7 @@ def test_utilization_is_execution_inside_the_window():
 
 
 def test_wasted_seconds_are_those_of_attempts_that_settled_nothing():
-    """A late twin's execution is wasted; an attempt that never started wastes nothing."""
+    """A late hedge's execution is wasted; an attempt that never started wastes nothing."""
     made = tables(
         [task(20.0, 25.0, attempts=3)],
         [
@@ -175,20 +168,20 @@ def test_a_verdict_between_restart_and_registration_still_detects():
     assert (found.time_s.tolist(), found.missed, found.false_positives) == ([5.5], 0, [])
 
 
-def test_convicting_a_paused_worker_is_a_false_positive():
+def test_declaring_a_paused_worker_dead_is_a_false_positive():
     """A process that stands still is not a process that died."""
     found = detection((10.0, "pause", 0, None), (16.0, "dead", 0, "detector"), (20.0, "heal", 0, "resume"))
     assert (found.crashes, found.false_positives) == (0, [(16.0, "w1")])
 
 
-def test_convicting_a_healthy_worker_is_a_false_positive_each_time():
-    """Lost heartbeats convict, the next one revives, and so on."""
+def test_declaring_a_healthy_worker_dead_is_a_false_positive_each_time():
+    """Lost heartbeats get it declared dead, the next one revives it, and so on."""
     found = detection((10.0, "dead", 1, "detector"), (11.0, "up", 1, "revived"), (20.0, "dead", 1, "detector"))
     assert found.false_positives == [(10.0, "w2"), (20.0, "w2")]
 
 
 def test_a_failed_call_is_counted_beside_the_detector():
-    """Its conviction is no detection, and the crash that it found is not missed either."""
+    """Its death is no detection, and the crash that it found is not missed either."""
     found = detection(
         (10.0, "crash", 0, None),
         (10.1, "dead", 0, "failed_call"),
@@ -198,7 +191,7 @@ def test_a_failed_call_is_counted_beside_the_detector():
     assert (found.by_failed_call, found.time_s.tolist(), found.missed, found.false_positives) == (1, [], 0, [])
 
 
-def test_a_crash_of_a_worker_that_was_held_dead_is_not_missed():
+def test_a_crash_of_a_worker_that_was_declared_dead_is_not_missed():
     """There was a verdict already; nothing more could be found out."""
     found = detection(
         (10.0, "pause", 0, None),
@@ -231,7 +224,7 @@ def test_the_summary_tells_of_detection():
     """Counts, the rate per hour of the run, and the times."""
     made = tables(events=[(10.0, "crash", 0, None), (16.0, "dead", 0, "detector"), (50.0, "dead", 1, "detector")])
     told = run(made).summary["detection"]
-    assert told["time_s"] == {"mean": 6.0, **dict.fromkeys(DETECTION, 6.0), "max": 6.0}
+    assert told["time_s"] == {"mean": 6.0, **dict.fromkeys(DETECTION_QUANTILES, 6.0), "max": 6.0}
     assert (told["crashes"], told["detected"], told["missed"], told["by_failed_call"]) == (1, 1, 0, 0)
     assert (told["false_positives"], told["false_positives_per_h"]) == (1, pytest.approx(36.0))
 
