@@ -59,7 +59,7 @@ _OUT_BY: dict[str, str] = {
     ),
 }
 _RECOVERIES = (FaultEvent.HEAL, WorkerEvent.READMITTED)
-_RETURNS = (Detail.REREGISTERED, Detail.REVIVED)
+_RETURNS = (Detail.REREGISTERED, Detail.RECONNECTED, Detail.REVIVED)
 
 
 def name_of_fault(kind: str) -> str:

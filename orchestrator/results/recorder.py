@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import Attempt, Outcome, Task, TaskState, Worker
+from orchestrator.core.model import Attempt, Outcome, Task, TaskState, Worker, WorkerEvent
 from orchestrator.results.tables import STATES, State, Tables
 
 Floats = npt.NDArray[np.float64]
@@ -30,8 +30,8 @@ class Recorder:
     """Rows of tasks, attempts and events. The id of a task is its row number in the plan.
 
     The first attempt settles nearly every task, at the moment at which the attempt ends. One plain row of seven
-    numbers then stands for the rows in both tables. Rows name workers by their slots, which follow the order of
-    registration; `tables` turns slots into positions in the scenario's order.
+    numbers then stands for the rows in both tables. Rows name workers by positions in `_names`, because a slot may
+    pass from a forgotten worker to another one; `tables` turns them into positions in the scenario's order.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,9 @@ class Recorder:
         self._starts: dict[Attempt, float] = {}
         self._first_start: dict[int, float] = {}
         self._events: list[tuple[float, str, str | None, str | None]] = []
-        self._slots: list[str] = []
+        self._names: list[str] = []
+        self._position: list[int] = []
+        """By slot: the position in `_names` of the worker that has it now."""
 
     # ---- effects of the core
 
@@ -58,7 +60,7 @@ class Recorder:
             plain = self._plain
             plain += (
                 task.id,
-                attempt.worker.slot,
+                self._position[attempt.worker.slot],
                 task.submitted_at,
                 attempt.assigned_at,
                 attempt.started_at,
@@ -77,6 +79,8 @@ class Recorder:
             self._task(task)
 
     def worker_changed(self, worker: Worker, event: str, detail: str, now: float) -> None:
+        if event == WorkerEvent.UP:
+            self._seat(worker)
         self.event(now, event, worker.id, detail or None)
 
     # ---- what the driver adds
@@ -92,7 +96,6 @@ class Recorder:
     def close(self, coordinator: Coordinator) -> None:
         """At the end of a run, record the attempts still with a worker and the tasks not settled."""
         for worker in coordinator.workers():
-            self._slots.append(worker.id)
             for attempt in (*worker.open, *worker.abandoned):
                 self.ended(attempt, attempt.assigned_at)
         for task in coordinator.unsettled():
@@ -106,7 +109,7 @@ class Recorder:
         the tables, including those that never registered."""
         self._pack()
         place = {name: position for position, name in enumerate(workers)}
-        places = np.array([place[name] for name in self._slots], dtype=np.int64)
+        places = np.array([place[name] for name in self._names], dtype=np.int64)
         plain = np.frombuffer(self._packed, dtype=np.float64).reshape(-1, _PLAIN)
         n = len(arrival_s)
         tasks: dict[str, npt.NDArray[Any]] = {
@@ -139,6 +142,14 @@ class Recorder:
 
     # ---- inside
 
+    def _seat(self, worker: Worker) -> None:
+        """Note which worker has the slot from now on."""
+        position, slot = self._position, worker.slot
+        position.extend([-1] * (slot + 1 - len(position)))
+        if position[slot] < 0 or self._names[position[slot]] != worker.id:
+            position[slot] = len(self._names)
+            self._names.append(worker.id)
+
     def _attempt(self, attempt: Attempt) -> None:
         task_id, started_at = attempt.task.id, attempt.started_at
         assert isinstance(task_id, int)
@@ -148,7 +159,7 @@ class Recorder:
             (
                 task_id,
                 attempt.number,
-                attempt.worker.slot,
+                self._position[attempt.worker.slot],
                 attempt.assigned_at,
                 started_at,
                 attempt.given_up_at,

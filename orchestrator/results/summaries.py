@@ -1,4 +1,4 @@
-"""From the tables of a run to the numbers of its `summary.json`; `columns.py` explains every key.
+"""From the tables of a run to the numbers of its `summary.json`; `columns.SUMMARY` explains every key.
 
 Task counts cover the whole run. Latency statistics cover the completed tasks that arrived from `warmup_s` on.
 Throughput and utilisation cover the window [warmup_s, duration_s]. A statistic of no values is None.

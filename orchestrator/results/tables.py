@@ -2,7 +2,9 @@
 
 Both worlds write the same Arrow tables. Seconds are float64, counted from the start of the run; null stands for what
 never happened. Columns of names (priority, state, outcome, kind, worker, detail) are dictionaries, so a row costs one
-code; `codes` returns these codes as positions in a list of the caller's choice. `columns.py` explains each column.
+code; `codes` returns these codes as positions in a list of the caller's choice. The
+metadata of each field gives its unit and its meaning (see `columns`). Files leave the metadata out: they hold nothing
+but the rows.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.core.model import Outcome, Priority, WorkerEvent
+from orchestrator.results.columns import COLUMNS
 
 
 class State(StrEnum):
@@ -88,7 +91,14 @@ Columns = Mapping[str, npt.NDArray[Any]]
 _ENUM = pa.dictionary(pa.int8(), pa.string())
 _NAME = pa.dictionary(pa.int32(), pa.string())
 
-TASKS = pa.schema(
+
+def _described(table: str, fields: Sequence[pa.Field]) -> pa.Schema:
+    about = COLUMNS[table]
+    return pa.schema([field.with_metadata(about[field.name]._asdict()) for field in fields])
+
+
+TASKS = _described(
+    "tasks",
     [
         pa.field("task", pa.int64(), nullable=False),
         pa.field("priority", _ENUM, nullable=False),
@@ -102,9 +112,10 @@ TASKS = pa.schema(
         pa.field("state", _ENUM, nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("worker", _NAME),
-    ]
+    ],
 )
-ATTEMPTS = pa.schema(
+ATTEMPTS = _described(
+    "attempts",
     [
         pa.field("task", pa.int64(), nullable=False),
         pa.field("attempt", pa.int32(), nullable=False),
@@ -116,15 +127,16 @@ ATTEMPTS = pa.schema(
         pa.field("ran_s", pa.float64()),
         pa.field("outcome", _ENUM, nullable=False),
         pa.field("settled", pa.bool_(), nullable=False),
-    ]
+    ],
 )
-EVENTS = pa.schema(
+EVENTS = _described(
+    "events",
     [
         pa.field("time_s", pa.float64(), nullable=False),
         pa.field("kind", _ENUM, nullable=False),
         pa.field("worker", _NAME),
         pa.field("detail", _NAME),
-    ]
+    ],
 )
 SCHEMAS = {"tasks": TASKS, "attempts": ATTEMPTS, "events": EVENTS}
 FILES = tuple(f"{name}.parquet" for name in SCHEMAS)
@@ -204,8 +216,9 @@ class Tables:
     def write(self, folder: Path) -> None:
         """Write the three Parquet files into `folder`; equal tables give equal bytes."""
         for name, schema in SCHEMAS.items():
+            bare = pa.schema([field.remove_metadata() for field in schema])
             pq.write_table(
-                getattr(self, name),
+                pa.Table.from_arrays(getattr(self, name).columns, schema=bare),
                 folder / f"{name}.parquet",
                 compression="lz4",
                 use_dictionary=[field.name for field in schema if pa.types.is_dictionary(field.type)],
