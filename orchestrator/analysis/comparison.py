@@ -152,7 +152,7 @@ class Comparison:
         where = f"{cell.name}: " if len(self.cells) > 1 else ""
         off = "is known to one side only" if row.error is None else f"is off by {row.error:+.1%}"
         sides = f"{self.label} {_in_words(row.value)}, {self.reference_label} {_in_words(row.reference)}"
-        return f"{where}{row.metric} {off} ({sides}), allowed are {max_error:.1%}"
+        return f"{where}{row.metric} {off} ({sides}); at most {max_error:.1%} is allowed"
 
     def save(self, folder: str | Path) -> None:
         """Write `comparison.json` into `folder`, which is made if it does not exist."""

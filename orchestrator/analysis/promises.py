@@ -1,4 +1,4 @@
-"""The history checker: what the tables of a run show, held against what the coordinator promises, in either world.
+"""The history checker: what the tables of a run show, compared with what the coordinator promises, in either world.
 
     check(run)                  every violation, one sentence each
     check(run, healed=True)     and no task may be left unfinished
@@ -9,7 +9,7 @@ show everything, so these questions stay open:
 - In which order things happened at one moment. All comparisons are strict, so any order that is possible is accepted.
 - Heartbeats, and so the end of a quarantine after a rejection or a failed call. An assignment to a quarantined worker
   is never a violation. Suspicion, ejection, drain, death and leave are events, and they are checked.
-- When a task joins the queue again after a backoff. Only waits without a backoff are held to an order.
+- When a task joins the queue again after a backoff. Only waits without a backoff are checked for their order.
 - Whether a cancel was sent. An attempt that runs on after its task was settled is a violation only if its worker must
   have heard the cancel: no loss, a bounded delay, and no fault of that worker at about that time.
 - What a worker did with an attempt that it never reported.
@@ -357,15 +357,15 @@ def _load(h: History) -> Iterator[Breach]:
     attempt = np.concatenate([rows, ended])
     worker = h.worker[attempt]
     order = np.lexsort((change, at_s, worker))  # at one moment, ends come first
-    held = np.cumsum(change[order])
+    load = np.cumsum(change[order])
     begins = np.searchsorted(worker[order], np.arange(len(h.workers) + 1))[:-1]
-    held -= np.append(0, held)[begins][worker[order]]
-    over = np.flatnonzero((change[order] > 0) & (held > h.limit[worker[order]]))
+    load -= np.append(0, load)[begins][worker[order]]
+    over = np.flatnonzero((change[order] > 0) & (load > h.limit[worker[order]]))
     of = attempt[order]
 
     def say(k: int) -> str:
         limit = h.limit[h.worker[of[k]]]
-        return f"was number {held[k]:,} there at {at_time(h.assigned_s[of[k]])}, of {limit:,.0f} that it may hold"
+        return f"was number {load[k]:,} there at {at_time(h.assigned_s[of[k]])}, of {limit:,.0f} that it may hold"
 
     yield Breach(over, lambda k: h.about_attempt(of[k], say(k)))
 
@@ -453,16 +453,16 @@ def _cancels_uncertain(scenario: Scenario) -> str:
 
 PROMISES = (
     Promise("outcome", "every task submitted has one outcome", _outcomes),
-    Promise("result", "what settled a task came from an attempt that was assigned", _results),
-    Promise("numbering", "attempts are numbered without gaps, and all are there", _numbering),
-    Promise("times", "nothing happened before what it follows from", _times),
+    Promise("result", "a task is settled by an attempt that was assigned", _results),
+    Promise("numbering", "attempts are numbered without gaps, and all of them are recorded", _numbering),
+    Promise("times", "nothing happens before its cause", _times),
     Promise("settled", "no task is assigned after it was settled", _settled),
     Promise("tries", "no task is tried too often, and none is given up too early", _tries),
     Promise("hedges", "no task has two open attempts", _hedges, _hedges_possible),
     Promise("order", "tasks are assigned in the order of the queue", _order, _queue_unknown),
-    Promise("membership", "nothing is with a worker that is dead, suspect, ejected, draining or gone", _membership),
+    Promise("membership", "nothing is assigned to a worker that is away, or left with one that is dead", _membership),
     Promise("load", "no worker holds more than its capacity and prefetch", _load),
-    Promise("cancel", "what runs for a settled task is stopped", _cancels, _cancels_uncertain),
+    Promise("cancel", "other attempts at a settled task are stopped", _cancels, _cancels_uncertain),
     Promise("progress", "after the faults, every task is settled", _progress),
 )
 

@@ -19,7 +19,7 @@ _INTRODUCTIONS = {
     "attempts": "One row per attempt, which is one assignment of a task to a worker.",
     "events": "One row per change of a worker as the coordinator sees it, and per beginning and end of a fault.",
 }
-_WORDS_HEAD = """The words in the columns of names. The detail of `heal` may also be the kind of the fault that ended, and
+_WORDS_HEAD = """The words in the columns of names. The detail of `heal` may also be the kind of the fault that ended;
 that of `ejected` is a reason in words."""
 _SUMMARY_HEAD = """## summary.json
 

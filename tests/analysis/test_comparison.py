@@ -158,7 +158,7 @@ def test_equal_runs_have_no_error_and_are_sure_of_it():
 
 
 def test_blocks_know_that_tasks_are_not_independent():
-    """At rho 0.9 waits stick together: the interval is far wider than that of as many independent ones."""
+    """At an offered load of 0.9 waits stick together: the interval is far wider than that of as many independent ones."""
     (cell,) = compare(mm1(4000, offered_load=0.9, seed=3), mm1(4000, offered_load=0.9, seed=4, world="live")).cells
     row = cell.row("wait_s.mean")
     waits_s = mm1(4000, offered_load=0.9, seed=3).tasks.wait_s
@@ -237,7 +237,7 @@ def test_a_miss_names_the_worst():
     """In a sentence, with both values; what is not judged is not blamed."""
     found = compare(by_hand([1, 2, 3, 4, 5], "sim"), by_hand([2, 4, 6, 8, 10], "live"))
     assert found.miss(0.6) is None
-    assert found.miss(0.1) == "wait_s.mean is off by -60.0% (sim 2, live 5), allowed are 10.0%"
+    assert found.miss(0.1) == "wait_s.mean is off by -60.0% (sim 2, live 5); at most 10.0% is allowed"
     assert {row.metric for row in found.cells[0].rows if row.where == WHOLE} > set(JUDGED)
 
 
@@ -247,7 +247,7 @@ def test_what_one_side_alone_knows_is_a_miss():
     found = compare(run(tables([task(15.0, 16.0)], events=CRASH), world="sim"), undetected)
     assert (
         found.miss(1e9)
-        == f"{DETECTION_TIME} is known to one side only (sim 2, live none), allowed are 100000000000.0%"
+        == f"{DETECTION_TIME} is known to one side only (sim 2, live none); at most 100000000000.0% is allowed"
     )
     assert compare(undetected, undetected).miss(0.0) is None
 
