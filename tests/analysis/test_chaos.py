@@ -151,7 +151,7 @@ def planted(request, monkeypatch) -> Planted:
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str, indirect=True)
 def test_a_planted_bug_is_found_and_shrunk(planted: Planted):
-    """By the history alone, within a few seeds; a script of at most five faults still shows it."""
+    """The history alone shows the bug within a few seeds, and so does a script of at most five faults."""
     options = Options(drain_s=300.0)  # what never ends costs time
     broken = next((trial for trial in chaos.hunt(range(SEEDS), sim.run, options=options) if trial.violations), None)
     assert broken is not None, "no seed shows it"
@@ -182,7 +182,7 @@ def test_two_hundred_seeds_break_nothing(first: int):
 
 
 def test_a_seed_is_a_scenario():
-    """The same each time, another for another seed, and one that loads again."""
+    """A seed always gives the same scenario, which can be loaded, and another seed gives another one."""
     assert draw(3) == draw(3)
     assert draw(3) != draw(4)
     assert Scenario.model_validate(draw(3).model_dump()) == draw(3)
@@ -206,7 +206,7 @@ def test_every_fault_that_is_drawn_ends():
 
 
 def test_of_a_given_scenario_only_the_faults_are_drawn():
-    """Its cluster, its work and its policies stay."""
+    """The given cluster, work and policies stay."""
     base = Scenario.load(ROOT / "scenarios/worker-crash.yaml")
     drawn = draw(5, base=base)
     assert (drawn.cluster, drawn.workload, drawn.policies) == (base.cluster, base.workload, base.policies)
@@ -215,7 +215,7 @@ def test_of_a_given_scenario_only_the_faults_are_drawn():
 
 
 def test_a_live_run_has_crashes_pauses_and_partitions():
-    """At certain times, whatever else is drawn."""
+    """Every live scenario has these three kinds at fixed times."""
     for seed in range(20):
         certain = {fault.kind for fault in draw(seed, live_options(30)).faults if fault.at_s is not None}
         assert certain >= {"crash", "pause", "partition"}
@@ -257,7 +257,7 @@ def test_a_script_shrinks_to_the_faults_that_matter():
 
 
 def test_a_run_that_never_ends_breaks_a_promise():
-    """Patience has an end, and a timer of somebody else's goes on."""
+    """A run is stopped at the time limit, and the caller's own timer goes on."""
 
     def endless(scenario: Scenario) -> Run:
         while True:
@@ -274,7 +274,7 @@ def test_a_run_that_never_ends_breaks_a_promise():
 
 
 def test_an_invariant_that_does_not_hold_is_told_from_an_error():
-    """Both are violations, with the place where they were raised."""
+    """Both are violations of different promises, with the place where they were raised."""
 
     def world(error: Exception) -> chaos.World:
         def run(scenario: Scenario) -> Run:
@@ -298,7 +298,7 @@ def command(*arguments: object) -> Result:
 
 
 def test_chaos_without_a_violation_leaves_nothing(tmp_path):
-    """Numbers on stdout, exit code 0, no file; the same as JSON, and in several processes."""
+    """Without a violation the exit code is 0 and no file is left; several processes give the same numbers."""
     out = tmp_path / "chaos"
     shown = command("chaos", "--seeds", 6, "--jobs", 1, "--out", out)
     assert shown.exit_code == 0, shown.stderr
@@ -314,7 +314,7 @@ TWINS = [planted for planted in PLANTED if planted.mutation.name == "number atte
 
 @pytest.mark.parametrize("planted", TWINS, ids=str, indirect=True)
 def test_a_violation_is_saved_and_can_be_had_again(tmp_path, planted: Planted):
-    """The sentence on stdout, exit code 1, and a file with which `simulate` and `check` show the same."""
+    """The exit code is 1, and the saved file shows the same violation with `simulate` and `check`."""
     found = command("chaos", "--seeds", 20, "--jobs", 1, "--out", tmp_path / "chaos")
     assert found.exit_code == 1, found.stderr
     seed = re.search(r"^seed (\d+): numbering: attempt 1 of task ", found.stdout, re.M)
@@ -331,7 +331,7 @@ def test_a_violation_is_saved_and_can_be_had_again(tmp_path, planted: Planted):
 
 
 def test_a_clean_run_is_said_to_be_clean(tmp_path):
-    """With what was looked at, and what was not; of a sweep, run by run."""
+    """`check` lists every run of a sweep, with what was checked and what was not."""
     file = ROOT / "scenarios/worker-crash.yaml"
     overrides = ["workload.tasks=200", "replications=2"]
     assert command("simulate", file, *overrides, "--out", tmp_path / "run", "--no-plots").exit_code == 0
@@ -345,7 +345,7 @@ def test_a_clean_run_is_said_to_be_clean(tmp_path):
 
 
 def test_an_interrupt_keeps_what_was_found(tmp_path, monkeypatch):
-    """And says how far it got."""
+    """An interrupted chaos run says how far it got."""
     trials = [chaos.Trial(0, draw(0))]
 
     def interrupted(*_: object, **__: object) -> Iterator[chaos.Trial]:
@@ -362,7 +362,7 @@ def test_an_interrupt_keeps_what_was_found(tmp_path, monkeypatch):
 
 
 def test_live_chaos_breaks_nothing(tmp_path):
-    """Crashes, pauses and partitions on real processes at once: the history is clean, and every decision replays."""
+    """Under crashes, pauses and partitions on real processes the history is clean and every decision replays."""
     shown = command("chaos", "--live", "--seconds", 8, "--out", tmp_path, "--json")
     assert shown.exit_code == 0, shown.stdout + shown.stderr
     told = json.loads(shown.stdout)

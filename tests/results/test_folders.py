@@ -40,7 +40,7 @@ def grid():
 
 
 def test_a_run_leaves_its_whole_folder(tmp_path):
-    """Summary, scenario, tables, trace and each plot as PNG and SVG; no left-overs of the writing."""
+    """A saved and drawn run leaves summary, scenario, tables, trace and plots, and no temporary files."""
     leave(mm1(200), tmp_path / "run")
     plots = {
         f"{name}.{kind}"
@@ -58,7 +58,7 @@ def test_a_run_leaves_its_whole_folder(tmp_path):
 
 
 def test_a_loaded_run_equals_the_saved_one(tmp_path):
-    """Summary, scenario, tables and data frames come back as they were."""
+    """Summary, scenario, tables and data frames are the same after loading."""
     saved = mm1(300)
     folders.save(tmp_path, saved)
     loaded = folders.load(tmp_path)
@@ -71,7 +71,7 @@ def test_a_loaded_run_equals_the_saved_one(tmp_path):
 
 
 def test_equal_runs_give_equal_bytes(tmp_path):
-    """Every file of the folder, pictures and trace included."""
+    """Equal runs give the same bytes in every file, pictures and trace included."""
     for name in ("a", "b"):
         leave(mm1(300), tmp_path / name)
     assert files(tmp_path / "a") == files(tmp_path / "b")
@@ -91,7 +91,7 @@ def test_the_summary_on_disk_is_the_summary(tmp_path):
 
 
 def test_a_sweep_leaves_a_folder_for_each_run(tmp_path, grid):
-    """DIR/<cell>/r<k> with tables, summary and scenario, and the aggregate on top."""
+    """A sweep leaves tables, summary and scenario in DIR/<cell>/r<k>, and the aggregate in DIR."""
     leave(grid, tmp_path)
     left = files(tmp_path)
     for cell in grid.cells:
@@ -104,7 +104,7 @@ def test_a_sweep_leaves_a_folder_for_each_run(tmp_path, grid):
 
 
 def test_a_loaded_sweep_equals_the_saved_one(tmp_path, grid):
-    """Its summary, its table and each of its runs."""
+    """The summary, the table and the runs of a sweep are the same after loading."""
     folders.save(tmp_path, grid)
     loaded = folders.load(tmp_path)
     assert isinstance(loaded, Sweep)
@@ -116,14 +116,14 @@ def test_a_loaded_sweep_equals_the_saved_one(tmp_path, grid):
 
 
 def test_sweeps_give_equal_bytes(tmp_path, grid):
-    """Aggregate, csv and pictures included."""
+    """Equal sweeps give the same bytes in the aggregate, the CSV file and the pictures."""
     leave(grid, tmp_path / "a")
     leave(sweep(GRID), tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
 def test_a_loaded_sweep_can_be_saved_elsewhere_and_in_its_place(tmp_path, grid):
-    """The folder that it is read from may be the one that it is written to."""
+    """A sweep can be saved into another folder and into the folder from which it was loaded."""
     folders.save(tmp_path / "a", grid)
     before = files(tmp_path / "a")
     for name in ("b", "a"):
@@ -132,7 +132,7 @@ def test_a_loaded_sweep_can_be_saved_elsewhere_and_in_its_place(tmp_path, grid):
 
 
 def test_cells_csv_has_a_row_a_cell(tmp_path, grid):
-    """The swept keys, the metrics and the bounds of their intervals are columns."""
+    """The columns are the swept keys, the metrics and the bounds of their intervals."""
     folders.save(tmp_path, grid)
     header, *rows = (tmp_path / "cells.csv").read_text().splitlines()
     assert len(rows) == 4
@@ -141,7 +141,7 @@ def test_cells_csv_has_a_row_a_cell(tmp_path, grid):
 
 
 def test_replications_of_one_cell_stand_at_the_top_level_too(tmp_path):
-    """The pooled summary of an only cell has the keys of a run's summary."""
+    """The pooled summary of a single cell also has the keys of a run's summary."""
     leave(sweep({}, replications=3), tmp_path)
     told = json.loads((tmp_path / "summary.json").read_text())
     assert told["latency_s"] == told["cells"][0]["latency_s"]
@@ -150,7 +150,7 @@ def test_replications_of_one_cell_stand_at_the_top_level_too(tmp_path):
 
 
 def test_an_interrupted_sweep_keeps_what_finished(tmp_path):
-    """Runs keep the numbers of their replications, gaps or not, and the summary says that more was meant."""
+    """Runs keep their replication numbers, and the summary says that the sweep was interrupted."""
     runs = {2: mm1(100, seed=2), 0: mm1(100, seed=0)}
     for number, run in runs.items():
         folders.save(folders.run_folder(tmp_path, "base", number), run)
@@ -166,7 +166,7 @@ def test_an_interrupted_sweep_keeps_what_finished(tmp_path):
 
 
 def test_a_new_run_replaces_the_old_sweep(tmp_path, grid):
-    """Nothing of the older results is left to be mistaken for the new ones."""
+    """Nothing of the old sweep is left in the folder of the new run."""
     leave(grid, tmp_path / "both")
     leave(mm1(200), tmp_path / "both")
     leave(mm1(200), tmp_path / "fresh")
@@ -174,7 +174,7 @@ def test_a_new_run_replaces_the_old_sweep(tmp_path, grid):
 
 
 def test_a_new_sweep_replaces_the_old_run_and_other_cells(tmp_path, grid):
-    """Stale cells and stale replications go, and so do the tables of a single run."""
+    """Stale cells, stale replications and the tables of a single run are removed."""
     leave(mm1(200), tmp_path / "both")
     leave(sweep({"seed": [7, 8]}, replications=3), tmp_path / "both")
     leave(grid, tmp_path / "both")
@@ -183,7 +183,7 @@ def test_a_new_sweep_replaces_the_old_run_and_other_cells(tmp_path, grid):
 
 
 def test_what_is_not_ours_stays(tmp_path, grid):
-    """Notes beside a run, and folders that only look like a cell, survive the next run."""
+    """Notes beside a run and folders that only look like a cell are not removed."""
     folders.save(tmp_path, grid)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "old/r1").mkdir(parents=True)
@@ -195,7 +195,7 @@ def test_what_is_not_ours_stays(tmp_path, grid):
 
 
 def test_a_scenario_of_the_user_is_never_overwritten(tmp_path):
-    """`--out .` beside one's own scenario.yaml is refused, and the file is whole."""
+    """`--out .` beside the user's own scenario.yaml is refused, and the file is not changed."""
     (tmp_path / "scenario.yaml").write_text("mine")
     with pytest.raises(folders.RunFolderError, match=r"holds a scenario\.yaml but no run"):
         leave(mm1(100), tmp_path)
@@ -203,7 +203,7 @@ def test_a_scenario_of_the_user_is_never_overwritten(tmp_path):
 
 
 def test_an_interrupted_write_leaves_no_summary(tmp_path, monkeypatch):
-    """Ctrl-C between tables and summary leaves no finished run, and the next one takes the folder over."""
+    """Ctrl-C between tables and summary leaves no finished run, and the folder can be used again."""
     old = mm1(100)
     folders.save(tmp_path, old)
 
@@ -242,7 +242,7 @@ def damage(name: str, text: str) -> Callable[[Path], int]:
     ],
 )
 def test_a_damaged_folder_is_one_clear_sentence(tmp_path, hurt, complaint):
-    """Whatever is broken, it is told in one line that names the folder."""
+    """Every damage is reported in one line that names the folder."""
     folders.save(tmp_path, mm1(50))
     hurt(tmp_path)
     with pytest.raises(folders.RunFolderError, match=complaint) as caught:
@@ -252,7 +252,7 @@ def test_a_damaged_folder_is_one_clear_sentence(tmp_path, hurt, complaint):
 
 
 def test_a_damaged_sweep_is_one_clear_sentence(tmp_path, grid):
-    """A run that the aggregate speaks of and that is gone, or an aggregate that speaks of nothing."""
+    """A missing run and an empty aggregate are each reported in one sentence."""
     folders.save(tmp_path, grid)
     (tmp_path / grid.cells[1].name / "r1/summary.json").unlink()
     with pytest.raises(folders.RunFolderError, match=r"r1 holds no finished run: summary\.json is missing"):
@@ -263,7 +263,7 @@ def test_a_damaged_sweep_is_one_clear_sentence(tmp_path, grid):
 
 
 def test_no_folder_and_no_run_are_told_apart(tmp_path):
-    """A folder that does not exist, and one that holds no run."""
+    """A folder that does not exist and a folder without a run give different sentences."""
     with pytest.raises(folders.RunFolderError, match="is not a folder"):
         folders.load(tmp_path / "nowhere")
     with pytest.raises(folders.RunFolderError, match="no finished run"):
