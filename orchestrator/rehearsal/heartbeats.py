@@ -1,4 +1,4 @@
-"""The heartbeats of saved live runs, from the journals of their coordinators."""
+"""The heartbeats of saved live runs, from the decision records of their coordinators."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _trace(run: StoredRun, replication: int) -> Trace:
         raise RunFolderError(f"{run.folder} has no {decision_record.NAME}: {hint}")
     scenario, tables = run.scenario, run.tables
     accepted_s = floats(tables.tasks, "accepted_s")
-    heard, registered, submitted_at = _read_journal(path)
+    heard, registered, submitted_at = _read_record(path)
     if submitted_at is None or np.isnan(accepted_s).all():
         raise RunFolderError(f"{run.folder}: no task was submitted, so nothing tells when the run began")
     began = submitted_at - float(np.nanmin(accepted_s))
@@ -63,7 +63,7 @@ def _trace(run: StoredRun, replication: int) -> Trace:
     )
 
 
-def _read_journal(path: Path) -> tuple[dict[str, list[float]], list[tuple[float, str]], float | None]:
+def _read_record(path: Path) -> tuple[dict[str, list[float]], list[tuple[float, str]], float | None]:
     """Heartbeats by worker, registrations, and the first submission, by the coordinator's clock."""
     heard: defaultdict[str, list[float]] = defaultdict(list)
     registered: list[tuple[float, str]] = []

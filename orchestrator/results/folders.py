@@ -1,7 +1,7 @@
 """The run folder: how runs and sweeps are saved and loaded.
 
     one run:   DIR/summary.json  scenario.yaml  tasks.parquet  attempts.parquet  events.parquet
-               of a live run also journal.jsonl and cluster.log
+               of a live run also its decision record and cluster.log
     a sweep:   DIR/summary.json  scenario.yaml  cells.csv  <cell>/r<k>/{summary.json, scenario.yaml, tables}
 
 `orchestrator.pictures` adds plots and, for one run, `trace.json`. Names hold no time, and equal runs give equal
@@ -32,7 +32,7 @@ from orchestrator.scenario.schema import Scenario, ScenarioError
 
 TRACE = "trace.json"
 _SUMMARY, _SCENARIO, _CELLS = "summary.json", "scenario.yaml", "cells.csv"
-_LIVE = ("journal.jsonl", "cluster.log")
+_LIVE = ("decisions.jsonl", "journal.jsonl", "cluster.log")  # the second one in folders of older versions
 _PLOT = r"(latency-percentiles|latency-ccdf|latency-by-priority|timeline|worker-utilization|detection|sweep-[^/]+)"
 _NAMES = (*FILES, *_LIVE, _SUMMARY, _SCENARIO, _CELLS, TRACE)
 _OURS = re.compile("|".join([*map(re.escape, _NAMES), _PLOT + r"\.(png|svg)"]))
