@@ -21,7 +21,7 @@ FAST = (
     "test_house.py",
     "test_structure.py",
 )
-"""The fast lane, by the beginning of a test's id. Whatever is not here is slow, so that new tests don't slow it down."""
+"""The fast lane, by the beginning of a test's id. Whatever is not here is slow, whoever adds it."""
 
 SLOW = ("core/test_cluster.py", "core/test_mutations.py", "core/test_state_machine.py", "results/test_folders.py")
 """What takes long in spite of that."""
