@@ -41,13 +41,13 @@ def run(
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
-    end the coordinator proves its invariants (AssertionError where one does not hold).
+    end the coordinator and the workers prove their invariants; InvariantError names one that does not hold. Raises
+    PolicyError if a policy fails.
     """
     began = time.perf_counter()
     world = World(scenario, draw_plan(scenario, replication), replication)
     if progress is not None:
-        report = progress
-        world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
+        world.watch(progress)
     interrupted = False
     try:
         with _no_garbage_collection():
@@ -55,7 +55,7 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     if check and not interrupted:
-        world.coordinator.check()
+        world.check()
     tables = world.tables()
     if out is not None:
         folders.write_tables(Path(out), tables)
@@ -78,7 +78,8 @@ def sweep(
     """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
 
     `progress` is called with the share of the runs that is done. Ctrl-C keeps the finished runs: the result is then
-    made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on.
+    made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. Raises PolicyError if a policy
+    fails in one of the runs.
     """
     out = Path(out)
 
@@ -101,8 +102,7 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
     heard: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     world.listen(lambda worker, now: heard[worker].append(now))
     if progress is not None:
-        report = progress
-        world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
+        world.watch(progress)
     with _no_garbage_collection():
         world.run()
     heartbeat_s = scenario.policies.detection.heartbeat_s
