@@ -17,8 +17,7 @@ from sim.worker import Job, SimWorker
 
 
 class Introduction(NamedTuple):
-    """A registration under way: the process of that `life` says what it holds. `again`: it did so before, and the
-    connection or the coordinator's memory of it was lost."""
+    """A registration under way: the process of that `life` says what it holds."""
 
     worker: SimWorker
     life: int

@@ -44,7 +44,7 @@ class ToWorkers:
         arrives_s, copy_s = self.assign.fate(worker.link_to_worker, delay_s)
         if arrives_s is not None:
             worker.jobs[job.key] = job
-            self.deliver_at(now + arrives_s, job)
+            self.deliver_at(max(now + arrives_s, worker.registered_arrives_at), job)
         if copy_s is not None:
             copy = Job(job.attempt, worker, job.remaining_s, job.result_delay_s, 0.0, job)
             worker.expect_copy()
@@ -108,7 +108,7 @@ class ToWorkers:
         """The answer to the registration of the process of that `life`."""
         delay_s = self._registered.once(worker.link_to_worker)
         if delay_s is not None:
-            at = self._env._now + delay_s
+            at = worker.registered_arrives_at = self._env._now + delay_s
             news = worker, life, term, dropped
             self._env.call_at(at, keys.deliver_registered_key(worker.index), self._deliver_registered, news)
 

@@ -80,7 +80,8 @@ class SimWorker:
     `record` is the coordinator's side of the worker, an empty one until it registers. `jobs` are its attempts that
     are not on the fused path. `copies_under_way` counts copies of assignments that the network has not delivered.
     `may_fuse`: the scenario allows the fused path; `fusible`: so does the worker's state. `next_fault_s`: when a fault
-    next changes anything for the worker. `last_message_arrives_at`: a leave must not arrive earlier. `registering`: a
+    next changes anything for the worker. `last_message_arrives_at`: a leave must not arrive earlier;
+    `registered_arrives_at`: an assignment must not arrive before that answer to a registration. `registering`: a
     registration was not sent successfully yet, so there are no heartbeats.
     """
 
@@ -109,6 +110,7 @@ class SimWorker:
         self.fusible = False
         self.next_fault_s = math.inf
         self.last_message_arrives_at = 0.0
+        self.registered_arrives_at = 0.0
         self.beats = 0
         self.life = 0
         self.up = False
