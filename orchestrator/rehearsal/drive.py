@@ -74,6 +74,12 @@ class Drive:
 
     async def run(self) -> None:
         """Run until everything is settled after the last arrival, or what remains can't be. Raises ClusterBroke."""
+        try:
+            await self._run()
+        except CoordinatorStopped as error:
+            raise ClusterBroke(str(error), STOPPED) from error
+
+    async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         async with AsyncClient(self._cluster.address) as self._client:
@@ -87,8 +93,6 @@ class Drive:
             self._arrivals.begin()
             try:
                 await self._over
-            except CoordinatorStopped as error:
-                raise ClusterBroke(str(error), STOPPED) from error
             finally:
                 self.ended = self._loop.time()
                 for task in background:
