@@ -32,7 +32,7 @@ def test_without_a_bug_the_tests_pass(tmp_path: Path):
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_a_planted_bug_is_seen(bug: Bug, tmp_path: Path):
-    """A test fails, by an assertion or an invariant: the bug neither prevents an import nor raises an accidental error."""
+    """A test fails, by an assertion or an invariant, not by an import that is prevented or by an accidental error."""
     done = run(bug, tmp_path)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert re.search(rf"^FAILED tests/core/test_\w+\.py::\S+ - {SEEN}", done.stdout, re.M), done.stdout
