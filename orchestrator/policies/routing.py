@@ -1,7 +1,7 @@
 """Routing: which worker gets the next task. Every `choose` is O(1), whatever the number of workers.
 
-Each policy keeps its own index of the workers with room, told of every change by the coordinator. Bring your own
-by subclassing `Routing` (or by meeting `core.ports.RoutingPolicy`) and naming it `kind: package.module:Class`.
+The coordinator tells each policy of every change, and each policy keeps its own index of the workers with room. A
+policy of your own subclasses `Routing` or implements `core.ports.RoutingPolicy`; `kind: package.module:Class` names it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestrator.policies.config import Custom, Strict, tag_of
 
 
 class Routing(ABC):
-    """A base that keeps `self.roomy`, the workers with room in no particular order, by swap-removal."""
+    """A base class that keeps `self.roomy`: the workers with room, in no particular order (swap-removal)."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -60,7 +60,7 @@ class Routing(ABC):
 
 
 class Random(Routing):
-    """Uniformly among the workers with room."""
+    """Any worker with room, all equally likely."""
 
     def choose(self, task: Task) -> Worker | None:
         return self.roomy[int(self.rng.random() * len(self.roomy))]
@@ -87,10 +87,10 @@ class PowerOfD(Routing):
 
 
 class RoundRobin:
-    """In turn, passing over workers without room; one that gets room again goes to the end of the turn."""
+    """Workers with room in turn. A worker that gets room again goes to the end of the turn."""
 
     def __init__(self) -> None:
-        # An OrderedDict is a linked list: its first key is found in O(1), where a dict walks over its holes.
+        # An OrderedDict is a linked list, so its first key is found in O(1); a dict walks over deleted entries.
         self._turn: OrderedDict[Worker, None] = OrderedDict()
 
     def joined(self, worker: Worker) -> None:
@@ -119,15 +119,15 @@ class RoundRobin:
 class LeastLoaded:
     """The least loaded worker with room, ties at random: buckets of workers by load, with swap-removal.
 
-    Buckets hold slots in plain arrays: moving one worker then touches no other worker's memory, which at 10,000
-    workers is what the time goes to.
+    Buckets hold slots in plain arrays, so moving one worker touches no other worker's memory. With 10,000 workers
+    that is where the time goes.
     """
 
     def __init__(self, rng: random.Random) -> None:
         self._draw = rng.random
         self._workers: list[Worker | None] = []  # by slot
         self._buckets = [array("l")]  # by load
-        self._place = array("l")  # by slot: where it stands in the bucket of its load, -1 in none
+        self._place = array("l")  # by slot: its index in the bucket of its load, -1 if it is in none
         self._least = 0  # no bucket below this one holds a worker
 
     def joined(self, worker: Worker) -> None:
