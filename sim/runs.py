@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.analysis.detectors import Trace
+from orchestrator.analysis.traces import Trace
 from orchestrator.results import folders, sweeps
 from orchestrator.results.parallel import unordered
 from orchestrator.results.runs import Run, Sweep
-from orchestrator.results.summaries import rows, summarise
+from orchestrator.results.summaries import engine_summary, summarise
 from orchestrator.results.sweeps import Progress, Work
+from orchestrator.results.tables import event_rows
 from orchestrator.scenario.faults import Delay, Drain, Duplicate, Loss, Restart
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
 from orchestrator.scenario.schema import Cell, Scenario
@@ -59,15 +60,8 @@ def run(
     if out is not None:
         folders.write_tables(Path(out), tables)
     wall_s = time.perf_counter() - began
-    engine = {
-        "wall_s": wall_s,
-        "events": world.env.processed,
-        "tasks_per_s": tables.tasks.num_rows / wall_s,
-        "events_per_s": world.env.processed / wall_s,
-    }
-    summary = summarise(tables, scenario, "sim", engine, dict(world.coordinator.counters))
-    if interrupted:
-        summary["interrupted"] = True
+    engine = engine_summary(wall_s, world.env.processed, tables.tasks.num_rows)
+    summary = summarise(tables, scenario, "sim", engine, world.coordinator.counters, interrupted)
     if out is not None:
         folders.write_summary(Path(out), scenario, summary)
     return Run(summary, tables, scenario)
@@ -112,7 +106,7 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
     with _no_garbage_collection():
         world.run()
     heartbeat_s = scenario.policies.detection.heartbeat_s
-    return Trace.of("sim", heartbeat_s, rows(world.tables().events), heard, world.now, replication)
+    return Trace.of("sim", heartbeat_s, event_rows(world.tables().events), heard, world.now, replication)
 
 
 def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:

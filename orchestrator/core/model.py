@@ -6,25 +6,23 @@ A task's life::
        ^                   |                     |
        +---- rejected, failed call, timeout, death, re-registration ----+
 
-An attempt's life: OPEN (the task counts on it) -> CLOSED, or OPEN -> ABANDONED (given up, but it may still
-occupy its worker and may still deliver) -> CLOSED; where the setting `on_return` says so, an attempt that was given
-up with its worker is OPEN again when the worker returns. A worker's load is its open and abandoned attempts. A task
-may have several open attempts, on different workers: twins.
+An attempt's life: OPEN (the task counts on it) -> CLOSED, or OPEN -> ABANDONED (given up, but it may still occupy its
+worker and may still deliver) -> CLOSED. Where the setting `on_return` says so, an attempt that was given up with its
+worker is OPEN again when the worker returns. A worker's load is its open and abandoned attempts. A task may have
+several open attempts, on different workers: the first one and its hedges.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
-
-if TYPE_CHECKING:
-    from orchestrator.core.ports import FailureDetector
+from enum import IntEnum, StrEnum
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 TaskId = Hashable
 WorkerId = str
-Hold = Literal["", "rejected", "failed_call"]
+AttemptKey = tuple[TaskId, int]
+"""A task's id and the number of one attempt at it."""
 
 
 class TaskState(IntEnum):
@@ -51,8 +49,8 @@ class AttemptState(IntEnum):
 
 
 class WorkerState(IntEnum):
-    """ALIVE and SUSPECT and DEAD are the detector's opinion; LEFT is the worker's own word. A suspect gets nothing
-    new and keeps what it has."""
+    """ALIVE, SUSPECT and DEAD are the detector's opinion, LEFT is the worker's own word. A suspect keeps what it has
+    and gets nothing new."""
 
     ALIVE = 0
     SUSPECT = 1
@@ -73,6 +71,54 @@ class Outcome(IntEnum):
     UNFINISHED = 7
 
 
+class Quarantine(StrEnum):
+    """Why a worker that is alive gets nothing new."""
+
+    REJECTED = "rejected"
+    """Until its next heartbeat or result."""
+    FAILED_CALL = "failed_call"
+    """Until its next heartbeat or registration."""
+
+
+class WorkerEvent(StrEnum):
+    """What happened to a worker, as the coordinator sees it; the words of the events table."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+    DRAIN = "drain"
+    LEFT = "left"
+    EJECTED = "ejected"
+    READMITTED = "readmitted"
+    FORGOTTEN = "forgotten"
+
+
+class Detail(StrEnum):
+    """How it came about: of UP the first four, of DEAD the last two. EJECTED has a reason in words instead."""
+
+    NONE = ""
+    REGISTERED = "registered"
+    REREGISTERED = "reregistered"
+    RECONNECTED = "reconnected"
+    REVIVED = "revived"
+    DETECTOR = "detector"
+    FAILED_CALL = "failed_call"
+
+
+class Verdict(IntEnum):
+    ALIVE = 0
+    SUSPECT = 1
+    DEAD = 2
+
+
+class FailureDetector(Protocol):
+    """Judges one worker. `review_at`: the earliest time at which its verdict can change without another heartbeat."""
+
+    def heard(self, now: float) -> None: ...
+    def verdict(self, now: float) -> Verdict: ...
+    def review_at(self) -> float: ...
+
+
 class Failure(NamedTuple):
     """One line of a task's history: an attempt that did not settle it."""
 
@@ -84,16 +130,28 @@ class Failure(NamedTuple):
 
 
 class Task:
-    """One unit of work. `tries` counts the attempts that were its own fault or its worker's (a rejection and a
-    failed call are neither, and a twin is none); `attempt` is the number of the newest one; `live` holds those not
-    yet closed."""
+    """One unit of work.
+
+    `tries`: attempts that counted against the task's limit; a rejection, a failed call and a hedge do not.
+    `attempt`: the number of the newest attempt. `live`: the attempts that are not closed yet.
+    `execution_timeout_s`: the task's own limit, None for the coordinator's. `queued`: the task has a place in the
+    queue, which may be stale.
+    """
 
     __slots__ = (
-        "id", "seq", "priority", "payload", "state", "submitted_at", "settled_at", "attempt", "tries", "live",
-        "failures", "worker_id", "result", "error",
+        "attempt", "error", "execution_timeout_s", "failures", "id", "live", "payload", "priority", "queued",
+        "result", "seq", "settled_at", "state", "submitted_at", "tries", "worker_id",
     )  # fmt: skip
 
-    def __init__(self, id: TaskId, seq: int, priority: int, payload: object, submitted_at: float) -> None:
+    def __init__(
+        self,
+        id: TaskId,
+        seq: int,
+        priority: int,
+        payload: object,
+        submitted_at: float,
+        execution_timeout_s: float | None = None,
+    ) -> None:
         self.id = id
         self.seq = seq
         self.priority = priority
@@ -101,8 +159,10 @@ class Task:
         self.state = TaskState.PENDING
         self.submitted_at = submitted_at
         self.settled_at: float | None = None
+        self.execution_timeout_s = execution_timeout_s
         self.attempt = 0
         self.tries = 0
+        self.queued = False
         self.live: tuple[Attempt, ...] = ()
         self.failures: list[Failure] | None = None
         self.worker_id: WorkerId | None = None
@@ -121,8 +181,8 @@ class Attempt:
     """One execution of a task on one worker. Times are the coordinator's, in seconds."""
 
     __slots__ = (
-        "task", "worker", "number", "state", "outcome", "reason", "assigned_at", "started_at", "times_out_at",
-        "given_up_at", "ended_at", "ran_s", "settles", "note",
+        "assigned_at", "ended_at", "given_up_at", "note", "number", "outcome", "ran_s", "reason", "settles",
+        "started_at", "state", "task", "times_out_at", "worker",
     )  # fmt: skip
 
     hedge: ClassVar[bool] = False
@@ -143,12 +203,16 @@ class Attempt:
         self.settles = False
         self.note: Any = None  # the driver's own; the core never looks
 
+    @property
+    def key(self) -> AttemptKey:
+        return self.task.id, self.number
+
     def __repr__(self) -> str:
         return f"<Attempt {self.task.id}/{self.number} on {self.worker.id} {self.state.name}>"
 
 
-class Twin(Attempt):
-    """One that was started beside another that was still open; its end consumes none of its task's tries."""
+class Hedge(Attempt):
+    """An attempt that was started beside another open one. Its end counts against no limit of the task."""
 
     __slots__ = ()
 
@@ -156,25 +220,33 @@ class Twin(Attempt):
 
 
 class Worker:
-    """What the coordinator knows of one worker. `slot` is its dense index, for a policy's own tables; `limit` is
-    capacity + prefetch; it may be assigned to while `load < limit` and nothing holds it back. `ejected_until`: when
-    it is readmitted (-inf: it is not ejected); `blamed`: the tasks that may have killed it, while it may return."""
+    """What the coordinator knows of one worker.
+
+    `slot`: a small index of its own, for a policy's tables; the slot of a forgotten worker is used again.
+    `incarnation`: names the process; empty where its protocol has none. `limit`: capacity + prefetch.
+    The coordinator assigns to it while `load < limit` and nothing else is in the way (`available`).
+    `ejected_until`: when an ejected worker is readmitted, -inf for one that is not ejected.
+    `blamed`: the tasks that may have killed it, for as long as it may return. `gone_at`: when it left or was declared
+    dead, inf while it is neither.
+    """
 
     __slots__ = (
-        "id", "slot", "capacity", "limit", "reports_start", "state", "held", "draining", "ejected_until",
-        "assignable", "load", "open", "abandoned", "blamed", "detector", "review_at",
+        "abandoned", "assignable", "blamed", "capacity", "detector", "draining", "ejected_until", "gone_at", "id",
+        "incarnation", "limit", "load", "open", "quarantined", "reports_start", "review_at", "slot", "state",
     )  # fmt: skip
 
     def __init__(self, id: WorkerId, slot: int) -> None:
         self.id = id
         self.slot = slot
+        self.incarnation = ""
         self.capacity = 0
         self.limit: float = 0
         self.reports_start = False
         self.state = WorkerState.LEFT
-        self.held: Hold = ""  # why it gets nothing new although it is alive
+        self.quarantined: Quarantine | None = None
         self.draining = False
         self.ejected_until = -math.inf
+        self.gone_at = math.inf
         self.assignable = False
         self.load = 0
         self.open: dict[Attempt, None] = {}
@@ -188,10 +260,10 @@ class Worker:
         """Nothing but its load keeps it from getting tasks."""
         return (
             self.state is WorkerState.ALIVE
-            and not self.held
+            and not self.quarantined
             and not self.draining
             and self.ejected_until == -math.inf
         )
 
     def __repr__(self) -> str:
-        return f"<Worker {self.id} {self.state.name} load {self.load}/{self.limit}>"
+        return f"<Worker {self.id} {self.state.name} load {self.load}/{self.limit:g}>"

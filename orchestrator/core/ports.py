@@ -1,20 +1,45 @@
 """What the core asks of the world (effects) and of its policies.
 
-An effect is issued after the state change that it announces, never calls back into the core and never raises.
-A driver may delay effects until they are durable, and keeps their order per peer.
+An effect follows the state change that it announces. It never calls back into the core and never raises. Its
+arguments are borrowed: the core changes them after the call, so a driver that sends later copies what it needs at
+once.
+A driver may delay effects (until they are durable, until the peer reads) as long as it keeps their order per peer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
-from enum import IntEnum
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
+from orchestrator.core.model import (
+    Attempt,
+    AttemptKey,
+    FailureDetector,
+    Task,
+    Verdict,
+    Worker,
+    WorkerEvent,
+    WorkerId,
+)
+
+__all__ = [
+    "DetectorFactory",
+    "Effects",
+    "EjectionPolicy",
+    "FailureDetector",
+    "HedgingPolicy",
+    "LaneAware",
+    "PolicyError",
+    "QueueDiscipline",
+    "RetryPolicy",
+    "RoutingPolicy",
+    "SleepAware",
+    "Verdict",
+]
 
 
 class PolicyError(Exception):
-    """A policy raised an exception or answered nonsense. Its text is one sentence that names the policy and the method.
+    """A policy raised an exception or answered nonsense: one sentence that names the policy and the method.
 
     The state of the coordinator is unknown from then on: whoever drives it stops.
     """
@@ -24,7 +49,10 @@ class Effects(Protocol):
     """What the coordinator makes happen. `now` is the time of the input that caused it."""
 
     def accepted(self, task: Task, now: float) -> None:
-        """The submitter may be told that the task is in hand."""
+        """The submitter may be told that the coordinator has the task."""
+
+    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
+        """Answer to a registration. `dropped`: what the worker is to stop of the attempts that it said it holds."""
 
     def assign(self, attempt: Attempt, now: float) -> None:
         """Send `attempt.task` to `attempt.worker`."""
@@ -33,20 +61,19 @@ class Effects(Protocol):
         """Tell `attempt.worker` to stop; its answer is the input `cancelled`."""
 
     def ended(self, attempt: Attempt, now: float) -> None:
-        """The attempt's last word is in: it no longer occupies its worker."""
+        """The attempt is closed: it no longer occupies its worker."""
 
     def settled(self, task: Task, now: float) -> None:
         """The task is COMPLETED or FAILED, once and for all."""
 
-    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
-        """Answer to a report: the coordinator has it (`known`: it had heard of the task)."""
+    def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
+        """Answer to a report: the coordinator has it. `known`: it had heard of the task and the attempt."""
 
-    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
+    def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
         """Answer to a heartbeat; `known` false asks the worker to register again."""
 
-    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
-        """`kind`: up (registered, reregistered, revived), suspect, dead (detector, failed_call), drain, left, ejected
-        (with the reason), readmitted."""
+    def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
+        """Something happened to a worker. `detail`: a `Detail`, or of EJECTED the reason in words."""
 
     def wake_at(self, at: float) -> None:
         """Call `wake` at that time; only the newest request counts. Early and extra wakes are harmless."""
@@ -55,15 +82,27 @@ class Effects(Protocol):
 class RoutingPolicy(Protocol):
     """Chooses the worker for a task.
 
-    It hears of every worker that may be assigned to (`joined`, `left`) and of every change of a joined worker's
-    load, so that `choose` never scans them all. `choose` returns a joined worker with `load < limit`; it is
-    asked only while there is one, and may return None to leave the task in the queue until the next change.
+    It hears of every worker that may be assigned to (`joined`, `left`) and of every change of a joined worker's load,
+    so `choose` never scans them all. `choose` returns a joined worker with `load < limit`. It is asked only while
+    there is one. It returns None when none of those can take this task: the task then waits in its lane, without
+    blocking others, until a worker joins or gets room.
     """
 
     def joined(self, worker: Worker) -> None: ...
     def left(self, worker: Worker) -> None: ...
     def load_changed(self, worker: Worker, before: int) -> None: ...
     def choose(self, task: Task) -> Worker | None: ...
+
+
+@runtime_checkable
+class LaneAware(Protocol):
+    """A routing policy that knows which tasks are alike."""
+
+    def lane(self, task: Task) -> Hashable:
+        """Tasks of one lane can be taken by the same workers, so a refusal of one holds for all of them.
+
+        Without this method each refused task is a lane of its own, and all of them are tried again at each change.
+        """
 
 
 class QueueDiscipline(Protocol):
@@ -76,20 +115,6 @@ class QueueDiscipline(Protocol):
     def pop(self) -> Task: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Task]: ...
-
-
-class Verdict(IntEnum):
-    ALIVE = 0
-    SUSPECT = 1
-    DEAD = 2
-
-
-class FailureDetector(Protocol):
-    """One per worker. `review_at` is the earliest time at which the verdict can change with no further beat."""
-
-    def heard(self, now: float) -> None: ...
-    def verdict(self, now: float) -> Verdict: ...
-    def review_at(self) -> float: ...
 
 
 @runtime_checkable
@@ -114,23 +139,23 @@ class RetryPolicy(Protocol):
 
 
 class HedgingPolicy(Protocol):
-    """When a slow attempt gets a twin on another worker, and how many twins there may be.
+    """When a slow attempt gets a hedge on another worker, and how many hedges there may be.
 
     `kind` is what a task's payload says of itself, and seconds count from the assignment, as the coordinator sees
     them.
     """
 
-    def began(self, kind: Hashable, twin: bool) -> None:
-        """An attempt was assigned; `twin`: to hedge a slow one, at this policy's word."""
+    def began(self, kind: Hashable, hedge: bool) -> None:
+        """An attempt was assigned; `hedge`: to hedge a slow one, at this policy's word."""
 
     def finished(self, kind: Hashable, seconds: float) -> None:
         """An attempt settled its task, by success."""
 
     def due_s(self, kind: Hashable) -> float:
-        """The age at which an open attempt deserves a twin; inf while nobody can tell."""
+        """The age at which an open attempt deserves a hedge; inf while nobody can tell."""
 
     def may_begin(self) -> bool:
-        """Whether one more twin is within the budget."""
+        """Whether one more hedge is within the budget."""
 
 
 class EjectionPolicy(Protocol):

@@ -1,19 +1,25 @@
-"""The worker's half: slots, the prefetch queue, reports, heartbeats, drain.
+"""The worker's half: slots, the prefetch queue, reports, heartbeats, registration, drain.
 
 An attempt at a worker: assigned -> waiting (all slots busy) -> running -> unreported (done, its report on the way)
--> forgotten. Messages may be lost, repeated or reordered: an assignment that was seen before is ignored, a cancel
+-> forgotten. Messages may be lost, repeated or reordered. An assignment that was seen before is ignored, a cancel
 that overtakes its assignment is remembered, and a report is repeated until it is acknowledged.
+
+A worker that lost its coordinator works on. When it registers again in the same incarnation it says what it holds
+(`held`); the answer (`registered`) names what it is to stop. A coordinator has a term, and a newer one is higher: the
+worker refuses an older one.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from orchestrator.core.model import TaskId
+from orchestrator.core.invariants import raise_if_broken
+from orchestrator.core.model import AttemptKey
 
-Key = tuple[TaskId, int]
+Key = AttemptKey
 
 
 class WorkerEffects(Protocol):
@@ -43,8 +49,9 @@ class WorkerEffects(Protocol):
 class WorkerAgent:
     """One worker process's decisions.
 
-    `report_tries`: how often a report is sent before it is dropped (None: until it is acknowledged), the pauses
-    between them growing by `report_pause_s` each, up to ten times that.
+    `first_beat_at`: inf for a worker that learns at its registration when to beat. `report_tries`: how often a
+    report is sent before it is dropped (None: until it is acknowledged). The pauses between the tries grow by
+    `report_pause_s` each, up to ten times that.
     """
 
     REMEMBERED = 4096  # attempts that are over, to know a late repetition
@@ -73,6 +80,7 @@ class WorkerAgent:
         self._repeat_at: OrderedDict[Key, float] = OrderedDict()
         self._over: OrderedDict[Key, None] = OrderedDict()
         self.completed = 0
+        self.term = 0  # of the newest coordinator that it has registered with
         self.draining = False
         self.gone = False
         effects.wake_at(first_beat_at)
@@ -85,6 +93,42 @@ class WorkerAgent:
     @property
     def idle(self) -> bool:
         return not (self._waiting or self._running or self._unreported)
+
+    @property
+    def held(self) -> tuple[Key, ...]:
+        """The attempts that it answers for: waiting, running, or finished and not yet acknowledged."""
+        return (*self._waiting, *self._running, *self._unreported)
+
+    def registered(
+        self, term: int, heartbeat_s: float, first_beat_at: float, dropped: Iterable[Key], now: float
+    ) -> bool:
+        """The coordinator's answer to a registration. False: it is older than the one before, and refused.
+
+        The worker beats as the coordinator says; where that changes nothing, it keeps its rhythm. It stops what is
+        `dropped`, and repeats at once every report that is not acknowledged.
+        """
+        if term < self.term:
+            return False
+        if heartbeat_s != self._heartbeat_s or self._next_beat == math.inf:
+            self._heartbeat_s = heartbeat_s
+            self._next_beat = first_beat_at
+        for key in dropped:
+            if self._unreported.pop(key, None) is not None:
+                self._repeat_at.pop(key, None)
+                self._forget(key)
+                self._fx.cancel_done(key, now)
+            elif key in self._running or key in self._waiting:
+                self.cancel(key, now)
+        if term > self.term:
+            self._over.clear()  # a new coordinator may count the attempts of a task from one again
+        self.term = term
+        self._repeat_at.clear()
+        for key, (result, _) in self._unreported.items():
+            self._unreported[key] = (result, 1)
+            self._fx.report(key, result, now)
+        self._rearm()
+        self._leave_when_idle(now)
+        return True
 
     def assigned(self, key: Key, payload: object, now: float) -> None:
         if key in self._running or key in self._waiting or key in self._unreported or key in self._over:
@@ -137,7 +181,10 @@ class WorkerAgent:
         self._rearm()
 
     def start_over(self, now: float) -> None:
-        """Before it registers again: what it holds will be requeued, and stops here; what it finished is reported."""
+        """By the wire contract, to register again is to have lost everything: what the worker holds is requeued.
+
+        So it stops that here, and reports what it had finished.
+        """
         for key in self._running:
             self._fx.stop(key, now)
         for key in (*self._running, *self._waiting):
@@ -180,11 +227,18 @@ class WorkerAgent:
         self._rearm()
 
     def check(self) -> None:
-        """Raise AssertionError where an invariant does not hold."""
-        assert len(self._running) <= self.capacity, f"{len(self._running)} running in {self.capacity} slots"
-        assert not self._waiting or len(self._running) == self.capacity, "waiting beside a free slot"
-        assert self.active <= self.capacity + self.prefetch, "holds more than it may"
-        assert set(self._repeat_at) <= set(self._unreported), "repeats a report that is not due"
+        """Raise InvariantError where an invariant does not hold."""
+        raise_if_broken(self._violations())
+
+    def _violations(self) -> Iterator[str]:
+        if len(self._running) > self.capacity:
+            yield f"{len(self._running)} attempts run in {self.capacity} slots"
+        if self._waiting and len(self._running) != self.capacity:
+            yield "an attempt waits beside a free slot"
+        if self.active > self.capacity + self.prefetch:
+            yield f"the worker holds {self.active} attempts, more than it may"
+        if not set(self._repeat_at) <= set(self._unreported):
+            yield "a report is to be repeated that is not due"
 
     def _execute(self, key: Key, payload: object, now: float) -> None:
         self._running[key] = payload

@@ -63,7 +63,12 @@ class _Config(Protocol[Policy]):
 
 
 def build_coordinator(
-    policies: Policies, effects: Effects, seed: int = 0, replication: int = 0, keep_settled: int = 100_000
+    policies: Policies,
+    effects: Effects,
+    seed: int = 0,
+    replication: int = 0,
+    keep_settled: int = 100_000,
+    term: int = 1,
 ) -> Coordinator:
     """The policies around a fresh core; each policy and each periodic check draws from a stream of its own."""
     detection = policies.detection
@@ -79,7 +84,7 @@ def build_coordinator(
     return Coordinator(
         effects,
         routing=policies.routing.build(python_random(seed, replication, "routing")),
-        queue=policies.queue.build(),
+        queue=policies.queue.build,
         detector=detection.build(),
         retry=policies.retry.build(python_random(seed, replication, "retry")),
         execution_timeout_s=policies.attempt_timeout_s,
@@ -89,10 +94,11 @@ def build_coordinator(
         heartbeat_s=detection.heartbeat_s,
         own_pause_s=math.inf if detection.own_pause_s is None else detection.own_pause_s,
         on_suspect=detection.on_suspect,
-        max_ejected=detection.max_dead_share,
+        max_dead_share=detection.max_dead_share,
         on_return=policies.on_return,
         max_worker_kills=policies.retry.max_worker_kills,
         hedging=chosen("hedging", policies.hedging),
         ejection=chosen("ejection", policies.ejection),
         keep_settled=keep_settled,
+        term=term,
     )

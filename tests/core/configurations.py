@@ -109,7 +109,7 @@ configurations = st.fixed_dictionaries(
         "keep_settled": st.sampled_from([0, 2, 100_000]),
         "own_pause_s": st.sampled_from([math.inf, 0.5]),
         "on_suspect": st.sampled_from(["hold", "hedge"]),
-        "max_ejected": st.sampled_from([None, 0.5, 0.7]),
+        "max_dead_share": st.sampled_from([None, 0.5, 0.7]),
         "on_return": st.sampled_from(["first_result", "keep_original", "keep_replacement"]),
         "max_worker_kills": st.sampled_from([None, 2, 3]),
         "hedging": st.sampled_from(sorted(HEDGING)),
@@ -124,12 +124,12 @@ def same_settings(chosen: dict[str, Any]) -> tuple[dict[str, Any], Rules]:
         name: chosen[name]
         for name in (
             *("detection_check", "execution_timeout_s", "execution_check", "on_failed_call", "keep_settled"),
-            *("own_pause_s", "on_suspect", "max_ejected", "on_return", "max_worker_kills"),
+            *("own_pause_s", "on_suspect", "max_dead_share", "on_return", "max_worker_kills"),
         )
     }
     policies = {
         "routing": ROUTINGS[chosen["routing"]](),
-        "queue": StrictPriority() if chosen["by_priority"] else Fifo(),
+        "queue": StrictPriority if chosen["by_priority"] else Fifo,
         "detector": DETECTORS[chosen["detector"]],
         "retry": Retry(chosen["max_attempts"], chosen["backoff"]),
         "hedging": HEDGING[chosen["hedging"]](),

@@ -40,7 +40,7 @@ class Rules:
     heartbeat_s: float = 1.0
     own_pause_s: float = math.inf
     on_suspect: str = "hold"
-    max_ejected: float | None = None
+    max_dead_share: float | None = None
     on_return: str = "first_result"
     max_worker_kills: int | None = None
     hedges: bool = False
@@ -307,11 +307,11 @@ class Model:
             host.opinion = "suspect"
 
     def _may_convict(self) -> bool:
-        if self.rules.max_ejected is None:
+        if self.rules.max_dead_share is None:
             return True
         present = sum(host.opinion != "left" for host in self.hosts.values())
         dead = sum(host.by_detector for host in self.hosts.values())
-        return dead < max(1, int(self.rules.max_ejected * present + 1e-9))
+        return dead < max(1, int(self.rules.max_dead_share * present + 1e-9))
 
     def _note_sleep(self, now: float) -> None:
         """The alarm is overdue: it listens for a quarter of a second, and judges nobody until all could beat."""

@@ -1,0 +1,199 @@
+"""What becomes of workers: quarantined, suspected, declared dead, revived, ejected, forgotten."""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+from orchestrator.core.culprit import nonsense
+from orchestrator.core.model import (
+    Attempt,
+    AttemptKey,
+    AttemptState,
+    Detail,
+    Outcome,
+    Quarantine,
+    Worker,
+    WorkerEvent,
+    WorkerId,
+    WorkerState,
+)
+from orchestrator.core.ports import EjectionPolicy, Verdict
+from orchestrator.core.transitions import Transitions
+
+_OPEN = AttemptState.OPEN
+_ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
+
+
+class Membership(Transitions):
+    """The workers of a coordinator. What changes a worker changes the attempts that it holds."""
+
+    __slots__ = ()
+
+    def _quarantine(self, worker: Worker, why: Quarantine) -> None:
+        if worker.quarantined is not Quarantine.FAILED_CALL:
+            worker.quarantined = why
+        self._make_unassignable(worker)
+
+    def _suspect(self, worker: Worker, now: float) -> None:
+        worker.state = _SUSPECT
+        self._make_unassignable(worker)
+        self._fx.worker_changed(worker, WorkerEvent.SUSPECT, Detail.NONE, now)
+        self._hedges.suspected(worker)
+
+    def _declare_dead(self, worker: Worker, cause: Detail, now: float) -> None:
+        worker.state = WorkerState.DEAD
+        self._note_gone(worker, now)
+        self._dead_share.declared_dead(worker, cause is Detail.DETECTOR)
+        self._make_unassignable(worker)
+        self._fx.worker_changed(worker, WorkerEvent.DEAD, cause, now)
+        self._blame.died(worker, worker.open)
+        for attempt in list(worker.open):
+            self._give_up(attempt, Outcome.WORKER_DIED, "its worker was declared dead", now)
+            self._retry_or_fail(attempt, now)
+
+    def _revive(self, worker: Worker, how: Detail, now: float) -> None:
+        worker.state = _ALIVE
+        worker.gone_at = math.inf
+        self._fx.worker_changed(worker, WorkerEvent.UP, how, now)
+        self._blame.absolve(worker)
+        self._judge_spared(worker, now)
+        self._hedges.revived(worker)
+
+    def _judge_spared(self, worker: Worker, now: float) -> None:
+        """The worker does not count as dead by the detector any more: others may be declared dead in its place."""
+        for spared in self._dead_share.release(worker):
+            self._review_later(spared, now)
+
+    def _lose_everything(self, worker: Worker, reason: str, now: float) -> None:
+        """The process that held these attempts is gone."""
+        for attempt in list(worker.abandoned):
+            self._close(attempt, now)
+        for attempt in list(worker.open):
+            self._give_up(attempt, Outcome.WORKER_DIED, reason, now)
+            self._close(attempt, now)
+            self._retry_or_fail(attempt, now)
+
+    def _new_worker(self, worker_id: WorkerId) -> Worker:
+        slot = heapq.heappop(self._free_slots) if self._free_slots else len(self._workers)
+        worker = self._workers[worker_id] = Worker(worker_id, slot)
+        return worker
+
+    def _note_gone(self, worker: Worker, now: float) -> None:
+        worker.gone_at = now
+        self._gone.append((now, worker))
+
+    def _forget_gone(self, now: float) -> None:
+        """Forget the workers that left or died long ago."""
+        while self._gone and self._gone[0][0] <= now - self._remember_workers_s:
+            at, worker = self._gone.popleft()
+            if worker.gone_at != at or self._workers.get(worker.id) is not worker:
+                continue  # it came back
+            for attempt in list(worker.abandoned):
+                self._close(attempt, now)
+            if worker.state is not _LEFT:
+                self._dead_share.present -= 1
+            worker.state = _LEFT
+            worker.review_at = math.inf
+            worker.ejected_until = -math.inf
+            self._judge_spared(worker, now)
+            del self._workers[worker.id]
+            heapq.heappush(self._free_slots, worker.slot)
+            self._fx.worker_changed(worker, WorkerEvent.FORGOTTEN, Detail.NONE, now)
+
+    # ---- judging workers
+
+    def _review(self, worker: Worker, now: float) -> None:
+        if worker.state not in (_ALIVE, _SUSPECT):
+            return
+        verdict = self._verdict(worker, now)
+        if now < self._judges_from and verdict is not Verdict.ALIVE:
+            self._review_by(worker, self._judges_from)
+            return
+        if verdict is Verdict.DEAD and self._dead_share.has_room:
+            self._declare_dead(worker, Detail.DETECTOR, now)
+            return
+        if verdict is not Verdict.ALIVE and worker.state is _ALIVE:
+            self._suspect(worker, now)
+        if verdict is Verdict.DEAD:
+            self._dead_share.spare(worker)
+        else:
+            self._review_later(worker, now)
+
+    @staticmethod
+    def _verdict(worker: Worker, now: float) -> Verdict:
+        verdict = worker.detector.verdict(now)
+        if verdict.__class__ is not Verdict:
+            raise nonsense("failure detector", worker.detector, "verdict", f"gave {verdict!r}, not a Verdict")
+        return verdict
+
+    def _eject_and_readmit(self, ejection: EjectionPolicy, now: float) -> None:
+        while self._readmissions.earliest() <= now:
+            at, worker = self._readmissions.pop()
+            if worker.ejected_until == at:
+                worker.ejected_until = -math.inf
+                self._fx.worker_changed(worker, WorkerEvent.READMITTED, Detail.NONE, now)
+                self._reconsider(worker)
+        if self._ejection_review_at(ejection) > now:
+            return
+        for worker, why, for_s in ejection.review(self._workers.values(), now):
+            if not isinstance(for_s, (int, float)) or not 0 < for_s < math.inf:
+                raise nonsense("ejection policy", ejection, "review", f"gave {for_s!r}, not a number of seconds")
+            if worker.state is not _LEFT and worker.ejected_until == -math.inf:
+                worker.ejected_until = now + for_s
+                self._readmissions.add(now + for_s, worker)
+                self._make_unassignable(worker)
+                self._fx.worker_changed(worker, WorkerEvent.EJECTED, why, now)
+        if self._ejection_review_at(ejection) <= now:
+            raise nonsense("ejection policy", ejection, "review_at", "wants to be asked again at once, for ever")
+
+    def _review_later(self, worker: Worker, now: float) -> None:
+        """Judge the worker when its detector may change its mind."""
+        at = worker.detector.review_at()
+        if not isinstance(at, (int, float)) or math.isnan(at):
+            raise nonsense("failure detector", worker.detector, "review_at", f"gave {at!r}, not a time")
+        self._review_by(worker, max(now, at))  # a beat may be so old that the verdict turned in the past
+
+    def _review_by(self, worker: Worker, at: float) -> None:
+        if self._detection_check is not None:
+            at = self._detection_check.at_or_after(at)
+        if at != worker.review_at:
+            worker.review_at = at
+            self._reviews.add(at, worker)
+            self._ring_by(at)
+
+    # ---- the return of a worker that was given up
+
+    def _to_drop(self, worker: Worker, held: dict[AttemptKey, None]) -> list[AttemptKey]:
+        """Which of the attempts that the worker holds nobody wants any more."""
+        wanted = {
+            attempt.key: None
+            for attempt in (*worker.open, *worker.abandoned)
+            if not attempt.task.settled and attempt.outcome is not Outcome.CANCELLED
+        }
+        return [key for key in held if key not in wanted]
+
+    def _compare_with_replacements(self, worker: Worker, now: float) -> None:
+        """What the worker still holds since it was given up goes on, or what replaced it elsewhere does.
+
+        The original is the older one. If nothing runs elsewhere yet it goes on, and its place in the queue is stale.
+        """
+        for attempt in list(worker.abandoned):
+            if attempt.outcome is not Outcome.WORKER_DIED or attempt.task.settled:
+                continue
+            rivals = self._rivals(attempt)
+            is_original = all(attempt.number < rival.number for rival in rivals)
+            if rivals and (self._on_return == "keep_replacement" or not is_original):
+                attempt.outcome = Outcome.CANCELLED
+                attempt.reason = "another attempt has taken its place"
+                self._fx.cancel(attempt, now)
+                continue
+            for rival in rivals:
+                self._give_up(rival, Outcome.CANCELLED, "the worker of the original returned", now)
+            self._reopen(attempt, now)
+            for rival in rivals:
+                self._fx.cancel(rival, now)
+
+    @staticmethod
+    def _rivals(attempt: Attempt) -> list[Attempt]:
+        return [other for other in attempt.task.live if other.state is _OPEN]

@@ -1,0 +1,456 @@
+"""Every change of state of a task, an attempt or a worker, with the effect that announces it.
+
+A task's state, its attempt and its worker's load change together, before any effect. `core.coordinator` says when.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Mapping
+from typing import Literal
+
+from orchestrator.core.backlog import Backlog
+from orchestrator.core.blame import Blame
+from orchestrator.core.culprit import nonsense
+from orchestrator.core.dead_share import DeadShare
+from orchestrator.core.deadlines import AnyOrder, Ticks, Timeouts
+from orchestrator.core.hedges import Hedges, is_alone, is_orphan, kind_of_payload
+from orchestrator.core.model import (
+    Attempt,
+    AttemptState,
+    Failure,
+    Hedge,
+    Outcome,
+    Task,
+    TaskId,
+    TaskState,
+    Worker,
+    WorkerId,
+    WorkerState,
+)
+from orchestrator.core.ports import (
+    DetectorFactory,
+    Effects,
+    EjectionPolicy,
+    HedgingPolicy,
+    QueueDiscipline,
+    RetryPolicy,
+    RoutingPolicy,
+)
+
+# Read on every task: a module's global is found faster than an enum's attribute.
+_PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
+_COMPLETED, _FAILED = TaskState.COMPLETED, TaskState.FAILED
+_OPEN, _ABANDONED, _CLOSED = AttemptState.OPEN, AttemptState.ABANDONED, AttemptState.CLOSED
+_ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
+
+
+class Transitions:
+    """The tasks and workers of a coordinator, with its settings.
+
+    `queue`: makes a queue discipline; each lane of refused tasks has one of its own.
+    `execution_timeout_s`: of tasks that have no limit of their own; None for no limit.
+    `execution_check`, `detection_check`: None to act at the exact moment.
+    `keep_settled`: how many settled tasks are remembered, to answer questions and to know a late report for one.
+    `remember_workers_s`: how long a worker that left or died is remembered.
+
+    `own_pause_s`: an alarm that rings later than that means that the coordinator slept; it has itself woken that
+    often at least, so that a pause of twice as much is never missed. Workers beat every `heartbeat_s`.
+    `max_dead_share`: the share of the workers, though at least one, that the detector may declare dead at once; the
+    others remain suspects until one of those is back or gone. `max_worker_kills`: a task is given up when so many
+    workers died with it. `on_return`: whose attempt goes on when a worker that was given up returns with it.
+    `term`: of this coordinator process; a later process has a higher one.
+    """
+
+    # More attributes than a shared dictionary of instances holds: slots are found faster.
+    __slots__ = (
+        "_alarm", "_backlog", "_blame", "_dead_share", "_detection_check", "_ejection", "_free_slots", "_fx", "_gone",
+        "_hedges", "_judges_from", "_keep_settled", "_limited", "_listens_until", "_new_detector", "_on_failed_call",
+        "_on_return", "_own_pause_s", "_readmissions", "_remember_workers_s", "_remembered", "_retry", "_reviews",
+        "_room_appeared", "_roomy", "_routing", "_tasks", "_timeouts", "_workers", "completed", "counters", "failed",
+        "heartbeat_s", "pending", "submitted", "term",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        effects: Effects,
+        *,
+        routing: RoutingPolicy,
+        queue: Callable[[], QueueDiscipline],
+        detector: DetectorFactory,
+        retry: RetryPolicy,
+        execution_timeout_s: float | None = None,
+        execution_check: Ticks | None = None,
+        detection_check: Ticks | None = None,
+        on_failed_call: Literal["hold", "dead"] = "hold",
+        heartbeat_s: float = 2.0,
+        own_pause_s: float = math.inf,
+        on_suspect: Literal["hold", "hedge"] = "hold",
+        max_dead_share: float | None = None,
+        on_return: Literal["first_result", "keep_original", "keep_replacement"] = "first_result",
+        max_worker_kills: int | None = None,
+        hedging: HedgingPolicy | None = None,
+        ejection: EjectionPolicy | None = None,
+        kind_of: Callable[[object], Hashable] = kind_of_payload,
+        keep_settled: int = 100_000,
+        remember_workers_s: float = 3600.0,
+        term: int = 1,
+    ) -> None:
+        self._fx = effects
+        self._routing = routing
+        self._new_detector = detector
+        self._retry = retry
+        self._ejection = ejection
+        self._detection_check = detection_check
+        self._on_failed_call = on_failed_call
+        self._own_pause_s = own_pause_s
+        self._on_return = on_return
+        self._keep_settled = keep_settled
+        self._remember_workers_s = remember_workers_s
+        self.heartbeat_s = heartbeat_s
+        self.term = term
+
+        self._tasks: dict[TaskId, Task] = {}
+        self._workers: dict[WorkerId, Worker] = {}
+        self._free_slots: list[int] = []  # of forgotten workers, a heap
+        self._remembered: deque[TaskId] = deque()  # settled, nothing live, oldest first
+        self._gone: deque[tuple[float, Worker]] = deque()  # since when workers are dead or have left, oldest first
+        self._roomy = 0  # assignable workers with load < limit
+        self._room_appeared = False  # since the refused tasks were tried
+
+        self._backlog = Backlog(queue, routing)
+        self._hedges = Hedges(hedging, on_suspect == "hedge", kind_of)
+        self._blame = Blame(max_worker_kills)
+        self._dead_share = DeadShare(max_dead_share)
+        self._timeouts = Timeouts(self._tasks, execution_timeout_s, execution_check)
+        self._limited = execution_timeout_s is not None
+        self._reviews: AnyOrder[Worker] = AnyOrder()
+        self._readmissions: AnyOrder[Worker] = AnyOrder()
+        self._alarm = math.inf
+        self._listens_until = -math.inf  # after it slept: before then it acts on no deadline
+        self._judges_from = -math.inf  # after it slept: before then it judges no worker
+
+        self.submitted = 0
+        self.pending = 0  # waiting for a worker, or for their retry
+        self.completed = 0
+        self.failed = 0
+        self.counters: Counter[str] = Counter(late_results=0, unknown_results=0, duplicate_submits=0)
+
+    def policies(self) -> Mapping[str, object]:
+        """The policies by what they are. A detector stands for those of all workers."""
+        policies = {
+            "routing policy": self._routing,
+            "queue": self._backlog.queue,
+            "failure detector": self._new_detector,
+            "retry policy": self._retry,
+            "hedging policy": self._hedges.policy,
+            "ejection policy": self._ejection,
+        }
+        return {role: policy for role, policy in policies.items() if policy is not None}
+
+    # ---- tasks
+
+    def _choose(self, task: Task) -> Worker | None:
+        """The worker for a task. Call it while a worker has room."""
+        worker = self._routing.choose(task)
+        if worker is None:
+            return None
+        if worker.__class__ is not Worker:
+            raise nonsense("routing policy", self._routing, "choose", f"gave {worker!r}, not a worker")
+        if worker.load >= worker.limit or not worker.assignable:
+            why = "is full" if worker.assignable else "gets no tasks at present"
+            raise nonsense("routing policy", self._routing, "choose", f"gave {worker}, which {why}")
+        return worker
+
+    def _assign(self, task: Task, worker: Worker, now: float, make: type[Attempt] = Attempt) -> None:
+        before = worker.load
+        number = task.attempt + 1
+        attempt = make(task, worker, number, now)
+        task.attempt = number
+        task.state = _ASSIGNED
+        task.live = (*task.live, attempt) if task.live else (attempt,)
+        self.pending -= 1
+        worker.open[attempt] = None
+        worker.load = before + 1
+        if before + 1 >= worker.limit:
+            self._roomy -= 1
+        self._routing.load_changed(worker, before)
+        if (self._limited or task.execution_timeout_s is not None) and not worker.reports_start:
+            self._time_out_later(attempt, now)
+        if self._hedges.policy is not None:
+            self._ring_by(self._hedges.began(attempt, self._workers.values()))
+        self._fx.assign(attempt, now)
+
+    def _dispatch(self, now: float) -> None:
+        """Assign waiting tasks while a worker has room."""
+        backlog = self._backlog
+        if self._room_appeared:
+            self._room_appeared = False
+            if backlog.closed_lanes:
+                backlog.open_lanes()
+        while self._roomy and backlog.size:
+            task = backlog.pop()
+            if task is None:
+                break
+            worker = self._choose(task)
+            if worker is None:
+                backlog.refuse(task)
+                continue
+            backlog.assigned(task)
+            self._assign(task, worker, now)
+        if self._hedges.wanted and self._roomy:
+            self._start_hedges(now)
+
+    def _settle(self, task: Task, state: TaskState, worker_id: WorkerId, value: object, error: str, now: float) -> None:
+        """The one place where a task gets its outcome; the effects follow when its attempt is closed too."""
+        if task.state is _PENDING:
+            self.pending -= 1
+            self._backlog.forget_retry(task)
+        self._blame.forget(task)
+        task.state = state
+        task.settled_at = now
+        task.worker_id = worker_id
+        task.result = value
+        task.error = error
+        if state is _COMPLETED:
+            self.completed += 1
+        else:
+            self.failed += 1
+        if not task.live:
+            self._remember(task)
+
+    def _announce(self, task: Task, now: float) -> None:
+        """The task is settled: its other attempts have become useless."""
+        self._fx.settled(task, now)
+        for other in task.live:
+            if other.state is _OPEN:
+                self._give_up(other, Outcome.CANCELLED, "settled by another attempt", now)
+            self._fx.cancel(other, now)
+
+    def _retry_or_fail(self, attempt: Attempt, now: float) -> None:
+        """An attempt of the task was consumed: try again after the policy's delay, or give the task up."""
+        task = attempt.task
+        failure = Failure(attempt.number, attempt.worker.id, attempt.outcome, attempt.reason, now)
+        if task.failures is None:
+            task.failures = []
+        task.failures.append(failure)
+        if not attempt.hedge:
+            task.tries += 1
+        if task.state >= _COMPLETED:
+            return
+        if _has_open(task):
+            self._hedge_again(task, now)
+            return
+        delay_s = None if self._blame.is_poison(task) else self._retry_delay_s(max(1, task.tries))
+        if delay_s is None:
+            self._fail(attempt, now)
+        elif delay_s > 0:
+            self._make_pending(task)
+            self._backlog.retry_later(task, now + delay_s)
+            self._ring_by(now + delay_s)
+        else:
+            self._make_pending(task)
+            self._backlog.add(task)
+
+    def _retry_delay_s(self, tries: int) -> float | None:
+        delay_s = self._retry.delay_s(tries)
+        if delay_s is not None and not (isinstance(delay_s, (int, float)) and 0 <= delay_s < math.inf):
+            raise nonsense("retry policy", self._retry, "delay_s", f"gave {delay_s!r}, not a number of seconds or None")
+        return delay_s
+
+    def _requeue_if_orphaned(self, attempt: Attempt, now: float) -> None:
+        """An attempt of the task came to nothing, and consumed nothing."""
+        task = attempt.task
+        if task.state >= _COMPLETED:
+            return
+        if _has_open(task):
+            self._hedge_again(task, now)
+            return
+        # Tries may have been consumed while this one, a hedge, was still open.
+        limit = self._retry.max_attempts
+        if self._blame.is_poison(task) or (limit is not None and task.tries >= limit):
+            self._fail(attempt, now)
+        else:
+            self._make_pending(task)
+            self._backlog.add(task)
+
+    def _fail(self, attempt: Attempt, now: float) -> None:
+        """Give up its task: that was the last attempt."""
+        task = attempt.task
+        last = task.failures[-1].reason if task.failures else attempt.reason
+        if self._blame.is_poison(task):
+            reason = f"poison: {', '.join(self._blame.victims(task))} died with it, the last one because {last}"
+        else:
+            reason = f"gave up after {task.tries} attempts: {last}"
+        self._settle(task, _FAILED, attempt.worker.id, None, reason, now)
+        self._announce(task, now)
+
+    def _make_pending(self, task: Task) -> None:
+        task.state = _PENDING
+        self.pending += 1
+
+    def _remember(self, task: Task) -> None:
+        """Keep a settled task for a while, and forget the oldest."""
+        self._remembered.append(task.id)
+        if len(self._remembered) > self._keep_settled:
+            del self._tasks[self._remembered.popleft()]
+
+    # ---- attempts
+
+    def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
+        task = self._tasks.get(task_id)
+        return None if task is None else _newest(task, worker_id, number)
+
+    def _time_out_later(self, attempt: Attempt, now: float) -> None:
+        at = self._timeouts.start(attempt, now)
+        if at < self._alarm:
+            self._ring_by(at)
+
+    def _give_up(self, attempt: Attempt, outcome: Outcome, reason: str, now: float) -> None:
+        attempt.state = _ABANDONED
+        attempt.outcome = outcome
+        attempt.reason = reason
+        attempt.given_up_at = now
+        worker = attempt.worker
+        del worker.open[attempt]
+        worker.abandoned[attempt] = None
+        if self._hedges.possible:
+            self._hedges.over(attempt, now, False)
+
+    def _close(self, attempt: Attempt, now: float) -> None:
+        """The attempt's last word: it leaves its task and its worker."""
+        worker, task = attempt.worker, attempt.task
+        del (worker.open if attempt.state is _OPEN else worker.abandoned)[attempt]
+        attempt.state = _CLOSED
+        attempt.ended_at = now
+        task.live = tuple(other for other in task.live if other is not attempt) if len(task.live) > 1 else ()
+        if self._ejection is not None:
+            self._ejection.ended(attempt, now)
+            if self._ejection_review_at(self._ejection) <= now:
+                self._ring_by(now)
+        before = worker.load
+        worker.load = before - 1
+        if worker.assignable:
+            if before - 1 < worker.limit <= before:
+                self._roomy += 1
+            self._room_appeared = True
+            self._routing.load_changed(worker, before)
+        self._fx.ended(attempt, now)
+        if not task.live and task.state >= _COMPLETED:
+            self._remember(task)
+
+    def _reopen(self, attempt: Attempt, now: float) -> None:
+        """The task counts on it again; its execution timeout begins anew."""
+        task, worker = attempt.task, attempt.worker
+        attempt.state = _OPEN
+        attempt.outcome = Outcome.UNFINISHED
+        attempt.reason = ""
+        attempt.given_up_at = None
+        del worker.abandoned[attempt]
+        worker.open[attempt] = None
+        if task.state is _PENDING:
+            self.pending -= 1
+            self._backlog.forget_retry(task)
+        task.state = _ASSIGNED if attempt.started_at is None else _RUNNING
+        if not worker.reports_start or attempt.started_at is not None:
+            self._time_out_later(attempt, now)
+        self._hedges.look_again(attempt, now)
+
+    # ---- hedges
+
+    def _hedge_again(self, task: Task, now: float) -> None:
+        """One of a task's attempts came to nothing: those that remain may want another hedge."""
+        if self._hedges.lost_one(task, now):
+            self._ring_by(now)
+
+    def _start_hedges(self, now: float) -> None:
+        """In room that no task waits for: first beside the suspects' attempts, then beside slow ones."""
+        hedges, is_poison = self._hedges, self._blame.is_poison
+        served = []
+        for attempt in hedges.orphans:
+            if not self._roomy:
+                break
+            if not is_orphan(attempt) or is_poison(attempt.task) or self._start_hedge(attempt, now):
+                served.append(attempt)
+        hedges.served(hedges.orphans, served)
+        served = []
+        for attempt in hedges.slow:
+            if not self._roomy:
+                break
+            if is_alone(attempt) and not is_poison(attempt.task):
+                if hedges.policy is None or not hedges.policy.may_begin():
+                    break
+                if not self._start_hedge(attempt, now):
+                    continue
+                hedges.hedged(attempt)
+            served.append(attempt)
+        hedges.served(hedges.slow, served)
+
+    def _start_hedge(self, attempt: Attempt, now: float) -> bool:
+        """On a worker that holds no attempt of that task, if there is one with room."""
+        task = attempt.task
+        holders = [other.worker for other in task.live if other.worker.assignable]
+        for worker in holders:
+            self._make_unassignable(worker)
+        chosen = self._choose(task) if self._roomy else None
+        if chosen is not None:
+            before = task.state
+            self._make_pending(task)
+            self._assign(task, chosen, now, Hedge)
+            task.state = before
+        for worker in holders:
+            self._reconsider(worker)
+        return chosen is not None
+
+    # ---- which workers get tasks
+
+    def _reconsider(self, worker: Worker) -> None:
+        """After something that may have made the worker assignable."""
+        if not worker.assignable and worker.available:
+            worker.assignable = True
+            if worker.load < worker.limit:
+                self._roomy += 1
+            self._room_appeared = True
+            self._routing.joined(worker)
+
+    def _make_unassignable(self, worker: Worker) -> None:
+        if worker.assignable:
+            worker.assignable = False
+            if worker.load < worker.limit:
+                self._roomy -= 1
+            self._routing.left(worker)
+
+    # ---- the alarm
+
+    def _ring_by(self, at: float) -> None:
+        at = max(at, self._listens_until)
+        if at < self._alarm:
+            self._alarm = at
+            self._fx.wake_at(at)
+
+    def _next_deadline(self) -> float:
+        return min(
+            self._timeouts.earliest(),
+            self._reviews.earliest(),
+            self._backlog.next_retry_at(),
+            self._hedges.next_age_at(),
+            self._readmissions.earliest(),
+        )
+
+    def _ejection_review_at(self, ejection: EjectionPolicy) -> float:
+        at = ejection.review_at()
+        if not isinstance(at, (int, float)) or math.isnan(at):
+            raise nonsense("ejection policy", ejection, "review_at", f"gave {at!r}, not a time")
+        return at
+
+
+def _has_open(task: Task) -> bool:
+    return any(attempt.state is _OPEN for attempt in task.live)
+
+
+def _newest(task: Task, worker_id: WorkerId, number: int | None) -> Attempt | None:
+    for attempt in reversed(task.live):
+        if attempt.worker.id == worker_id and (number is None or attempt.number == number):
+            return attempt
+    return None
