@@ -51,4 +51,4 @@ def test_a_policy_that_raises_ends_a_run_with_its_sentence(module: str, tmp_path
     """Also where the run has a process of its own."""
     path = scenario(tmp_path, f"{module}:Breaking")
     told = fail("simulate", path, "--out", tmp_path / "out", "--no-plots", *further)
-    assert told == f"{module}:Breaking: its constructor raised ZeroDivisionError: no luck today\n"
+    assert told == f"the routing policy {module}:Breaking raised in __init__: ZeroDivisionError: no luck today\n"
