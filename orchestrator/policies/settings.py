@@ -25,6 +25,9 @@ from orchestrator.policies.streams import python_random
 
 Policy = TypeVar("Policy", covariant=True)
 
+KEEP_SETTLED = 100_000
+"""How many settled tasks a coordinator remembers."""
+
 
 class Policies(Strict):
     """The coordinator's decisions."""
@@ -67,10 +70,13 @@ def build_coordinator(
     effects: Effects,
     seed: int = 0,
     replication: int = 0,
-    keep_settled: int = 100_000,
+    keep_settled: int = KEEP_SETTLED,
     term: int = 1,
 ) -> Coordinator:
-    """The policies around a fresh core; each policy and each periodic check draws from a stream of its own."""
+    """The policies around a fresh core; each policy and each periodic check draws from a stream of its own.
+
+    `term`: of the coordinator's process, higher than that of the one before it.
+    """
     detection = policies.detection
 
     def ticks(name: str, every_s: float | None) -> Ticks | None:
