@@ -37,6 +37,7 @@ from IPython.display import display
 from scipy import stats
 
 import sim
+from orchestrator.pictures import draw
 from orchestrator.scenario.schema import Scenario
 
 SCENARIOS = Path("../scenarios")
@@ -86,7 +87,7 @@ assert ratios["p99"] > 3  # ... and says nothing of the slow ones
 # is where the trouble is.
 
 # %%
-display(run.plot()["latency-percentiles"])
+display(draw(run)["latency-percentiles"])
 
 # %% [markdown]
 # The gap between the two lines is the work itself. Most tasks wait only for the millisecond that the messages
@@ -231,7 +232,7 @@ assert (closed_loop.tasks["latency_s"] > 1).sum() <= 10 < (open_loop.tasks["late
 # %%
 crash = sim.run(Scenario.load(SCENARIOS / "worker-crash.yaml"))
 display(crash.events.query("time_s > 0").round(3))
-display(crash.plot()["timeline"])
+display(draw(crash)["timeline"])
 
 # %% [markdown]
 # A simulation can do what no cluster can: live the same half minute again without the crash. The arrivals and the

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.analysis.detectors import Trace
+from orchestrator.analysis.traces import Trace
+from orchestrator.core.culprit import explained
 from orchestrator.results import folders, sweeps
 from orchestrator.results.parallel import unordered
 from orchestrator.results.runs import Run, Sweep
-from orchestrator.results.summaries import rows, summarise
+from orchestrator.results.summaries import engine_summary, summarise
 from orchestrator.results.sweeps import Progress, Work
+from orchestrator.results.tables import event_rows
 from orchestrator.scenario.faults import Delay, Drain, Duplicate, Loss, Restart
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
 from orchestrator.scenario.schema import Cell, Scenario
@@ -40,7 +42,8 @@ def run(
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
-    end the coordinator proves its invariants (AssertionError where one does not hold).
+    end the coordinator proves its invariants (InvariantError where one does not hold).
+    PolicyError names a policy that raised or answered nonsense.
     """
     began = time.perf_counter()
     world = World(scenario, draw_plan(scenario, replication), replication)
@@ -49,7 +52,7 @@ def run(
         world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
     interrupted = False
     try:
-        with _no_garbage_collection():
+        with _no_garbage_collection(), _named_policies(world):
             world.run()
     except KeyboardInterrupt:
         interrupted = True
@@ -59,15 +62,8 @@ def run(
     if out is not None:
         folders.write_tables(Path(out), tables)
     wall_s = time.perf_counter() - began
-    engine = {
-        "wall_s": wall_s,
-        "events": world.env.processed,
-        "tasks_per_s": tables.tasks.num_rows / wall_s,
-        "events_per_s": world.env.processed / wall_s,
-    }
-    summary = summarise(tables, scenario, "sim", engine, dict(world.coordinator.counters))
-    if interrupted:
-        summary["interrupted"] = True
+    engine = engine_summary(wall_s, world.env.processed, tables.tasks.num_rows)
+    summary = summarise(tables, scenario, "sim", engine, world.coordinator.counters, interrupted)
     if out is not None:
         folders.write_summary(Path(out), scenario, summary)
     return Run(summary, tables, scenario)
@@ -109,10 +105,10 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
     if progress is not None:
         report = progress
         world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
-    with _no_garbage_collection():
+    with _no_garbage_collection(), _named_policies(world):
         world.run()
     heartbeat_s = scenario.policies.detection.heartbeat_s
-    return Trace.of("sim", heartbeat_s, rows(world.tables().events), heard, world.now, replication)
+    return Trace.of("sim", heartbeat_s, event_rows(world.tables().events), heard, world.now, replication)
 
 
 def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:
@@ -121,6 +117,17 @@ def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:
     if "interrupted" in finished.summary:
         raise KeyboardInterrupt
     return cell.name, number
+
+
+@contextmanager
+def _named_policies(world: World) -> Iterator[None]:
+    """What a policy raises becomes a PolicyError that names it. Any other exception passes on as it is."""
+    try:
+        yield
+    except Exception as error:
+        if policy := explained(world.coordinator, error):
+            raise policy from error
+        raise
 
 
 @contextmanager

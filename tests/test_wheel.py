@@ -43,7 +43,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("wheel")
     python = base / "environment" / "bin" / "python"
     succeed(PYTHON, "-m", "venv", base / "environment", cwd=base)
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     probe = call(*pip, "download", "--no-deps", "--dest", base / "probe", PROJECT["dependencies"][0], cwd=base)
     if probe.returncode != 0:
         pytest.skip(f"needs a package registry: {(probe.stderr.strip() or 'no answer').splitlines()[-1]}")

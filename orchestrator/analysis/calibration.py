@@ -1,25 +1,26 @@
 """Fitting the simulated world's parameters to a run, from its tables alone.
 
-What a run tells, and what each parameter is taken from, over tasks that arrived after the warm-up and attempts that
-met a free slot, were completed, and saw no pause of their worker:
+The samples come from tasks that arrived after the warm-up, and from attempts that met a free slot, completed, and saw
+no pause of their worker:
 
-    submit     accepted - arrival - cost                a task's way to the coordinator
-    assign     started - assigned                       an assignment's way to its worker
-    result     ended - started - ran - cost             a result's way back
+    submit     accepted - arrival - cost                delay of a task's submission
+    assign     started - assigned                       delay of an assignment
+    result     ended - started - ran - cost             delay of a result
     overhead   ran - demand / speed                     what an execution takes beyond its demand
-    cost_s     the shortest time between two messages   of the coordinator's own time
+    cost_s     the shortest time between two messages   what the coordinator takes for a message
 
-Workers tell durations, never times. A live coordinator can therefore only halve what is left of the round trip after
-execution: where the tables show such halves, the sum of both legs is fitted, and each leg gets half of its mean and
-half of its variance, as if they were independent and alike. Heartbeats, which no table shows, travel as results do.
+Workers report durations, never times. A live coordinator can therefore only halve what remains of a round trip after
+the execution. If the tables show such halves, the sum of both directions is fitted. Each direction then gets half of
+the mean and half of the variance, as if the two were independent and alike. No table shows the delay of heartbeats;
+they are given that of results.
 
-A delay is fitted as a lognormal by maximum likelihood (the mean and deviation of its logarithms, which a few strays
-hardly move), or as a constant where the samples are few or do not differ.
+A delay is fitted as a lognormal by maximum likelihood: by the mean and the deviation of its logarithms, which a few
+outliers hardly move. It is fitted as a constant if the samples are few or do not differ.
 
-The cost: a server that takes the time c for each message never ends two of them less than c apart, and when
-messages queue, it ends them exactly c apart. The shortest gap is the maximum-likelihood estimate of c, too large by
-1 / (messages per second * messages) on average. Where costs vary, it is the cheapest message, and the rest of
-the mean cost is found in the delays: what is missed is only that delays grow with the load of the coordinator.
+The cost is a minimum. A server that takes the time c for each message never ends two messages less than c apart, and
+when messages queue, it ends them exactly c apart. The shortest gap is the maximum-likelihood estimate of c; it is too
+large by 1 / (messages per second * messages) on average. If costs vary, the estimate is the cheapest message, and the
+rest of the mean cost is found in the delays. The model then misses only that delays grow with the coordinator's load.
 """
 
 from __future__ import annotations
@@ -27,34 +28,42 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.results.summaries import rows
-from orchestrator.results.tables import OUTCOMES, Codes, Floats, Tables, codes, floats
+from orchestrator.core.model import Outcome
+from orchestrator.results.executions import per_worker
+from orchestrator.results.runs import Run
+from orchestrator.results.tables import (
+    OUTCOMES,
+    Codes,
+    Event,
+    FaultEvent,
+    Floats,
+    HealDetail,
+    Tables,
+    codes,
+    event_rows,
+    floats,
+)
 from orchestrator.scenario.distributions import Constant, Lognormal
 from orchestrator.scenario.loading import to_yaml
-
-if TYPE_CHECKING:
-    from orchestrator.results.runs import Run
-    from orchestrator.scenario.schema import Scenario
+from orchestrator.scenario.schema import Scenario
 
 RESOLUTION_S = 1e-6
-"""Less than this is nothing."""
+"""Shorter durations count as 0."""
 FEWEST = 30
-"""Samples of which a spread may be told."""
+"""With fewer samples, no spread is fitted."""
 HALVED = 0.05
-"""Legs that differ by less than this share of their sum were not measured one by one."""
-
-_COMPLETED = OUTCOMES.index("completed")
+"""If the two directions differ by less than this share of their sum, they were not measured one by one."""
 
 Flags = npt.NDArray[np.bool_]
 
 
 class Unfit(ValueError):
-    """A run from which nothing can be learned, in one sentence."""
+    """Nothing can be learned from the run. One sentence."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +73,19 @@ class Fit:
     distribution: Constant | Lognormal
     samples: int
     ks: float | None
-    """Kolmogorov-Smirnov distance: the largest difference between the shares that samples and fit have below a time.
-    None for a constant."""
+    """The Kolmogorov-Smirnov distance between the samples and the fit; None for a constant."""
 
-    def described(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
+        """As plain numbers."""
         return {"samples": self.samples, "ks": None if self.ks is None else _rounded(self.ks)}
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The parameters of the simulated world that make it like a run."""
+    """The parameters with which the simulated world behaves like a run."""
 
     source: str
-    """The run, as people call it."""
+    """The name and the world of the run."""
     tasks: int
     submit: Fit
     assign: Fit
@@ -84,16 +93,16 @@ class Calibration:
     overhead: Fit
     cost_s: float
     messages: int
-    """Between whose times the shortest gap was looked for."""
+    """How many messages' times were searched for the shortest gap."""
     halved: bool
-    """Whether `assign` and `result` are halves of one round trip; their `ks` is then that of the sum."""
+    """Whether `assign` and `result` are halves of one round trip. Their `ks` is then that of the sum."""
 
     @property
     def fits(self) -> dict[str, Fit]:
         return {"submit": self.submit, "assign": self.assign, "result": self.result, "overhead": self.overhead}
 
     def model(self) -> dict[str, Any]:
-        """What a scenario includes as `model`, as a plain tree."""
+        """The model that a scenario includes by its key `model`, as a plain tree."""
         message_kinds = {
             "submit": self.submit,
             "assign": self.assign,
@@ -108,8 +117,8 @@ class Calibration:
                 "source": self.source,
                 "tasks": self.tasks,
                 "messages": self.messages,
-                "legs_halved": self.halved,
-                **{name: fit.described() for name, fit in self.fits.items()},
+                "round_trips_halved": self.halved,
+                **{name: fit.summary() for name, fit in self.fits.items()},
             },
         }
 
@@ -119,7 +128,10 @@ class Calibration:
 
 
 def calibrate(runs: Sequence[Run]) -> Calibration:
-    """Fit one or more runs of like clusters together. Unfit where none has a completed task."""
+    """Fit one run, or several runs of similar clusters together.
+
+    Raises Unfit if no task was completed undisturbed.
+    """
     parts = [Delays.of(run.tables, run.scenario) for run in runs]
     found = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("out", "back", "overhead")}
     accept_s = np.concatenate([part.accept for part in parts])
@@ -145,7 +157,7 @@ def calibrate(runs: Sequence[Run]) -> Calibration:
 
 
 def fit(values_s: Floats) -> Fit:
-    """The lognormal of the greatest likelihood, or a constant where the values do not tell a spread."""
+    """The maximum-likelihood lognormal of float64[n] seconds, or a constant if the values show no spread."""
     from scipy import stats
 
     values_s = np.maximum(values_s, 0.0)
@@ -164,15 +176,16 @@ def fit(values_s: Floats) -> Fit:
 
 @dataclass(frozen=True)
 class Delays:
-    """What was measured of undisturbed tasks and attempts, in seconds."""
+    """The delays of undisturbed tasks and attempts, in seconds."""
 
     accept: Floats
-    """Of each task."""
+    """From arrival to acceptance, of each task."""
     out: Floats
-    """Assignment to start; this and what follows, of each attempt."""
+    """From assignment to start, of each attempt; so are the next two."""
     back: Floats
-    """End of execution to its result's arrival."""
+    """From the end of the execution to the arrival of its result."""
     overhead: Floats
+    """Execution beyond the demand."""
 
     @classmethod
     def of(cls, tables: Tables, scenario: Scenario) -> Delays:
@@ -181,25 +194,25 @@ class Delays:
         assigned_s, started_s, ended_s, ran_s = (
             floats(attempts, name) for name in ("assigned_s", "started_s", "ended_s", "ran_s")
         )
-        told = (codes(attempts, "outcome", OUTCOMES) == _COMPLETED) & ~np.isnan(started_s + ran_s)
-        told &= np.isnan(floats(attempts, "given_up_s")) & (assigned_s >= scenario.warmup_s)
-        told &= ~_paused(tables, names, worker, assigned_s, ended_s)
-        told &= _load(worker, assigned_s, ended_s) < _of_workers(scenario, "capacity")[worker]
+        counted = (codes(attempts, "outcome", OUTCOMES) == Outcome.COMPLETED) & ~np.isnan(started_s + ran_s)
+        counted &= np.isnan(floats(attempts, "given_up_s")) & (assigned_s >= scenario.warmup_s)
+        counted &= ~_paused(tables, names, worker, assigned_s, ended_s)
+        counted &= _load(worker, assigned_s, ended_s) < per_worker(scenario, "capacity")[worker]
         row = np.searchsorted(tasks.column("task").to_numpy(), attempts.column("task").to_numpy())
-        demand_s = floats(tasks, "service_s")[row] / _of_workers(scenario, "speed")[worker]
+        demand_s = floats(tasks, "service_s")[row] / per_worker(scenario, "speed")[worker]
         arrival_s = floats(tasks, "arrival_s")
         accept_s = (floats(tasks, "accepted_s") - arrival_s)[arrival_s >= scenario.warmup_s]
-        overhead_s = (ran_s - demand_s)[told]
+        overhead_s = (ran_s - demand_s)[counted]
         return cls(
             accept=accept_s[~np.isnan(accept_s)],
-            out=(started_s - assigned_s)[told],
-            back=(ended_s - started_s - ran_s)[told],
+            out=(started_s - assigned_s)[counted],
+            back=(ended_s - started_s - ran_s)[counted],
             overhead=overhead_s[~np.isnan(overhead_s)],
         )
 
 
 def _halves(sum_s: Floats) -> tuple[Fit, Fit]:
-    """Two independent legs alike, whose sum has the mean and the variance of the fitted one."""
+    """Two independent and equal fits, whose sum has the mean and the variance of the fitted sum."""
     whole = fit(sum_s)
     half: Constant | Lognormal
     if isinstance(whole.distribution, Lognormal):
@@ -212,11 +225,11 @@ def _halves(sum_s: Floats) -> tuple[Fit, Fit]:
 
 
 def _gaps(tables: Tables) -> Floats:
-    """Seconds a message between successive moments at which the coordinator handled tasks or results.
+    """Seconds per message between successive moments at which the coordinator handled tasks or results.
 
-    Several handled at one reading of the clock share the time until the next.
+    Messages that were handled at the same reading of the clock share the time until the next one.
     """
-    completed = codes(tables.attempts, "outcome", OUTCOMES) == _COMPLETED
+    completed = codes(tables.attempts, "outcome", OUTCOMES) == Outcome.COMPLETED
     moments_s = np.concatenate([floats(tables.tasks, "accepted_s"), floats(tables.attempts, "ended_s")[completed]])
     times_s, counts = np.unique(moments_s[~np.isnan(moments_s)], return_counts=True)
     gaps_s: Floats = np.diff(times_s) / counts[:-1]
@@ -230,26 +243,23 @@ def _load(worker: Codes, assigned_s: Floats, ended_s: Floats) -> Codes:
     change = np.repeat([-1, 1], n)
     order = np.lexsort((change, moments_s, np.concatenate([worker, worker])))
     level = np.empty(2 * n, dtype=np.int64)
-    level[order] = np.cumsum(change[order])  # every worker's changes sum to 0, so each begins where it should
+    level[order] = np.cumsum(change[order])  # the changes of each worker sum to 0, so the next worker starts at 0
     return level[n:] - 1
 
 
 def _paused(tables: Tables, names: Sequence[str], worker: Codes, from_s: Floats, until_s: Floats) -> Flags:
-    """Which attempts a pause of their worker overlaps."""
+    """Whether a pause of its worker overlaps each attempt."""
     met: Flags = np.zeros(len(worker), dtype=bool)
     began: dict[str, float] = {}
-    ends = ((math.inf, "heal", name, "resume") for name in names)
-    for time_s, kind, name, detail in [*rows(tables.events), *ends]:
-        if kind == "pause":
+    ends = (Event(math.inf, FaultEvent.HEAL, name, HealDetail.RESUME) for name in names)
+    for time_s, kind, name, detail in [*event_rows(tables.events), *ends]:
+        if name is None:
+            continue
+        if kind == FaultEvent.PAUSE:
             began[name] = time_s
-        elif (kind == "crash" or detail == "resume") and name in began:
+        elif (kind == FaultEvent.CRASH or detail == HealDetail.RESUME) and name in began:
             met |= (worker == names.index(name)) & (from_s <= time_s) & (until_s >= began.pop(name))
     return met
-
-
-def _of_workers(scenario: Scenario, setting: str) -> Floats:
-    groups = scenario.cluster.groups
-    return np.repeat(np.array([float(getattr(g, setting)) for g in groups]), [g.workers for g in groups])
 
 
 def _plain(distribution: Constant | Lognormal) -> dict[str, Any]:
@@ -257,5 +267,5 @@ def _plain(distribution: Constant | Lognormal) -> dict[str, Any]:
 
 
 def _rounded(value: float) -> float:
-    """To six digits: what follows is noise."""
+    """Rounded to six digits: the others are noise."""
     return float(f"{value:.6g}")

@@ -1,7 +1,7 @@
-"""Chaos: from every seed a cluster, its work, its policies and a script of faults; run, healed, and then judged.
+"""Chaos: run the random scenario of every seed, and demand that no promise is broken.
 
-Every fault that is drawn ends, and afterwards there is time enough: every task must settle, the coordinator's
-invariants must hold, and the history must be clean (see `history`). The world that runs it is the caller's.
+All faults end before the run does, so every task must settle, the coordinator's invariants must hold and the history
+must be clean (see `promises`). The caller passes in the world that runs the scenarios.
 """
 
 from __future__ import annotations
@@ -15,91 +15,64 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from random import Random
-from typing import Any, TypeVar, get_args
+from typing import Any
 
-from orchestrator.analysis.history import Violation, check
+from orchestrator.analysis.history import Violation
+from orchestrator.analysis.promises import check
+from orchestrator.analysis.random_scenarios import DEFAULT, Options, draw
 from orchestrator.analysis.shrinking import shrink
-from orchestrator.policies.streams import python_random
+from orchestrator.core.invariants import InvariantError
 from orchestrator.results.parallel import unordered
 from orchestrator.results.runs import Run
-from orchestrator.scenario.faults import FaultKind
 from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario
-from orchestrator.scenario.workload import PRIORITIES
 
 World = Callable[[Scenario], Run]
-"""Runs a scenario, its coordinator proving its invariants at the end (AssertionError where one does not hold)."""
-T = TypeVar("T")
-Tree = dict[str, Any]
+"""Runs a scenario. Its coordinator proves its invariants at the end, and InvariantError names one that is broken."""
 
 PATIENCE_S = 60.0
-"""Seconds of the clock on the wall after which a run counts as one that never ends."""
-HEALED_S = 2_000.0
-"""Seconds after the last arrival in which everything must settle: many times what the longest task takes."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a seed may draw: bounds of the numbers, and which kinds of fault."""
-
-    groups: tuple[int, int] = (1, 3)
-    workers: tuple[int, int] = (2, 12)
-    capacity: tuple[int, int] = (1, 4)
-    speeds: tuple[float, ...] = (1.0, 1.0, 1.0, 0.5, 2.0)
-    tasks: tuple[int, int] = (20, 200)
-    duration_s: tuple[float, float] = (5.0, 40.0)
-    load: tuple[float, float] = (0.2, 1.1)
-    """Of all slots, before anything goes wrong."""
-    closed: bool = True
-    """Clients that wait for their results, too."""
-    network: bool = True
-    """Delays, losses and copies of messages, everywhere and all the time."""
-    faults: tuple[int, int] = (1, 8)
-    kinds: tuple[FaultKind, ...] = get_args(FaultKind)
-    always: tuple[FaultKind, ...] = ()
-    """Kinds that every script has, at certain times."""
-    drain_s: float = HEALED_S
+"""A run that takes more seconds of real time counts as one that never ends."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of one seed."""
+    """The result of one seed."""
 
     seed: int
     scenario: Scenario
     violations: tuple[Violation, ...] = ()
     tasks: int = 0
     attempts: int = 0
-    faults: Mapping[str, int] = field(default_factory=dict)
-    """Strikes by kind."""
+    injections: Mapping[str, int] = field(default_factory=dict)
+    """How many faults of each kind were injected."""
 
     def blamed(self, promise: str, sentence: str) -> Trial:
-        """The same with a violation that somebody else found."""
+        """The trial with one more violation, which the caller found."""
         return replace(self, violations=(*self.violations, Violation(promise, sentence)))
 
-    def told(self) -> str:
-        injection = ", ".join(f"{kind.replace('_', ' ')} {number:,}" for kind, number in sorted(self.faults.items()))
+    def described(self) -> str:
+        """Tasks, attempts and injections, in words."""
+        kinds = ", ".join(f"{kind.replace('_', ' ')} {number:,}" for kind, number in sorted(self.injections.items()))
         made = f"{self.tasks:,} tasks in {self.attempts:,} attempts"
-        return f"{made} under {sum(self.faults.values()):,} strikes ({injection})"
+        return f"{made} under {sum(self.injections.values()):,} injections ({kinds})"
 
 
 class Tally:
-    """Of many trials."""
+    """The sums over many trials."""
 
     def __init__(self) -> None:
         self.seeds = self.tasks = self.attempts = 0
-        self.faults: Counter[str] = Counter()
+        self.injections: Counter[str] = Counter()
         self.broken: dict[str, list[int]] = {}
-        """The seeds that broke each promise first."""
+        """For each promise, the seeds whose first violation was of it."""
         self._began = time.monotonic()
 
     def add(self, trial: Trial) -> bool:
-        """Whether it is the first to break its promise."""
+        """Count a trial. True if it is the first one to break its promise."""
         self.seeds += 1
         self.tasks += trial.tasks
         self.attempts += trial.attempts
-        self.faults.update(trial.faults)
+        self.injections.update(trial.injections)
         if not trial.violations:
             return False
         others = self.broken.setdefault(trial.violations[0].promise, [])
@@ -107,31 +80,15 @@ class Tally:
         return len(others) == 1
 
     def summary(self) -> dict[str, Any]:
+        """The tally as plain numbers."""
         return {
             "seeds": self.seeds,
             "tasks": self.tasks,
             "attempts": self.attempts,
-            "strikes": dict(sorted(self.faults.items())),
+            "injections": dict(sorted(self.injections.items())),
             "broken": {promise: sorted(seeds) for promise, seeds in self.broken.items()},
             "wall_s": time.monotonic() - self._began,
         }
-
-
-def live_options(seconds: float) -> Options:
-    """For a run on this machine's real processes that takes about so long: crashes, pauses and partitions at once."""
-    duration_s = _short(0.75 * seconds)
-    return Options(
-        groups=(1, 2),
-        workers=(3, 6),
-        tasks=(int(4 * seconds), int(12 * seconds)),
-        duration_s=(duration_s, duration_s),
-        load=(0.2, 0.7),
-        closed=False,
-        network=False,
-        faults=(4, 8),
-        always=("crash", "pause", "partition"),
-        drain_s=max(60.0, seconds),
-    )
 
 
 @dataclass(frozen=True)
@@ -143,20 +100,22 @@ class Specimen:
     scenario: Scenario
     path: Path
     runs: int
-    """Made on the way to it."""
+    """How many runs the search took."""
 
-    def told(self) -> str:
-        injection = "; ".join(map(str, self.scenario.faults)) or "none"
+    def described(self) -> str:
+        """What was found, and the commands that reproduce it."""
+        faults = "; ".join(map(str, self.scenario.faults)) or "none"
         proof = " --check" if self.violation.promise == "invariant" else ""
         folder = self.path.with_suffix("")
         lines = (
-            f"shrunk in {self.runs:,} runs to {len(self.scenario.faults)} fault(s): {injection}",
+            f"shrunk in {self.runs:,} runs to {len(self.scenario.faults)} fault(s): {faults}",
             f"again: orchestrator simulate {self.path} --out {folder}{proof}",
             f"       orchestrator check {folder} --settled",
         )
         return "\n".join(f"  {line}" for line in lines)
 
     def summary(self) -> dict[str, Any]:
+        """The specimen as plain values."""
         return {
             "seed": self.trial.seed,
             "promise": self.violation.promise,
@@ -167,44 +126,44 @@ class Specimen:
         }
 
 
-# ---- running
-
-
 def hunt(
     seeds: Sequence[int],
     world: World,
     base: Scenario | None = None,
-    options: Options = Options(),
+    options: Options = DEFAULT,
     jobs: int = 1,
     grace_s: float = 0.0,
 ) -> Iterator[Trial]:
-    """Try every seed, `jobs` at a time; trials come as they end. With `base`, only its faults are drawn anew."""
-    yield from unordered(partial(_of_seed, world, base, options, grace_s), seeds, jobs)
+    """Try every seed, `jobs` at a time, and yield each trial as it ends. With `base`, only its faults are drawn."""
+    yield from unordered(partial(_try_seed, world, base, options, grace_s), seeds, jobs)
 
 
-def _of_seed(world: World, base: Scenario | None, options: Options, grace_s: float, seed: int) -> Trial:
+def _try_seed(world: World, base: Scenario | None, options: Options, grace_s: float, seed: int) -> Trial:
     return trial(seed, draw(seed, options, base), world, grace_s)
 
 
 def trial(
     seed: int, scenario: Scenario, world: World, grace_s: float = 0.0, patience_s: float | None = PATIENCE_S
 ) -> Trial:
-    """Run a scenario and judge it; what goes wrong in the run itself is a violation too."""
-    faults: Counter[str] = Counter(action.kind for action in draw_plan(scenario).faults if not action.heals)
+    """Run a scenario and check its history. An exception in the run is a violation too.
+
+    `grace_s`: as in `promises.check`. `patience_s`: real seconds until the run is stopped; None for no limit.
+    """
+    injections: Counter[str] = Counter(action.kind for action in draw_plan(scenario).faults if not action.heals)
     try:
-        with _patience(patience_s):
+        with _time_limit(patience_s):
             run = world(scenario)
             if "interrupted" in run.summary:
                 raise KeyboardInterrupt
             violations = check(run, healed=True, grace_s=grace_s)
     except Exception as error:
-        return Trial(seed, scenario, (_blamed(error),), faults=faults)
+        return Trial(seed, scenario, (_violation_of(error),), injections=injections)
     tasks = run.summary["tasks"]
-    return Trial(seed, scenario, tuple(violations), tasks["submitted"], tasks["attempts"], faults)
+    return Trial(seed, scenario, tuple(violations), tasks["submitted"], tasks["attempts"], injections)
 
 
 def preserve(broken: Trial, world: World, folder: Path, grace_s: float = 0.0) -> Specimen:
-    """Shrink what broke to a smallest scenario, and save that in `folder`."""
+    """Shrink the scenario of a broken trial as far as it still breaks the same promise, and save it in `folder`."""
     promise = broken.violations[0].promise
     shown = {broken.scenario.dump(): broken.violations[0]}
     runs = 0
@@ -226,27 +185,27 @@ def preserve(broken: Trial, world: World, folder: Path, grace_s: float = 0.0) ->
     return Specimen(broken, shown[written], small, path, runs)
 
 
-class Endless(Exception):
-    """A run went on and on."""
+class RunTimeout(Exception):
+    """A run took longer than the time limit."""
 
 
-def _blamed(error: Exception) -> Violation:
-    """An exception as a violation: an invariant that does not hold, or a run that could not go on."""
-    if isinstance(error, Endless):
+def _violation_of(error: Exception) -> Violation:
+    """An exception as a violation: a broken invariant, a run that never ends, or a run that could not go on."""
+    if isinstance(error, RunTimeout):
         return Violation("ends", f"the run had not ended after {PATIENCE_S:g} s")
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
-    if isinstance(error, AssertionError):
+    if isinstance(error, InvariantError | AssertionError):
         return Violation("invariant", f"{error or last.line} ({where})")
     return Violation("runs", f"{type(error).__name__}: {error} ({where})")
 
 
 @contextmanager
-def _patience(seconds: float | None) -> Iterator[None]:
-    """Endless after so many seconds; None: never. Only a main thread can be told; elsewhere patience has no end."""
+def _time_limit(seconds: float | None) -> Iterator[None]:
+    """Raise RunTimeout in the block after so many seconds. There is no limit for None, or outside the main thread."""
 
     def give_up(*_: object) -> None:
-        raise Endless
+        raise RunTimeout
 
     try:
         handler = signal.signal(signal.SIGALRM, give_up)
@@ -258,329 +217,7 @@ def _patience(seconds: float | None) -> Iterator[None]:
     try:
         yield
     finally:
-        # Somebody else's timer goes on where it was.
+        # If the caller had a timer, it goes on with the time that it had left.
         left_s = max(due_s - (time.monotonic() - began), 1e-3) if due_s else 0.0
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, left_s, every_s)
-
-
-# ---- drawing
-
-
-def draw(seed: int, options: Options = Options(), base: Scenario | None = None) -> Scenario:
-    """The scenario of a seed; of `base`, if given, with faults of this seed's, and time to settle everything."""
-
-    def dice(what: str) -> Dice:
-        return Dice(python_random(seed, 0, "chaos", what))
-
-    if base is not None:
-        tree = base.model_dump(exclude={"sweep", "faults"}) | {"replications": 1, "seed": seed}
-        groups = {group.name: group.workers for group in base.cluster.groups}
-        tree |= {"faults": _faults(dice("faults"), options, groups, base.duration_s)}
-        tree["drain_s"] = max(base.drain_s or 0.0, options.drain_s)
-        return Scenario.model_validate(tree)
-    cluster = _cluster(dice("cluster"), options)
-    duration_s = dice("duration").between(*options.duration_s)
-    groups = {group["name"]: group["workers"] for group in cluster["groups"]}
-    slots = sum(group["workers"] * group["capacity"] * group["speed"] for group in cluster["groups"])
-    return Scenario.model_validate(
-        {
-            "name": f"chaos-{seed}",
-            "seed": seed,
-            "duration_s": duration_s,
-            "drain_s": options.drain_s,
-            "cluster": cluster,
-            "workload": _workload(dice("workload"), options, slots, duration_s),
-            "coordinator": _coordinator(dice("coordinator"), options),
-            "network": _network(dice("network"), options),
-            "policies": _policies(dice("policies"), duration_s),
-            "faults": _faults(dice("faults"), options, groups, duration_s),
-        }
-    )
-
-
-class Dice:
-    """Choices, with numbers of three digits, so that a scenario can be read."""
-
-    def __init__(self, rng: Random) -> None:
-        self._rng = rng
-
-    def chance(self, probability: float) -> bool:
-        return self._rng.random() < probability
-
-    def pick(self, choices: Sequence[T]) -> T:
-        return choices[self._rng.randrange(len(choices))]
-
-    def some(self, choices: Sequence[T], most: int) -> list[T]:
-        """One to `most` of them, in their order."""
-        places = self._rng.sample(range(len(choices)), self._rng.randint(1, max(1, min(most, len(choices)))))
-        return [choices[place] for place in sorted(places)]
-
-    def whole(self, least: int, most: int) -> int:
-        return self._rng.randint(least, most)
-
-    def between(self, least: float, most: float) -> float:
-        """Of both ends' magnitudes alike where they differ much."""
-        if least > 0 and most / least > 5:
-            return _short(least * (most / least) ** self._rng.random())
-        return _short(least + (most - least) * self._rng.random())
-
-    def maybe(self, probability: float, value: Callable[[], T]) -> T | None:
-        return value() if self.chance(probability) else None
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
-
-
-def _cluster(dice: Dice, options: Options) -> Tree:
-    total = dice.whole(*options.workers)
-    count = min(total, dice.whole(*options.groups))
-    cuts = sorted(dice.whole(0, total - count) for _ in range(count - 1))
-    sizes = [high - low + 1 for low, high in zip([0, *cuts], [*cuts, total - count], strict=True)]
-    return {
-        "groups": [
-            {
-                "name": f"g{number}",
-                "workers": size,
-                "capacity": dice.whole(*options.capacity),
-                "prefetch": dice.pick([0, 0, 0, 1, 4, "unlimited"]),
-                "speed": dice.pick(options.speeds),
-            }
-            for number, size in enumerate(sizes, 1)
-        ],
-        "overhead": dice.maybe(0.1, lambda: _seconds(dice, 0.01)) if options.network else None,
-    }
-
-
-def _workload(dice: Dice, options: Options, slots: float, duration_s: float) -> Tree:
-    tasks = dice.whole(*options.tasks)
-    rate_per_s = _short(tasks / duration_s)
-    mean_s = min(dice.between(*options.load) * slots / rate_per_s, duration_s / 5)
-    arrivals: Tree = dice.pick(
-        [
-            {"kind": "poisson", "rate_per_s": rate_per_s},
-            {"kind": "poisson", "rate_per_s": rate_per_s},
-            {"kind": "constant", "rate_per_s": rate_per_s},
-            {
-                "kind": "on_off",
-                "rate_on_per_s": 2 * rate_per_s,
-                "rate_off_per_s": 0.0,
-                "mean_on_s": _short(duration_s / 8),
-                "mean_off_s": _short(duration_s / 8),
-            },
-            {"kind": "closed", "clients": dice.whole(1, 20), "think": _seconds(dice, mean_s)},
-        ][: None if options.closed else -1]
-    )
-    shares = {name: dice.between(0.05, 1.0) for name in dice.some(PRIORITIES, 4)}
-    total = sum(shares.values())
-    return {
-        "arrivals": arrivals,
-        "service": _seconds(dice, mean_s),
-        "priorities": {name: share / total for name, share in shares.items()},
-        "tasks": 2 * options.tasks[1],
-    }
-
-
-def _seconds(dice: Dice, mean_s: float) -> Tree:
-    mean_s = _short(mean_s)
-    return dice.pick(
-        [
-            {"kind": "constant", "value_s": mean_s},
-            {"kind": "uniform", "low_s": 0.0, "high_s": _short(2 * mean_s)},
-            {"kind": "exponential", "mean_s": mean_s},
-            {"kind": "lognormal", "mean_s": mean_s, "cv": dice.between(0.2, 2.0)},
-            {"kind": "pareto", "mean_s": mean_s, "alpha": dice.between(1.5, 3.0)},
-        ]
-    )
-
-
-def _coordinator(dice: Dice, options: Options) -> Tree:
-    return {"cost_s": dice.between(1e-5, 1e-3)} if options.network and dice.chance(0.2) else {}
-
-
-def _network(dice: Dice, options: Options) -> Tree:
-    network: Tree = {"rpc_timeout_s": dice.between(0.2, 2.0)}
-    if options.network:
-        if dice.chance(0.8):
-            network["delay"] = _seconds(dice, dice.between(1e-4, 0.05))
-        for name in ("loss", "duplicate"):
-            if dice.chance(0.3):
-                network[name] = dice.between(0.005, 0.1)
-    return network
-
-
-def _policies(dice: Dice, duration_s: float) -> Tree:
-    limit_s = partial(dice.between, duration_s / 4, duration_s)
-    on_return = dice.pick(["first_result", "first_result", "keep_original", "keep_replacement"])
-    # Where whatever returns is stopped, a hasty detector may move a long task for ever: tries are limited, and there
-    # are no twins, which cost none.
-    restless = on_return == "keep_replacement"
-    return {
-        "routing": dice.pick(
-            [
-                {"kind": "least_loaded"},
-                {"kind": "random"},
-                {"kind": "round_robin"},
-                {"kind": "power_of_d", "d": dice.whole(1, 3)},
-            ]
-        ),
-        "queue": dice.pick([{"kind": "priority"}, {"kind": "priority"}, {"kind": "fifo"}]),
-        "detection": _detection(dice, limit_s, twins=not restless),
-        "execution_timeout_s": dice.maybe(0.3, limit_s),
-        "execution_check_every_s": dice.maybe(0.2, lambda: dice.between(0.1, 2.0)),
-        "retry": _retry(dice, limited=restless),
-        "on_return": on_return,
-        "hedging": dice.maybe(0.3, lambda: _hedging(dice)),
-        "ejection": dice.maybe(0.3, lambda: _ejection(dice, duration_s)),
-    }
-
-
-def _detection(dice: Dice, limit_s: Callable[[], float], twins: bool) -> Tree:
-    beat_s = dice.between(0.3, 2.0)
-    rules: list[Tree] = [
-        {"kind": "timeout", "timeout_s": _short(beat_s * dice.between(1.2, 5.0))},
-        {
-            "kind": "phi_accrual",
-            "threshold": dice.between(1.0, 12.0),
-            "window": dice.whole(5, 100),
-            "min_std_s": _short(beat_s * dice.between(0.05, 0.5)),
-            "acceptable_pause_s": _short(beat_s * dice.between(0.0, 2.0)),
-        },
-        {"kind": "chen", "alpha_s": _short(beat_s * dice.between(0.1, 3.0)), "window": dice.whole(2, 50)},
-        {
-            "kind": "bertier",
-            "gamma": dice.between(0.05, 0.5),
-            "beta": dice.between(0.5, 2.0),
-            "phi": dice.between(1.0, 6.0),
-            "window": dice.whole(2, 100),
-        },
-    ]
-    rule = dice.pick([*rules, None])
-    if rule is None:
-        rule = {"kind": "two_level", "detector": dice.pick(rules), "start_to_close_s": limit_s()}
-    return {
-        **rule,
-        "heartbeat_s": beat_s,
-        "check_every_s": dice.maybe(0.2, lambda: dice.between(0.2, 2.0)),
-        "on_failed_call": dice.pick(["hold", "hold", "dead"]),
-        "suspect_after": dice.maybe(0.4, lambda: dice.between(0.3, 0.9)),
-        "on_suspect": dice.pick(["hold", "hedge"] if twins else ["hold"]),
-        "max_dead_share": dice.maybe(0.3, lambda: dice.between(0.1, 1.0)),
-        "own_pause_s": dice.maybe(0.7, lambda: dice.between(0.1, 1.0)),
-    }
-
-
-def _hedging(dice: Dice) -> Tree:
-    return {
-        "quantile": dice.between(0.5, 0.99),
-        "budget": dice.between(0.02, 0.5),
-        "window": dice.whole(10, 200),
-        "min_samples": dice.whole(5, 30),
-    }
-
-
-def _ejection(dice: Dice, duration_s: float) -> Tree:
-    return {
-        "interval_s": dice.between(duration_s / 20, duration_s / 4),
-        "min_samples": dice.whole(1, 10),
-        "factor": dice.between(1.2, 4.0),
-        "consecutive_errors": dice.maybe(0.8, lambda: dice.whole(1, 5)),
-        "base_s": dice.between(duration_s / 20, duration_s / 4),
-        "max_share": dice.between(0.1, 1.0),
-    }
-
-
-def _retry(dice: Dice, limited: bool) -> Tree:
-    backoff = dice.pick(
-        [
-            {"kind": "constant", "delay_s": 0.0},
-            {"kind": "constant", "delay_s": 0.0},
-            {"kind": "constant", "delay_s": dice.between(0.01, 2.0)},
-            {"kind": "exponential", "base_s": dice.between(0.01, 1.0), "cap_s": dice.between(1.0, 5.0)},
-        ]
-    )
-    return {
-        "backoff": backoff,
-        "max_attempts": dice.maybe(1.0 if limited else 0.4, lambda: dice.whole(1, 6)),
-        "max_worker_kills": dice.maybe(0.7, lambda: dice.whole(1, 4)),
-    }
-
-
-# ---- faults
-
-
-def _faults(dice: Dice, options: Options, groups: Mapping[str, int], duration_s: float) -> list[Tree]:
-    """A script whose every fault ends: those of fixed times and lengths before `duration_s`, others soon after."""
-    number = max(dice.whole(*options.faults), len(options.always))
-    kinds = [*options.always, *(dice.pick(options.kinds) for _ in range(number - len(options.always)))]
-    names = [f"w{number}" for number in range(1, sum(groups.values()) + 1)]
-    certain = len(options.always)
-    return [
-        fault
-        for place, kind in enumerate(kinds)
-        for fault in _fault(dice, kind, groups, names, duration_s, place < certain)
-    ]
-
-
-def _fault(
-    dice: Dice, kind: FaultKind, groups: Mapping[str, int], names: Sequence[str], duration_s: float, certain: bool
-) -> Iterator[Tree]:
-    length_s = partial(dice.between, duration_s / 100, duration_s / 4)
-    if kind in ("drain", "join"):
-        # What is drained comes back by a join; what has only that was not there before.
-        workers = dice.some(names, len(names))
-        at_s = dice.between(0.0, duration_s * 0.6)
-        if kind == "drain":
-            yield {"kind": "drain", "at_s": at_s, "workers": workers}
-            at_s = _short(at_s + length_s())
-        yield {"kind": "join", "at_s": at_s, "workers": workers}
-        return
-    fault: Tree = {"kind": kind, **_when(dice, duration_s, certain)}
-    if kind != "coordinator_pause":
-        fault |= _whom(dice, groups, names)
-        if "mtbf_s" in fault:
-            fault["together"] = dice.chance(0.3)
-        elif dice.chance(0.3):
-            fault["stagger_s"] = dice.between(0.0, duration_s / 10)
-    fault |= _how(dice, kind)
-    if kind == "restart":
-        fault["grace_s"] = length_s()
-    elif dice.chance(0.3):
-        fault["mttr_s"] = _short(duration_s / 12)
-    else:
-        fault["restart_after_s" if kind == "crash" else "for_s"] = length_s()
-    yield fault
-
-
-def _when(dice: Dice, duration_s: float, certain: bool) -> Tree:
-    at: Tree = {"at_s": dice.between(0.0, duration_s * 0.7)}
-    often: Tree = {"every_s": dice.between(duration_s / 5, duration_s / 2)}
-    sometimes: Tree = {"mtbf_s": dice.between(duration_s / 4, duration_s)}
-    return at if certain else dice.pick([at, at, often, sometimes])
-
-
-def _whom(dice: Dice, groups: Mapping[str, int], names: Sequence[str]) -> Tree:
-    return dice.pick(
-        [
-            {"workers": dice.some(names, 3)},
-            {"workers": dice.some(names, 3)},
-            {"count": dice.whole(1, len(names))},
-            {"group": dice.pick(list(groups))},
-            {"all": True},
-        ]
-    )
-
-
-def _how(dice: Dice, kind: FaultKind) -> Tree:
-    """The parameters of a kind's own."""
-    how: Tree = {}
-    if kind in ("partition", "delay", "loss", "duplicate"):
-        how["direction"] = dice.pick(["both", "to_workers", "to_coordinator"])
-    if kind == "slow":
-        how["factor"] = dice.between(0.05, 0.9)
-    elif kind == "delay":
-        how["delay"] = _seconds(dice, dice.between(0.01, 3.0))
-    elif kind in ("loss", "duplicate"):
-        how["probability"] = dice.between(0.1, 0.9)
-    return how

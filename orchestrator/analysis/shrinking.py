@@ -1,8 +1,8 @@
-"""Shrinking: the smallest scenario that still shows a violation of the same promise.
+"""Shrinking: find a small scenario that still breaks the same promise.
 
-First the faults: made explicit, one for every strike, they are halved again and again (ddmin: Zeller and Hildebrandt,
-"Simplifying and isolating failure-inducing input", 2002). Then whatever else can be plainer is made so: fewer tasks,
-default policies, a network without troubles, fewer and simpler workers, round numbers.
+The faults come first. They are made explicit, one fault for each injection, and then reduced by ddmin (Zeller and
+Hildebrandt, "Simplifying and isolating failure-inducing input", 2002). Then everything else is simplified: fewer
+tasks, default policies, a network without impairments, fewer and simpler workers, round numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _LENGTH = ("for_s", "mttr_s", "restart_after_s", "grace_s")
 
 
 def shrink(scenario: Scenario, fails: Fails, most: int = 400) -> Scenario:
-    """A small scenario for which `fails` still holds, as it does for the given one, after at most `most` runs."""
+    """A small scenario for which `fails` is still true, found with at most `most` calls of it.
+
+    `fails` must be true for the given scenario.
+    """
     search = _Search(scenario, fails, most)
     search.propose({"faults": []})
     search.propose({"faults": explicit(scenario)})
@@ -42,7 +45,7 @@ def shrink(scenario: Scenario, fails: Fails, most: int = 400) -> Scenario:
 
 
 def explicit(scenario: Scenario) -> list[Tree]:
-    """The scenario's faults with all that chance decided about them: when, of whom and how long, strike by strike."""
+    """One fault for each injection of the scenario, with the time, the worker and the length that chance decided."""
     injections: list[tuple[FaultAction, float]] = []
     open_: dict[tuple[int, str | None], int] = {}
     for action in draw_plan(scenario).faults:
@@ -54,10 +57,10 @@ def explicit(scenario: Scenario) -> list[Tree]:
         else:
             open_[key] = len(injections)
             injections.append((action, math.inf))
-    return [_inject(scenario, action, length_s) for action, length_s in injections]
+    return [_explicit_fault(scenario, action, length_s) for action, length_s in injections]
 
 
-def _inject(scenario: Scenario, action: FaultAction, length_s: float) -> Tree:
+def _explicit_fault(scenario: Scenario, action: FaultAction, length_s: float) -> Tree:
     fault = scenario.faults[action.index].model_dump()
     what = {key: value for key, value in fault.items() if key not in (*_TIMING, *_AIM, *_LENGTH)}
     whom = {} if action.worker is None else {"workers": [action.worker]}
@@ -80,7 +83,7 @@ class _Search:
         self._seen: set[str] = set()
 
     def propose(self, changes: Tree) -> bool:
-        """Take these values instead, if the scenario is sound with them and still fails."""
+        """Adopt these values of top-level keys if the scenario is valid with them and still fails."""
         tree = {**self.tree, **copy.deepcopy(changes)}
         if tree == self.tree or not self.left:
             return False
@@ -99,12 +102,12 @@ class _Search:
         return True
 
     def exhaust(self, simpler: Callable[[Tree], Iterator[Tree]]) -> None:
-        """Propose whatever is simpler, from the boldest on; once more where something was taken."""
+        """Propose the simpler values, the boldest first; start again after each one that was adopted."""
         while any(self.propose(changes) for changes in simpler(copy.deepcopy(self.tree))):
             pass
 
     def fewer_faults(self) -> None:
-        """ddmin over the list of faults."""
+        """Apply ddmin to the list of faults."""
         parts = 2
         while self.left and (faults := self.tree["faults"]):
             size = math.ceil(len(faults) / parts)
@@ -117,7 +120,7 @@ class _Search:
                 parts = min(2 * parts, len(faults))
 
 
-# ---- what may be simpler: values of top-level keys, from the boldest change on
+# ---- simpler values of top-level keys, the boldest change first
 
 
 def _tasks(tree: Tree) -> Iterator[Tree]:
@@ -128,7 +131,7 @@ def _tasks(tree: Tree) -> Iterator[Tree]:
 
 
 def _fewer(most: int) -> Iterator[int]:
-    """1, 2, 4, ... and then a quarter and one less than there are."""
+    """1, 2, 4, ..., then three quarters of `most`, then `most` - 1."""
     count = 1
     while count < most * 0.6:
         yield count
@@ -189,10 +192,10 @@ def _cluster(tree: Tree) -> Iterator[Tree]:
 
 
 def _single_faults(tree: Tree) -> Iterator[Tree]:
-    """One plain fault instead of them all, at the time and on the worker of one of the first."""
-    for inject in [fault for fault in tree["faults"] if "workers" in fault and "at_s" in fault][:2]:
+    """One plain fault instead of all faults, at the time and on the worker of one of the first two."""
+    for fault in [fault for fault in tree["faults"] if "workers" in fault and "at_s" in fault][:2]:
         for plain in _PLAIN:
-            yield {"faults": [plain | {key: inject[key] for key in ("at_s", "workers")}]}
+            yield {"faults": [plain | {key: fault[key] for key in ("at_s", "workers")}]}
 
 
 _PLAIN: Sequence[Tree] = (
@@ -203,7 +206,7 @@ _PLAIN: Sequence[Tree] = (
 
 
 def _faults(tree: Tree) -> Iterator[Tree]:
-    """Faults that leave less to chance."""
+    """The same faults with less chance in them."""
     for certain in (_certain, _constant):
         yield {"faults": [certain(fault) for fault in tree["faults"]]}
         for place, fault in enumerate(tree["faults"]):
@@ -219,7 +222,7 @@ def _constant(fault: Tree) -> Tree:
 
 
 def _times(tree: Tree) -> Iterator[Tree]:
-    """Rounder times of the faults."""
+    """The same faults with rounder times."""
     for digits in (0, 1, 2, 3):
         yield {"faults": [_rounder(fault, digits) for fault in tree["faults"]]}
         for place, fault in enumerate(tree["faults"]):

@@ -68,7 +68,7 @@ def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int
                 if tally.add(trial):
                     say(f"seed {trial.seed}: {trial.violations[0]}")
                     specimens.append(chaos.preserve(trial, world, folder))
-                    say(specimens[-1].told())
+                    say(specimens[-1].described())
                 advance(tally.seeds / len(seeds))
     except KeyboardInterrupt:
         kept = f", and {count(len(specimens), 'scenario')} kept in {folder}" if specimens else ""
@@ -83,17 +83,18 @@ def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int
 
 def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path, as_json: bool) -> bool:
     """The same on real processes, one seed after the other; every run is kept, and its decision record is replayed."""
-    from orchestrator.analysis import chaos
+    from orchestrator.analysis import chaos, random_scenarios
     from orchestrator.cluster import decision_record
     from orchestrator.rehearsal import runs as live_world
 
-    tally, options = chaos.Tally(), chaos.live_options(seconds)
+    tally, options = chaos.Tally(), random_scenarios.live_options(seconds)
     for seed in seeds:
         out = folder / f"live-{seed}"
         with progress(f"seed {seed} (live)") as advance:
             world = partial(live_world.run, out=out, progress=advance, check=True)
             try:
-                trial = chaos.trial(seed, chaos.draw(seed, options, base), world, LIVE_GRACE_S, patience_s=None)
+                drawn = random_scenarios.draw(seed, options, base)
+                trial = chaos.trial(seed, drawn, world, LIVE_GRACE_S, patience_s=None)
             except KeyboardInterrupt:
                 done = f"{tally.seeds:,} of {len(seeds):,} seeds run"
                 raise KeyboardInterrupt(f"{done}, and the run of seed {seed} until then kept in {out}") from None
@@ -105,7 +106,7 @@ def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path
                 trial = trial.blamed("replay", f"after {same:,} inputs that decided the same: {difference}")
         tally.add(trial)
         if not as_json:
-            for told in (*map(str, trial.violations), f"{trial.told()}{replayed}; results in {out}"):
+            for told in (*map(str, trial.violations), f"{trial.described()}{replayed}; results in {out}"):
                 print(f"seed {seed}: {told}")
     if as_json:
         print_json({**tally.summary(), "folders": [str(folder / f"live-{seed}") for seed in seeds]})

@@ -26,7 +26,7 @@ from orchestrator.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.analysis.detectors import Trace
+    from orchestrator.analysis.traces import Trace
     from orchestrator.scenario.schema import Scenario
 
 app = typer.Typer()
@@ -124,7 +124,11 @@ def detectors(
         with progress(f"{chosen.name} (detectors)") as advance:
             budget_ = Budget(max_mistakes_per_day, max_detection_s)
             judged = judge(chosen, traces, budget_, jobs or os.cpu_count() or 1, advance)
-        judged.save(folder, plots)
+        judged.save(folder)
+        if plots:
+            from orchestrator.pictures import draw
+
+            draw(judged, folder)
         if as_json:
             print_json(judged.summary())
             return
@@ -160,7 +164,7 @@ def calibrate(
 
 def check_history(folder: Path, overrides: list[str], settled: bool, as_json: bool) -> bool:
     """Whether no run in the folder breaks a promise; what they break, and what was looked at, is printed."""
-    from orchestrator.analysis import history
+    from orchestrator.analysis import promises
     from orchestrator.results import folders
     from orchestrator.results.runs import Run
 
@@ -180,15 +184,15 @@ def check_history(folder: Path, overrides: list[str], settled: bool, as_json: bo
                 "run": name,
                 "tasks": run.summary["tasks"]["submitted"],
                 "attempts": run.summary["tasks"]["attempts"],
-                "violations": [asdict(violation) for violation in history.check(run, settled, grace_s)],
-                "left_out": history.left_out(run.scenario, settled),
+                "violations": [asdict(violation) for violation in promises.check(run, settled, grace_s)],
+                "left_out": promises.left_out(run.scenario, settled),
             }
         )
-    promises = {promise.name: promise.meaning for promise in history.PROMISES}
+    meanings = {promise.name: promise.meaning for promise in promises.PROMISES}
     if as_json:
-        print_json({"promises": promises, "runs": histories})
+        print_json({"promises": meanings, "runs": histories})
     else:
-        print_histories(histories, promises)
+        print_histories(histories, meanings)
     return not any(history["violations"] for history in histories)
 
 
@@ -206,12 +210,12 @@ def find_traces(
 ) -> list[Trace]:
     """The heartbeats to judge by: recorded ones, or those of each replication in the simulated world."""
     import sim
-    from orchestrator.analysis.detectors import Trace
+    from orchestrator.rehearsal import heartbeats
 
     if recorded is None:
         number = replications or scenario.replications
         return [sim.heartbeats(scenario, k, lambda done, k=k: advance((k + done) / number)) for k in range(number)]  # type: ignore[misc]
-    traces = Trace.recorded(recorded)
+    traces = heartbeats.recorded(recorded)
     beat, own = traces[0].heartbeat_s, scenario.policies.detection.heartbeat_s
     if beat != own:
         hint = f"policies.detection.heartbeat_s={beat:g}"

@@ -103,7 +103,11 @@ def compare(
             found, folder = compared_folders(what, further or [], out)
         else:
             found, folder = compared_worlds(what, further, out, replications)
-        found.save(folder, plots)
+        found.save(folder)
+        if plots:
+            from orchestrator.pictures import draw
+
+            draw(found, folder)
         if as_json:
             print_json(found.summary())
         else:
@@ -125,16 +129,13 @@ def plot(
 ) -> None:
     """Draw saved results again; two or more of them over one another."""
     with explained():
-        from orchestrator.pictures import run_plots
+        from orchestrator.pictures import draw
         from orchestrator.results import folders
 
         results = {label: folders.load(folder) for label, folder in zip(labels(paths), paths, strict=True)}
         target = out or (paths[0] if len(results) == 1 else Path("out/overlay"))
         require_writable(target)
-        if len(results) == 1:
-            next(iter(results.values())).plot(target)
-        else:
-            run_plots.overlay(results).saved(target)
+        draw(next(iter(results.values())) if len(results) == 1 else results, target)
         print_pictures(target)
 
 
@@ -201,12 +202,13 @@ def compared_folders(one: Path, others: list[str], out: Path | None) -> tuple[Co
 
 def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool) -> None:
     """Draw and print the result of so many runs, or say what an interrupt left of them."""
-    from orchestrator.results import folders
     from orchestrator.results.runs import Sweep
 
     require_whole(result, runs, folder)
     if plots:
-        folders.draw(folder, result)
+        from orchestrator.pictures import draw
+
+        draw(result, folder)
     if as_json:
         print_json(result.summary)
         return

@@ -287,7 +287,7 @@ def print_calibration(model: Mapping[str, Any]) -> None:
     parameters = {name: message_kinds[name] for name in ("submit", "assign", "result")} | {
         "overhead": model["cluster"]["overhead"]
     }
-    halved = ", the legs of its round trips halved" if told["legs_halved"] else ""
+    halved = ", round trips halved" if told["round_trips_halved"] else ""
     print_table(
         f"fitted to {told['source']}: {told['tasks']:,} tasks{halved}",
         ["", "kind", "mean", "cv", "samples", "KS distance"],
@@ -332,15 +332,15 @@ def print_histories(histories: Sequence[Mapping[str, Any]], promises: Mapping[st
 
 def print_tally(tally: Mapping[str, Any]) -> None:
     """Chaos in numbers."""
-    injection = ", ".join(f"{kind.replace('_', ' ')} {number:,}" for kind, number in tally["strikes"].items())
+    injection = ", ".join(f"{kind.replace('_', ' ')} {number:,}" for kind, number in tally["injections"].items())
     print(f"{count(tally['seeds'], 'seed')} in {duration(tally['wall_s'])}")
-    print(f"tasks    {tally['tasks']:,} in {tally['attempts']:,} attempts")
-    print(f"strikes  {sum(tally['strikes'].values()):,}: {injection}")
+    print(f"tasks       {tally['tasks']:,} in {tally['attempts']:,} attempts")
+    print(f"injections  {sum(tally['injections'].values()):,}: {injection}")
     if not tally["broken"]:
         print("no promise was broken")
     for promise, seeds in tally["broken"].items():
         more = f" and {len(seeds) - 10:,} more" if len(seeds) > 10 else ""
-        print(f"broken   {promise}, by seed {', '.join(map(str, seeds[:10]))}{more}")
+        print(f"broken      {promise}, by seed {', '.join(map(str, seeds[:10]))}{more}")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> None:

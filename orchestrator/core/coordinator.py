@@ -201,7 +201,9 @@ class Coordinator(Membership):
         worker.detector.heard(now)
         if worker.state is _ALIVE and not worker.quarantined and not worker.abandoned:
             review_at = worker.detector.review_at()
-            if review_at.__class__ is not float or not review_at >= worker.review_at:
+            if review_at.__class__ is not float:
+                review_at = self._review_at(worker)
+            if not review_at >= worker.review_at:  # NaN is neither
                 self._review_later(worker, now)
             self._fx.heartbeat_answered(worker_id, request, True, now)
             return
@@ -267,6 +269,8 @@ class Coordinator(Membership):
             self._announce(task, now)
         elif consumed and attempt is not None:
             self._retry_or_fail(attempt, now)
+        if request is not None:
+            self._fx.acknowledged(worker_id, request, True, now)
         if attempt is not None and attempt.worker.quarantined is Quarantine.REJECTED:
             attempt.worker.quarantined = None
             self._reconsider(attempt.worker)
@@ -274,8 +278,6 @@ class Coordinator(Membership):
             self._dispatch(now)
         if consumed:
             self._rearm(now)
-        if request is not None:
-            self._fx.acknowledged(worker_id, request, True, now)
 
     @declared
     def rejected(self, worker_id: WorkerId, task_id: TaskId, attempt: int, now: float) -> None:

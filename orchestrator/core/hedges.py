@@ -48,9 +48,7 @@ class Hedges:
         "wanted",
     )
 
-    def __init__(
-        self, policy: HedgingPolicy | None, of_suspects: bool, kind_of: Callable[[object], Hashable]
-    ) -> None:
+    def __init__(self, policy: HedgingPolicy | None, of_suspects: bool, kind_of: Callable[[object], Hashable]) -> None:
         self.policy = policy
         self.of_suspects = of_suspects
         self.possible = policy is not None or of_suspects

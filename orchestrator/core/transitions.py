@@ -202,9 +202,7 @@ class Transitions:
         if self._hedges.wanted and self._roomy:
             self._start_hedges(now)
 
-    def _settle(
-        self, task: Task, state: TaskState, worker_id: WorkerId, value: object, error: str, now: float
-    ) -> None:
+    def _settle(self, task: Task, state: TaskState, worker_id: WorkerId, value: object, error: str, now: float) -> None:
         """The one place where a task gets its outcome; the effects follow when its attempt is closed too."""
         if task.state is _PENDING:
             self.pending -= 1
@@ -258,9 +256,7 @@ class Transitions:
     def _retry_delay_s(self, tries: int) -> float | None:
         delay_s = self._retry.delay_s(tries)
         if delay_s is not None and not (isinstance(delay_s, (int, float)) and 0 <= delay_s < math.inf):
-            raise nonsense(
-                "retry policy", self._retry, "delay_s", f"gave {delay_s!r}, not a number of seconds or None"
-            )
+            raise nonsense("retry policy", self._retry, "delay_s", f"gave {delay_s!r}, not a number of seconds or None")
         return delay_s
 
     def _requeue_if_orphaned(self, attempt: Attempt, now: float) -> None:

@@ -17,7 +17,9 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from orchestrator.core.invariants import raise_if_broken
-from orchestrator.core.model import AttemptKey as Key
+from orchestrator.core.model import AttemptKey
+
+Key = AttemptKey
 
 
 class WorkerEffects(Protocol):
@@ -107,19 +109,19 @@ class WorkerAgent:
         """
         if term < self.term:
             return False
-        if term > self.term:
-            self._over.clear()  # a new coordinator may count the attempts of a task from one again
-        self.term = term
         if heartbeat_s != self._heartbeat_s or self._next_beat == math.inf:
             self._heartbeat_s = heartbeat_s
             self._next_beat = first_beat_at
         for key in dropped:
             if self._unreported.pop(key, None) is not None:
                 self._repeat_at.pop(key, None)
+                self._forget(key)
                 self._fx.cancel_done(key, now)
             elif key in self._running or key in self._waiting:
                 self.cancel(key, now)
-            self._over.pop(key, None)
+        if term > self.term:
+            self._over.clear()  # a new coordinator may count the attempts of a task from one again
+        self.term = term
         self._repeat_at.clear()
         for key, (result, _) in self._unreported.items():
             self._unreported[key] = (result, 1)

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: two runs in the same axes, and the errors and ranks of many."""
+"""The pictures of a comparison: two runs in the same axes, and the errors and ranks of many cells."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from orchestrator.analysis.comparison import (
-    WHOLE,
-    CellComparison,
-    Comparison,
-    around_faults,
-    excess_s,
-)
-from orchestrator.pictures.run_plots import MARKS, NOTHING, TAIL_TICKS, victims
+from orchestrator.analysis.comparison import AROUND, WHOLE, CellComparison, Comparison
+from orchestrator.analysis.measures import Interval, around_faults, excess_s
+from orchestrator.core.model import WorkerEvent
+from orchestrator.pictures.distributions import NOTHING, tail_axis, tail_curve
+from orchestrator.pictures.marks import DECLARED_DEAD, MARKS, RECOVERY, name_of_fault, victims
 from orchestrator.pictures.style import (
     COLORS,
     GREY,
@@ -33,27 +29,28 @@ from orchestrator.pictures.style import (
     styled,
 )
 from orchestrator.results.runs import Run
-from orchestrator.results.summaries import rows, series
-from orchestrator.results.tables import FAULTS, STATES, Floats, codes, floats
+from orchestrator.results.tables import FAULTS, STATES, FaultEvent, Floats, State, codes, event_rows, floats
+from orchestrator.results.timeline import series
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
 
 MANY_MARKS = 40
+"""More marks of one kind are drawn fainter."""
 FEW_CELLS = len(COLORS)
 QUANTITIES = {"latency": ("-", "o"), "latency minus service": ("--", "s")}
 SHOWN = ("latency_s.p50", "latency_s.p95", "latency_s.p99")
 
 Dashes = tuple[float, tuple[float, float]]
 DASHES: tuple[Dashes, Dashes] = (0, (4, 4)), (4, (4, 4))
-"""Of the verdicts of each side: where they coincide, both are seen."""
+"""The dashes of each side's verdicts: where they coincide, both can be seen."""
 
 Sides = list[tuple[str, Sequence[Run], str]]
-"""The reference and what is compared with it: label, runs, colour."""
+"""The reference, then what is compared with it: label, runs, colour."""
 
 
 def of_comparison(comparison: Comparison) -> Figures:
-    """Of one cell the distributions and the time, of several the errors and the ranks."""
+    """The distributions and the time of a single cell; the errors and the ranks of several cells."""
     if len(comparison.cells) > 1:
         figures = Figures({"comparison-errors": errors(comparison), "comparison-ranks": ranks(comparison)})
         if len(comparison.cells) <= FEW_CELLS:
@@ -70,12 +67,12 @@ def of_comparison(comparison: Comparison) -> Figures:
 
 @styled
 def percentiles(comparison: Comparison) -> Plot:
-    """Latency, and what of it is not service, against the percentile, of the whole run and around the faults."""
+    """Latency, and the part of it that is not service, by percentile: of the whole run and around the faults."""
     (cell,) = comparison.cells
-    pieces = {WHOLE: [[(s.warmup_s, s.duration_s)] for s in (run.scenario for run in cell.references)]}
+    pieces = {WHOLE: _whole(cell.references)}
     stretches = [around_faults(pair) for pair in zip(cell.references, cell.runs, strict=True)]
     if any(stretches):
-        pieces["around the faults"] = stretches
+        pieces[AROUND] = stretches
     size = (7.5 if len(pieces) == 1 else 11.0, 4.6)
     figure, panels = new_figure(
         _title(comparison, "latency by percentile"), _setting(comparison), size, columns=len(pieces), sharey=True
@@ -86,10 +83,10 @@ def percentiles(comparison: Comparison) -> Plot:
             for quantity, (style, _) in QUANTITIES.items():
                 values_s = _pooled(runs, of_runs, quantity)
                 if len(values_s):
-                    tail = np.geomspace(2, np.clip(len(values_s), 2.001, 1000), 200)
-                    drawn.append(np.quantile(values_s, 1 - 1 / tail))
-                    axes.plot(tail, drawn[-1], color=color, ls=style, label=f"{label}: {quantity}")
-        _stretch_the_tail(axes, f"percentile (the tail stretched), {place}")
+                    tail, points_s = tail_curve(values_s)
+                    drawn.append(points_s)
+                    axes.plot(tail, points_s, color=color, ls=style, label=f"{label}: {quantity}")
+        tail_axis(axes, f"percentile (the tail stretched), {place}")
     seconds_axis(panels[0], "y", np.concatenate(drawn))
     panels[0].set_ylabel("time")
     _legend_or_note(panels[0])
@@ -98,39 +95,31 @@ def percentiles(comparison: Comparison) -> Plot:
 
 @styled
 def percentiles_by_cell(comparison: Comparison) -> Plot:
-    """Latency against the percentile: a colour for each cell of the sweep, a line style for each side."""
+    """Latency by percentile: a colour for each cell of the sweep, a line style for each side."""
     title = _title(comparison, "latency by percentile")
     figure, (axes,) = new_figure(title, _setting(comparison), (7.5, 4.8))
     drawn = [np.empty(0)]
     for cell, color in zip(comparison.cells, COLORS, strict=False):
         for (label, runs, _), (style, _) in zip(_sides(comparison, cell), QUANTITIES.values(), strict=True):
-            whole = [[(run.scenario.warmup_s, run.scenario.duration_s)] for run in runs]
-            values_s = _pooled(runs, whole, "latency")
+            values_s = _pooled(runs, _whole(runs), "latency")
             if len(values_s):
-                tail = np.geomspace(2, np.clip(len(values_s), 2.001, 1000), 200)
-                drawn.append(np.quantile(values_s, 1 - 1 / tail))
-                axes.plot(tail, drawn[-1], color=color, ls=style, label=f"{label}: {cell.name}")
-    _stretch_the_tail(axes, "percentile (the tail stretched)")
+                tail, points_s = tail_curve(values_s)
+                drawn.append(points_s)
+                axes.plot(tail, points_s, color=color, ls=style, label=f"{label}: {cell.name}")
+    tail_axis(axes, "percentile (the tail stretched)")
     seconds_axis(axes, "y", np.concatenate(drawn))
     axes.set_ylabel("latency")
     _legend_or_note(axes)
     return figure
 
 
-def _stretch_the_tail(axes: Axes, label: str) -> None:
-    axes.set(xscale="log", xlim=(2, 1000), xlabel=label)
-    axes.xaxis.set_major_locator(FixedLocator(list(TAIL_TICKS)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: TAIL_TICKS.get(x, "")))
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
 @styled
 def quantiles(comparison: Comparison) -> Plot:
-    """Q-Q: each percentile of the one against that of the reference; on the diagonal they are equal."""
+    """Q-Q plot: each percentile against that of the reference. On the diagonal they are equal."""
     (cell,) = comparison.cells
     figure, (axes,) = new_figure(_title(comparison, "quantile against quantile"), _setting(comparison), (6.4, 6.0))
     (reference, theirs, _), (label, ours, _) = _sides(comparison, cell)
-    whole = [[(s.warmup_s, s.duration_s)] for s in (run.scenario for run in cell.references)]
+    whole = _whole(cell.references)
     drawn = [np.empty(0)]
     for (quantity, (_, marker)), color in zip(QUANTITIES.items(), (COLORS[2], COLORS[3]), strict=True):
         x_s, y_s = (_pooled(runs, whole, quantity) for runs in (theirs, ours))
@@ -183,7 +172,7 @@ def timeline(comparison: Comparison) -> Plot:
 
 @styled
 def errors(comparison: Comparison) -> Plot:
-    """The relative error of each cell's percentiles, with its interval."""
+    """The relative errors of each cell's percentiles, with their intervals."""
     cells = comparison.cells
     figure, (axes,) = new_figure(
         _title(comparison, "relative error by cell"), _setting(comparison), (8, 1.6 + 0.38 * len(cells))
@@ -208,14 +197,14 @@ def errors(comparison: Comparison) -> Plot:
 
 @styled
 def ranks(comparison: Comparison) -> Plot:
-    """Each cell's percentiles on both sides: the same order from left to right as from bottom to top is agreement."""
+    """Each cell's percentiles on both sides; the sides agree if the order across is the order upwards."""
     figure, panels = new_figure(
         _title(comparison, "the cells in order"), _setting(comparison), (11, 4.4), columns=len(SHOWN)
     )
     tau = {rank.metric: rank.tau for rank in comparison.ranking}
     for axes, metric in zip(panels, SHOWN, strict=True):
-        told = [(place, cell.row(metric)) for place, cell in enumerate(comparison.cells)]
-        points = [(n, r.reference, r.value) for n, r in told if r.value is not None and r.reference is not None]
+        rows = [(place, cell.row(metric)) for place, cell in enumerate(comparison.cells)]
+        points = [(n, r.reference, r.value) for n, r in rows if r.value is not None and r.reference is not None]
         for place, x, y in points:
             color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
             axes.plot(x, y, color=color, marker=marker, ms=7, ls="", label=comparison.cells[place].name)
@@ -228,8 +217,7 @@ def ranks(comparison: Comparison) -> Plot:
             limits_s = [ends_s[0] if axes.get_xscale() == "log" else 0, ends_s[1]]
             axes.set(xlim=limits_s, ylim=limits_s)
         agreement = tau.get(metric)
-        told_tau = "" if agreement is None else f":  τ = {agreement:.2f}"
-        axes.set_title(_words(metric) + told_tau, loc="left")
+        axes.set_title(_words(metric) + ("" if agreement is None else f":  τ = {agreement:.2f}"), loc="left")
         axes.set(xlabel=comparison.reference_label, ylabel=comparison.label)
     handles = panels[0].get_legend_handles_labels()[0]
     if 0 < len(handles) <= 24:
@@ -238,15 +226,20 @@ def ranks(comparison: Comparison) -> Plot:
 
 
 def _sides(comparison: Comparison, cell: CellComparison) -> Sides:
-    """The reference in the first colour, what is compared with it in the second."""
+    """The reference in the first colour, and what is compared with it in the second."""
     return [
         (comparison.reference_label, cell.references, COLORS[0]),
         (comparison.label, cell.runs, COLORS[1]),
     ]
 
 
-def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[tuple[float, float]]], quantity: str) -> Floats:
-    """A quantity of the completed tasks that arrived in each run's pieces of time, of all runs together."""
+def _whole(runs: Sequence[Run]) -> list[list[Interval]]:
+    """The stretches of time that the statistics of each run cover."""
+    return [[(run.scenario.warmup_s, run.scenario.duration_s)] for run in runs]
+
+
+def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[Interval]], quantity: str) -> Floats:
+    """A quantity of the completed tasks that arrived in each run's stretches of time, of all runs together."""
     parts = [np.empty(0)]
     for run, stretches in zip(runs, pieces, strict=True):
         tasks = run.tables.tasks
@@ -254,28 +247,27 @@ def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[tuple[float, float]]]
         inside = np.zeros(len(arrival_s), dtype=bool)
         for start_s, stop_s in stretches:
             inside |= (arrival_s >= start_s) & (arrival_s <= stop_s)
-        inside &= codes(tasks, "state", STATES) == STATES.index("completed")
+        inside &= codes(tasks, "state", STATES) == STATES.index(State.COMPLETED)
         values_s = floats(tasks, "latency_s") if quantity == "latency" else excess_s(run.tables, run.scenario)
         parts.append(values_s[inside & ~np.isnan(values_s)])
     return np.concatenate(parts)
 
 
 def _moments(sides: Sides) -> Iterator[tuple[str, str, str | Dashes, list[float]]]:
-    """What to mark over time: a name, its colour and style, and when."""
-    befell: dict[str, tuple[list[str], list[float]]] = {}
-    for time_s, kind, worker, _ in rows(sides[0][1][0].tables.events):
-        if kind in (*FAULTS, "heal"):
-            name = "recovery" if kind == "heal" else kind.replace("_", " ")
-            workers, times_s = befell.setdefault(name, ([], []))
+    """What to mark over time: its name, colour, style and times."""
+    faults: dict[str, tuple[list[str | None], list[float]]] = {}
+    for time_s, kind, worker, _ in event_rows(sides[0][1][0].tables.events):
+        if kind in (*FAULTS, FaultEvent.HEAL):
+            workers, times_s = faults.setdefault(name_of_fault(kind), ([], []))
             workers.append(worker)
             times_s.append(time_s)
-    for kind, (workers, times_s) in befell.items():
-        color, style = MARKS[kind]
-        yield kind if kind == "recovery" else kind + victims(workers), color, style, times_s
+    for name, (workers, times_s) in faults.items():
+        color, style = MARKS[name]
+        yield name if name == RECOVERY else name + victims(workers), color, style, times_s
     for (label, runs, color), dashes in zip(sides, DASHES, strict=True):
-        dead_s = [time_s for time_s, kind, _, _ in rows(runs[0].tables.events) if kind == "dead"]
+        dead_s = [event.time_s for event in event_rows(runs[0].tables.events) if event.kind == WorkerEvent.DEAD]
         if dead_s:
-            yield f"{label}: declared dead", color, dashes, dead_s
+            yield f"{label}: {DECLARED_DEAD}", color, dashes, dead_s
 
 
 def _mark(panels: Sequence[Axes], label: str, color: str, style: str | Dashes, times_s: Sequence[float]) -> Line2D:
@@ -291,7 +283,7 @@ def _title(comparison: Comparison, what: str) -> str:
 
 
 def _setting(comparison: Comparison) -> str:
-    """Cluster, load and faults, in words; of several cells, what they have in common."""
+    """Cluster, load and faults in words; if the cells differ, their number and the range of the load."""
     scenarios = [cell.references[0].scenario for cell in comparison.cells]
     words = {"; ".join(_words_of(scenario)) for scenario in scenarios}
     return words.pop() if len(words) == 1 else f"{len(scenarios):,} cells;  load {_span(scenarios)}"
@@ -306,21 +298,21 @@ def _words_of(scenario: Scenario) -> Iterator[str]:
 
 
 def _span(scenarios: Sequence[Scenario]) -> str:
-    """The offered loads, from the least to the largest."""
+    """The offered loads, from the smallest to the largest."""
     loads = [offered_load for scenario in scenarios if (offered_load := scenario.offered_load()) is not None]
     ends = dict.fromkeys(f"{end(loads):.2f}" for end in (min, max) if loads)
     return " to ".join(ends) or "unknown"
 
 
 def _words(metric: str) -> str:
-    """`latency_s.p95` reads `p95 of latency`."""
+    """`latency_s.p95` becomes `p95 of latency`."""
     quantity, _, statistic = metric.partition("_s.")
     return f"{statistic} of {quantity}"
 
 
 def _legend_or_note(axes: Axes) -> None:
     handles = axes.get_legend_handles_labels()[0]
-    if any(isinstance(handle, Line2D | Patch) for handle in handles):
+    if handles:
         legend_above(axes, handles, columns=2)
     else:
         note(axes, NOTHING)

@@ -1,4 +1,4 @@
-"""The picture of a judgement: how often a detector is wrong, and how much it is to be believed, against its speed."""
+"""The picture of a judgement: how often a detector is wrong, and how often it is right, against its speed."""
 
 from __future__ import annotations
 
@@ -31,14 +31,17 @@ Height = Callable[[Point], float]
 
 
 def of_judgement(judgement: Judgement) -> Figures:
-    """Mistake rate and query accuracy against detection time, a curve a detector."""
+    """Mistake rate and query accuracy against detection time, with one curve per detector."""
     return Figures({"detectors": tradeoff(judgement)})
 
 
 @styled
 def tradeoff(judgement: Judgement) -> Plot:
-    """Left: mistakes a day, logarithmic; a setting without any stands, hollow, at its upper bound. Right: the share
-    of time in which healthy workers were trusted, a nine a decade. Grey: the Pareto front."""
+    """Left: mistakes per day, logarithmic; a setting without mistakes is hollow and stands at its upper bound.
+
+    Right: the share of time in which healthy workers were trusted; each decade is one more nine. Grey: the Pareto
+    front.
+    """
     title = f"{judgement.scenario.name}: how fast against how often wrong, by failure detector"
     figure, (mistakes, accuracy) = new_figure(title, _setting(judgement), (11, 5.2), columns=2)
     shown = [point for point in judgement.points if math.isfinite(point.p99_s)]
@@ -58,7 +61,7 @@ def tradeoff(judgement: Judgement) -> Plot:
     _draw(mistakes, judgement, curves, shown, per_day, lambda point: point.mistakes)
     _draw(accuracy, judgement, curves, shown, doubt, lambda point: 1 - point.accuracy)
     for point in shown:
-        if not point.mistakes:  # at most there, so it points down
+        if not point.mistakes:  # an upper bound, so a line points down
             bound = per_day(point)
             mistakes.vlines(point.p99_s, bound / 1.8, bound, color="#999999", lw=0.8, zorder=2)
     _name_recommendation(mistakes, judgement, per_day)
@@ -102,7 +105,7 @@ def _draw(
     seconds_axis(axes, "x", [point.p99_s for point in shown])
     axes.set(xlabel="detection time: 99 % of crashes are found within", yscale="log")
     low, high = axes.get_ylim()
-    if high < 100 * low:  # at least two powers of ten for the axis to be read by
+    if high < 100 * low:  # the axis is readable with at least two powers of ten
         axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
 
 
@@ -111,7 +114,7 @@ def _name_recommendation(axes: Axes, judgement: Judgement, height: Height) -> No
     if recommended is not None and math.isfinite(recommended.point.p99_s):
         place = recommended.point.p99_s, height(recommended.point)
         across = axes.transAxes.inverted().transform(axes.transData.transform(place))[0]
-        # Left of the front, where nothing can be, if there is room for it.
+        # Left of the front nothing can be, so the text goes there if there is room.
         offset, side = ((-9, -3), "right") if across > 0.2 else ((9, 30), "left")
         style: dict[str, Any] = {"ha": side, "va": "top", "color": BUDGET, "fontsize": 8.5, "zorder": 7}
         upper = judgement.per_day(recommended.point.rate_upper_per_s)
@@ -121,7 +124,7 @@ def _name_recommendation(axes: Axes, judgement: Judgement, height: Height) -> No
 
 
 def _curves(points: Sequence[Point]) -> list[tuple[list[Point], Line2D]]:
-    """The points of each detector by speed, and how they are drawn: thin and dashed where they repeat others."""
+    """The points of each detector by speed, and how they are drawn: thin and dashed if they repeat other points."""
     by_kind: dict[str, list[Point]] = {}
     for point in points:
         by_kind.setdefault(point.candidate.detector, []).append(point)
@@ -131,7 +134,7 @@ def _curves(points: Sequence[Point]) -> list[tuple[list[Point], Line2D]]:
         places = {(point.p99_s, point.mistakes) for point in mine}
         repeated = places <= seen
         seen |= places
-        # Thinner and smaller the later, so that curves on one another can be told apart.
+        # Later curves are thinner and smaller, so that curves on top of one another can be told apart.
         style: dict[str, Any] = (
             {"ls": "--", "lw": 0.8} if repeated else {"ls": "-", "lw": max(3.4 - 0.6 * index, 1.0)}
         )
@@ -144,7 +147,7 @@ def _curves(points: Sequence[Point]) -> list[tuple[list[Point], Line2D]]:
 
 
 def _mistake_axis(axes: Axes, judgement: Judgement) -> None:
-    axes.set(ylabel=f"wrong convictions a day, of all {judgement.workers:,} workers")
+    axes.set(ylabel=f"wrong verdicts per day, all {judgement.workers:,} workers together")
     axes.yaxis.set_major_locator(LogLocator(numticks=10))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
@@ -154,7 +157,7 @@ def _mistake_axis(axes: Axes, judgement: Judgement) -> None:
 
 
 def _accuracy_axis(axes: Axes, perfect: float | None) -> None:
-    """`perfect`: where those stand that were never wrong."""
+    """`perfect`: where the settings stand that were never wrong; None if there are none."""
     axes.set(ylabel="query accuracy: share of time a healthy worker is trusted")
     axes.invert_yaxis()
     axes.yaxis.set_major_locator(LogLocator(numticks=10))
@@ -168,7 +171,7 @@ def _accuracy_axis(axes: Axes, perfect: float | None) -> None:
 
 
 def _meanings(judgement: Judgement, shown: Sequence[Point]) -> list[Line2D]:
-    """What the marks mean, of those that are drawn."""
+    """The entries of the legend for the marks that are drawn."""
     none = any(not point.mistakes for point in shown)
     own = next((point for point in judgement.points if point.candidate.own), None)
     recommended = judgement.recommendation
@@ -182,7 +185,7 @@ def _meanings(judgement: Judgement, shown: Sequence[Point]) -> list[Line2D]:
         found.append(Line2D([], [], color="k", marker="o", ms=11, **blank, label="as in the scenario"))
     if recommended is not None:
         label = (
-            "recommended" if recommended.qualifies else "nearest: none is sure"
+            "recommended" if recommended.qualifies else "nearest: none qualifies"
         ) + "\n(bar: to its 95 % upper bound)"
         found.append(Line2D([], [], color=BUDGET, marker="o", ms=13, mew=1.6, **blank, label=label))
         found.append(Line2D([], [], color=BUDGET, ls=":", lw=1.2, label="budget"))
@@ -191,7 +194,7 @@ def _meanings(judgement: Judgement, shown: Sequence[Point]) -> list[Line2D]:
 
 def _setting(judgement: Judgement) -> str:
     trace, detection = judgement.summary()["trace"], judgement.scenario.policies.detection
-    check = "" if detection.check_every_s is None else f", looked at every {seconds(detection.check_every_s)}"
+    check = "" if detection.check_every_s is None else f", checked every {seconds(detection.check_every_s)}"
     return (
         f"world: {judgement.traces[0].world};  {trace['workers']:,} workers, a heartbeat every "
         f"{seconds(detection.heartbeat_s)}{check};  {trace['heartbeats']:,} heartbeats, "

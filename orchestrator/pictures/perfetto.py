@@ -1,7 +1,7 @@
 """A run as a Chrome trace: a row for each slot of each worker, to be opened in Perfetto or chrome://tracing.
 
-The format is the JSON of the "Trace Event Format" (Google, 2016): complete events `X` for executions, instant
-events `i` for what befell the workers, metadata `M` for names; times in microseconds.
+The format is the JSON of the "Trace Event Format" (Google, 2016). Executions are complete events `X`, what happened
+to the workers is instant events `i`, and names are metadata `M`. Times are in microseconds.
 """
 
 from __future__ import annotations
@@ -9,32 +9,45 @@ from __future__ import annotations
 import heapq
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.results.summaries import Executions, rows
-from orchestrator.results.tables import FAULTS, OUTCOMES, PRIORITIES, Codes, Floats, Tables, codes, floats
+from orchestrator.core.model import Detail, WorkerEvent
+from orchestrator.results.executions import Executions
+from orchestrator.results.tables import (
+    FAULTS,
+    OUTCOMES,
+    PRIORITIES,
+    Codes,
+    FaultEvent,
+    Floats,
+    Tables,
+    codes,
+    event_rows,
+    floats,
+)
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
 
 LIMIT = 50_000
+"""Viewers become slow with more executions."""
 
 
 def write(path: Path, tables: Tables, scenario: Scenario, limit: int = LIMIT) -> None:
-    """Write at most `limit` attempts that executed (see `chosen`) and every event of the run's workers."""
+    """Write at most `limit` of the attempts that executed (see `chosen`), and every event of the workers."""
     lines = ",\n".join(json.dumps(event, separators=(",", ":")) for event in _events(tables, scenario, limit))
     path.write_text(f'{{"displayTimeUnit":"ms","traceEvents":[\n{lines}\n]}}\n', encoding="utf-8")
 
 
 def chosen(start_s: Floats, latency_s: Floats, fault_s: Floats, limit: int) -> Codes:
-    """Which of the executions to show, as ascending rows: all of them, where they are at most `limit`.
+    """Which executions to show, as ascending rows: all of them if they are at most `limit`.
 
-    Else a quarter of the limit are the slowest (by the latency of their task, endless where it never settled),
-    a quarter the nearest to a fault, and the rest is every k-th of the others.
+    Otherwise a quarter of the limit are the slowest (by the latency of their task, infinite if it never settled), a
+    quarter are the nearest to a fault, and the rest is every k-th of the others.
     """
     n = len(start_s)
     if n <= limit:
@@ -59,23 +72,29 @@ def _distance(time_s: Floats, sorted_s: Floats) -> Floats:
 
 def _events(tables: Tables, scenario: Scenario, limit: int) -> Iterator[dict[str, Any]]:
     names = scenario.worker_names()
-    position = {name: index for index, name in enumerate(names)}
     spans = list(_spans(tables, scenario, limit))
-    instants = [row for row in rows(tables.events) if row[2] in position and row[3] != "registered"]
-    for index in sorted({position[row[2]] for row in instants} | {span["pid"] for span in spans}):
+    instants = list(_instants(tables, names))
+    for index in sorted({event["pid"] for event in (*instants, *spans)}):
         yield {"ph": "M", "name": "process_name", "pid": index, "args": {"name": names[index]}}
         yield {"ph": "M", "name": "process_sort_index", "pid": index, "args": {"sort_index": index}}
     for index, slot in sorted({(span["pid"], span["tid"]) for span in spans}):
         yield {"ph": "M", "name": "thread_name", "pid": index, "tid": slot, "args": {"name": f"slot {slot}"}}
     yield from spans
-    for time_s, kind, worker, detail in instants:
-        name = f"{kind} ({detail})" if detail else kind
-        place = {"s": "p", "ts": _us(time_s), "pid": position[worker], "tid": 0}
-        yield {"ph": "i", "cat": "worker", "name": name, **place}
+    yield from instants
+
+
+def _instants(tables: Tables, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The events of the workers. First registrations are left out: they say nothing that the rows do not show."""
+    position: dict[str | None, int] = {name: index for index, name in enumerate(names)}
+    for time_s, kind, worker, detail in event_rows(tables.events):
+        if worker in position and detail != Detail.REGISTERED:
+            name = f"{kind} ({detail})" if detail else kind
+            place = {"s": "p", "ts": _us(time_s), "pid": position[worker], "tid": 0}
+            yield {"ph": "i", "cat": "worker", "name": name, **place}
 
 
 def _spans(tables: Tables, scenario: Scenario, limit: int) -> Iterator[dict[str, Any]]:
-    """The chosen executions in the order of their starts, each in the lowest slot of its worker that is free."""
+    """The chosen executions in the order of their starts, each in the lowest free slot of its worker."""
     tasks, attempts = tables.tasks, tables.attempts
     task = attempts.column("task").to_numpy()
     of_task = np.searchsorted(tasks.column("task").to_numpy(), task)
@@ -112,7 +131,7 @@ def _spans(tables: Tables, scenario: Scenario, limit: int) -> Iterator[dict[str,
 
 
 class _Slots:
-    """Which slot an execution took: the tables don't say, and the picture needs no more than that none overlap."""
+    """The slot of each execution. The tables do not show it, and for a picture it is enough that none overlap."""
 
     def __init__(self) -> None:
         self._busy: defaultdict[int, list[tuple[float, int]]] = defaultdict(list)
@@ -128,7 +147,8 @@ class _Slots:
 
 
 def _fault_times(tables: Tables) -> Floats:
-    return floats(tables.events, "time_s")[codes(tables.events, "kind", (*FAULTS, "heal", "dead")) >= 0]
+    kinds = (*FAULTS, FaultEvent.HEAL, WorkerEvent.DEAD)
+    return floats(tables.events, "time_s")[codes(tables.events, "kind", kinds) >= 0]
 
 
 def _us(seconds: float) -> float:

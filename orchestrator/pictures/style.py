@@ -1,4 +1,7 @@
-"""The one look of all pictures, and the figures that carry it: no window, no global state, the same bytes again."""
+"""The style of all pictures, and the figures that have it.
+
+Figures need no window, use no global state of matplotlib and give the same bytes for the same values.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ STYLE: Any = {
     "svg.hashsalt": "orchestrator",
 }
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#6a51a3", "#555555")
-"""After Okabe and Ito: told apart by colour-blind readers too."""
+"""After Okabe and Ito: colour-blind readers can tell them apart too."""
 MARKERS = "osD^vP*X"
 GREY = "#777777"
 
@@ -45,7 +48,7 @@ T = TypeVar("T")
 
 
 def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Whatever `draw` creates has the one look, whatever the user's own settings are."""
+    """What `draw` creates has this style, whatever the user's own settings are."""
 
     @functools.wraps(draw)
     def drawing(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -58,14 +61,14 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
 
 class Plot(Figure):
-    """A figure that a notebook shows, whatever its settings."""
+    """A figure that a notebook shows, whatever the notebook's settings are."""
 
     @styled
     def rendered(self, kind: str) -> bytes:
         """The bytes of a `png` or an `svg` file."""
         if self.get_layout_engine():
             self.draw_without_rendering()
-            self.set_layout_engine(None)  # laid out once: another time would move everything by a hair
+            self.set_layout_engine(None)  # a second layout would move everything by a hair
         data = io.BytesIO()
         self.savefig(data, format=kind, metadata=_METADATA[kind])
         return data.getvalue()
@@ -77,14 +80,12 @@ class Plot(Figure):
 class Figures(dict[str, Plot]):
     """Figures by name; a notebook shows them all."""
 
-    def saved(self, folder: str | Path | None) -> Figures:
-        """Write each figure as `name.png` and `name.svg` into `folder`, where one is given; returns itself."""
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            for name, figure in self.items():
-                for kind in _METADATA:
-                    (Path(folder) / f"{name}.{kind}").write_bytes(figure.rendered(kind))
-        return self
+    def save(self, folder: str | Path) -> None:
+        """Write each figure as `name.png` and `name.svg` into `folder`, which is made if it does not exist."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, figure in self.items():
+            for kind in _METADATA:
+                (Path(folder) / f"{name}.{kind}").write_bytes(figure.rendered(kind))
 
     def _repr_html_(self) -> str:
         images = (base64.b64encode(figure.rendered("png")).decode() for figure in self.values())
@@ -94,7 +95,7 @@ class Figures(dict[str, Plot]):
 def new_figure(
     title: str, setting: str, size: tuple[float, float], rows: int = 1, columns: int = 1, **grid: Any
 ) -> tuple[Plot, list[Axes]]:
-    """A figure with a bold title, a grey line at its foot on what was run, and its axes, row by row."""
+    """A figure with a bold title and a grey line `setting` at its foot, and its axes, row by row."""
     figure = Plot(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, **grid)
@@ -103,8 +104,13 @@ def new_figure(
     return figure, list(axes.flat)
 
 
+def colors(count: int) -> list[str]:
+    """So many colours, which repeat if there are too few."""
+    return [COLORS[index % len(COLORS)] for index in range(count)]
+
+
 def legend_above(axes: Axes, handles: Sequence[Any] | None = None, columns: int = 5) -> None:
-    """A legend between the title and the axes, where it hides nothing."""
+    """A legend between the title and the axes, where it covers nothing."""
     handles = axes.get_legend_handles_labels()[0] if handles is None else handles
     if handles:
         columns = min(len(handles), columns)
@@ -112,24 +118,24 @@ def legend_above(axes: Axes, handles: Sequence[Any] | None = None, columns: int 
 
 
 def legend_beside(figure: Plot, handles: Sequence[Any]) -> None:
-    """One legend for all axes of a figure, at its right."""
+    """One legend for all axes of a figure, to the right of them."""
     if handles:
         figure.legend(handles=list(handles), loc="outside right upper")
 
 
 def note(axes: Axes, text: str) -> None:
-    """Say in the middle of empty axes why they are."""
+    """Write into the middle of empty axes why they are empty."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
 
 
 def count_axis(axes: Axes, label: str, highest: float) -> None:
-    """Make the y axis one of numbers of things, from 0 to a little more than `highest`."""
+    """Make the y axis one of counts, from 0 to `highest`, and at least to 1."""
     axes.set(ylabel=label, ylim=(0, max(highest, 1.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def seconds(value: float, _: Any = None) -> str:
-    """A duration for people: `350 µs`, `50 ms`, `1.2 s`, `12 min`, `3 h`."""
+    """A duration in readable units: `350 µs`, `50 ms`, `1.2 s`, `12 min`, `3 h`."""
     size = abs(value)
     for unit, length, below in (("µs", 1e-6, 1e-3), ("ms", 1e-3, 1.0), ("s", 1.0, 600.0), ("min", 60.0, 36000.0)):
         if size < below * 0.99999:
@@ -138,7 +144,7 @@ def seconds(value: float, _: Any = None) -> str:
 
 
 def seconds_axis(axes: Axes, which: str, values: Any) -> None:
-    """Make an axis one of durations: from 0, or logarithmic where its values span more than a factor of 20."""
+    """Make an axis one of durations: from 0, or logarithmic if its values span more than a factor of 20."""
     values = np.asarray(values, dtype=np.float64)
     positive = values[np.isfinite(values) & (values > 0)]
     axis = axes.xaxis if which == "x" else axes.yaxis

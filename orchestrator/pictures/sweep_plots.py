@@ -23,12 +23,13 @@ from orchestrator.pictures.style import (
     seconds_axis,
     styled,
 )
-from orchestrator.results.runs import Sweep, plain
-from orchestrator.results.summaries import Summary, flatten
+from orchestrator.results.runs import Sweep, readable
+from orchestrator.results.statistics import flatten
+from orchestrator.results.summaries import Summary
 
 
 def of_sweep(sweep: Sweep) -> Figures:
-    """Percentiles against each swept key, and the trade-off of the detector where that is swept."""
+    """Percentiles against each swept key, and the detector's trade-off if its settings are swept."""
     cells = sweep.summary["cells"]
     keys = list(cells[0]["values"])
     numeric = [key for key in keys if all(_is_number(cell["values"][key]) for cell in cells)]
@@ -47,9 +48,9 @@ def of_sweep(sweep: Sweep) -> Figures:
 
 @styled
 def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
-    """p50, p95 and p99 of latency against one swept key, a line for each combination of the others.
+    """p50, p95 and p99 of latency against one swept key, with a line for each combination of the other keys.
 
-    `cells` as in the summary of a sweep. Replications give 95 % confidence bands.
+    `cells`: as in the summary of a sweep. Replications give 95 % confidence bands.
     """
     figure, panels = new_figure(title, setting, (11, 4.4), columns=3)
     lines = _lines(cells, key)
@@ -75,7 +76,7 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
             tradeoff.plot(x, y, color=line.color, ls=style, marker=line.marker, markerfacecolor=face)
             if metric == mean:
                 for cell, point in zip(known, zip(x, y, strict=True), strict=True):
-                    text = str(plain(cell["values"][key]))
+                    text = str(readable(cell["values"][key]))
                     tradeoff.annotate(text, point, (-5, 3), textcoords="offset points", ha="right", fontsize=7.5)
     _draw_lines(delay, lines, key, mean)
     _draw_lines(delay, lines, key, p99, "--")
@@ -106,13 +107,13 @@ class _Line:
     marker: str
     cells: Sequence[Summary]
     offset: float
-    """Of its points beside those of the other lines, where the values are names."""
+    """How far its points stand beside those of the other lines if the values are names."""
 
 
 def _lines(cells: Sequence[Summary], key: str) -> list[_Line]:
     together: dict[str, list[Summary]] = {}
     for cell in cells:
-        others = {other: plain(value) for other, value in cell["values"].items() if other != key}
+        others = {other: readable(value) for other, value in cell["values"].items() if other != key}
         label = ", ".join(_line_label(other, value, alone=len(others) == 1) for other, value in others.items())
         together.setdefault(label, []).append(cell)
     count = len(together)
@@ -130,17 +131,18 @@ def _lines(cells: Sequence[Summary], key: str) -> list[_Line]:
 
 
 def _draw_lines(axes: Axes, lines: Sequence[_Line], key: str, metric: str, style: str = "-") -> None:
-    """One metric against one key: lines with bands over numbers, points with bars over names."""
+    """One metric against one key: lines with bands for numbers, points with bars for names."""
     values = [cell["values"][key] for line in lines for cell in line.cells]
     numeric = all(map(_is_number, values))
-    names = list(dict.fromkeys(str(plain(value)) for value in values))
+    names = list(dict.fromkeys(str(readable(value)) for value in values))
     for line in lines:
         here = [cell["values"][key] for cell in line.cells]
-        x = np.array(here if numeric else [names.index(str(plain(v))) + line.offset for v in here], dtype=np.float64)
+        places = here if numeric else [names.index(str(readable(value))) + line.offset for value in here]
+        x = np.array(places, dtype=np.float64)
         y = np.array([_metric(cell, metric) for cell in line.cells])
         low, high = np.array([cell["ci95"].get(metric) or (np.nan, np.nan) for cell in line.cells]).T
         axes.plot(x, y, color=line.color, marker=line.marker, ms=5, ls=style if numeric else "", label=line.label)
-        low = np.maximum(low, y / 100)  # a logarithmic axis knows no zero
+        low = np.maximum(low, y / 100)  # a logarithmic axis has no zero
         if numeric:
             axes.fill_between(x, low, high, color=line.color, alpha=0.18, lw=0)
         else:
@@ -153,7 +155,7 @@ def _draw_lines(axes: Axes, lines: Sequence[_Line], key: str, metric: str, style
 
 
 def _number_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Ticks at the swept values; logarithmic where they span more than a factor of 20."""
+    """Ticks at the swept values; logarithmic if they span more than a factor of 20."""
     if values[0] > 0 and values[-1] > 20 * values[0]:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
@@ -162,7 +164,7 @@ def _number_axis(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
-    """Logarithmic, and linear below the smallest rate that was met, so that none at all has its place too."""
+    """Logarithmic, but linear below the smallest positive rate, so that zero has a place too."""
     positive = [rate for rate in rates if rate > 0]
     if positive:
         axes.set_yscale("symlog", linthresh=min(positive), linscale=0.5)
@@ -176,7 +178,7 @@ def _legend_of_lines(figure: Plot, lines: Sequence[_Line]) -> None:
 
 
 def _metric(cell: Summary, dotted: str) -> float:
-    """NaN where the cell does not know it."""
+    """A metric by its dotted name; NaN if the cell does not know it."""
     value = flatten(cell).get(dotted)
     return np.nan if value is None else float(value)
 
@@ -184,9 +186,9 @@ def _metric(cell: Summary, dotted: str) -> float:
 def _repetitions(cells: Sequence[Summary]) -> str:
     fewest, most = (extreme(cell["replications"] for cell in cells) for extreme in (min, max))
     if most == 1:
-        return "1 replication a cell"
+        return "1 replication per cell"
     counts = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return f"{counts} replications a cell;  bands and bars: 95 % confidence"
+    return f"{counts} replications per cell;  bands and bars: 95 % confidence"
 
 
 def _is_number(value: Any) -> bool:
@@ -198,7 +200,7 @@ def _line_label(key: str, value: Any, alone: bool) -> str:
 
 
 def _axis_label(key: str) -> str:
-    """`workload.arrivals.rate_per_s` reads `arrivals rate (1/s)`, `policies.routing.kind` reads `routing`."""
+    """`workload.arrivals.rate_per_s` becomes `arrivals rate (1/s)`, `policies.routing.kind` becomes `routing`."""
     parts = key.removeprefix("policies.").removesuffix(".kind").split(".")[-2:]
     unit = ""
     for suffix, meaning in (("_per_s", " (1/s)"), ("_s", " (s)")):

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from orchestrator.cluster.decision_record import Recorded
 from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, Worker, WorkerEvent, WorkerId
 from orchestrator.results.recorder import Recorder
-from orchestrator.results.tables import HEALS, Tables
+from orchestrator.results.tables import FaultEvent, Tables, faults_ended_by
 from orchestrator.scenario.schema import Scenario
 
 MOMENTS = {
@@ -159,8 +159,8 @@ class _Watcher:
                 break
             if injection.kind in _KEEPS_FROM_BEGINNING:
                 found.add(injection.kind)
-            elif injection.kind == "heal" and injection.detail is not None:
-                found.difference_update(HEALS.get(injection.detail, (injection.detail,)))
+            elif injection.kind == FaultEvent.HEAL:
+                found.difference_update(faults_ended_by(injection.detail))
         return found
 
     def accepted(self, task: Task, now: float) -> None: ...

@@ -26,7 +26,7 @@ from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
 from orchestrator.rehearsal.record import Account, record
 from orchestrator.results import folders, sweeps
 from orchestrator.results.runs import Run, Sweep
-from orchestrator.results.summaries import summarise
+from orchestrator.results.summaries import engine_summary, summarise
 from orchestrator.scenario.faults import OfNetwork
 from orchestrator.scenario.loading import Problem
 from orchestrator.scenario.plan import Plan, draw_plan
@@ -81,15 +81,8 @@ def run(
     tables, inputs, counters = record(out / decision_record.NAME, scenario, account)
     tables.write(out)
     wall_s = time.perf_counter() - began
-    engine = {
-        "wall_s": wall_s,
-        "events": inputs,
-        "tasks_per_s": tables.tasks.num_rows / wall_s,
-        "events_per_s": inputs / wall_s,
-    }
-    summary = summarise(tables, scenario, "live", engine, dict(counters))
-    if interrupted:
-        summary["interrupted"] = True
+    engine = engine_summary(wall_s, inputs, tables.tasks.num_rows)
+    summary = summarise(tables, scenario, "live", engine, counters, interrupted)
     folders.write_summary(out, scenario, summary)
     return Run(summary, tables, scenario)
 

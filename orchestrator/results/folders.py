@@ -1,11 +1,12 @@
-"""The run folder: how runs and sweeps are kept, and read back.
+"""The run folder: how runs and sweeps are saved and loaded.
 
-    DIR/summary.json  scenario.yaml  tasks.parquet  attempts.parquet  events.parquet  perfetto.json  plots     one run
-        and of a live one: decisions.jsonl  cluster.log
-    DIR/summary.json  scenario.yaml  cells.csv  plots  <cell>/r<k>/{summary.json, scenario.yaml, tables}    several
+    one run:   DIR/summary.json  scenario.yaml  tasks.parquet  attempts.parquet  events.parquet
+               of a live run also its decision record and cluster.log
+    a sweep:   DIR/summary.json  scenario.yaml  cells.csv  <cell>/r<k>/{summary.json, scenario.yaml, tables}
 
-Names carry no time and equal runs give equal bytes. `summary.json` appears last and whole: a folder that has
-one holds everything that it speaks of (pictures apart, which can be drawn again).
+`orchestrator.pictures` adds plots and, for one run, `trace.json`. Names hold no time, and equal runs give equal
+bytes. `summary.json` is written last and atomically: a folder with a summary is complete, except for pictures, which
+can be drawn again.
 """
 
 from __future__ import annotations
@@ -19,22 +20,21 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.pictures import perfetto
-from orchestrator.results.runs import CellRuns, Run, Sweep, plain
-from orchestrator.results.summaries import Summary, flatten
+from orchestrator.results.runs import CellRuns, Run, Sweep, readable
+from orchestrator.results.statistics import flatten
+from orchestrator.results.summaries import Summary
 from orchestrator.results.tables import FILES, Tables, check_files
+from orchestrator.scenario.schema import Scenario, ScenarioError
 
-if TYPE_CHECKING:
-    from orchestrator.scenario.schema import Scenario
-
-_SUMMARY, _SCENARIO, _CELLS, _TRACE = "summary.json", "scenario.yaml", "cells.csv", "perfetto.json"
-_LIVE = ("decisions.jsonl", "cluster.log")
+TRACE = "trace.json"
+_SUMMARY, _SCENARIO, _CELLS = "summary.json", "scenario.yaml", "cells.csv"
+_LIVE = ("decisions.jsonl", "journal.jsonl", "cluster.log")  # the second one in folders of older versions
 _PLOT = r"(latency-percentiles|latency-ccdf|latency-by-priority|timeline|worker-utilization|detection|sweep-[^/]+)"
-_NAMES = (*FILES, *_LIVE, _SUMMARY, _SCENARIO, _CELLS, _TRACE)
+_NAMES = (*FILES, *_LIVE, _SUMMARY, _SCENARIO, _CELLS, TRACE)
 _OURS = re.compile("|".join([*map(re.escape, _NAMES), _PLOT + r"\.(png|svg)"]))
 
 _RUN_KEYS = {"scenario", "world", "seed", "duration_s", "tasks", "latency_s", "wait_s", "accept_s"} | {
@@ -48,11 +48,11 @@ _SWEEP_KEYS = {"scenario", "world", "seed", "duration_s", "cells"}
 
 
 class RunFolderError(Exception):
-    """A folder that holds no run, a damaged one, or something of the user's that a run must not replace."""
+    """A folder holds no run, a damaged run, or a file of the user's that a run must not replace. One sentence."""
 
 
 class StoredRun(Run):
-    """A run in its folder. Tables are read anew each time, so that a sweep of many runs stays small in memory."""
+    """A run in its folder. Each access to `tables` reads the files, so a sweep of many runs needs little memory."""
 
     def __init__(self, folder: Path, summary: Summary) -> None:
         self.folder = folder
@@ -71,7 +71,11 @@ class StoredRun(Run):
 
 
 def load(folder: str | Path) -> Run | Sweep:
-    """The run or the sweep that was saved in `folder`; RunFolderError where there is none, or a damaged one."""
+    """The run or the sweep that is saved in `folder`.
+
+    Every summary is read and every table's schema checked now; tables and scenarios are read at their first use.
+    Raises RunFolderError if the folder holds no finished run, or a damaged one.
+    """
     folder = Path(folder)
     summary = _read_summary(folder)
     if "cells" not in summary:
@@ -82,7 +86,7 @@ def load(folder: str | Path) -> Run | Sweep:
 
 
 def load_run(folder: Path) -> StoredRun:
-    """The one run in `folder`, whose larger parts are checked now and read when asked for."""
+    """The single run in `folder`; raises the same errors as `load`."""
     run = StoredRun(folder, _read_summary(folder))
     _require(run.summary, _RUN_KEYS, folder)
     try:
@@ -99,51 +103,47 @@ def run_folder(folder: Path, cell: str, number: int) -> Path:
     return folder / cell / f"r{number}"
 
 
-def write_run(folder: Path, scenario: Scenario, summary: Summary, tables: Tables) -> None:
-    """Tables, scenario and summary; what an older run left in `folder` goes first."""
-    write_tables(folder, tables)
-    write_summary(folder, scenario, summary)
+def save(folder: str | Path, result: Run | Sweep) -> None:
+    """Write a run, or a sweep with all its runs, without pictures; results of an earlier run in `folder` are removed.
+
+    A result may be saved into the folder from which it was loaded. Raises RunFolderError as `require_ours`.
+    """
+    folder = Path(folder)
+    if isinstance(result, Run):
+        scenario, tables = result.scenario, result.tables  # read before they are removed
+        write_tables(folder, tables)
+        write_summary(folder, scenario, result.summary)
+        return
+    for cell in result.cells:
+        for number, run in zip(cell.numbers, cell.runs, strict=True):
+            save(run_folder(folder, cell.name, number), run)
+    write_aggregate(folder, result)
 
 
 def write_tables(folder: Path, tables: Tables) -> None:
-    """The first half of `write_run`: clear the folder and write the tables."""
+    """The first half of saving a run: clear the folder and write the tables."""
     clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables.write(folder)
 
 
 def write_summary(folder: Path, scenario: Scenario, summary: Summary) -> None:
-    """The second half of `write_run`: the scenario, then the summary that declares the folder whole."""
+    """The second half of saving a run: write the scenario, then the summary, which marks the folder as complete."""
     _write(folder / _SCENARIO, scenario.dump())
     _write(folder / _SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
-def write_sweep(folder: Path, sweep: Sweep) -> None:
-    """Every run of a sweep, then the aggregate."""
-    for cell in sweep.cells:
-        for number, run in zip(cell.numbers, cell.runs, strict=True):
-            write_run(run_folder(folder, cell.name, number), run.scenario, run.summary, run.tables)
-    write_aggregate(folder, sweep)
-
-
 def write_aggregate(folder: Path, sweep: Sweep) -> None:
-    """What stands above the runs of a sweep, which are in their folders already; runs of an older sweep go."""
+    """Write the files of a sweep whose runs are already in their folders; runs of an earlier sweep are removed."""
     clear(folder, {run_folder(folder, cell.name, number) for cell in sweep.cells for number in cell.numbers})
     _write(folder / _CELLS, _csv(sweep.cells))
     write_summary(folder, sweep.scenario, sweep.summary)
 
 
-def draw(folder: Path, result: Run | Sweep) -> None:
-    """The plots of a run or a sweep, and the trace of a run."""
-    if isinstance(result, Run):
-        perfetto.write(folder / _TRACE, result.tables, result.scenario)
-    result.plot(folder)
-
-
 def clear(folder: Path, keep: AbstractSet[Path] = frozenset()) -> None:
-    """Remove what earlier runs left in `folder`, but for the run folders in `keep`; nothing else is touched.
+    """Remove the files of earlier runs from `folder`, except for the run folders in `keep`; touch nothing else.
 
-    RunFolderError as `require_ours`.
+    Raises RunFolderError as `require_ours`.
     """
     require_ours(folder)
     for path in set(_run_folders(folder)) - keep:
@@ -154,7 +154,7 @@ def clear(folder: Path, keep: AbstractSet[Path] = frozenset()) -> None:
 
 
 def require_ours(folder: Path) -> None:
-    """RunFolderError where a file of the user's bears a name that a run would replace."""
+    """Raise RunFolderError if `folder` holds no run, but a file that a run would replace."""
     if (folder / FILES[0]).exists() or _run_folders(folder):
         return
     for name in (_SUMMARY, _SCENARIO):
@@ -163,12 +163,12 @@ def require_ours(folder: Path) -> None:
 
 
 def _run_folders(folder: Path) -> list[Path]:
-    """The folders of single runs in that of a sweep."""
+    """The run folders inside the folder of a sweep."""
     return [path for path in folder.glob("*/r*") if re.fullmatch(r"r\d+", path.name) and (path / FILES[0]).is_file()]
 
 
 def _remove_files(folder: Path) -> None:
-    (folder / _SUMMARY).unlink(missing_ok=True)  # first: without it, the folder claims nothing
+    (folder / _SUMMARY).unlink(missing_ok=True)  # first: without a summary, the folder counts as incomplete
     for path in folder.glob("*"):
         if path.is_file() and _OURS.fullmatch(path.name.removesuffix(".part")):
             path.unlink()
@@ -180,14 +180,14 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
+    """Write atomically: the file appears complete or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
 
 def _csv(cells: Sequence[CellRuns]) -> str:
-    """One row a cell: the swept keys, every metric, and the bounds of its interval as `.low` and `.high`."""
+    """One row per cell: the swept keys, every metric, and the bounds of its interval as `.low` and `.high`."""
     table: list[dict[str, Any]] = []
     for cell in cells:
         bounds = {
@@ -196,7 +196,7 @@ def _csv(cells: Sequence[CellRuns]) -> str:
             for end, value in zip(("low", "high"), interval or (None, None), strict=True)
         }
         metrics = flatten({key: value for key, value in cell.pooled.items() if key != "ci95"})
-        swept = {key: plain(value) for key, value in cell.values.items()}
+        swept = {key: readable(value) for key, value in cell.values.items()}
         table.append({"cell": cell.name, **swept, **metrics, **bounds})
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in table for key in row)), lineterminator="\n")
@@ -222,13 +222,11 @@ def _read_summary(folder: Path) -> Summary:
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{folder / _SUMMARY} is damaged: {_first_line(error)}") from None
     if not isinstance(summary, dict):
-        raise RunFolderError(f"{folder / _SUMMARY} is damaged: it is no mapping")
+        raise RunFolderError(f"{folder / _SUMMARY} is damaged: it is not a mapping")
     return summary
 
 
 def _load_scenario(folder: Path) -> Scenario:
-    from orchestrator.scenario.schema import Scenario, ScenarioError
-
     try:
         return Scenario.load(folder / _SCENARIO)
     except (OSError, ScenarioError) as error:

@@ -15,9 +15,9 @@ Result = TypeVar("Result")
 
 
 def unordered(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
-    """The function's results as they come, from `jobs` processes; a single one is this process itself.
+    """The function's results as they arrive, from `jobs` processes; with one job, from this process.
 
-    Processes are spawned, not forked: nothing of a parent with threads may leak into a run.
+    Processes are spawned, not forked, because forking a parent that has threads can leave locks held in the child.
     """
     jobs = min(jobs, len(items))
     if jobs <= 1:
@@ -39,7 +39,7 @@ def unordered(function: Callable[[Item], Result], items: Sequence[Item], jobs: i
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the end; to the processes started meanwhile, which inherit the mask, it never comes."""
+    """Block Ctrl-C for the duration of the block. Processes that start meanwhile inherit the mask and keep it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -48,5 +48,5 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _begin_process(path: list[str]) -> None:
-    """Policies of the user's own are found as in the parent."""
+    """Take the parent's import path, so that the user's own policies are found."""
     sys.path[:] = path

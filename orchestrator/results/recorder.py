@@ -1,7 +1,7 @@
-"""The recorder: what the coordinator does, row by row, until it is three tables. The same in both worlds.
+"""The recorder collects what the coordinator does, row by row, and makes the three tables of it. Both worlds use it.
 
-`ended`, `settled` and `worker_changed` have the signatures of the core's effects, so that a driver binds them
-straight into its own and no call lies between the core and the record.
+`ended`, `settled` and `worker_changed` have the signatures of the core's effects. A driver binds them directly as its
+own effects, which saves a call for every attempt.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import Attempt, Outcome, Task, TaskState, Worker
-from orchestrator.results.tables import OUTCOMES, STATES, Tables
+from orchestrator.core.model import Attempt, Outcome, Task, TaskState, Worker, WorkerEvent
+from orchestrator.results.tables import STATES, State, Tables
 
 Floats = npt.NDArray[np.float64]
 
 _COMPLETED = Outcome.COMPLETED
+_STATE_OF = {TaskState.COMPLETED: State.COMPLETED, TaskState.FAILED: State.FAILED}
 _FLUSH = 14_000  # numbers in the list before they are packed
 _PLAIN = 7  # numbers in a plain row
 _ABSENT = float("nan")
 
 
 class Recorder:
-    """Rows of tasks (their ids are row numbers of the plan), attempts and events.
+    """Rows of tasks, attempts and events. The id of a task is its row number in the plan.
 
-    Nearly every task is settled by its first attempt, at the moment at which that attempt ends: one plain row
-    of seven numbers then stands for its rows in both tables. Workers stand in the rows by their slots, the order of
-    their registration, which only the tables turn into positions in the scenario's order.
+    The first attempt settles nearly every task, at the moment at which the attempt ends. One plain row of seven
+    numbers then stands for the rows in both tables. Rows name workers by positions in `_names`, because a slot may
+    pass from a forgotten worker to another one; `tables` turns them into positions in the scenario's order.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,9 @@ class Recorder:
         self._starts: dict[Attempt, float] = {}
         self._first_start: dict[int, float] = {}
         self._events: list[tuple[float, str, str | None, str | None]] = []
-        self._slots: list[str] = []
+        self._names: list[str] = []
+        self._position: list[int] = []
+        """By slot: the position in `_names` of the worker that has it now."""
 
     # ---- effects of the core
 
@@ -57,13 +60,13 @@ class Recorder:
             plain = self._plain
             plain += (
                 task.id,
-                attempt.worker.slot,
+                self._position[attempt.worker.slot],
                 task.submitted_at,
                 attempt.assigned_at,
                 attempt.started_at,
                 now,
                 attempt.ran_s,
-            )  # type: ignore[arg-type]  # numbers all, in a run
+            )  # type: ignore[arg-type]  # in a run, all of these are numbers
             if len(plain) > _FLUSH:
                 self._pack()
         else:
@@ -71,27 +74,28 @@ class Recorder:
 
     def settled(self, task: Task, now: float) -> None:
         if task is self._last_plain:
-            self._last_plain = None  # to settle once more would be a row of its own
+            self._last_plain = None  # if the task is settled once more, it gets a row of its own
         else:
             self._task(task)
 
-    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
-        self.event(now, kind, worker.id, detail or None)
+    def worker_changed(self, worker: Worker, event: str, detail: str, now: float) -> None:
+        if event == WorkerEvent.UP:
+            self._seat(worker)
+        self.event(now, event, worker.id, detail or None)
 
     # ---- what the driver adds
 
     def started(self, attempt: Attempt, at: float) -> None:
-        """When an attempt's execution began, of which the coordinator may never hear: its worker may die first."""
+        """An attempt's execution began. The coordinator may never hear of it: the worker may die first."""
         self._starts[attempt] = at
 
     def event(self, time_s: float, kind: str, worker: str | None, detail: str | None = None) -> None:
-        """Something of the events table; `worker` is a name, None where it concerns no worker."""
+        """A row of the events table. `kind`: a WorkerEvent or a FaultEvent; `worker`: None for the coordinator."""
         self._events.append((time_s, kind, worker, detail))
 
     def close(self, coordinator: Coordinator) -> None:
-        """At the end of a run: every attempt that is still with a worker, every task that is not settled."""
+        """At the end of a run, record the attempts still with a worker and the tasks not settled."""
         for worker in coordinator.workers():
-            self._slots.append(worker.id)
             for attempt in (*worker.open, *worker.abandoned):
                 self.ended(attempt, attempt.assigned_at)
         for task in coordinator.unsettled():
@@ -100,11 +104,12 @@ class Recorder:
     def tables(
         self, arrival_s: Floats, service_s: Floats, priority: npt.NDArray[np.uint8], workers: Sequence[str]
     ) -> Tables:
-        """The record as tables; the plan's columns tell of each task what the coordinator does not know. `workers`:
-        all that there may be, by name, in the order of the tables, whether they ever registered or not."""
+        """The record as tables. The plan's columns give what the coordinator does not know: float64[tasks] arrival
+        and demand in seconds, and uint8[tasks] priority codes. `workers`: the names of all workers in the order of
+        the tables, including those that never registered."""
         self._pack()
         place = {name: position for position, name in enumerate(workers)}
-        places = np.array([place[name] for name in self._slots], dtype=np.int64)
+        places = np.array([place[name] for name in self._names], dtype=np.int64)
         plain = np.frombuffer(self._packed, dtype=np.float64).reshape(-1, _PLAIN)
         n = len(arrival_s)
         tasks: dict[str, npt.NDArray[Any]] = {
@@ -115,7 +120,7 @@ class Recorder:
             "started_s": np.full(n, _ABSENT),
             "settled_s": np.full(n, _ABSENT),
             "service_s": service_s,
-            "state": np.full(n, STATES.index("unfinished")),
+            "state": np.full(n, STATES.index(State.UNFINISHED)),
             "attempts": np.zeros(n, dtype=np.int64),
             "worker": np.full(n, -1),
         }
@@ -123,7 +128,7 @@ class Recorder:
         tasks["accepted_s"][rows] = plain[:, 2]
         tasks["started_s"][rows] = plain[:, 4]
         tasks["settled_s"][rows] = plain[:, 5]
-        tasks["state"][rows] = STATES.index("completed")
+        tasks["state"][rows] = STATES.index(State.COMPLETED)
         tasks["attempts"][rows] = 1
         attempts = self._attempt_columns(plain)
         attempts["worker"] = places[attempts["worker"]]
@@ -137,6 +142,14 @@ class Recorder:
 
     # ---- inside
 
+    def _seat(self, worker: Worker) -> None:
+        """Note which worker has the slot from now on."""
+        position, slot = self._position, worker.slot
+        position.extend([-1] * (slot + 1 - len(position)))
+        if position[slot] < 0 or self._names[position[slot]] != worker.id:
+            position[slot] = len(self._names)
+            self._names.append(worker.id)
+
     def _attempt(self, attempt: Attempt) -> None:
         task_id, started_at = attempt.task.id, attempt.started_at
         assert isinstance(task_id, int)
@@ -146,7 +159,7 @@ class Recorder:
             (
                 task_id,
                 attempt.number,
-                attempt.worker.slot,
+                self._position[attempt.worker.slot],
                 attempt.assigned_at,
                 started_at,
                 attempt.given_up_at,
@@ -158,7 +171,7 @@ class Recorder:
         )
 
     def _task(self, task: Task) -> None:
-        state = {TaskState.COMPLETED: "completed", TaskState.FAILED: "failed"}.get(task.state, "unfinished")
+        state = _STATE_OF.get(task.state, State.UNFINISHED)
         self._tasks.append((task.id, task.submitted_at, task.settled_at, state, task.attempt, task.worker_id))
 
     def _pack(self) -> None:
@@ -166,12 +179,12 @@ class Recorder:
         self._plain.clear()
 
     def _settled_again(self, plain: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The tasks that have a row too many, once for each: it stays, for whoever checks that there is none."""
+        """The tasks with more than one row, once each. The rows stay, so that the history checker sees them."""
         settled = np.concatenate([plain, np.array([task[0] for task in self._tasks], dtype=np.int64)])
         return np.flatnonzero(np.bincount(settled) > 1)
 
     def _other_tasks(self, place: Mapping[str, int]) -> dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
-        """Per column of the tasks table: the rows and the values of those without a plain row."""
+        """For each column of the tasks table: the rows and values of the tasks without a plain row."""
         if not self._tasks:
             return {}
         ids, accepted, settled, states, attempts, names = zip(*self._tasks, strict=True)
@@ -198,7 +211,7 @@ class Recorder:
             "given_up_s": absent,
             "ended_s": plain[:, 5],
             "ran_s": plain[:, 6],
-            "outcome": np.full(n, OUTCOMES.index("completed")),
+            "outcome": np.full(n, int(_COMPLETED)),
             "settled": np.ones(n, dtype=bool),
         }
         if not self._attempts:

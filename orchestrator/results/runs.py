@@ -1,37 +1,35 @@
-"""What a world gives back: one run, or a sweep of many."""
+"""Runs and sweeps as plain data: what a world returns and what a run folder gives back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.results import summaries
-from orchestrator.results.summaries import Summary
+from orchestrator.results.statistics import flatten
+from orchestrator.results.summaries import Summary, pool
 from orchestrator.results.tables import Tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from orchestrator.pictures.style import Figures
     from orchestrator.scenario.schema import Scenario
 
 
-def plain(value: Any) -> Any:
-    """A swept value that fits a table cell or a legend: `{kind: power_of_d, d: 2}` reads `power_of_d d=2`."""
+def readable(value: Any) -> Any:
+    """A swept value that fits a table cell or a legend: `{kind: power_of_d, d: 2}` becomes `power_of_d d=2`."""
     if isinstance(value, Mapping):
-        return " ".join(str(v) if key == "kind" else f"{key}={plain(v)}" for key, v in value.items())
+        return " ".join(str(v) if key == "kind" else f"{key}={readable(v)}" for key, v in value.items())
     if isinstance(value, list):
-        return " + ".join(str(plain(item)) for item in value)
+        return " + ".join(str(readable(item)) for item in value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return "none" if value is None else value
 
 
 class Run:
-    """One run of one scenario in one world: its summary, its tables and what it came from."""
+    """One run of one scenario in one world: its summary, its tables and its scenario."""
 
     def __init__(self, summary: Summary, tables: Tables, scenario: Scenario) -> None:
         self.summary = summary
@@ -44,6 +42,7 @@ class Run:
 
     @property
     def title(self) -> str:
+        """`NAME (WORLD)`."""
         return f"{self.summary['scenario']} ({self.summary['world']})"
 
     @property
@@ -56,57 +55,44 @@ class Run:
 
     @cached_property
     def tasks(self) -> pd.DataFrame:
-        """One row a task."""
+        """The tasks table, one row per task; docs/columns.md explains its columns."""
         frame: pd.DataFrame = self.tables.tasks.to_pandas()
         return frame
 
     @cached_property
     def attempts(self) -> pd.DataFrame:
-        """One row an attempt."""
+        """The attempts table, one row per attempt."""
         frame: pd.DataFrame = self.tables.attempts.to_pandas()
         return frame
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """One row an event of a worker: up, suspect, dead, drain, left, crash, pause, heal."""
+        """The events table, one row per change of a worker and per beginning or end of a fault."""
         frame: pd.DataFrame = self.tables.events.to_pandas()
         return frame
-
-    def plot(self, out_dir: str | Path | None = None) -> Figures:
-        """The figures by name, which a notebook shows; saved as PNG and SVG where `out_dir` is given."""
-        from orchestrator.pictures import run_plots
-
-        return run_plots.of_run(self).saved(out_dir)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the run folder: tables, scenario, summary, trace and plots; an older run in it is replaced."""
-        from orchestrator.results import folders
-
-        folders.write_run(Path(folder), self.scenario, self.summary, self.tables)
-        folders.draw(Path(folder), self)
 
 
 @dataclass(frozen=True)
 class CellRuns:
-    """The replications of one cell of a sweep, and the summary of them all."""
+    """The replications of one cell of a sweep, and their pooled summary."""
 
     name: str
     values: dict[str, Any]
-    """What this cell sets each swept key to; empty where nothing is swept."""
+    """The value of each swept key in this cell; empty if nothing is swept."""
     runs: Sequence[Run]
     numbers: Sequence[int]
-    """The replication that each run is: 0, 1, ..., with gaps where a sweep was interrupted."""
+    """The replication number of each run: 0, 1, ..., with gaps if the sweep was interrupted."""
     pooled: Summary
 
     @classmethod
     def of(cls, name: str, values: dict[str, Any], runs: Mapping[int, Run]) -> CellRuns:
-        """From the runs by the number of their replication."""
+        """`runs`: the runs by their replication numbers."""
         numbered = dict(sorted(runs.items()))
-        return cls(name, values, list(numbered.values()), list(numbered), summaries.pool(list(numbered.values())))
+        return cls(name, values, list(numbered.values()), list(numbered), pool(list(numbered.values())))
 
 
 class Sweep:
-    """Several runs: the cells of a sweep, each with its replications; at least one cell, each with a run."""
+    """Several runs: at least one cell, each with at least one replication."""
 
     def __init__(self, scenario: Scenario, cells: Sequence[CellRuns], interrupted: bool = False) -> None:
         self.scenario = scenario
@@ -118,15 +104,17 @@ class Sweep:
 
     @property
     def title(self) -> str:
+        """`NAME (WORLD)`."""
         return f"{self.summary['scenario']} ({self.summary['world']})"
 
     @property
     def runs(self) -> Iterator[Run]:
+        """Every run of every cell."""
         return (run for cell in self.cells for run in cell.runs)
 
     @cached_property
     def summary(self) -> Summary:
-        """The pooled summary of every cell; of a single cell also at the top level."""
+        """The pooled summary of every cell. If there is one cell, its summary is also at the top level."""
         first = self.cells[0].pooled
         header: Summary = {
             "scenario": self.scenario.name,
@@ -143,34 +131,16 @@ class Sweep:
         return {**header, **(first if len(cells) == 1 else {}), "cells": cells}
 
     def table(self) -> pd.DataFrame:
-        """One row a run: `cell`, the swept keys, `replication`, then every metric by its dotted name."""
+        """One row per run: `cell`, the swept keys, `replication`, then every metric by its dotted name."""
         import pandas as pd
 
         return pd.DataFrame(
             {
                 "cell": cell.name,
-                **{key: plain(value) for key, value in cell.values.items()},
+                **{key: readable(value) for key, value in cell.values.items()},
                 "replication": number,
-                **summaries.flatten(run.summary),
+                **flatten(run.summary),
             }
             for cell in self.cells
             for number, run in zip(cell.numbers, cell.runs, strict=True)
         )
-
-    def plot(self, out_dir: str | Path | None = None) -> Figures:
-        """The figures by name, which a notebook shows; saved as PNG and SVG where `out_dir` is given.
-
-        Of a grid: percentiles against each swept key, and the detector's trade-off. Of replications of a single
-        cell: the distributions, with the confidence of their percentiles.
-        """
-        from orchestrator.pictures import run_plots, sweep_plots
-
-        draw = run_plots.of_replications if len(self.cells) == 1 else sweep_plots.of_sweep
-        return draw(self).saved(out_dir)
-
-    def save(self, folder: str | Path) -> None:
-        """Write `folder/<cell>/r<k>` for every run, the aggregate and its plots; an older sweep in it is replaced."""
-        from orchestrator.results import folders
-
-        folders.write_sweep(Path(folder), self)
-        folders.draw(Path(folder), self)

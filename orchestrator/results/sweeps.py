@@ -1,4 +1,4 @@
-"""A scenario's sweep and replications as runs in their folders, in whichever world."""
+"""Running a scenario's sweep and replications, each run in a folder of its own. Both worlds use it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from orchestrator.scenario.schema import Cell, Scenario
 
 Progress = Callable[[float], None]
 Work = list[tuple[Cell, int]]
-"""Cells with the number of a replication."""
+"""Cells, each with the number of a replication."""
 Runs = Callable[[Work], Iterator[object]]
-"""Does the work, and tells of each run once its folder is whole."""
+"""Executes the work, and yields once for each run when its folder is complete."""
 
 
 def sweep(
@@ -21,8 +21,8 @@ def sweep(
 ) -> Sweep:
     """Every cell of the scenario's sweep, `replications` times each, in `out/<cell>/r<k>`.
 
-    `progress` is called with the share of the runs that is done. Ctrl-C keeps the finished runs: the result is then
-    made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on.
+    `progress` is called with the share of the runs that is done. After Ctrl-C the result consists of the finished
+    runs and is marked `interrupted`. If no run has finished, KeyboardInterrupt is raised again.
     """
     folders.clear(out)
     cells = scenario.cells()
@@ -30,12 +30,12 @@ def sweep(
     work = [(cell, number) for cell in cells for number in numbers]
     interrupted = False
     try:
-        for told, _ in enumerate(runs(work), start=1):
+        for done, _ in enumerate(runs(work), start=1):
             if progress is not None:
-                progress(told / len(work))
+                progress(done / len(work))
     except KeyboardInterrupt:
         interrupted = True
-    # By what stands in the folders: an interrupt may come between the end of a run and the news of it.
+    # The folders decide what has finished: an interrupt may come after the end of a run and before its report.
     found = []
     for cell in cells:
         finished = {k: run for k in numbers if (run := _finished(folders.run_folder(out, cell.name, k))) is not None}

@@ -1,39 +1,88 @@
-"""What a run leaves behind, row by row: every task, every attempt at one, every event.
+"""The three tables of a run: every task, every attempt, every event. Their schemas, their words and their files.
 
-Three Arrow tables with fixed schemas, the same in both worlds. Seconds are float64 from the start of the run;
-what never happened is null. Names (priorities, states, outcomes, workers) are dictionary columns: a million
-rows cost a code each, and `codes` gives those codes back as positions in a list of the caller's choice.
+Both worlds write the same Arrow tables. Seconds are float64, counted from the start of the run; null stands for what
+never happened. Columns of names (priority, state, outcome, kind, worker, detail) are dictionaries, so a row costs one
+code; `codes` returns these codes as positions in a list of the caller's choice. The
+metadata of each field gives its unit and its meaning (see `columns`). Files leave the metadata out: they hold nothing
+but the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-PRIORITIES = ("low", "normal", "high", "urgent")
-STATES = ("completed", "failed", "unfinished")
-OUTCOMES = (
-    "completed",
-    "failed",
-    "timed_out",
-    "worker_died",
-    "rejected",
-    "call_failed",
-    "cancelled",
-    "unfinished",
+from orchestrator.core.model import Outcome, Priority, WorkerEvent
+from orchestrator.results.columns import COLUMNS
+
+
+class State(StrEnum):
+    """How a task stands at the end of the run."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"
+
+
+class FaultEvent(StrEnum):
+    """The kinds of events that a driver adds to the coordinator's: a fault begins or, with HEAL, one ends.
+
+    A drain and a join have no kind here: the coordinator's own events (WorkerEvent) show them.
+    """
+
+    CRASH = "crash"
+    PAUSE = "pause"
+    RESTART = "restart"
+    SLOW = "slow"
+    HANG = "hang"
+    PARTITION = "partition"
+    DELAY = "delay"
+    LOSS = "loss"
+    DUPLICATE = "duplicate"
+    COORDINATOR_PAUSE = "coordinator_pause"
+    HEAL = "heal"
+
+
+class HealDetail(StrEnum):
+    """What ended a fault of the process. The end of any other fault has the fault's kind as its detail."""
+
+    RESTART = "restart"
+    """A new process of the worker began."""
+    RESUME = "resume"
+    """The paused process went on."""
+
+
+PRIORITIES = tuple(priority.name.lower() for priority in Priority)
+STATES = tuple(state.value for state in State)
+OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
+FAULTS = tuple(kind for kind in FaultEvent if kind is not FaultEvent.HEAL)
+"""The kinds of events with which a fault begins."""
+EVENT_KINDS: tuple[str, ...] = (
+    WorkerEvent.UP,
+    WorkerEvent.SUSPECT,
+    WorkerEvent.DEAD,
+    WorkerEvent.DRAIN,
+    WorkerEvent.LEFT,
+    FaultEvent.HEAL,
+    WorkerEvent.EJECTED,
+    WorkerEvent.READMITTED,
+    *FAULTS,
 )
-FAULTS = ("crash", "pause", "restart", "slow", "hang", "partition", "delay", "loss", "duplicate", "coordinator_pause")
-"""Kinds of events that are faults; a drain and a join show in what the coordinator says of the worker."""
-EVENT_KINDS = ("up", "suspect", "dead", "drain", "left", "heal", "ejected", "readmitted", *FAULTS)
-HEALS = {"restart": ("crash", "restart", "pause"), "resume": ("pause",)}
-"""Which faults a `heal` of that detail ends; of any other, the one of its name."""
+"""The dictionary of the column `kind` in every table."""
+RARE_KINDS: tuple[str, ...] = (WorkerEvent.FORGOTTEN,)
+"""Kinds that stand in the dictionary of a table only if they occur: a longer one would change every table's bytes."""
+_ENDED_BY: dict[str, tuple[str, ...]] = {
+    HealDetail.RESTART: (FaultEvent.CRASH, FaultEvent.RESTART, FaultEvent.PAUSE),
+    HealDetail.RESUME: (FaultEvent.PAUSE,),
+}
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
@@ -42,7 +91,14 @@ Columns = Mapping[str, npt.NDArray[Any]]
 _ENUM = pa.dictionary(pa.int8(), pa.string())
 _NAME = pa.dictionary(pa.int32(), pa.string())
 
-TASKS = pa.schema(
+
+def _described(table: str, fields: Sequence[pa.Field]) -> pa.Schema:
+    about = COLUMNS[table]
+    return pa.schema([field.with_metadata(about[field.name]._asdict()) for field in fields])
+
+
+TASKS = _described(
+    "tasks",
     [
         pa.field("task", pa.int64(), nullable=False),
         pa.field("priority", _ENUM, nullable=False),
@@ -56,9 +112,10 @@ TASKS = pa.schema(
         pa.field("state", _ENUM, nullable=False),
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("worker", _NAME),
-    ]
+    ],
 )
-ATTEMPTS = pa.schema(
+ATTEMPTS = _described(
+    "attempts",
     [
         pa.field("task", pa.int64(), nullable=False),
         pa.field("attempt", pa.int32(), nullable=False),
@@ -70,15 +127,16 @@ ATTEMPTS = pa.schema(
         pa.field("ran_s", pa.float64()),
         pa.field("outcome", _ENUM, nullable=False),
         pa.field("settled", pa.bool_(), nullable=False),
-    ]
+    ],
 )
-EVENTS = pa.schema(
+EVENTS = _described(
+    "events",
     [
         pa.field("time_s", pa.float64(), nullable=False),
         pa.field("kind", _ENUM, nullable=False),
         pa.field("worker", _NAME),
         pa.field("detail", _NAME),
-    ]
+    ],
 )
 SCHEMAS = {"tasks": TASKS, "attempts": ATTEMPTS, "events": EVENTS}
 FILES = tuple(f"{name}.parquet" for name in SCHEMAS)
@@ -91,9 +149,29 @@ _ENUMS: dict[str, Sequence[str]] = {
 }
 
 
+class Event(NamedTuple):
+    """One row of the events table; `worker` is None for what happened to the coordinator."""
+
+    time_s: float
+    kind: str
+    worker: str | None
+    detail: str | None
+
+
+def event_rows(events: pa.Table) -> Iterator[Event]:
+    """The rows of an events table, in the order of time."""
+    columns = (events.column(name).to_pylist() for name in Event._fields)
+    return map(Event._make, zip(*columns, strict=True))
+
+
+def faults_ended_by(detail: str | None) -> tuple[str, ...]:
+    """The kinds of faults that a HEAL event with this detail ends."""
+    return () if detail is None else _ENDED_BY.get(detail, (detail,))
+
+
 @dataclass(frozen=True)
 class Tables:
-    """The three tables of one run, after the schemas TASKS, ATTEMPTS and EVENTS."""
+    """The three tables of one run, with the schemas TASKS, ATTEMPTS and EVENTS."""
 
     tasks: pa.Table
     attempts: pa.Table
@@ -107,12 +185,13 @@ class Tables:
         events: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
         workers: Sequence[str],
     ) -> Tables:
-        """Tables from plain columns, in any row order; float columns without a copy.
+        """Tables from plain columns. Rows may come in any order; columns of floats are not copied.
 
-        `tasks` and `attempts` hold the columns of their schemas except `latency_s` and `wait_s`, which follow
-        from the others. NaN stands for what never happened; `worker` is a position in `workers`, -1 for none;
-        `priority`, `state` and `outcome` are positions in PRIORITIES, STATES and OUTCOMES. `events` holds
-        `time_s`, `kind` (strings), `worker` (positions, -1 for none) and `detail` (strings or None).
+        `tasks` and `attempts` hold the columns of their schemas without `latency_s` and `wait_s`, which are computed.
+        NaN stands for what never happened. `worker` is a position in `workers`, -1 for none. `priority`, `state` and
+        `outcome` are positions in PRIORITIES, STATES and OUTCOMES. `events` holds `time_s`, `kind` (strings),
+        `worker` (positions, -1 for none) and `detail` (strings or None). KeyError for a kind that is not in
+        EVENT_KINDS or RARE_KINDS.
         """
         tasks = _sorted(tasks, ("task",))
         attempts = _sorted(attempts, ("task", "attempt"))
@@ -121,23 +200,25 @@ class Tables:
             "wait_s": tasks["started_s"] - tasks["arrival_s"],
         }
         details = list(dict.fromkeys(detail for detail in events["detail"] if detail is not None))
+        kinds = [*EVENT_KINDS, *(kind for kind in RARE_KINDS if kind in events["kind"])]
         coded: Columns = {
             "time_s": np.asarray(events["time_s"], dtype=np.float64),
-            "kind": _positions(events["kind"], EVENT_KINDS),
+            "kind": _positions(events["kind"], kinds),
             "worker": np.asarray(events["worker"], dtype=np.int32),
             "detail": _positions(events["detail"], details),
         }
         return cls(
             tasks=_table(TASKS, {**tasks, **derived}, {"worker": workers}),
             attempts=_table(ATTEMPTS, attempts, {"worker": workers}),
-            events=_table(EVENTS, _sorted(coded, ("time_s",)), {"worker": workers, "detail": details}),
+            events=_table(EVENTS, _sorted(coded, ("time_s",)), {"worker": workers, "detail": details, "kind": kinds}),
         )
 
     def write(self, folder: Path) -> None:
         """Write the three Parquet files into `folder`; equal tables give equal bytes."""
         for name, schema in SCHEMAS.items():
+            bare = pa.schema([field.remove_metadata() for field in schema])
             pq.write_table(
-                getattr(self, name),
+                pa.Table.from_arrays(getattr(self, name).columns, schema=bare),
                 folder / f"{name}.parquet",
                 compression="lz4",
                 use_dictionary=[field.name for field in schema if pa.types.is_dictionary(field.type)],
@@ -146,28 +227,28 @@ class Tables:
 
     @classmethod
     def read(cls, folder: Path, workers: Sequence[str]) -> Tables:
-        """The tables that `write` left in `folder`, equal to what was written.
+        """The tables that `write` left in `folder`, equal to those that were written.
 
-        `workers` restores the order of names, of which Parquet keeps only those that occur.
-        OSError or pyarrow.ArrowException where a file is absent or damaged, or has another schema.
+        `workers` restores the order of the names: Parquet keeps only the names that occur.
+        Raises OSError or pyarrow.ArrowException if a file is missing, is damaged or has another schema.
         """
         return cls(**{name: _read(folder / f"{name}.parquet", SCHEMAS[name], workers) for name in SCHEMAS})
 
 
 def check_files(folder: Path) -> None:
-    """Read only the footers of the tables; raises what `Tables.read` does."""
+    """Read only the footers of the tables; raises the same errors as `Tables.read`."""
     for name, schema in SCHEMAS.items():
         _check_schema(folder / f"{name}.parquet", pq.read_schema(folder / f"{name}.parquet"), schema)
 
 
 def floats(table: pa.Table, column: str) -> Floats:
-    """A column of seconds as float64[rows], NaN where it is null."""
+    """A column of seconds as float64[rows], NaN for null."""
     values: Floats = table.column(column).to_numpy()
     return values
 
 
 def codes(table: pa.Table, column: str, names: Sequence[str]) -> Codes:
-    """A dictionary column as int64[rows] of positions in `names`, -1 where it is null or not among them."""
+    """A dictionary column as int64[rows] of positions in `names`, -1 for null and for other names."""
     position = {name: index for index, name in enumerate(names)}
     parts = [np.empty(0, dtype=np.int64)]
     for chunk in table.column(column).chunks:
@@ -191,7 +272,7 @@ def _table(schema: pa.Schema, columns: Columns, names: Mapping[str, Sequence[str
 
 
 def _sorted(columns: Columns, by: tuple[str, ...]) -> Columns:
-    """The same rows in the order of the columns `by`, rows of equal keys as they came."""
+    """The rows sorted by the columns `by`; rows with equal keys keep their order."""
     order = np.lexsort([columns[name] for name in reversed(by)])
     if np.array_equal(order, np.arange(len(order))):
         return columns
@@ -204,7 +285,10 @@ def _positions(names: Sequence[str | None] | npt.NDArray[Any], vocabulary: Seque
 
 
 def _encoding(kind: pa.DataType) -> str | None:
-    """Byte streams for seconds, differences for counters: half the time and three quarters of the size of plain."""
+    """Byte streams for seconds, differences for counters.
+
+    Against plain encoding, writing takes half the time and the files three quarters of the size.
+    """
     if pa.types.is_floating(kind):
         return "BYTE_STREAM_SPLIT"
     return "DELTA_BINARY_PACKED" if pa.types.is_integer(kind) else None
@@ -226,7 +310,7 @@ def _read(path: Path, schema: pa.Schema, workers: Sequence[str]) -> pa.Table:
 
 
 def _vocabulary(column: pa.ChunkedArray, known: Sequence[str]) -> Sequence[str]:
-    """`known`, then whatever else the column names, in the order of appearance."""
+    """`known`, then the other names of the column in the order of their appearance."""
     met = (name for chunk in column.chunks for name in chunk.dictionary.to_pylist())
     return list(dict.fromkeys([*known, *met]))
 

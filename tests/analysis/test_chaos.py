@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 import sim
 from orchestrator.analysis import chaos
+from orchestrator.analysis.random_scenarios import Options, draw, live_options
 from orchestrator.analysis.shrinking import explicit, shrink
 from orchestrator.cli.app import app
 from orchestrator.policies import queueing, retry, settings
@@ -27,7 +28,7 @@ from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario
 from tests.mutations import COORDINATOR, Mutation
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 QUEUEING = "orchestrator/policies/queueing.py"
 RETRY = "orchestrator/policies/retry.py"
 SEEDS = 40
@@ -150,8 +151,8 @@ def planted(request, monkeypatch) -> Planted:
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str, indirect=True)
 def test_a_planted_bug_is_found_and_shrunk(planted: Planted):
-    """By the history alone, within a few seeds; a script of at most five faults still shows it."""
-    options = chaos.Options(drain_s=300.0)  # what never ends costs time
+    """The history alone shows the bug within a few seeds, and so does a script of at most five faults."""
+    options = Options(drain_s=300.0)  # what never ends costs time
     broken = next((trial for trial in chaos.hunt(range(SEEDS), sim.run, options=options) if trial.violations), None)
     assert broken is not None, "no seed shows it"
     promise = broken.violations[0].promise
@@ -167,7 +168,7 @@ def test_a_planted_bug_is_found_and_shrunk(planted: Planted):
 
 @pytest.mark.parametrize("first", range(0, 200, 50))
 def test_two_hundred_seeds_break_nothing(first: int):
-    """Whatever is drawn and whatever strikes, every promise is kept and every invariant holds."""
+    """Every promise is kept and every invariant holds in each of two hundred random scenarios."""
     world = partial(sim.run, check=True)
     broken = {
         trial.seed: list(map(str, trial.violations))
@@ -181,18 +182,18 @@ def test_two_hundred_seeds_break_nothing(first: int):
 
 
 def test_a_seed_is_a_scenario():
-    """The same each time, another for another seed, and one that loads again."""
-    assert chaos.draw(3) == chaos.draw(3)
-    assert chaos.draw(3) != chaos.draw(4)
-    assert Scenario.model_validate(chaos.draw(3).model_dump()) == chaos.draw(3)
+    """A seed always gives the same scenario, which can be loaded, and another seed gives another one."""
+    assert draw(3) == draw(3)
+    assert draw(3) != draw(4)
+    assert Scenario.model_validate(draw(3).model_dump()) == draw(3)
 
 
 def test_every_fault_that_is_drawn_ends():
-    """With a heal of its own, or a worker that joins again; and in a hundred seeds every kind strikes."""
-    injection = set()
+    """Every fault has an end or a worker that joins again, and a hundred seeds inject every kind."""
+    kinds = set()
     for seed in range(100):
-        plan = draw_plan(chaos.draw(seed))
-        injection |= {action.kind for action in plan.faults}
+        plan = draw_plan(draw(seed))
+        kinds |= {action.kind for action in plan.faults}
         open_: set[tuple[str | None, str]] = set()
         for action in plan.faults:
             ends = {(action.worker, "drain")} if action.kind == "join" else {(action.worker, action.kind)}
@@ -201,32 +202,32 @@ def test_every_fault_that_is_drawn_ends():
             else:
                 open_ |= ends
         assert open_ == set(), f"seed {seed}"
-    assert injection == set(get_args(FaultKind))
+    assert kinds == set(get_args(FaultKind))
 
 
 def test_of_a_given_scenario_only_the_faults_are_drawn():
-    """Its cluster, its work and its policies stay."""
+    """The given cluster, work and policies stay."""
     base = Scenario.load(ROOT / "scenarios/worker-crash.yaml")
-    drawn = chaos.draw(5, base=base)
+    drawn = draw(5, base=base)
     assert (drawn.cluster, drawn.workload, drawn.policies) == (base.cluster, base.workload, base.policies)
     assert drawn.faults != base.faults
     assert drawn.drain_s is not None
 
 
 def test_a_live_run_has_crashes_pauses_and_partitions():
-    """At certain times, whatever else is drawn."""
+    """Every live scenario has these three kinds at fixed times."""
     for seed in range(20):
-        certain = {fault.kind for fault in chaos.draw(seed, chaos.live_options(30)).faults if fault.at_s is not None}
+        certain = {fault.kind for fault in draw(seed, live_options(30)).faults if fault.at_s is not None}
         assert certain >= {"crash", "pause", "partition"}
 
 
 # ---- shrinking
 
 
-def test_an_explicit_script_strikes_alike():
-    """What chance decided stands in it: the same strikes at the same times, up to rounding."""
+def test_an_explicit_script_has_the_same_injections():
+    """The explicit faults inject the same at the same times, up to rounding."""
     for seed in range(30):
-        scenario = chaos.draw(seed)
+        scenario = draw(seed)
         tree = scenario.model_dump() | {"faults": explicit(scenario)}
         (one, other) = (draw_plan(plan).faults for plan in (scenario, Scenario.model_validate(tree)))
         injections = [
@@ -236,13 +237,13 @@ def test_an_explicit_script_strikes_alike():
 
 
 def test_a_script_shrinks_to_the_faults_that_matter():
-    """Of many strikes, to the pair that fails; and all else becomes plain."""
+    """Of many injections only the pair that fails is left, and everything else becomes plain."""
 
     def fails(scenario: Scenario) -> bool:
-        injection = {(fault.kind, name) for fault in scenario.faults for name in scenario.victims(fault)}
-        return {("crash", "w1"), ("pause", "w2")} <= injection
+        injected = {(fault.kind, name) for fault in scenario.faults for name in scenario.victims(fault)}
+        return {("crash", "w1"), ("pause", "w2")} <= injected
 
-    tree = chaos.draw(1, chaos.Options(workers=(6, 6), faults=(8, 8))).model_dump()
+    tree = draw(1, Options(workers=(6, 6), faults=(8, 8))).model_dump()
     tree["faults"] += [
         {"kind": "crash", "at_s": 1.234567, "all": True, "restart_after_s": 0.5},
         {"kind": "pause", "at_s": 3.3, "group": "g1", "for_s": 1.0},
@@ -256,7 +257,7 @@ def test_a_script_shrinks_to_the_faults_that_matter():
 
 
 def test_a_run_that_never_ends_breaks_a_promise():
-    """Patience has an end, and a timer of somebody else's goes on."""
+    """A run is stopped at the time limit, and the caller's own timer goes on."""
 
     def endless(scenario: Scenario) -> Run:
         while True:
@@ -264,7 +265,7 @@ def test_a_run_that_never_ends_breaks_a_promise():
 
     before_s = signal.setitimer(signal.ITIMER_REAL, 1000.0)
     try:
-        trial = chaos.trial(0, chaos.draw(0), endless, patience_s=0.05)
+        trial = chaos.trial(0, draw(0), endless, patience_s=0.05)
         left_s, _ = signal.getitimer(signal.ITIMER_REAL)
     finally:
         signal.setitimer(signal.ITIMER_REAL, *before_s)
@@ -273,7 +274,7 @@ def test_a_run_that_never_ends_breaks_a_promise():
 
 
 def test_an_invariant_that_does_not_hold_is_told_from_an_error():
-    """Both are violations, with the place where they were raised."""
+    """Both are violations of different promises, with the place where they were raised."""
 
     def world(error: Exception) -> chaos.World:
         def run(scenario: Scenario) -> Run:
@@ -282,8 +283,7 @@ def test_an_invariant_that_does_not_hold_is_told_from_an_error():
         return run
 
     kinds = [
-        chaos.trial(0, chaos.draw(0), world(error)).violations[0]
-        for error in (AssertionError("load"), ValueError("room"))
+        chaos.trial(0, draw(0), world(error)).violations[0] for error in (AssertionError("load"), ValueError("room"))
     ]
     assert [found.promise for found in kinds] == ["invariant", "runs"]
     assert str(kinds[0]).startswith("invariant: load (test_chaos.py:")
@@ -298,7 +298,7 @@ def command(*arguments: object) -> Result:
 
 
 def test_chaos_without_a_violation_leaves_nothing(tmp_path):
-    """Numbers on stdout, exit code 0, no file; the same as JSON, and in several processes."""
+    """Without a violation the exit code is 0 and no file is left; several processes give the same numbers."""
     out = tmp_path / "chaos"
     shown = command("chaos", "--seeds", 6, "--jobs", 1, "--out", out)
     assert shown.exit_code == 0, shown.stderr
@@ -314,7 +314,7 @@ TWINS = [planted for planted in PLANTED if planted.mutation.name == "number atte
 
 @pytest.mark.parametrize("planted", TWINS, ids=str, indirect=True)
 def test_a_violation_is_saved_and_can_be_had_again(tmp_path, planted: Planted):
-    """The sentence on stdout, exit code 1, and a file with which `simulate` and `check` show the same."""
+    """The exit code is 1, and the saved file shows the same violation with `simulate` and `check`."""
     found = command("chaos", "--seeds", 20, "--jobs", 1, "--out", tmp_path / "chaos")
     assert found.exit_code == 1, found.stderr
     seed = re.search(r"^seed (\d+): numbering: attempt 1 of task ", found.stdout, re.M)
@@ -331,7 +331,7 @@ def test_a_violation_is_saved_and_can_be_had_again(tmp_path, planted: Planted):
 
 
 def test_a_clean_run_is_said_to_be_clean(tmp_path):
-    """With what was looked at, and what was not; of a sweep, run by run."""
+    """`check` lists every run of a sweep, with what was checked and what was not."""
     file = ROOT / "scenarios/worker-crash.yaml"
     overrides = ["workload.tasks=200", "replications=2"]
     assert command("simulate", file, *overrides, "--out", tmp_path / "run", "--no-plots").exit_code == 0
@@ -345,8 +345,8 @@ def test_a_clean_run_is_said_to_be_clean(tmp_path):
 
 
 def test_an_interrupt_keeps_what_was_found(tmp_path, monkeypatch):
-    """And says how far it got."""
-    trials = [chaos.Trial(0, chaos.draw(0))]
+    """An interrupted chaos run says how far it got."""
+    trials = [chaos.Trial(0, draw(0))]
 
     def interrupted(*_: object, **__: object) -> Iterator[chaos.Trial]:
         yield from trials
@@ -362,9 +362,9 @@ def test_an_interrupt_keeps_what_was_found(tmp_path, monkeypatch):
 
 
 def test_live_chaos_breaks_nothing(tmp_path):
-    """Crashes, pauses and partitions on real processes at once: the history is clean, and every decision replays."""
+    """Under crashes, pauses and partitions on real processes the history is clean and every decision replays."""
     shown = command("chaos", "--live", "--seconds", 8, "--out", tmp_path, "--json")
     assert shown.exit_code == 0, shown.stdout + shown.stderr
     told = json.loads(shown.stdout)
-    assert told["strikes"].keys() >= {"crash", "pause", "partition"}
+    assert told["injections"].keys() >= {"crash", "pause", "partition"}
     assert command("check", tmp_path / "live-0", "--settled").exit_code == 0

@@ -14,31 +14,26 @@ from hypothesis import strategies as st
 
 from orchestrator.analysis.comparison import (
     AROUND,
-    BLOCKS,
-    DETECTION,
+    DETECTION_TIME,
     JUDGED,
-    METRICS,
     WHOLE,
-    Clock,
     Comparison,
     Incomparable,
-    Observed,
-    Ordered,
-    Spread,
-    around_faults,
     compare,
-    pooled,
 )
+from orchestrator.analysis.intervals import BLOCKS, Spread
+from orchestrator.analysis.measures import METRICS, Clock, Observed, Ordered, around_faults, pooled
+from orchestrator.pictures import draw
 from orchestrator.results import folders
 from orchestrator.results.runs import CellRuns, Run, Sweep
-from orchestrator.results.summaries import flatten
+from orchestrator.results.statistics import flatten
 from tests.results.synthetic import attempt, mm1, run, scenario, sweep, tables, task
 
 CRASH = [(20.0, "crash", 0, None), (22.0, "dead", 0, "detector"), (30.0, "heal", 0, "restart"), (31.0, "up", 0, "up")]
 
 
 def by_hand(latencies_s: list[float], world: str, detected_s: float = 22.0) -> Run:
-    """Tasks at 15, 16, ... of the given latencies, the last second of each its service; w1 is out from 20 to 31."""
+    """Tasks at 15, 16, ... with the given latencies and 1 s of service each; w1 is out from 20 to 31."""
     tasks = [
         task(15.0 + n, 15.0 + n + latency_s, started_s=14.0 + n + latency_s)
         for n, latency_s in enumerate(latencies_s)
@@ -52,7 +47,7 @@ def by_hand(latencies_s: list[float], world: str, detected_s: float = 22.0) -> R
 
 
 def test_the_statistics_are_those_of_the_tables():
-    """Percentiles, waits, what is not service, rates and detection of five tasks, and their relative errors."""
+    """Every statistic of five tasks, and every relative error, is the one computed by hand."""
     (cell,) = compare(by_hand([1, 2, 3, 4, 5], "sim"), by_hand([2, 4, 6, 8, 10], "live", detected_s=24.0)).cells
     expected = {
         "latency_s.p50": (3, 6),
@@ -63,7 +58,7 @@ def test_the_statistics_are_those_of_the_tables():
         "excess_s.p99": (3.96, 8.92),
         "throughput_per_s": (5 / 90, 5 / 90),
         "utilization": (5 / 180, 5 / 180),
-        DETECTION: (2, 4),
+        DETECTION_TIME: (2, 4),
     }
     for metric, (value, reference) in expected.items():
         row = cell.row(metric)
@@ -73,7 +68,7 @@ def test_the_statistics_are_those_of_the_tables():
 
 
 def test_the_window_holds_the_tasks_around_the_fault():
-    """From the crash until five seconds after the worker is back: of 30 tasks, those that arrived from 20 to 36."""
+    """It lasts from the crash until 5 s after the return: of 30 tasks it has those from 20 to 36."""
     ours, theirs = by_hand([float(n) for n in range(1, 31)], "sim"), by_hand([1.0] * 30, "live")
     assert around_faults([ours]) == [(20.0, 36.0)]
     (cell,) = compare(ours, theirs).cells
@@ -91,14 +86,14 @@ def test_the_whole_run_is_measured_as_its_summary_is():
 
 
 def test_pieces_put_together_are_the_whole():
-    """Blocks that cover a run without a gap measure what the run does."""
+    """Blocks that cover a run without a gap give the statistics of the run."""
     observed = Observed.of(mm1(3000, offered_load=0.8), Clock.of([(10.0, 1000.0)]))
     blocks = observed.measure_blocks(np.linspace(0, 990 - 49.5, 20), 49.5)
     assert blocks == {metric: pytest.approx(value) for metric, value in observed.measure().items()}
 
 
 def test_replications_are_pooled_not_averaged():
-    """Percentiles of several runs are those of all their tasks."""
+    """Percentiles of several runs are those of all their tasks together."""
     clock = Clock.of([(10.0, 500.0)])
     parts = [
         Observed.of(mm1(1000, offered_load=offered_load, seed=seed), clock)
@@ -109,7 +104,7 @@ def test_replications_are_pooled_not_averaged():
 
 
 def test_a_clock_stands_still_outside_its_stretches():
-    """It reads the seconds that it ran until then."""
+    """A clock reads the seconds for which it has run."""
     clock = Clock.of([(10.0, 20.0), (50.0, 55.0)])
     times_s = np.array([0.0, 10.0, 15.0, 20.0, 30.0, 52.0, 55.0, 90.0])
     assert clock.read(times_s).tolist() == [0, 0, 5, 10, 10, 12, 15, 15]
@@ -133,15 +128,15 @@ def test_a_clock_stands_still_outside_its_stretches():
         ([(1.0, "pause", 0, None), (2.0, "heal", 0, "resume")], []),
         ([(40.0, "dead", 0, "detector"), (41.0, "up", 0, "revived")], []),
     ],
-    ids=["pause", "convicted", "for good", "overlap", "apart", "cut at the end", "in the warm-up", "no fault"],
+    ids=["pause", "declared dead", "for good", "overlap", "apart", "cut at the end", "in the warm-up", "no fault"],
 )  # fmt: skip
 def test_faults_have_their_stretches(events, stretches):
-    """From the blow until the worker is back, or convicted, and five seconds more, within what is measured."""
+    """A stretch lasts from the fault until five seconds after the worker is back or declared dead."""
     assert around_faults([run(tables(events=events))]) == stretches
 
 
 def test_the_live_result_is_the_reference():
-    """Whichever comes first; of two of one world the second, under their own names."""
+    """A live result is the reference in either order; of two results of one world the second is."""
     simulated, lived = mm1(200, world="sim"), mm1(200, seed=2, world="live")
     for one, other in ((simulated, lived), (lived, simulated)):
         found = compare(one, other, ("a", "b"))
@@ -152,7 +147,7 @@ def test_the_live_result_is_the_reference():
 
 
 def test_equal_runs_have_no_error_and_are_sure_of_it():
-    """The same blocks are drawn from both, so what both share cancels."""
+    """The same blocks are drawn from both sides, so common chance cancels."""
     (cell,) = compare(mm1(2000), mm1(2000, world="live")).cells
     assert all(row.error == 0 for row in cell.rows)
     assert all(cell.row(metric).error_ci95 == pytest.approx((0, 0)) for metric in METRICS)
@@ -163,7 +158,7 @@ def test_equal_runs_have_no_error_and_are_sure_of_it():
 
 
 def test_blocks_know_that_tasks_are_not_independent():
-    """At rho 0.9 waits stick together: the interval is far wider than that of as many independent ones."""
+    """At a load of 0.9 the interval is far wider than that of as many independent waits."""
     (cell,) = compare(mm1(4000, offered_load=0.9, seed=3), mm1(4000, offered_load=0.9, seed=4, world="live")).cells
     row = cell.row("wait_s.mean")
     waits_s = mm1(4000, offered_load=0.9, seed=3).tasks.wait_s
@@ -173,16 +168,16 @@ def test_blocks_know_that_tasks_are_not_independent():
 
 
 def test_the_intervals_cover_about_as_often_as_they_say():
-    """The true mean wait lies in most single runs' intervals: E2/M/1, sigma = (2 rho / (2 rho + 1 - sigma))^2."""
+    """Most intervals of single E2/M/1 runs cover the true mean wait, by sigma = (2 rho / (2 rho + 1 - sigma))^2."""
     offered_load, sigma = 0.6, 0.5
     for _ in range(100):
         sigma = (2 * offered_load / (2 * offered_load + 1 - sigma)) ** 2
-    held = 0
+    covered = 0
     for seed in range(40):
         observed = Observed.of(mm1(3000, offered_load, seed), Clock.of([(100.0, 2400.0)]))
         low, high = Spread.over_blocks(observed, observed, np.random.default_rng(seed)).values["wait_s.mean"]
-        held += low <= sigma / (1 - sigma) <= high
-    assert held >= 35
+        covered += low <= sigma / (1 - sigma) <= high
+    assert covered >= 35
 
 
 def of_cell(runs: list[Run], name: str = "base") -> Sweep:
@@ -198,11 +193,11 @@ def test_replications_give_student_t_over_pairs():
     half = 4.302653 * np.std(errors, ddof=1) / math.sqrt(3)
     assert cell.row("latency_s.p50").error_ci95 == pytest.approx((errors.mean() - half, errors.mean() + half))
     assert cell.intervals == "3 replications"
-    assert cell.row(DETECTION).error_ci95 == pytest.approx((0, 0))
+    assert cell.row(DETECTION_TIME).error_ci95 == pytest.approx((0, 0))
 
 
 def test_only_what_both_sides_have_is_compared():
-    """Replications by number, cells by name; where nothing is common it is said."""
+    """Replications are paired by number and cells by name; having nothing in common is an error."""
     (cell,) = compare(of_cell([mm1(100, seed=s) for s in (1, 2, 3)]), of_cell([mm1(100), mm1(100)])).cells
     assert len(cell.runs) == len(cell.references) == 2
     grid = sweep({"seed": [1, 2]}, replications=1, n=60)
@@ -212,7 +207,7 @@ def test_only_what_both_sides_have_is_compared():
 
 
 def grids(ours: list[float], theirs: list[float]) -> Comparison:
-    """Two sweeps of so many cells, in each of which every task takes as long."""
+    """Two sweeps; all tasks of a cell take equally long."""
 
     def side(latencies_s: list[float], world: str) -> Sweep:
         runs = [by_hand([latency_s] * 4, world) for latency_s in latencies_s]
@@ -231,7 +226,7 @@ def grids(ours: list[float], theirs: list[float]) -> Comparison:
     ],
 )
 def test_kendalls_tau_says_whether_both_rank_alike(ours, theirs, tau):
-    """Concordant less discordant pairs over all pairs; nothing where all are alike."""
+    """Tau is concordant minus discordant pairs over all pairs, and None if all cells are alike."""
     found = {rank.metric: rank for rank in grids(ours, theirs).ranking}
     assert found["latency_s.p95"].tau == (None if tau is None else pytest.approx(tau))
     assert found["latency_s.p95"].best == "c0"
@@ -239,61 +234,66 @@ def test_kendalls_tau_says_whether_both_rank_alike(ours, theirs, tau):
 
 
 def test_a_miss_names_the_worst():
-    """In a sentence, with both values; what is not judged is not blamed."""
+    """A miss is a sentence with both values; a metric that is not judged is never named."""
     found = compare(by_hand([1, 2, 3, 4, 5], "sim"), by_hand([2, 4, 6, 8, 10], "live"))
     assert found.miss(0.6) is None
-    assert found.miss(0.1) == "wait_s.mean is off by -60.0% (sim 2, live 5), allowed are 10.0%"
+    assert found.miss(0.1) == "wait_s.mean is off by -60.0% (sim 2, live 5); at most 10.0% is allowed"
     assert {row.metric for row in found.cells[0].rows if row.where == WHOLE} > set(JUDGED)
 
 
 def test_what_one_side_alone_knows_is_a_miss():
-    """A crash that only one world detected is as wrong as can be, and no number."""
+    """A detection time that only one side knows is off by more than any allowed error."""
     undetected = run(tables([task(15.0, 16.0)], events=[CRASH[0]]), world="live")
     found = compare(run(tables([task(15.0, 16.0)], events=CRASH), world="sim"), undetected)
-    assert found.miss(1e9) == f"{DETECTION} is known to one side only (sim 2, live none), allowed are 100000000000.0%"
+    assert (
+        found.miss(1e9)
+        == f"{DETECTION_TIME} is known to one side only (sim 2, live none); at most 100000000000.0% is allowed"
+    )
     assert compare(undetected, undetected).miss(0.0) is None
 
 
 def test_the_detection_of_a_single_crash_is_not_judged():
-    """It is a matter of phases: replications judge it, one run does not."""
+    """The detection time is judged over replications, not in one run, where it depends on phases."""
     early, late = (by_hand([1.0, 2.0], world, at) for world, at in (("sim", 22.0), ("live", 24.0)))
-    assert compare(early, late).cells[0].row(DETECTION).error == -0.5
+    assert compare(early, late).cells[0].row(DETECTION_TIME).error == -0.5
     assert compare(early, late).miss(0.1) is None
     assert (compare(of_cell([early] * 2), of_cell([late] * 2)).miss(0.1) or "").startswith(
-        f"{DETECTION} is off by -50"
+        f"{DETECTION_TIME} is off by -50"
     )
 
 
 def test_a_miss_names_its_cell():
-    """Of several, the one where the worst is."""
+    """If there are several cells, a miss names the worst one."""
     assert (grids([1, 2], [1, 4]).miss(0.1) or "").startswith("c1: wait_s.mean is off by -66.7%")
 
 
 def test_the_result_is_saved_and_the_same_again(tmp_path: Path):
-    """Numbers as plain JSON and pictures as PNG and SVG, byte by byte alike."""
+    """Equal comparisons give the same bytes in comparison.json and in every picture."""
     for folder in ("a", "b"):
-        compare(mm1(500), mm1(500, seed=2, world="live")).save(tmp_path / folder)
+        found = compare(mm1(500), mm1(500, seed=2, world="live"))
+        found.save(tmp_path / folder)
+        draw(found, tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     names = [f"comparison-{what}.{kind}" for what in ("percentiles", "qq", "timeline") for kind in ("png", "svg")]
     assert files == sorted([*names, "comparison.json"])
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     told = json.loads((tmp_path / "a/comparison.json").read_text())
     assert (told["of"], told["against"], told["scenario"]) == ("sim", "live", "synthetic")
-    assert {row["metric"] for row in told["cells"][0]["rows"]} == {*METRICS, DETECTION}
+    assert {row["metric"] for row in told["cells"][0]["rows"]} == {*METRICS, DETECTION_TIME}
 
 
 def test_saved_runs_compare_as_fresh_ones(tmp_path: Path):
-    """What was written and read back has the same numbers."""
+    """Saved and loaded runs give the same numbers."""
     ours, theirs = mm1(500), mm1(500, seed=2, world="live")
     for name, one in (("a", ours), ("b", theirs)):
-        folders.write_run(tmp_path / name, one.scenario, one.summary, one.tables)
+        folders.save(tmp_path / name, one)
     again = compare(folders.load(tmp_path / "a"), folders.load(tmp_path / "b"))
     assert again.summary() == compare(ours, theirs).summary()
 
 
 def test_the_pictures_show_both_sides_and_the_faults():
-    """Each side has its curve and its verdicts, each fault a mark, the setting its words."""
-    figures = compare(mm1(500), mm1(500, seed=2, world="live")).plot()
+    """The pictures show a curve and the verdicts of each side, a mark for each fault, and the setting."""
+    figures = draw(compare(mm1(500), mm1(500, seed=2, world="live")))
     legend = figures["comparison-timeline"].axes[0].get_legend()
     assert legend is not None
     labels = {text.get_text() for text in legend.get_texts()}
@@ -304,8 +304,8 @@ def test_the_pictures_show_both_sides_and_the_faults():
 
 
 def test_a_grid_is_drawn_by_its_errors_and_ranks():
-    """One mark a cell and percentile; the order of the cells is told in tau."""
-    figures = grids([1, 2, 3], [1, 2, 4]).plot()
+    """The pictures of a grid show its errors, and its ranks with their tau."""
+    figures = draw(grids([1, 2, 3], [1, 2, 4]))
     assert list(figures) == ["comparison-errors", "comparison-ranks", "comparison-percentiles"]
     assert [axes.get_title(loc="left") for axes in figures["comparison-ranks"].axes] == [
         f"{p} of latency:  τ = 1.00" for p in ("p50", "p95", "p99")
@@ -313,17 +313,17 @@ def test_a_grid_is_drawn_by_its_errors_and_ranks():
 
 
 def test_runs_without_a_completed_task_can_be_compared():
-    """Nothing is unknown on both sides, draws, and is no miss."""
+    """A statistic that neither side knows can be drawn and is no miss."""
     empty = run(tables([task(15.0)]))
     found = compare(empty, empty)
     assert found.cells[0].row("latency_s.p50").value is None
     assert found.miss(0.0) is None
-    assert len(found.plot()) == 3
+    assert len(draw(found)) == 3
 
 
 @given(st.lists(st.tuples(st.floats(0, 9), st.integers(0, 3)), min_size=1), st.floats(0, 1))
 def test_resampled_statistics_are_those_of_the_repeated_values(drawn, point):
-    """A value that counts three times is three values."""
+    """A value that counts three times counts as three values."""
     values, times = (np.array(column) for column in zip(*drawn, strict=True))
     repeated = np.repeat(values, times)
     ordered = Ordered.of(np.where(values > 8.5, np.nan, values))
@@ -334,14 +334,14 @@ def test_resampled_statistics_are_those_of_the_repeated_values(drawn, point):
 
 
 def test_the_table_has_a_row_for_each_statistic():
-    """As a data frame, with the cell's name."""
+    """The data frame has a row per statistic, with the name of the cell."""
     table = compare(mm1(300), mm1(300, world="live")).table()
     assert len(table) == 2 * len(METRICS) + 1
     assert list(table.columns[:4]) == ["cell", "metric", "where", "value"]
 
 
 def test_rows_stand_in_one_order():
-    """The whole run, then around the faults, percentiles rising."""
+    """The rows of the whole run come first, then those around the faults, with rising percentiles."""
     (cell,) = compare(mm1(300), mm1(300, world="live")).cells
     assert [row.where for row in cell.rows] == sorted((row.where for row in cell.rows), reverse=True)
     percentiles = [cell.row(f"latency_s.{p}").value or 0 for p in ("p50", "p90", "p95", "p99")]

@@ -12,26 +12,28 @@ import pytest
 from typer.testing import CliRunner
 
 import sim
+from orchestrator.analysis.detector_replay import follow
 from orchestrator.analysis.detectors import (
-    Alarm,
     Budget,
     Candidate,
     Judgement,
     Point,
-    Trace,
     candidates,
-    follow,
     front,
     judge,
 )
+from orchestrator.analysis.traces import Alarm, Trace
 from orchestrator.cli.app import app
 from orchestrator.core.ports import Verdict
+from orchestrator.pictures import draw
 from orchestrator.policies import catalogue
 from orchestrator.policies.detection import ChenConfig, Detection, Timeout, TimeoutConfig
+from orchestrator.rehearsal import heartbeats
 from orchestrator.rehearsal import runs as live
 from orchestrator.results import folders
+from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import RunFolderError
-from orchestrator.results.summaries import Detection as Found
+from orchestrator.results.tables import Event
 from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario
 from sim.world import World
@@ -57,8 +59,8 @@ def scenario(**changes: Any) -> Scenario:
 
 def trace(beats: dict[str, Any], until_s: float, *events: tuple[float, str, str | None, str | None]) -> Trace:
     """Workers that were registered at 0 and heard at these times."""
-    ups = [(0.0, "up", worker, "registered") for worker in beats]
-    return Trace.of("sim", 2.0, [*ups, *events], beats, until_s)
+    ups = [Event(0.0, "up", worker, "registered") for worker in beats]
+    return Trace.of("sim", 2.0, [*ups, *map(Event._make, events)], beats, until_s)
 
 
 def judged(traces: list[Trace], *configs: Detection, **changes: Any) -> list[Point]:
@@ -67,7 +69,7 @@ def judged(traces: list[Trace], *configs: Detection, **changes: Any) -> list[Poi
 
 
 def point(p99_s: float, mistakes: int, days: float = 1.0, value: float = 0.0) -> Point:
-    """A setting that finds every crash within `p99_s`, with mistakes of a second each over so many worker-days."""
+    """A setting that finds every crash within `p99_s`, with mistakes of one second in so many worker-days."""
     candidate = Candidate("timeout", "timeout_s", value, TimeoutConfig(), False)
     return Point(candidate, days * DAY_S, np.ones(mistakes), np.full(100, p99_s), np.empty(0), 0)
 
@@ -76,7 +78,7 @@ def point(p99_s: float, mistakes: int, days: float = 1.0, value: float = 0.0) ->
 
 
 def test_three_lost_beats_in_a_row_are_a_mistake_of_a_timeout_of_more_than_three_beats():
-    """Loss p, beats every h, 3h < T < 4h: p^3 (1 - p) / h mistakes a second, of 4h - T + h p / (1 - p) seconds."""
+    """With loss p, beats every h and 3h < T < 4h, p^3 (1 - p) / h mistakes per second last 4h - T + h p / (1 - p)."""
     h, p, timeout_s, n = 2.0, 0.05, 7.0, 2_000_000
     rng = np.random.default_rng(1)
     beats = {w: (h * np.arange(1, n + 1))[rng.random(n) >= p] for w in ("w1", "w2")}
@@ -89,7 +91,7 @@ def test_three_lost_beats_in_a_row_are_a_mistake_of_a_timeout_of_more_than_three
 
 
 def test_a_timeout_finds_a_crash_between_itself_less_a_beat_and_itself():
-    """The last beat was heard 0 to h before the crash, uniformly."""
+    """The last beat was heard 0 to h before the crash, uniformly distributed."""
     (found,) = judged([sim.heartbeats(scenario())], TimeoutConfig(timeout_s=6.5))
     at = np.linspace(0.01, 0.99, 50)
     assert np.allclose(np.quantile(found.detection_s, at), 4.5 + 2 * at, atol=0.05)
@@ -98,7 +100,7 @@ def test_a_timeout_finds_a_crash_between_itself_less_a_beat_and_itself():
 
 
 def test_a_periodic_check_adds_its_own_phase():
-    """The reference's h/T/c of 2/6/2: triangular on [4, 8], mean 6, p90 7.106, p99 7.717."""
+    """The reference's h/T/c of 2/6/2 gives a triangle on [4, 8] with mean 6, p90 7.106 and p99 7.717."""
     periodic = {"detection": {"kind": "timeout", "timeout_s": 6.0, "check_every_s": 2.0}}
     changes: dict[str, Any] = {"policies": periodic, "cluster": {"workers": 600}, "duration_s": 60}
     (found,) = judged([sim.heartbeats(scenario(**changes))], TimeoutConfig(timeout_s=6.0), **changes)
@@ -108,7 +110,7 @@ def test_a_periodic_check_adds_its_own_phase():
 
 @pytest.mark.parametrize(("delta", "rate", "lasting_s"), [(0.1, 0.01650, 0.5659), (0.5, 0.009900, 0.5301)])
 def test_chen_has_the_quality_of_his_paper(delta: float, rate: float, lasting_s: float):
-    """NFD with h 1, loss .01, exponential delay of mean .02 and delta = alpha + mean delay."""
+    """The numbers are NFD's with h 1, loss .01, exponential delay of mean .02, delta = alpha + mean delay."""
     detection = {"kind": "chen", "heartbeat_s": 1.0, "alpha_s": delta - 0.02, "window": 1000}
     lossy: dict[str, Any] = {
         "network": {"delay": {"kind": "exponential", "mean_s": 0.02}, "loss": 0.01},
@@ -135,14 +137,14 @@ TROUBLED: dict[str, Any] = {
 
 @pytest.mark.parametrize("check_every_s", [None, 1.5])
 def test_the_judge_agrees_with_the_coordinator(check_every_s: float | None):
-    """The scenario's own setting does on the trace what it did in the run: the same mistakes and detections."""
+    """On the trace, the scenario's own setting makes the mistakes and detections that it made in the run."""
     own = {"kind": "timeout", "timeout_s": 4.5, "check_every_s": check_every_s}
     chosen = scenario(**TROUBLED, policies={"detection": own}, duration_s=1500, drain_s=0)
     finished = sim.run(chosen)
     (found,) = judged([sim.heartbeats(chosen)], chosen.policies.detection, policies={"detection": own})
     told = finished.summary["detection"]
     assert found.mistakes == told["mistakes"] == told["false_positives"] > 10
-    assert np.sort(found.own_detection_s) == pytest.approx(np.sort(Found.of(finished.tables).time_s))
+    assert np.sort(found.own_detection_s) == pytest.approx(np.sort(DetectionRecord.of(finished.tables).time_s))
     assert found.missed == told["missed"] > 0
     assert found.judged_s == pytest.approx(told["judged_s"])
     assert found.accuracy == pytest.approx(told["query_accuracy"])
@@ -151,7 +153,7 @@ def test_the_judge_agrees_with_the_coordinator(check_every_s: float | None):
 
 @pytest.mark.parametrize("name", [None, "partition", "message-loss", "rolling-restart", "coordinator-pause"])
 def test_a_trace_is_that_of_the_whole_run(name: str | None):
-    """Whether its tasks were left out, because they change no heartbeat, or not."""
+    """Leaving out tasks that change no heartbeat does not change the trace."""
     file = Path(__file__).parents[2] / "scenarios" / f"{name}.yaml"
     chosen = scenario(**TROUBLED) if name is None else Scenario.load(file, ["sweep={}"])
     world = World(chosen, draw_plan(chosen))
@@ -185,9 +187,9 @@ def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_live_run_leaves_its_heartbeats(live_run: Path):
-    """Its own detector, on the recorded trace, finds the crash when it did in the run."""
+    """The run's own detector finds the crash on the recorded trace when it did in the run."""
     finished = folders.load_run(live_run)
-    (recorded,) = Trace.recorded(live_run)
+    (recorded,) = heartbeats.recorded(live_run)
     assert (recorded.world, recorded.workers, len(recorded.lives)) == ("live", 3, 4)
     during = sum(np.count_nonzero(life.beats_s >= 0) for life in recorded.lives)
     assert during == pytest.approx(recorded.judged_s / 0.2, abs=8)
@@ -200,7 +202,7 @@ def test_a_live_run_leaves_its_heartbeats(live_run: Path):
 
 
 def test_the_command_judges_a_recorded_run(live_run: Path, tmp_path: Path):
-    """With the heartbeat of its scenario; another one is refused."""
+    """The command judges a recorded run with its own heartbeat, and refuses another one."""
     arguments = ["detectors", str(live_run / "scenario.yaml"), "--trace", str(live_run), "--out", str(tmp_path)]
     told = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--no-plots"]).stdout)
     assert (told["world"], told["trace"]["workers"], told["trace"]["crashes"]) == ("live", 3, 1)
@@ -210,17 +212,17 @@ def test_the_command_judges_a_recorded_run(live_run: Path, tmp_path: Path):
 
 
 def test_a_simulated_run_leaves_no_heartbeats(tmp_path: Path):
-    """The refusal says what to do instead."""
+    """The error says what to do instead."""
     sim.run(scenario(duration_s=5), out=tmp_path)
     with pytest.raises(RunFolderError, match="give the scenario instead"):
-        Trace.recorded(tmp_path)
+        heartbeats.recorded(tmp_path)
 
 
 # ---- lives
 
 
 def test_a_life_ends_with_the_next_registration():
-    """Its beats are those in between, a beat at the same moment as the registration among them."""
+    """A life has the beats up to the next registration, including one at the same moment."""
     beats = {"w1": [1.0, 3.0, 9.0, 11.0]}
     first, second = trace(
         beats, 20.0, (4.0, "crash", "w1", None), (7.0, "heal", "w1", "restart"), (9.0, "up", "w1", "reregistered")
@@ -230,7 +232,7 @@ def test_a_life_ends_with_the_next_registration():
 
 
 def test_a_registration_that_its_crash_overtook_begins_nothing():
-    """The process was gone already: there is nothing to judge, but still a crash to be found."""
+    """There is no time to judge, but there is still a crash to be found."""
     events = ((4.0, "crash", "w1", None), (4.1, "up", "w1", "reregistered"))
     first, second = trace({"w1": [1.0, 3.0]}, 20.0, *events).lives
     assert (first.judged_s, first.crash_s) == (4, None)
@@ -241,27 +243,27 @@ def test_a_registration_that_its_crash_overtook_begins_nothing():
 
 
 def test_whoever_left_is_no_longer_judged():
-    """Its silence is no mistake."""
+    """The silence of a worker that left is no mistake."""
     (found,) = judged([trace({"w1": [1.0]}, 100.0, (2.0, "left", "w1", None))], TimeoutConfig())
     assert (found.mistakes, found.judged_s) == (0, 2)
 
 
 def test_a_mistake_is_over_when_the_worker_crashes():
-    """From then on the verdict is true; and the crash is found at once."""
+    """After the crash the verdict is true, and the crash is found at once."""
     (found,) = judged([trace({"w1": [1.0]}, 100.0, (10.0, "crash", "w1", None))], TimeoutConfig(timeout_s=6))
     assert found.mistake_s == pytest.approx([3])
     assert found.own_detection_s == pytest.approx([0])
 
 
 def test_a_beat_that_outlives_its_process_postpones_the_verdict():
-    """Detection is the last verdict, not one that a beat on its way still revokes (Chen's T_D)."""
+    """The last verdict is the detection, not one that a late beat revokes (Chen's T_D)."""
     (found,) = judged([trace({"w1": [1.0, 9.0]}, 100.0, (5.0, "crash", "w1", None))], TimeoutConfig(timeout_s=6))
     assert found.mistakes == 0
     assert found.own_detection_s == pytest.approx([10])
 
 
 def test_a_coordinator_that_sleeps_looks_at_nothing():
-    """What arrived meanwhile is heard when it wakes, before it looks."""
+    """A coordinator that wakes hears what has arrived before it looks at verdicts."""
     pause = ((3.0, "coordinator_pause", None, None), (40.0, "heal", None, "coordinator_pause"))
     healthy, gone = {"w1": [1.0, 40.0, 41.0]}, {"w1": [1.0]}
     assert judged([trace(healthy, 45.0, *pause)], TimeoutConfig())[0].mistakes == 0
@@ -270,7 +272,7 @@ def test_a_coordinator_that_sleeps_looks_at_nothing():
 
 
 class Reluctant(Timeout):
-    """Suspects for a second before it convicts."""
+    """Suspects for a second before it declares dead."""
 
     def verdict(self, now: float) -> Verdict:
         late_s = now - super().review_at()
@@ -281,8 +283,8 @@ class Reluctant(Timeout):
         return super().review_at() + getattr(self, "asked", False)
 
 
-def test_a_suspect_is_not_yet_convicted():
-    """A detector is asked again until it says dead, in mistakes as after crashes."""
+def test_a_suspect_is_not_declared_dead_yet():
+    """A detector is asked again until it says dead, for mistakes as for crashes."""
     (life,) = trace({"w1": [1.0, 2.0, 9.0]}, 10.0).lives
     tally = follow(lambda now: Reluctant(3, now), life, Alarm(None, []), np.array([1.5, 9.5]))
     assert tally.mistake_s == pytest.approx([3])
@@ -293,7 +295,7 @@ def test_a_suspect_is_not_yet_convicted():
 
 
 def test_every_kind_of_the_catalogue_is_tried():
-    """And what the scenario has, with its own other parameters."""
+    """Every kind is tried, and so is the scenario's setting with its own other parameters."""
     own = scenario(policies={"detection": {"kind": "phi_accrual", "threshold": 5, "window": 50}}).policies.detection
     found = candidates(own)
     kinds = {
@@ -308,7 +310,7 @@ def test_every_kind_of_the_catalogue_is_tried():
 
 
 def test_a_detector_inside_another_is_varied_by_its_own_parameter():
-    """`two_level` over phi is tried over thresholds."""
+    """`two_level` with phi inside is tried over thresholds."""
     inside = {"kind": "two_level", "start_to_close_s": 5, "detector": {"kind": "phi_accrual"}}
     found = [
         c
@@ -321,20 +323,20 @@ def test_a_detector_inside_another_is_varied_by_its_own_parameter():
 
 
 def test_the_front_is_what_nothing_beats():
-    """Slower and more often wrong is beaten; equal in both stands twice."""
-    fast, slow, beaten, twin = point(2, 9), point(5, 0), point(5, 3), point(2, 9, value=1)
-    assert front([beaten, slow, fast, twin]) == [fast, twin, slow]
+    """A point that is slower and more often wrong is beaten, and equal points both stay."""
+    fast, slow, beaten, equal = point(2, 9), point(5, 0), point(5, 3), point(2, 9, value=1)
+    assert front([beaten, slow, fast, equal]) == [fast, equal, slow]
     assert front([slow, point(6, 0)]) == [slow]
 
 
 def test_no_mistake_bounds_the_rate_by_three_over_the_time():
-    """The rule of three, at 95 %; with one mistake 4.74."""
+    """At 95 % the bound is 3 mistakes without a mistake (the rule of three), and 4.74 with one."""
     assert point(1, 0, days=2).rate_upper_per_s == pytest.approx(3.0 / (2 * DAY_S), rel=2e-3)
     assert point(1, 1).rate_upper_per_s == pytest.approx(4.744 / DAY_S, rel=1e-3)
 
 
 def test_the_recommendation_keeps_its_budget():
-    """Of one budget the best in the other respect; of both the one with the most room."""
+    """With one budget the recommendation is the best in the other respect, with both the one with most room."""
     days = 100.0
     fast, middle, slow = point(2, 1000, days), point(5, 100, days), point(9, 0, days)
 
@@ -353,7 +355,7 @@ def test_the_recommendation_keeps_its_budget():
 
 
 def test_a_short_trace_shows_no_small_rate():
-    """A day without a mistake does not show that there is less than one a day; three days do."""
+    """One day without a mistake does not show a rate under one per day, but three days do."""
     for days, shown in ((1.0, False), (3.1, True)):
         found = Budget(mistakes_per_day=1.0).recommend([point(5, 0, days)], workers=1)
         assert found is not None
@@ -361,7 +363,7 @@ def test_a_short_trace_shows_no_small_rate():
 
 
 def test_the_budget_of_mistakes_is_that_of_all_workers():
-    """Ten workers make ten times as many."""
+    """Ten workers make ten times as many mistakes as one."""
     one = point(5, 10, days=100)
     assert [Budget(mistakes_per_day=1.0).ratios(one, workers)[0] for workers in (1, 10)] == pytest.approx(
         [0.1696, 1.696], rel=1e-3
@@ -369,7 +371,7 @@ def test_the_budget_of_mistakes_is_that_of_all_workers():
 
 
 def test_processes_judge_as_one(monkeypatch: pytest.MonkeyPatch):
-    """Whatever the order in which they finish."""
+    """Several processes give the same result in whatever order they finish."""
     monkeypatch.setattr("orchestrator.analysis.detectors._ALONE_BEATS", 0)
     monkeypatch.setattr("orchestrator.analysis.detectors._CHUNK_BEATS", 1)
     chosen = scenario(**TROUBLED, cluster={"workers": 3}, duration_s=60)
@@ -382,7 +384,7 @@ def test_processes_judge_as_one(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_command_leaves_table_picture_and_points(tmp_path: Path):
-    """A recommendation within the budget, in words and as numbers."""
+    """The command recommends a setting within the budget, in words and as numbers."""
     path = tmp_path / "beating.yaml"
     path.write_text(scenario(**TROUBLED).dump())
     arguments = ["detectors", str(path), "--max-mistakes-per-day", "1000", "--out", str(tmp_path / "out")]
@@ -405,7 +407,7 @@ def test_the_command_leaves_table_picture_and_points(tmp_path: Path):
     ],
 )
 def test_the_command_refuses_in_a_sentence(arguments: list[str], reason: str, tmp_path: Path):
-    """Exit code 2."""
+    """A wrong budget and a sweep of other keys give exit code 2 and a sentence."""
     path = tmp_path / "beating.yaml"
     path.write_text(scenario().dump())
     refused = CliRunner().invoke(app, ["detectors", str(path), "--out", str(tmp_path / "out"), *arguments])
@@ -414,9 +416,9 @@ def test_the_command_refuses_in_a_sentence(arguments: list[str], reason: str, tm
 
 
 def test_a_detector_without_mistakes_is_drawn_at_its_bound():
-    """Hollow, where three mistakes in all would be."""
+    """A setting without mistakes is a hollow mark where three mistakes would be."""
     judgement = Judgement(scenario(), [trace({"w1": [1.0]}, 3.0)], [point(2, 9), point(5, 0)], Budget(5, 6))
-    axes, accuracy = judgement.plot()["detectors"].axes
+    axes, accuracy = draw(judgement)["detectors"].axes
     hollow = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_markerfacecolor() == "white"]
     assert [xy.tolist() for xy in hollow if xy.size] == [[pytest.approx([5, 3.0], rel=2e-3)]]
     for panel in (axes, accuracy):
@@ -428,7 +430,7 @@ def test_a_detector_without_mistakes_is_drawn_at_its_bound():
 
 
 def test_a_run_tells_the_quality_of_its_detector():
-    """w2 is convicted for 3 of the 100 s that it is up, of 140 that the two are up."""
+    """w2 is declared dead for 3 of the 100 s in which it is up, of 140 s of both workers."""
     made = tables(
         events=[
             (0.0, "up", 0, "registered"),
@@ -446,7 +448,7 @@ def test_a_run_tells_the_quality_of_its_detector():
 
 
 def test_a_pause_is_silent_but_no_crash():
-    """It sends no heartbeats, and a verdict on it is a mistake: the process is up."""
+    """A paused worker sends no heartbeats, and a verdict on it is a mistake because its process is up."""
     made = tables(
         events=[
             (0.0, "up", 0, "registered"),
@@ -462,14 +464,14 @@ def test_a_pause_is_silent_but_no_crash():
 
 
 def test_a_failed_call_is_not_the_detectors_mistake():
-    """Until the worker is trusted again, its detector is not asked, and not judged."""
+    """After a failed call the detector is not judged until the worker is trusted again."""
     made = tables(events=[(0.0, "up", 0, "registered"), (30.0, "dead", 0, "failed_call"), (50.0, "up", 0, "revived")])
     told = run(made).summary["detection"]
     assert (told["mistakes"], told["judged_s"], told["query_accuracy"]) == (0, 80, 1)
 
 
 def test_a_mistake_wastes_what_its_worker_does_in_vain():
-    """The execution that was given up and did not settle its task; not the one whose late result did."""
+    """Only execution that was given up and did not settle its task is wasted."""
     lost = {"worker": 1, "given_up_s": 20.0, "outcome": "worker_died"}
     made = tables(
         tasks=[task(15.0, 30.0, attempts=2), task(15.0, 24.0)],
@@ -484,7 +486,7 @@ def test_a_mistake_wastes_what_its_worker_does_in_vain():
 
 
 def test_a_task_on_a_crashed_worker_waits_for_the_verdict():
-    """From the crash, or its assignment if that is later, until it is given up; unless its result is on its way."""
+    """A task without a result on its way is delayed from the crash, or a later assignment, until it is given up."""
     made = tables(
         tasks=[task(38.0, 60.0, attempts=2), task(39.0, 40.1), task(41.0, 60.0, attempts=2)],
         attempts=[

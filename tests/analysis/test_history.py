@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import sim
-from orchestrator.analysis.history import MOST, PROMISES, _range_max, check, left_out
+from orchestrator.analysis.history import range_max
+from orchestrator.analysis.promises import MOST, PROMISES, check, left_out
 from orchestrator.scenario.schema import Scenario
 from tests.results.synthetic import NAN, attempt, run, scenario, tables, task
 
@@ -24,12 +25,12 @@ def done(number: int, assigned_s: float, ended_s: float, **changes: Any) -> dict
 
 
 def lost(number: int, assigned_s: float, given_up_s: float, **changes: Any) -> dict[str, Any]:
-    """An attempt whose worker was declared dead, and which ended then."""
+    """An attempt that ended when its worker was declared dead."""
     return attempt(number, assigned_s, given_up_s=given_up_s, ended_s=given_up_s, outcome="worker_died") | changes
 
 
 def told(tasks, attempts, events=UP, healed: bool = False, **changes: Any) -> list[str]:
-    """What the checker says of these rows."""
+    """The checker's sentences about these rows."""
     found = check(run(tables(tasks, attempts, events), scenario(**changes)), healed=healed)
     return list(map(str, found))
 
@@ -42,13 +43,13 @@ def policies(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_run_without_tasks_is_clean():
-    """Nothing promised, nothing broken."""
+    """A run without tasks breaks no promise."""
     assert told([], []) == []
 
 
 @pytest.mark.parametrize("file", ["gc-pause", "worker-crash", "partition", "rolling-restart", "message-loss"])
 def test_what_the_simulator_does_is_clean(file: str):
-    """Under faults of many kinds, everything settles and no promise is broken."""
+    """Under faults of many kinds every task settles and no promise is broken."""
     overrides = ["workload.tasks=1500", "sweep={}"]
     loaded = Scenario.load(f"scenarios/{file}.yaml", overrides)
     assert check(sim.run(loaded), healed=True) == []
@@ -58,27 +59,27 @@ def test_what_the_simulator_does_is_clean(file: str):
 
 
 def test_a_task_has_one_row():
-    """A second settlement is a second row."""
+    """A second settlement gives a second row and a violation."""
     rows = [task(0.0, 1.0), task(0.0, 1.0, task=0)]
     assert told(rows, [done(0, 0.0, 1.0)])[0] == "outcome: task 0 was settled 2 times"
 
 
 def test_a_task_is_settled_by_one_attempt():
-    """Two attempts that both settled it are named."""
+    """The sentence names both attempts that settled the task."""
     rows = [done(0, 0.0, 1.0), done(0, 1.0, 2.0, attempt=2)]
     (sentence, *_) = told([task(0.0, 2.0, attempts=2)], rows)
     assert sentence == "outcome: task 0 was settled by 2 attempts: 1 and 2"
 
 
 def test_an_unfinished_task_was_settled_by_nobody():
-    """An attempt that settled it, and a state that knows nothing of it."""
+    """An unfinished task with an attempt that settled it is a violation."""
     assert told([task(0.0)], [done(0, 0.0, 1.0)]) == [
         "outcome: task 0 is unfinished, but was settled by its attempt 1"
     ]
 
 
 def test_the_summary_adds_up():
-    """Whatever was submitted is completed, failed or unfinished."""
+    """Every submitted task is completed, failed or unfinished."""
     history = run(tables([task(0.0, 1.0)], [done(0, 0.0, 1.0)], UP))
     history.summary["tasks"]["completed"] = 0
     assert [str(found) for found in check(history)] == [
@@ -88,13 +89,13 @@ def test_the_summary_adds_up():
 
 
 def test_a_result_comes_from_the_attempt_that_settled():
-    """At its end, from its worker."""
+    """A task is settled at the end of its settling attempt, by that attempt's worker."""
     (sentence,) = told([task(0.0, 1.0, worker=1)], [done(0, 0.0, 1.0)])
     assert sentence == "result: task 0 was settled at 1 s by w2, but not by its attempt 1 of task 0 on w1"
 
 
 def test_a_result_without_an_attempt_that_settled_comes_from_a_worker_that_had_it():
-    """A report of a process that has begun anew since is in order; one of a stranger is not."""
+    """A late report of a replaced process is no violation, but that of a stranger is."""
     rows = [lost(0, 0.0, 1.0)]
     assert told([task(0.0, 2.0)], rows, events=[*UP, (1.0, "up", 0, "reregistered")]) == []
     assert told([task(0.0, 2.0, worker=1)], rows, events=[*UP, (1.0, "up", 0, "reregistered")]) == [
@@ -106,7 +107,7 @@ def test_a_result_without_an_attempt_that_settled_comes_from_a_worker_that_had_i
 
 
 def test_attempts_are_numbered_without_gaps():
-    """Neither twice the same nor one left out, and as many as the task counted."""
+    """No number is repeated or left out, and there are as many attempts as the task counted."""
     rows = [lost(0, 0.0, 1.0), done(0, 1.0, 2.0, attempt=3)]
     assert told(
         [task(0.0, 2.0, attempts=3)], rows, events=[*UP, (1.0, "dead", 0, "detector"), (1.0, "up", 0, "revived")]
@@ -117,7 +118,7 @@ def test_attempts_are_numbered_without_gaps():
 
 
 def test_an_attempt_is_of_a_known_task():
-    """Of a task that was submitted, that is."""
+    """An attempt at a task that was never submitted is a violation."""
     assert told([], [attempt(5, 0.0)]) == ["numbering: attempt 1 of task 5 on w1 is of no task that was submitted"]
 
 
@@ -130,24 +131,24 @@ def test_an_attempt_is_of_a_known_task():
     ],
 )
 def test_nothing_happens_before_what_it_follows_from(changes, sentence):
-    """Accepted, assigned, started, given up, ended."""
+    """Times may not fall along accepted, assigned, started, given up and ended."""
     assert told([task(0.0, 2.0)], [done(0, 1.0, 2.0) | changes]) == [f"times: {sentence}"]
 
 
 def test_a_task_arrives_before_it_is_accepted():
-    """And is accepted before it is settled."""
+    """A task arrives before it is accepted, and is accepted before it is settled."""
     assert told([task(1.0, 2.0, accepted_s=0.5)], [done(0, 1.0, 2.0)]) == [
         "times: task 0 was accepted at 0.5 s, but arrived only at 1 s"
     ]
 
 
 def test_a_settled_task_is_not_assigned_again():
-    """At the same moment it may have been."""
+    """Only an assignment at the very moment of settling is allowed."""
     events = [*UP, (1.0, "dead", 0, "detector")]
 
     def rows(again_s: float) -> list[dict[str, Any]]:
-        twin = attempt(0, again_s, attempt=2, worker=1, given_up_s=again_s, ended_s=again_s, outcome="cancelled")
-        return [lost(0, 0.0, 1.0, settled=True, ended_s=2.0), twin]
+        hedge = attempt(0, again_s, attempt=2, worker=1, given_up_s=again_s, ended_s=again_s, outcome="cancelled")
+        return [lost(0, 0.0, 1.0, settled=True, ended_s=2.0), hedge]
 
     assert told([task(0.0, 2.0, attempts=2)], rows(2.0), events) == []
     assert told([task(0.0, 2.0, attempts=2)], rows(3.0), events) == [
@@ -161,7 +162,7 @@ def test_a_settled_task_is_not_assigned_again():
 def deaths(
     number: int, last: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], list[tuple[float, str, int, str | None]]]:
-    """Attempts of task 0 that each died with its worker, then the last one; and the events."""
+    """Attempts at task 0 whose workers died one after the other, then a last one; and the events."""
     attempts = [lost(0, float(k), k + 1.0, attempt=k + 1, worker=k % 2) for k in range(number)]
     events = [
         event
@@ -172,7 +173,7 @@ def deaths(
 
 
 def test_a_task_is_tried_at_most_so_often():
-    """Attempts that were lost count, rejections don't."""
+    """Lost attempts count as tries, and rejections do not."""
     limit = policies(retry={"max_attempts": 2})
     attempts, events = deaths(3, done(0, 3.0, 4.0, attempt=4))
     assert told([task(0.0, 4.0, attempts=4)], attempts, events, **limit) == [
@@ -183,7 +184,7 @@ def test_a_task_is_tried_at_most_so_often():
 
 
 def test_a_task_fails_when_its_tries_are_used_up():
-    """Not earlier: neither by the limit nor as poison."""
+    """A task does not fail earlier, neither by the limit nor because it killed workers."""
     attempts, events = deaths(1, lost(0, 1.0, 2.0, attempt=2, worker=1))
     attempts[0] |= {"ended_s": NAN}
     events += [(2.0, "dead", 1, "detector")]
@@ -195,12 +196,12 @@ def test_a_task_fails_when_its_tries_are_used_up():
     ]
 
 
-def test_a_task_has_one_open_attempt_where_nothing_makes_twins():
-    """With hedging it may have more."""
+def test_a_task_has_one_open_attempt_if_nothing_hedges():
+    """A second open attempt is a violation, unless the scenario hedges."""
     rows = [done(0, 0.0, 2.0), attempt(0, 1.0, attempt=2, worker=1, given_up_s=2.0, ended_s=2.0, outcome="cancelled")]
     tasks = [task(0.0, 2.0, attempts=2)]
     assert told(tasks, rows) == [
-        "twins: attempt 2 of task 0 on w2 was assigned at 1 s, while an earlier one was still open"
+        "hedges: attempt 2 of task 0 on w2 was assigned at 1 s, while an earlier one was still open"
     ]
     assert told(tasks, rows, **policies(hedging={})) == []
     assert told(tasks, rows, **policies(detection={"kind": "timeout", "on_suspect": "hedge"})) == []
@@ -210,21 +211,21 @@ def test_a_task_has_one_open_attempt_where_nothing_makes_twins():
 
 
 def queued(second: dict[str, Any], **changes: Any) -> list[str]:
-    """Task 0 waits from 1 s to 5 s on w1; task 1 is accepted at 2 s, and assigned on w2 at 3 s."""
+    """Task 0 waits for w1 from 1 s to 5 s; task 1 is accepted at 2 s and assigned to w2 at 3 s."""
     tasks = [task(1.0, 6.0, started_s=5.0), task(2.0, 4.0, started_s=3.0, worker=1) | second]
     attempts = [done(0, 5.0, 6.0), done(1, 3.0, 4.0, worker=1)]
     return told(tasks, attempts, **changes)
 
 
 def test_the_older_task_is_assigned_first():
-    """Of the same priority."""
+    """Of two tasks with the same priority the older one is first."""
     assert queued({}) == [
         "order: task 0 waited from 1 s, and was overtaken by a younger task: attempt 1 of task 1 on w2"
     ]
 
 
 def test_the_higher_priority_is_assigned_first():
-    """Whatever its age; under fifo it is age alone."""
+    """The priority decides before the age; with fifo only the age decides."""
     assert queued({"priority": "high"}) == []
     assert queued({"priority": "low"}) == [
         "order: task 0 waited from 1 s, and was overtaken by a task of a lower priority: attempt 1 of task 1 on w2"
@@ -236,7 +237,7 @@ def test_the_higher_priority_is_assigned_first():
 
 @pytest.mark.parametrize(("delay_s", "sentences"), [(0.0, 1), (1.0, 0)])
 def test_a_task_that_comes_back_stands_where_its_age_puts_it(delay_s: float, sentences: int):
-    """At once where there is no backoff; until a backoff is over, it stands nowhere."""
+    """It joins the queue at once without a backoff, and only afterwards with one."""
     tasks = [task(0.0, 8.0, attempts=2), task(2.0, 7.0, started_s=6.0, worker=1)]
     attempts = [lost(0, 0.0, 5.0), done(0, 7.0, 8.0, attempt=2), done(1, 6.0, 7.0, worker=1)]
     events = [*UP, (5.0, "dead", 0, "detector"), (6.0, "up", 0, "revived")]
@@ -246,13 +247,13 @@ def test_a_task_that_comes_back_stands_where_its_age_puts_it(delay_s: float, sen
 
 
 def test_what_happens_at_one_moment_may_have_happened_in_order():
-    """Assigned as it arrived, beside another that was assigned at the same time."""
+    """Events at the same moment never break the order."""
     tasks = [task(1.0, 4.0, started_s=3.0), task(2.0, 4.0, started_s=3.0, worker=1)]
     assert told(tasks, [done(0, 3.0, 4.0), done(1, 3.0, 4.0, worker=1)]) == []
 
 
 def test_an_unfinished_task_that_was_overtaken_is_seen():
-    """It waited to the end."""
+    """A task that waited to the end of the run was overtaken."""
     tasks = [task(1.0, attempts=0, started_s=NAN), task(2.0, 4.0, started_s=3.0)]
     assert told(tasks, [done(1, 3.0, 4.0)]) == [
         "order: task 0 waited from 1 s, and was overtaken by a younger task: attempt 1 of task 1 on w1"
@@ -273,7 +274,7 @@ def test_an_unfinished_task_that_was_overtaken_is_seen():
     ],
 )
 def test_nothing_is_assigned_to_a_worker_that_is_away(kind, back, why):
-    """From the event on until the one that ends it."""
+    """An absence lasts from the event that begins it to the event that ends it."""
     events = [*UP, (1.0, kind, 0, None), (5.0, back[0], 0, back[1])]
     tasks = [task(3.0, 4.0)]
     sentence = told(tasks, [done(0, 3.0, 4.0)], events)[0]
@@ -284,7 +285,7 @@ def test_nothing_is_assigned_to_a_worker_that_is_away(kind, back, why):
 
 
 def test_a_revival_ends_no_drain():
-    """A worker that drains is heard again, and drains on; only a new process takes anything."""
+    """Only a new process of a draining worker may get tasks."""
     events = [*UP, (1.0, "drain", 0, None), (2.0, "suspect", 0, None), (3.0, "up", 0, "revived")]
     (sentence,) = told([task(4.0, 5.0)], [done(0, 4.0, 5.0)], events)
     assert "to a worker that drained at 1 s" in sentence
@@ -292,13 +293,13 @@ def test_a_revival_ends_no_drain():
 
 
 def test_nothing_is_assigned_before_a_worker_registers():
-    """One that joins later is not there."""
+    """A worker that joins later gets nothing before."""
     (sentence,) = told([task(1.0, 3.0)], [done(0, 1.0, 3.0)], [(2.0, "up", 0, "registered"), UP[1]])
     assert sentence.endswith("to a worker that had never registered and came back at 2 s")
 
 
 def test_a_death_gives_up_what_the_worker_holds():
-    """A task counts no more on it; and after a new process registered, nothing of the old one is left."""
+    """No task counts on a dead worker, and a new process has nothing of the old one."""
     tasks, events = [task(0.0, 4.0)], [*UP, (2.0, "dead", 0, "detector"), (3.0, "up", 0, "revived")]
     kept = "membership: attempt 1 of task 0 on w1 from 0 s was kept when its worker was declared dead at 2 s"
     assert told(tasks, [done(0, 0.0, 4.0)], events) == [kept]
@@ -309,13 +310,13 @@ def test_a_death_gives_up_what_the_worker_holds():
 
 
 def test_where_originals_go_on_a_death_may_leave_no_trace():
-    """An attempt that is counted on again has not been given up, as far as its row tells."""
+    """An attempt that counts again after a return has no time at which it was given up."""
     events = [*UP, (2.0, "dead", 0, "detector"), (3.0, "up", 0, "revived")]
     assert told([task(0.0, 4.0)], [done(0, 0.0, 4.0)], events, **policies(on_return="keep_original")) == []
 
 
 def test_a_worker_holds_no_more_than_it_may():
-    """Capacity and prefetch, abandoned attempts included; an end and a beginning at one moment are no overlap."""
+    """Abandoned attempts count, and an end and a beginning at the same moment do not overlap."""
     tasks = [task(0.0, 2.0), task(1.0, 3.0)]
     attempts = [done(0, 0.0, 2.0), done(1, 1.0, 3.0)]
     assert told(tasks, attempts) == [
@@ -330,7 +331,7 @@ def test_a_worker_holds_no_more_than_it_may():
 
 
 def run_on(events=(), **changes: Any) -> list[str]:
-    """A replacement on w2 that runs for two seconds more when the original on w1 has settled the task."""
+    """A replacement on w2 that runs for 2 s after the original on w1 has settled the task."""
     tasks = [task(0.0, 4.0, attempts=2)]
     attempts = [
         lost(0, 0.0, 2.0, ended_s=4.0, settled=True),
@@ -341,7 +342,7 @@ def run_on(events=(), **changes: Any) -> list[str]:
 
 
 def test_what_runs_for_a_settled_task_is_stopped():
-    """Once the cancel must have come."""
+    """It may run on only until the cancel must have arrived."""
     assert run_on() == ["cancel: attempt 2 of task 0 on w2 ran on until 6 s, although its task was settled at 4 s"]
     assert run_on(network={"delay": {"kind": "constant", "value_s": 2.5}}) == []
 
@@ -356,12 +357,12 @@ def test_what_runs_for_a_settled_task_is_stopped():
     ],
 )
 def test_a_cancel_that_may_not_have_come_accuses_nobody(events, network):
-    """Messages that are lost or may take any time, and workers that something is wrong with."""
+    """Lost or unboundedly late messages and impaired workers excuse an attempt that runs on."""
     assert run_on(events, network=network) == []
 
 
 def test_a_fault_that_is_over_excuses_nothing():
-    """It ended before the task was settled."""
+    """A fault that ended before the task was settled is no excuse."""
     assert len(run_on([(1.0, "pause", 1, None), (2.0, "heal", 1, "resume")])) == 1
 
 
@@ -369,7 +370,7 @@ def test_a_fault_that_is_over_excuses_nothing():
 
 
 def test_after_the_faults_everything_is_settled():
-    """If the caller says that there was time for it."""
+    """An unfinished task is a violation if the caller says that there was time enough."""
     assert told([task(1.0)], [attempt(0, 1.0)]) == []
     assert told([task(1.0)], [attempt(0, 1.0)], healed=True) == [
         "progress: task 0 was never settled: it arrived at 1 s, and 1 attempts were made"
@@ -377,7 +378,7 @@ def test_after_the_faults_everything_is_settled():
 
 
 def test_many_violations_are_counted():
-    """A few sentences, and how many there are more."""
+    """A few sentences are written, and the others are counted."""
     tasks = [task(float(k)) for k in range(MOST + 7)]
     found = told(tasks, [attempt(k, float(k), worker=k % 2) for k in range(len(tasks))], healed=True)
     progress = [sentence for sentence in found if sentence.startswith("progress")]
@@ -386,20 +387,20 @@ def test_many_violations_are_counted():
 
 
 def test_what_is_not_asked_is_said():
-    """With its reason."""
+    """Every promise that is not checked is listed with its reason."""
     assert left_out(scenario()) == {"progress": "faults may have lasted to the end"}
     assert left_out(scenario(network={"loss": 0.1}, **policies(hedging={})), healed=True) == {
         "cancel": "messages are lost",
-        "twins": "tasks may have twins",
+        "hedges": "tasks may be hedged",
     }
     assert {promise.name for promise in PROMISES} >= set(left_out(scenario()))
 
 
 def test_every_overtaking_is_found():
-    """The maxima over ranges agree with those taken one by one."""
+    """The maxima over ranges equal those computed one by one."""
     rng = np.random.default_rng(1)
     values = rng.random(200)
     begin = rng.integers(0, 200, 500)
     end = np.minimum(200, begin + rng.integers(0, 90, 500))
     expected = [values[b:e].max(initial=-np.inf) for b, e in zip(begin, end, strict=True)]
-    assert _range_max(values, begin, end).tolist() == expected
+    assert range_max(values, begin, end).tolist() == expected

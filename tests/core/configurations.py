@@ -129,7 +129,7 @@ def same_settings(chosen: dict[str, Any]) -> tuple[dict[str, Any], Rules]:
     }
     policies = {
         "routing": ROUTINGS[chosen["routing"]](),
-        "queue": StrictPriority() if chosen["by_priority"] else Fifo(),
+        "queue": StrictPriority if chosen["by_priority"] else Fifo,
         "detector": DETECTORS[chosen["detector"]],
         "retry": Retry(chosen["max_attempts"], chosen["backoff"]),
         "hedging": HEDGING[chosen["hedging"]](),

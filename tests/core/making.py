@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Literal
 
 from orchestrator.core.coordinator import Coordinator
@@ -23,7 +24,7 @@ def coordinator(
     effects: Effects,
     *,
     routing: RoutingPolicy | None = None,
-    queue: QueueDiscipline | None = None,
+    queue: Callable[[], QueueDiscipline] = StrictPriority,
     detector: DetectorFactory | None = None,
     retry: RetryPolicy | None = None,
     max_attempts: int | None = None,
@@ -39,7 +40,7 @@ def coordinator(
     return Coordinator(
         effects,
         routing=RoundRobin() if routing is None else routing,
-        queue=StrictPriority() if queue is None else queue,
+        queue=queue,
         detector=detector or TimeoutConfig(timeout_s=TIMEOUT_S).build(),
         retry=retry or Retry(max_attempts, Constant(delay_s)),
         execution_timeout_s=execution_timeout_s,

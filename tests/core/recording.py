@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import Attempt, Outcome, Task, TaskId, TaskState, Worker, WorkerId
+from orchestrator.core.inputs import Registration, Report
+from orchestrator.core.model import (
+    Attempt,
+    AttemptKey,
+    Outcome,
+    Task,
+    TaskId,
+    TaskState,
+    Worker,
+    WorkerEvent,
+    WorkerId,
+)
 from orchestrator.core.worker import Key
 
 
@@ -57,6 +69,19 @@ class Settled:
 
     def __str__(self) -> str:
         return f"settled {self.task} {self.state.name} by {self.worker}"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The answer to a registration with a request."""
+
+    worker: WorkerId
+    request: int
+    dropped: tuple[Key, ...]
+
+    def __str__(self) -> str:
+        dropped = ", ".join(f"{task}/{number}" for task, number in self.dropped)
+        return f"answer registration of {self.worker}{f', which drops {dropped}' if dropped else ''}"
 
 
 @dataclass(frozen=True)
@@ -131,29 +156,72 @@ class Recorder(Record):
         assert task.worker_id is not None
         self.effects.append(Settled(task.id, task.state, task.worker_id))
 
-    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
-        self.effects.append(Acknowledged(worker_id, task_id, number, known))
+    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
+        if request is not None:
+            self.effects.append(Registered(worker.id, request, tuple(dropped)))
 
-    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
+    def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
+        self.effects.append(Acknowledged(worker_id, *_reports[request], known))
+
+    def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
         self.effects.append(Answered(worker_id, known))
 
-    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
-        self.effects.append(Changed(worker.id, kind, detail))
+    def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
+        self.effects.append(Changed(worker.id, event, detail))
 
     def wake_at(self, at: float) -> None:
         self.effects.append(WakeAt(at))
 
 
+_reports: list[tuple[TaskId, int | None]] = []  # what each request of a report was about
+
+
+def tell(core: Coordinator, name: str, *arguments: Any) -> None:
+    """An input by its name, its records given flat: `register` with worker, capacity, prefetch and whether it reports
+    starts, `result` with all of a report but the request. The last argument is `now`."""
+    *given, now = arguments
+    if name == "submit":
+        task, priority, payload = given
+        core.submit(task, priority, payload, None, now)
+    elif name == "register":
+        worker, *of_worker = given
+        core.register(Registration(worker, "", *of_worker), now)
+    elif name == "heartbeat":
+        worker, active = given
+        core.heartbeat(worker, active, None, now)
+    elif name == "result":
+        _reports.append((given[1], given[2]))
+        core.result(Report(*given)._replace(request=len(_reports) - 1), now)
+    else:
+        getattr(core, name)(*given, now)
+
+
+def reported(request: int) -> Key:
+    """The attempt that a report was about; it had a number."""
+    task, number = _reports[request]
+    assert number is not None
+    return task, number
+
+
+def register(
+    core: Coordinator, worker: WorkerId, capacity: int, prefetch: float, reports_start: bool, now: float
+) -> None:
+    """A process of which the protocol tells no incarnation."""
+    tell(core, "register", worker, capacity, prefetch, reports_start, now)
+
+
+def heartbeat(core: Coordinator, worker: WorkerId, active: int, now: float) -> None:
+    tell(core, "heartbeat", worker, active, now)
+
+
 def complete(core: Coordinator, worker: str, task: TaskId, number: int | None, now: float) -> None:
     """The worker reports success."""
-    core.result(worker, task, number, True, "value", "", False, None, None, now)
+    tell(core, "result", worker, task, number, True, "value", "", False, None, None, now)
 
 
-def fail(
-    core: Coordinator, worker: str, task: TaskId, number: int | None, now: float, retryable: bool = False
-) -> None:
+def fail(core: Coordinator, worker: str, task: TaskId, number: int | None, now: float, retryable: bool = False) -> None:
     """The worker reports that the task's work went wrong."""
-    core.result(worker, task, number, False, None, "it broke", retryable, None, None, now)
+    tell(core, "result", worker, task, number, False, None, "it broke", retryable, None, None, now)
 
 
 @dataclass(frozen=True)
@@ -180,7 +248,7 @@ class ReportStart:
 
 
 @dataclass(frozen=True)
-class Report:
+class SendReport:
     key: Key
     result: object
 
@@ -222,7 +290,7 @@ class WorkerRecorder(Record):
         self.effects.append(ReportStart(key))
 
     def report(self, key: Key, result: object, now: float) -> None:
-        self.effects.append(Report(key, result))
+        self.effects.append(SendReport(key, result))
 
     def cancel_done(self, key: Key, now: float) -> None:
         self.effects.append(CancelDone(key))

@@ -7,18 +7,30 @@ worker may be left with a load that is not there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator.core.model import Attempt, Priority, Task, TaskId, TaskState, Worker, WorkerId
+from orchestrator.core.inputs import Registration
+from orchestrator.core.model import (
+    Attempt,
+    AttemptKey,
+    Priority,
+    Task,
+    TaskId,
+    TaskState,
+    Worker,
+    WorkerEvent,
+    WorkerId,
+)
 from orchestrator.core.worker import Key, WorkerAgent
 from orchestrator.policies.detection import ChenConfig
 from tests.core import making
 from tests.core.configurations import HEARTBEAT_S, RESULTS, SETTINGS, WORKERS, configurations, same_settings
+from tests.core.recording import reported, tell
 
 
 @dataclass(eq=False)
@@ -44,7 +56,7 @@ class Process:
     alarm: float = math.inf
     running: dict[Key, None] = field(default_factory=dict)
     executed: set[Key] = field(default_factory=set)
-    held_back: list[Callable[[], None]] = field(default_factory=list)  # what arrived during a pause
+    stalled: list[Callable[[], None]] = field(default_factory=list)  # what arrived during a pause
 
     def __post_init__(self) -> None:
         self.agent = WorkerAgent(
@@ -54,19 +66,26 @@ class Process:
             heartbeat_s=HEARTBEAT_S,
             first_beat_at=self.cluster.now + HEARTBEAT_S,
         )
+        self.incarnation = self.cluster.new_incarnation()
         self.register()
 
     def receive(self, call: Callable[[], None]) -> None:
         if self.paused:
-            self.held_back.append(call)
+            self.stalled.append(call)
         elif self.up:
             call()
 
     def register(self) -> None:
-        self.speak("register", self.capacity, self.prefetch, True, retried=True)
+        """Say what it holds. By the time at which that arrives it may hold more."""
+        held = self.agent.held
 
-    def begin_again(self) -> None:
-        self.agent.start_over(self.cluster.now)
+        def deliver() -> None:
+            if self.cluster.processes[self.name] is self:
+                self.cluster.introduce(self, held)
+
+        self.cluster.send(Message("register", deliver, retried=True))
+
+    def register_again(self) -> None:
         if self.up:
             self.register()
 
@@ -148,6 +167,7 @@ class Cluster(RuleBasedStateMachine):
         self.messages: list[Message] = []
         self.outcomes: dict[TaskId, TaskState] = {}
         self.done: set[TaskId] = set()
+        self.incarnations = 0
         self.sound = True
         configuration, _ = same_settings(chosen)
         if detector == "chen":
@@ -189,9 +209,17 @@ class Cluster(RuleBasedStateMachine):
         assert task.state is not TaskState.COMPLETED or task.id in self.done, f"{task}, and nobody did it"
         self.outcomes[task.id] = task.state
 
-    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
-        assert number is not None
-        key = (task_id, number)
+    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
+        incarnation, dropped = worker.incarnation, tuple(dropped)
+
+        def take(process: Process) -> None:
+            if process.incarnation == incarnation:
+                assert process.agent.registered(1, HEARTBEAT_S, self.now + HEARTBEAT_S, dropped, self.now)
+
+        self.send_to(worker.id, "registered", take)
+
+    def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
+        key = reported(request)
         self.send_to(
             worker_id,
             "acknowledged",
@@ -199,11 +227,11 @@ class Cluster(RuleBasedStateMachine):
             lost=lambda process: process.agent.report_failed(key, self.now),
         )
 
-    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
+    def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
         if not known:
-            self.send_to(worker_id, "unknown", lambda process: process.begin_again())
+            self.send_to(worker_id, "unknown", lambda process: process.register_again())
 
-    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
+    def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
         pass
 
     def wake_at(self, at: float) -> None:
@@ -232,8 +260,20 @@ class Cluster(RuleBasedStateMachine):
     def tell(self, call: str, *arguments: Any) -> None:
         """An input of the coordinator. Until it returns without an error, nothing is worth healing."""
         self.sound = False
-        getattr(self.core, call)(*arguments, self.now)
+        tell(self.core, call, *arguments, self.now)
         self.sound = True
+
+    def introduce(self, process: Process, held: tuple[Key, ...]) -> None:
+        """A registration, as a driver hands it over."""
+        registration = Registration(process.name, process.incarnation, process.capacity, process.prefetch, True, held)
+        known = self.core.knows_incarnation(process.name, process.incarnation)
+        self.sound = False
+        (self.core.reconnected if known else self.core.register)(registration, self.now)
+        self.sound = True
+
+    def new_incarnation(self) -> str:
+        self.incarnations += 1
+        return str(self.incarnations)
 
     def deliver(self) -> None:
         """What is on its way now, in order; what it causes comes later."""
@@ -322,7 +362,7 @@ class Cluster(RuleBasedStateMachine):
     def crash(self, process: Process) -> None:
         process.up = process.paused = False
         process.running.clear()
-        process.held_back.clear()
+        process.stalled.clear()
 
     def restart(self, process: Process) -> None:
         """Whether the old process is gone or not: nobody can tell the coordinator."""
@@ -335,8 +375,8 @@ class Cluster(RuleBasedStateMachine):
     def resume(self, process: Process) -> None:
         """Or let the supervisor start it again, where it is gone."""
         process.paused = False
-        held_back, process.held_back = process.held_back, []
-        for call in held_back:
+        stalled, process.stalled = process.stalled, []
+        for call in stalled:
             process.receive(call)
         if not process.up:
             self.restart(process)
@@ -345,7 +385,9 @@ class Cluster(RuleBasedStateMachine):
         process.receive(lambda: process.agent.drain(self.now))
 
     def break_connection(self, process: Process) -> None:
+        """Both ends notice, and the process dials again."""
         self.tell("connection_lost", process.name)
+        process.receive(process.register_again)
 
     # ---- what must hold
 

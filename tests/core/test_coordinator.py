@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
 
+from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.deadlines import Ticks
+from orchestrator.core.inputs import INPUTS, intercepted
 from orchestrator.core.model import Outcome, Priority, TaskState, WorkerState
 from orchestrator.core.ports import Verdict
 from orchestrator.policies.queueing import Fifo
-from orchestrator.policies.routing import RoundRobin
-from tests.core import making
 from tests.core.making import DEAD_AFTER_S, TIMEOUT_S
 from tests.core.recording import (
     Accepted,
@@ -21,11 +22,12 @@ from tests.core.recording import (
     Cancel,
     Changed,
     Ended,
-    Recorder,
     Settled,
     WakeAt,
     complete,
     fail,
+    heartbeat,
+    register,
 )
 
 NORMAL = Priority.NORMAL
@@ -39,7 +41,7 @@ def make_cluster(make_coordinator):
     def make(*workers, capacity=1, prefetch=0, reports_start=True, **settings):
         core, fx = make_coordinator(**settings)
         for worker in workers:
-            core.register(worker, capacity, prefetch, reports_start, 0.0)
+            register(core, worker, capacity, prefetch, reports_start, 0.0)
         fx.take()
         return core, fx
 
@@ -48,7 +50,7 @@ def make_cluster(make_coordinator):
 
 def submit(core, *tasks, now=0.0, priority=NORMAL):
     for task in tasks:
-        core.submit(task, priority, f"payload of {task}", now)
+        core.submit(task, priority, f"payload of {task}", None, now)
 
 
 def assigned(core, *tasks, now=0.0):
@@ -89,7 +91,7 @@ def test_states_follow_pending_assigned_running(make_cluster):
     core, _ = make_cluster(prefetch=1)
     submit(core, "t1")
     assert core.task("t1").state is TaskState.PENDING
-    core.register("w1", 1, 1, True, 0.0)
+    register(core, "w1", 1, 1, True, 0.0)
     assert core.task("t1").state is TaskState.ASSIGNED
     core.started("w1", "t1", 1, 0.1)
     assert core.task("t1").state is TaskState.RUNNING
@@ -110,17 +112,17 @@ def test_higher_priorities_go_first(make_cluster):
     submit(core, "low", priority=Priority.LOW)
     submit(core, "urgent", priority=Priority.URGENT)
     submit(core, "high", priority=Priority.HIGH)
-    core.register("w1", 3, 0, True, 0.0)
+    register(core, "w1", 3, 0, True, 0.0)
     assert fx.take(Assign) == [Assign(task, "w1", 1) for task in ("urgent", "high", "low")]
 
 
 def test_a_requeued_task_keeps_the_place_of_its_age(make_cluster):
     """The oldest goes first, also after it was lost with its worker."""
-    core, fx = make_cluster("w1", queue=Fifo())
+    core, fx = make_cluster("w1", queue=Fifo)
     submit(core, "t1", "t2", "t3")
     core.deregister("w1", 1.0)
     fx.take()
-    core.register("w2", 3, 0, True, 2.0)
+    register(core, "w2", 3, 0, True, 2.0)
     assert fx.take(Assign) == [Assign("t1", "w2", 2), Assign("t2", "w2", 1), Assign("t3", "w2", 1)]
 
 
@@ -149,7 +151,7 @@ def test_a_reported_failure_is_final(make_cluster):
 def test_the_number_of_workers_with_room_may_change_by_registration(make_cluster):
     """A worker that registers again with fewer slots is given no more than those."""
     core, fx = make_cluster("w1", capacity=3)
-    core.register("w1", 1, 0, True, 1.0)
+    register(core, "w1", 1, 0, True, 1.0)
     fx.take()
     submit(core, "t1", "t2")
     assert fx.take(Assign) == [Assign("t1", "w1", 1)]
@@ -189,7 +191,7 @@ def test_a_task_that_settles_while_it_waits_is_not_assigned_again(make_cluster):
     core.wake(3.0)
     complete(core, "w1", "t1", 1, 4.0)
     fx.take()
-    core.register("w2", 5, 0, True, 5.0)
+    register(core, "w2", 5, 0, True, 5.0)
     assert fx.take(Assign) == []
 
 
@@ -336,7 +338,7 @@ def test_a_heartbeat_lowers_abandoned_to_what_it_reports(make_cluster):
     assigned(core, "t1", "t2")
     core.wake(3.0)
     assigned(core, "t3", now=3.0)
-    core.heartbeat("w1", 1, 4.0)
+    heartbeat(core, "w1", 1, 4.0)
     assert fx.take(Ended) == [Ended("t1", "w1", 1, Outcome.TIMED_OUT)]
     assert (core.worker("w1").load, len(core.worker("w1").open)) == (2, 1)
 
@@ -345,7 +347,7 @@ def test_a_heartbeat_that_reports_more_changes_no_load(make_cluster):
     """`active` never raises a load."""
     core, _ = make_cluster("w1", capacity=3)
     assigned(core, "t1")
-    core.heartbeat("w1", 3, 1.0)
+    heartbeat(core, "w1", 3, 1.0)
     assert core.worker("w1").load == 1
 
 
@@ -356,7 +358,7 @@ def test_a_negative_active_counts_as_none(make_cluster, active):
     assigned(core, "t1")
     core.wake(3.0)
     fx.take()
-    core.heartbeat("w1", active, 4.0)
+    heartbeat(core, "w1", active, 4.0)
     assert core.worker("w1").load == 0
 
 
@@ -366,7 +368,7 @@ def test_room_that_a_heartbeat_shows_is_used_at_once(make_cluster):
     assigned(core, "t1")
     core.wake(3.0)
     fx.take()
-    core.heartbeat("w1", 0, 4.0)
+    heartbeat(core, "w1", 0, 4.0)
     assert fx.take() == [
         Ended("t1", "w1", 1, Outcome.TIMED_OUT),
         Answered("w1", True),
@@ -382,7 +384,7 @@ def test_attempts_are_unlimited_by_default(make_cluster):
     core, fx = make_cluster("w1")
     assigned(core, "t1")
     for number in range(2, 50):
-        core.register("w1", 1, 0, True, 0.0)
+        register(core, "w1", 1, 0, True, 0.0)
         assert fx.take(Assign) == [Assign("t1", "w1", number)]
 
 
@@ -420,7 +422,7 @@ def test_a_rejection_consumes_no_attempt(make_cluster):
     assigned(core, "t1")
     for number in range(1, 10):
         core.rejected("w1", "t1", number, float(number))
-        core.heartbeat("w1", 0, float(number))
+        heartbeat(core, "w1", 0, float(number))
         assert fx.take(Assign) == [Assign("t1", "w1", number + 1)]
     assert core.task("t1").tries == 0
 
@@ -444,7 +446,7 @@ def test_what_ends_an_execution_consumes_an_attempt(make_cluster, end):
         "death": lambda: core.wake(DEAD_AFTER_S),
         "timeout": lambda: core.wake(3.0),
         "deregister": lambda: core.deregister("w1", 1.0),
-        "register": lambda: core.register("w1", 1, 0, True, 1.0),
+        "register": lambda: register(core, "w1", 1, 0, True, 1.0),
         "retryable": lambda: fail(core, "w1", "t1", 1, 1.0, retryable=True),
     }[end]()
     assert fx.take(Settled) == [Settled("t1", FAILED, "w1")]
@@ -506,7 +508,7 @@ def test_a_rejection_holds_the_worker_until_its_next_heartbeat(make_cluster):
     assigned(core, "t1")
     core.rejected("w1", "t1", 1, 1.0)
     assert fx.take() == [Ended("t1", "w1", 1, Outcome.REJECTED)]
-    core.heartbeat("w1", 0, 2.0)
+    heartbeat(core, "w1", 0, 2.0)
     assert fx.take(Assign) == [Assign("t1", "w1", 2)]
 
 
@@ -533,7 +535,7 @@ def test_a_rejection_is_believed_once(make_cluster):
     core, fx = make_cluster("w1")
     assigned(core, "t1")
     core.rejected("w1", "t1", 1, 1.0)
-    core.heartbeat("w1", 0, 2.0)
+    heartbeat(core, "w1", 0, 2.0)
     fx.take()
     core.rejected("w1", "t1", 1, 3.0)
     assert fx.take() == []
@@ -547,7 +549,7 @@ def test_a_failed_call_holds_the_worker_until_its_next_heartbeat(make_cluster):
     core.call_failed("w1", "t2", 1, 1.0)
     complete(core, "w1", "t1", 1, 2.0)
     assert fx.take(Assign, Changed) == []
-    core.heartbeat("w1", 0, 3.0)
+    heartbeat(core, "w1", 0, 3.0)
     assert fx.take() == [
         Ended("t2", "w1", 1, Outcome.CALL_FAILED),
         Answered("w1", True),
@@ -570,9 +572,9 @@ def test_an_attempt_whose_call_failed_may_have_arrived(make_cluster):
     core, _ = make_cluster("w1")
     assigned(core, "t1")
     core.call_failed("w1", "t1", 1, 1.0)
-    core.heartbeat("w1", 1, 2.0)
+    heartbeat(core, "w1", 1, 2.0)
     assert core.worker("w1").load == 1
-    core.heartbeat("w1", 0, 4.0)
+    heartbeat(core, "w1", 0, 4.0)
     assert core.task("t1").attempt == 2
 
 
@@ -603,7 +605,7 @@ def test_a_broken_connection_holds_but_gives_nothing_up(make_cluster):
     submit(core, "t2", now=1.0)
     assert fx.take(Assign, Changed) == []
     assert core.task("t1").state is TaskState.ASSIGNED
-    core.heartbeat("w1", 1, 2.0)
+    heartbeat(core, "w1", 1, 2.0)
     assert fx.take(Assign) == [Assign("t2", "w1", 1)]
 
 
@@ -621,7 +623,7 @@ def test_a_broken_connection_that_means_death_requeues_everything(make_cluster):
 def test_a_registered_worker_is_up(make_coordinator):
     """A first registration is announced so, and sets the alarm for the detector."""
     core, fx = make_coordinator()
-    core.register("w1", 2, 0, True, 1.0)
+    register(core, "w1", 2, 0, True, 1.0)
     assert fx.take() == [Changed("w1", "up", "registered"), WakeAt(1.0 + DEAD_AFTER_S)]
 
 
@@ -631,7 +633,7 @@ def test_registering_again_requeues_at_once(make_cluster):
     assigned(core, "t1")
     core.wake(3.0)
     fx.take()
-    core.register("w1", 2, 0, True, 4.0)
+    register(core, "w1", 2, 0, True, 4.0)
     assert fx.take(Ended, Changed, Assign) == [
         Ended("t1", "w1", 1, Outcome.TIMED_OUT),
         Ended("t1", "w1", 2, Outcome.WORKER_DIED),
@@ -648,7 +650,7 @@ def test_registering_again_ends_hold_and_drain(make_cluster):
     core.rejected("w1", "t1", 1, 1.0)
     core.drain("w1", 1.0)
     fx.take()
-    core.register("w1", 1, 0, True, 2.0)
+    register(core, "w1", 1, 0, True, 2.0)
     assert fx.take(Assign) == [Assign("t1", "w1", 2)]
 
 
@@ -656,7 +658,7 @@ def test_a_silent_worker_is_dead_and_its_tasks_go_back(make_cluster):
     """At the moment after the timeout, not before it, the worker is convicted and its task runs elsewhere."""
     core, fx = make_cluster("w1", "w2")
     assigned(core, "t1")
-    core.heartbeat("w2", 0, 5.0)
+    heartbeat(core, "w2", 0, 5.0)
     core.wake(TIMEOUT_S)
     assert fx.take(Changed) == []
     core.wake(DEAD_AFTER_S)
@@ -666,7 +668,7 @@ def test_a_silent_worker_is_dead_and_its_tasks_go_back(make_cluster):
 def test_a_heartbeat_postpones_the_verdict(make_cluster):
     """The alarm may ring at the old moment; the worker lives, and the alarm is set to the new one."""
     core, fx = make_cluster("w1")
-    core.heartbeat("w1", 0, 2.0)
+    heartbeat(core, "w1", 0, 2.0)
     assert fx.take() == [Answered("w1", True)]
     core.wake(DEAD_AFTER_S)
     assert fx.take() == [WakeAt(2.0 + DEAD_AFTER_S)]
@@ -700,7 +702,7 @@ def test_a_later_heartbeat_revives_a_dead_worker(make_cluster):
     core.wake(DEAD_AFTER_S)
     submit(core, "t1", now=7.0)
     fx.take()
-    core.heartbeat("w1", 0, 8.0)
+    heartbeat(core, "w1", 0, 8.0)
     assert fx.take() == [
         Changed("w1", "up", "revived"),
         WakeAt(8.0 + DEAD_AFTER_S),
@@ -715,7 +717,7 @@ def test_a_revived_worker_keeps_the_load_that_it_reports(make_cluster):
     assigned(core, "t1", "t2")
     core.wake(DEAD_AFTER_S)
     fx.take()
-    core.heartbeat("w1", 1, 8.0)
+    heartbeat(core, "w1", 1, 8.0)
     assert fx.take(Ended, Assign) == [Ended("t1", "w1", 1, Outcome.WORKER_DIED), Assign("t1", "w1", 2)]
 
 
@@ -746,14 +748,14 @@ def test_a_suspect_gets_nothing_and_loses_nothing(make_cluster, monkeypatch):
     core.wake(1.0)
     submit(core, "t2", now=1.0)
     assert fx.take(Changed, Assign, Ended) == [Changed("w1", "suspect")]
-    core.heartbeat("w1", 1, 1.5)
+    heartbeat(core, "w1", 1, 1.5)
     assert fx.take(Changed, Assign) == [Changed("w1", "up", "revived"), Assign("t2", "w1", 1)]
 
 
 def test_an_unknown_workers_heartbeat_is_answered_so(make_coordinator):
     """It is asked to register."""
     core, fx = make_coordinator()
-    core.heartbeat("ghost", 0, 1.0)
+    heartbeat(core, "ghost", 0, 1.0)
     assert fx.take() == [Answered("ghost", False)]
 
 
@@ -766,7 +768,7 @@ def test_a_draining_worker_gets_nothing_and_finishes(make_cluster):
     submit(core, "t2", now=1.2)
     assert fx.take() == [Changed("w1", "drain"), Accepted("t2")]
     complete(core, "w1", "t1", 1, 2.0)
-    core.heartbeat("w1", 0, 3.0)
+    heartbeat(core, "w1", 0, 3.0)
     assert fx.take(Settled, Assign) == [Settled("t1", COMPLETED, "w1")]
 
 
@@ -775,7 +777,7 @@ def test_a_draining_worker_that_falls_silent_may_still_deliver(make_cluster):
     core, fx = make_cluster("w1", "w2")
     assigned(core, "t1")
     core.drain("w1", 1.0)
-    core.heartbeat("w2", 0, 5.0)
+    heartbeat(core, "w2", 0, 5.0)
     core.wake(DEAD_AFTER_S)
     fx.take()
     complete(core, "w1", "t1", 1, 8.0)
@@ -794,7 +796,7 @@ def test_a_worker_that_leaves_hands_back_what_it_held(make_cluster):
     ]
     core.deregister("w1", 1.1)
     core.drain("w1", 1.1)
-    core.heartbeat("w1", 0, 1.2)
+    heartbeat(core, "w1", 0, 1.2)
     assert fx.take() == [Answered("w1", False)]
 
 
@@ -889,7 +891,7 @@ def test_the_alarm_is_set_again_only_for_something_earlier(make_cluster):
     core, fx = make_cluster("w1", "w2", capacity=3, execution_timeout_s=3.0)
     submit(core, "t1", now=1.0)
     submit(core, "t2", now=1.5)
-    core.heartbeat("w1", 2, 1.6)
+    heartbeat(core, "w1", 2, 1.6)
     assert fx.take(WakeAt) == [WakeAt(4.0)]
 
 
@@ -897,8 +899,8 @@ def test_the_alarm_is_set_once_after_it_rang(make_cluster):
     """However much a wake does, it asks for one alarm: the earliest deadline that is left."""
     core, fx = make_cluster("w1", "w2", execution_timeout_s=3.0, delay_s=10.0)
     assigned(core, "t1", "t2", "t3", now=1.0)
-    core.heartbeat("w1", 1, 2.0)
-    core.heartbeat("w2", 0, 3.0)
+    heartbeat(core, "w1", 1, 2.0)
+    heartbeat(core, "w2", 0, 3.0)
     fx.take()
     core.wake(4.0)
     assert fx.take(WakeAt) == [WakeAt(DEAD_AFTER_S)]
@@ -929,27 +931,7 @@ def test_a_late_wake_does_all_that_is_due(make_cluster):
     assert core.pending == 2
 
 
-# ---- policies that hesitate, and memory
-
-
-class Picky(RoundRobin):
-    """Gives nothing to anybody until told so."""
-
-    willing = False
-
-    def choose(self, task):
-        return super().choose(task) if self.willing else None
-
-
-def test_a_task_that_routing_refuses_waits_for_the_next_change(make_cluster):
-    """None leaves it at its place in the queue."""
-    routing = Picky()
-    core, fx = make_cluster("w1", capacity=2, routing=routing)
-    submit(core, "t1", "t2")
-    assert fx.take(Assign) == []
-    routing.willing = True
-    submit(core, "t3")
-    assert fx.take(Assign) == [Assign("t1", "w1", 1), Assign("t2", "w1", 1)]
+# ---- memory
 
 
 def test_settled_tasks_are_forgotten_oldest_first(make_cluster):
@@ -985,16 +967,85 @@ def test_unsettled_tasks_can_be_listed(make_cluster):
     assert [task.id for task in core.unsettled()] == ["t2", "t3"]
 
 
-def test_a_routing_policy_that_chooses_a_full_worker_is_told():
-    """A user's policy that breaks its promise is an error with a name, not an overloaded worker."""
+@pytest.mark.parametrize("how", ["left", "dead"])
+def test_a_worker_that_has_long_been_gone_is_forgotten(make_cluster, how):
+    """Its slot goes to the next one that comes, and a beat of it is a stranger's."""
+    core, fx = make_cluster("w1", "w2", remember_workers_s=100.0)
+    assigned(core, "t1")
+    if how == "left":
+        core.deregister("w1", 1.0)
+    else:
+        core.wake(DEAD_AFTER_S)
+    heartbeat(core, "w2", 0, 50.0)
+    core.wake(60.0)
+    assert core.worker("w1") is not None
+    core.wake(200.0)
+    assert Changed("w1", "forgotten") in fx.take(Changed)
+    assert core.worker("w1") is None
+    heartbeat(core, "w1", 0, 201.0)
+    assert fx.take(Answered) == [Answered("w1", False)]
+    register(core, "w3", 1, 0, True, 202.0)
+    assert core.worker("w3").slot == 0
 
-    class Stubborn(RoundRobin):
-        def choose(self, task):
-            return core.worker("w1")
 
-    core = making.coordinator(Recorder(), routing=Stubborn())
-    core.register("w1", 1, 0, False, 0.0)
-    core.register("w2", 1, 0, False, 0.0)
-    submit(core, "t1")
-    with pytest.raises(ValueError, match="chose <Worker w1 ALIVE load 1/1>, which has no room"):
-        submit(core, "t2")
+def test_a_worker_that_came_back_is_not_forgotten(make_cluster):
+    """Only the time since it was last gone counts."""
+    core, _ = make_cluster("w1", remember_workers_s=100.0)
+    core.deregister("w1", 1.0)
+    register(core, "w1", 1, 0, True, 50.0)
+    core.wake(150.0)
+    assert core.worker("w1") is not None
+
+
+def test_a_task_may_have_a_timeout_of_its_own(make_cluster):
+    """It goes before the coordinator's, shorter or longer, and need not be later than those before it."""
+    core, fx = make_cluster("w1", capacity=4, execution_timeout_s=3.0, max_attempts=1)
+    for task, timeout_s in (("usual", None), ("long", 9.0), ("short", 1.0), ("usual too", None)):
+        core.submit(task, NORMAL, None, timeout_s, 0.0)
+    for now in (1.0, 3.0, 9.0):
+        core.wake(now)
+    assert [(effect.task, core.task(effect.task).settled_at) for effect in fx.take(Settled)] == [
+        ("short", 1.0), ("usual", 3.0), ("usual too", 3.0), ("long", 9.0),
+    ]  # fmt: skip
+    assert core.task("short").error.endswith("ran for over 1.0 s")
+
+
+def test_a_task_may_have_the_only_timeout(make_cluster):
+    """Also where the coordinator has none, and where its start is reported."""
+    core, _ = make_cluster("w1", prefetch=1)
+    core.submit("t1", NORMAL, None, 2.0, 0.0)
+    core.started("w1", "t1", 1, 5.0)
+    heartbeat(core, "w1", 1, 5.5)
+    core.wake(6.9)
+    assert core.task("t1").tries == 0
+    core.wake(7.0)
+    assert core.task("t1").tries == 1
+
+
+def test_every_input_is_declared():
+    """Each public method that takes the time is an input, so whatever records inputs misses none."""
+    taking_time = {
+        name
+        for name, method in inspect.getmembers(Coordinator, inspect.isfunction)
+        if not name.startswith("_") and list(inspect.signature(method).parameters)[-1] == "now"
+    }
+    assert taking_time == set(INPUTS)
+
+
+def test_whoever_intercepts_a_core_sees_every_input(make_coordinator):
+    """With its name and its arguments, before it is applied."""
+    core, fx = make_coordinator()
+    seen = []
+
+    def around(name, call, *arguments):
+        seen.append((name, arguments, len(fx.effects)))
+        call(*arguments)
+
+    wrapped = intercepted(core, around)
+    wrapped.submit("t1", NORMAL, None, None, 1.0)
+    wrapped.wake(2.0)
+    assert [(name, arguments) for name, arguments, _ in seen] == [
+        ("submit", ("t1", NORMAL, None, None, 1.0)), ("wake", (2.0,)),
+    ]  # fmt: skip
+    assert seen[0][2] == 0
+    assert wrapped.pending == core.pending == 1

@@ -58,6 +58,4 @@ def test_a_planted_bug_is_seen(tree, mutation: Mutation):
     mutation.apply(tree)
     done = run(tree)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
-    assert re.search(r"^FAILED tests/core/test_\w+\.py::\S+ - (AssertionError|assert )", done.stdout, re.M), (
-        done.stdout
-    )
+    assert re.search(r"^FAILED tests/core/test_\w+\.py::\S+ - (AssertionError|assert )", done.stdout, re.M), done.stdout

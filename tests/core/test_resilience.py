@@ -20,6 +20,8 @@ from tests.core.recording import (
     WakeAt,
     complete,
     fail,
+    heartbeat,
+    register,
 )
 
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
@@ -35,7 +37,7 @@ def make_cluster(make_coordinator):
     def make(*workers, capacity=1, prefetch=0, **settings):
         core, fx = make_coordinator(**settings)
         for worker in workers:
-            core.register(worker, capacity, prefetch, True, 0.0)
+            register(core, worker, capacity, prefetch, True, 0.0)
         fx.take()
         return core, fx
 
@@ -44,7 +46,7 @@ def make_cluster(make_coordinator):
 
 def submit(core, *tasks, now=0.0):
     for task in tasks:
-        core.submit(task, Priority.NORMAL, None, now)
+        core.submit(task, Priority.NORMAL, None, None, now)
 
 
 def assigned(core, *tasks, now=0.0):
@@ -55,7 +57,7 @@ def assigned(core, *tasks, now=0.0):
 
 def beat(core, *workers, now, active=0):
     for worker in workers:
-        core.heartbeat(worker, active, now)
+        heartbeat(core, worker, active, now)
 
 
 # ---- the coordinator's own pauses
@@ -288,8 +290,8 @@ def test_who_returns_makes_room_among_the_dead(make_cluster, back):
     beat(core, "w4", now=6.5)
     fx.take()
     {
-        "heartbeat": lambda: core.heartbeat("w1", 0, 7.0),
-        "register": lambda: core.register("w1", 1, 0, True, 7.0),
+        "heartbeat": lambda: heartbeat(core, "w1", 0, 7.0),
+        "register": lambda: register(core, "w1", 1, 0, True, 7.0),
     }[back]()
     assert WakeAt(7.0) in fx.take()
     core.wake(7.0)
@@ -362,7 +364,7 @@ def test_the_original_is_kept(returning):
     assert fx.take(Changed, Cancel) == [Changed("w1", "up", "revived"), Cancel("t1", "w2", 2)]
     core.cancelled("w2", "t1", 2, 7.1)
     assert fx.take(Ended) == [Ended("t1", "w2", 2, Outcome.CANCELLED)]
-    core.register("w1", 1, 0, True, 8.0)
+    register(core, "w1", 1, 0, True, 8.0)
     assert fx.take(Ended, Assign) == [Ended("t1", "w1", 1, Outcome.WORKER_DIED), Assign("t1", "w2", 3)]
 
 
@@ -392,9 +394,9 @@ def test_a_replacement_that_still_waits_is_dropped(make_cluster, on_return):
     core.wake(DEAD_AFTER_S)
     beat(core, "w1", now=7.0, active=1)
     assert (core.task("t1").state, core.pending) == (TaskState.ASSIGNED, 0)
-    core.register("w2", 5, 0, True, 8.0)
+    register(core, "w2", 5, 0, True, 8.0)
     assert fx.take(Assign, Cancel) == []
-    core.register("w1", 1, 0, True, 9.0)
+    register(core, "w1", 1, 0, True, 9.0)
     assert fx.take(Assign) == [Assign("t1", "w2", 2)]
 
 
@@ -406,7 +408,7 @@ def test_a_place_left_in_the_queue_is_good_again_when_it_is_needed(make_cluster)
         core.wake(10.0 * number + 9.0)
         beat(core, "w1", now=10.0 * number + 10.0, active=1)
     core.deregister("w1", 50.0)
-    core.register("w2", 5, 0, True, 51.0)
+    register(core, "w2", 5, 0, True, 51.0)
     assert fx.take(Assign) == [Assign("t1", "w2", 2)]
 
 
@@ -431,7 +433,7 @@ def test_the_retry_of_a_later_death_keeps_its_own_time(make_cluster):
     core.wake(DEAD_AFTER_S)
     beat(core, "w1", now=7.0, active=1)
     core.deregister("w1", 8.0)
-    core.register("w2", 1, 0, True, 8.0)
+    register(core, "w2", 1, 0, True, 8.0)
     beat(core, "w2", now=11.5)
     core.wake(DEAD_AFTER_S + 5.0)
     assert fx.take(Assign) == []
@@ -485,7 +487,7 @@ def test_a_returned_attempt_has_its_full_time_again(returning):
 
 def die(core, worker, now):
     """A new process of that name: the old one died."""
-    core.register(worker, 1, 0, True, now)
+    register(core, worker, 1, 0, True, now)
     core.deregister(worker, now)
 
 
@@ -506,7 +508,7 @@ def test_one_worker_that_dies_three_times_is_one(make_cluster):
     core, fx = make_cluster("w1", max_worker_kills=3)
     assigned(core, "t1")
     for number in range(2, 7):
-        core.register("w1", 1, 0, True, float(number))
+        register(core, "w1", 1, 0, True, float(number))
         assert fx.take(Assign) == [Assign("t1", "w1", number)]
 
 
@@ -528,7 +530,7 @@ def test_a_worker_that_was_convicted_wrongly_was_not_killed(make_cluster):
     beat(core, "w1", now=7.0, active=1)
     die(core, "w2", 8.0)
     assert fx.take(Assign, Settled) == [Assign("t1", "w2", 2), Assign("t1", "w3", 3)]
-    core.register("w3", 1, 0, True, 9.0)
+    register(core, "w3", 1, 0, True, 9.0)
     assert fx.take(Settled) == [Settled("t1", FAILED, "w3")]
 
 
@@ -538,9 +540,9 @@ def test_a_convict_that_comes_back_as_another_process_was_killed(make_cluster):
     assigned(core, "t1")
     beat(core, "w2", now=5.0)
     core.wake(DEAD_AFTER_S)
-    core.register("w1", 1, 0, True, 7.0)
+    register(core, "w1", 1, 0, True, 7.0)
     beat(core, "w1", now=8.0)
-    core.register("w2", 1, 0, True, 9.0)
+    register(core, "w2", 1, 0, True, 9.0)
     assert fx.take(Settled) == [Settled("t1", FAILED, "w2")]
 
 
@@ -593,7 +595,7 @@ def test_a_twin_never_runs_where_its_original_does(hedged):
     submit(core, "t1", now=1.0)
     core.wake(2.0)
     assert fx.take(Assign) == [Assign("t1", "w1", 1)]
-    core.register("w2", 1, 0, True, 2.5)
+    register(core, "w2", 1, 0, True, 2.5)
     assert fx.take(Assign) == [Assign("t1", "w2", 2)]
 
 
@@ -696,7 +698,7 @@ def test_a_new_process_is_not_ejected(make_cluster):
     core.wake(1.0)
     submit(core, "c", now=1.5)
     fx.take()
-    core.register("w1", 1, 0, True, 2.0)
+    register(core, "w1", 1, 0, True, 2.0)
     assert fx.take(Assign) == [Assign("c", "w1", 1)]
     core.wake(5.0)
     assert fx.take(Changed) == []

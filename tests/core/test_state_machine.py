@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from orchestrator.core.model import Priority
 from tests.core import making
 from tests.core.configurations import RESULTS, SETTINGS, WORKERS, configurations, same_settings
-from tests.core.recording import Recorder
+from tests.core.recording import Recorder, tell
 from tests.core.reference import Model, Try
 
 TASKS = [f"t{number}" for number in range(8)]
@@ -41,7 +41,7 @@ class Interleavings(RuleBasedStateMachine):
     def drive(self, name: str, *arguments: Any) -> None:
         """One input to both, and the effects held against the model."""
         self.sound = False
-        getattr(self.core, name)(*arguments, self.now)
+        tell(self.core, name, *arguments, self.now)
         effects = self.fx.take()
         if name in ("wake", "heartbeat"):
             getattr(self.model, name)(*arguments, self.now, effects)

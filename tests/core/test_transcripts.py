@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from orchestrator.core.model import Priority
 from tests.core import making
 from tests.core.configurations import RESULTS
-from tests.core.recording import Recorder, WakeAt
+from tests.core.recording import Recorder, WakeAt, tell
 
 TRANSCRIPTS = sorted(Path(__file__).with_name("testdata").glob("*.txt"))
 SETTINGS = {"execution_timeout_s": float, "max_attempts": int, "delay_s": float, "on_failed_call": str}
@@ -64,7 +65,7 @@ class Player:
 
     def parse(self, command: str, arguments: list[str]) -> tuple[Callable[..., None], list[Any]]:
         """`result w1 t1/2 completed`, `submit t1 high`, `register w1 2+1`, `heartbeat w1 2`, `drain w1`, ..."""
-        call = getattr(self.core, "result" if command in RESULTS else command)
+        call = partial(tell, self.core, "result" if command in RESULTS else command)
         if command == "submit":
             return call, [arguments[0], Priority[arguments[1].upper()], None]
         if command == "register":

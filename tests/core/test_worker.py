@@ -13,8 +13,8 @@ from tests.core.recording import (
     CancelDone,
     Execute,
     Leave,
-    Report,
     ReportStart,
+    SendReport,
     Stop,
     WakeAt,
 )
@@ -50,7 +50,7 @@ def test_prefetched_work_waits_for_a_slot(make_agent):
     give(worker, A, B, C)
     assert fx.take() == [Answer(A, True), ReportStart(A), Execute(A), Answer(B, True), Answer(C, False)]
     worker.finished(A, "done", 1.0)
-    assert fx.take() == [Report(A, "done"), ReportStart(B), Execute(B)]
+    assert fx.take() == [SendReport(A, "done"), ReportStart(B), Execute(B)]
 
 
 def test_without_prefetch_no_start_is_reported(make_agent):
@@ -131,7 +131,7 @@ def test_a_cancelled_attempt_that_waits_never_begins(make_agent):
     fx.take()
     worker.cancel(B, 1.0)
     worker.finished(A, "done", 2.0)
-    assert fx.take() == [CancelDone(B), Report(A, "done")]
+    assert fx.take() == [CancelDone(B), SendReport(A, "done")]
 
 
 def test_a_cancel_that_overtakes_its_assignment_is_remembered(make_agent):
@@ -152,7 +152,7 @@ def test_a_cancel_is_always_acknowledged(make_agent):
     worker.cancel(A, 2.0)
     worker.report_failed(A, 2.0)
     worker.wake(2.2)
-    assert fx.take(CancelDone, Report) == [CancelDone(A), CancelDone(A), Report(A, "done")]
+    assert fx.take(CancelDone, SendReport) == [CancelDone(A), CancelDone(A), SendReport(A, "done")]
 
 
 def test_the_end_of_cancelled_work_is_not_reported(make_agent):
@@ -190,10 +190,10 @@ def test_a_report_is_repeated_until_it_is_acknowledged(make_agent):
     assert fx.take() == [WakeAt(1.2)]
     worker.wake(1.2)
     worker.report_failed(A, 2.0)
-    assert fx.take() == [Report(A, "done"), WakeAt(100.0), WakeAt(2.4)]
+    assert fx.take() == [SendReport(A, "done"), WakeAt(100.0), WakeAt(2.4)]
     worker.reported(A, 2.3)
     worker.wake(2.4)
-    assert fx.take(Report) == []
+    assert fx.take(SendReport) == []
 
 
 def test_the_pause_between_reports_is_bounded(make_agent):
@@ -204,7 +204,7 @@ def test_the_pause_between_reports_is_bounded(make_agent):
     for now in range(100, 5000, 100):
         worker.report_failed(A, float(now))
         worker.wake(now + 2.0)
-    assert len(fx.take(Report)) == 50
+    assert len(fx.take(SendReport)) == 50
 
 
 def test_a_worker_may_give_up_reporting(make_agent):
@@ -216,7 +216,7 @@ def test_a_worker_may_give_up_reporting(make_agent):
     worker.wake(0.2)
     worker.report_failed(A, 0.3)
     worker.wake(1.0)
-    assert fx.take(Report) == [Report(A, "done"), Report(A, "done")]
+    assert fx.take(SendReport) == [SendReport(A, "done"), SendReport(A, "done")]
     assert worker.idle
 
 
@@ -341,7 +341,7 @@ def test_a_worker_that_starts_over_stops_everything_and_reports_what_is_done(mak
     worker.finished(A, "done", 1.0)
     fx.take()
     worker.start_over(2.0)
-    assert fx.take(Stop, Report, Execute) == [Stop(B), Stop(C), Report(A, "done")]
+    assert fx.take(Stop, SendReport, Execute) == [Stop(B), Stop(C), SendReport(A, "done")]
     assert worker.active == 0
 
 
@@ -363,7 +363,7 @@ def test_starting_over_counts_the_tries_of_a_report_anew(make_agent):
     worker.start_over(1.0)
     worker.report_failed(A, 1.0)
     worker.wake(1.2)
-    assert len(fx.take(Report)) == 3
+    assert len(fx.take(SendReport)) == 3
 
 
 def test_a_draining_worker_that_starts_over_leaves_when_nothing_is_due(make_agent):

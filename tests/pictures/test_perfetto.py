@@ -12,13 +12,13 @@ from tests.results.synthetic import attempt, mm1, scenario, tables, task
 
 
 def traced(folder: Path, made: Tables, world: Scenario, limit: int = perfetto.LIMIT) -> list[dict[str, Any]]:
-    perfetto.write(folder / "perfetto.json", made, world, limit)
-    events: list[dict[str, Any]] = json.loads((folder / "perfetto.json").read_text())["traceEvents"]
+    perfetto.write(folder / "trace.json", made, world, limit)
+    events: list[dict[str, Any]] = json.loads((folder / "trace.json").read_text())["traceEvents"]
     return events
 
 
 def test_an_attempt_is_a_complete_event_in_microseconds(tmp_path):
-    """`X`, from the start of execution, for as long as it ran, on the row of a worker's slot."""
+    """An attempt is an event `X` from its start for as long as it ran, in the row of a slot."""
     made = tables(
         [task(20.0, 23.0)],
         [attempt(0, 20.0, worker=1, started_s=20.5, ran_s=2.0, ended_s=22.5, outcome="completed", settled=True)],
@@ -39,14 +39,14 @@ def test_rows_are_named(tmp_path):
 
 
 def test_faults_and_verdicts_are_instants(tmp_path):
-    """Everything that befell a worker after its first registration."""
+    """Every event of a worker after its first registration is an instant."""
     events = traced(tmp_path, mm1(200).tables, scenario())
     instants = [event["name"] for event in events if event["ph"] == "i"]
     assert instants == ["crash", "dead (detector)", "heal (restart)", "up (reregistered)"]
 
 
 def test_executions_at_the_same_time_take_different_slots(tmp_path):
-    """Three that overlap lie in three rows, and the next takes the lowest row that is free again."""
+    """Three that overlap have three rows, and the next one takes the lowest free row."""
     starts = [(20.0, 10.0), (21.0, 2.0), (22.0, 5.0), (24.0, 1.0)]
     made = tables(
         [task(start, start + ran) for start, ran in starts],
@@ -57,13 +57,13 @@ def test_executions_at_the_same_time_take_different_slots(tmp_path):
 
 
 def test_an_attempt_that_never_started_is_no_execution(tmp_path):
-    """A rejected attempt has no length to show."""
+    """A rejected attempt is not shown."""
     made = tables([task(20.0)], [attempt(0, 20.0, started_s=float("nan"), ended_s=20.1, outcome="rejected")])
     assert not [event for event in traced(tmp_path, made, scenario()) if event["ph"] == "X"]
 
 
 def test_a_trace_shows_at_most_its_limit(tmp_path):
-    """Exactly the limit where there is more, and the same ones each time."""
+    """Of more executions exactly the limit is shown, and always the same ones."""
     done = mm1(2000)
     first = traced(tmp_path, done.tables, done.scenario, limit=100)
     assert Counter(event["ph"] for event in first)["X"] == 100
@@ -71,7 +71,7 @@ def test_a_trace_shows_at_most_its_limit(tmp_path):
 
 
 def test_the_slowest_and_those_near_faults_come_first():
-    """A quarter slowest, those never settled above all, a quarter nearest to a fault, the rest evenly."""
+    """A quarter are the slowest, a quarter the nearest to a fault, and the rest is evenly spread."""
     start_s = np.arange(1000.0)
     latency_s = np.ones(1000)
     latency_s[[3, 7]] = 50.0
@@ -86,5 +86,5 @@ def test_the_slowest_and_those_near_faults_come_first():
 
 
 def test_all_are_shown_where_they_are_few():
-    """No sampling below the limit."""
+    """Below the limit every execution is shown."""
     assert perfetto.chosen(np.arange(5.0), np.ones(5), np.array([]), 5).tolist() == [0, 1, 2, 3, 4]

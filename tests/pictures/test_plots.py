@@ -4,16 +4,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from orchestrator.pictures import run_plots, sweep_plots
-from orchestrator.pictures.run_plots import Curve
+from orchestrator.pictures import distributions, draw, marks, run_plots, sweep_plots, timelines
+from orchestrator.pictures.distributions import Curve
 from orchestrator.pictures.style import Figures, Plot, seconds
-from orchestrator.results.tables import Floats
+from orchestrator.results.tables import FaultEvent, Floats
+from orchestrator.results.timeline import series
 from tests.results.synthetic import mm1, run, scenario, sweep, tables, task
 
 
 @pytest.fixture(scope="module")
 def figures():
-    return mm1(2000).plot()
+    return draw(mm1(2000))
 
 
 def title(figure: Figure) -> str:
@@ -21,7 +22,7 @@ def title(figure: Figure) -> str:
 
 
 def legend(figure: Figure) -> list[str]:
-    """Every legend entry of a figure, its axes' and its own."""
+    """The entries of all legends of a figure."""
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
     return [text.get_text() for one in legends if one for text in one.get_texts()]
 
@@ -32,7 +33,7 @@ def curve(axes: Axes) -> Floats:
 
 
 def marked(axes: Axes) -> set[float]:
-    """Where along x the vertical lines of all collections stand."""
+    """The x positions of the vertical lines of all collections."""
     lines = [one for one in axes.collections if isinstance(one, LineCollection)]
     return {float(segment[0][0]) for one in lines for segment in one.get_segments()}
 
@@ -46,7 +47,7 @@ def labels(figure: Figure) -> list[tuple[str, str]]:
 
 
 def drawn(figure: Plot) -> Plot:
-    """Drawing must not fail or warn, whatever the data."""
+    """The figure, rendered once: drawing must not fail or warn."""
     figure.draw_without_rendering()
     return figure
 
@@ -55,7 +56,7 @@ def drawn(figure: Plot) -> Plot:
 
 
 def test_a_run_has_five_pictures_that_name_it(figures):
-    """Each title begins with the scenario, each foot tells world, workers and policies."""
+    """Each title begins with the scenario, and each foot names world, workers and policies."""
     assert list(figures) == [
         "latency-percentiles",
         "latency-ccdf",
@@ -72,7 +73,7 @@ def test_a_run_has_five_pictures_that_name_it(figures):
 
 
 def test_percentiles_run_from_p50_to_p999(figures):
-    """The axis is stretched by nines, and the curve passes through the summary's percentiles."""
+    """The axis is stretched towards the tail, and the curve passes through the summary's percentiles."""
     (axes,) = figures["latency-percentiles"].axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["p50", "p75", "p90", "p95", "p99", "p99.9"]
     latency = mm1(2000).summary["latency_s"]
@@ -83,19 +84,19 @@ def test_percentiles_run_from_p50_to_p999(figures):
 
 
 def test_the_ccdf_is_doubly_logarithmic_and_thinned(figures):
-    """The largest sample stands at 1 / n; a million tasks take no more points than the limit."""
+    """The largest value stands at 1 / n, and a million tasks take no more points than the limit."""
     (axes,) = figures["latency-ccdf"].axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     sample = np.random.default_rng(1).exponential(size=200_000)
-    figure = run_plots.ccdf([Curve("x", [sample])], "t", "s")
+    figure = distributions.ccdf([Curve("x", [sample])], "t", "s")
     x, share = curve(figure.axes[0])
-    assert len(x) <= run_plots.CCDF_POINTS
+    assert len(x) <= distributions.CCDF_POINTS
     assert (x[0], share[0]) == (sample.max(), 1 / 200_000)
     assert np.interp(-1.0, -x, share) == pytest.approx(np.exp(-1), rel=0.02)
 
 
 def test_the_timeline_marks_crash_verdict_and_recovery(figures):
-    """Each with its own entry in the legend, and a line through every panel at its time."""
+    """Each has an entry in the legend and a line through every panel."""
     shown = legend(figures["timeline"])
     assert {"crash: w2", "declared dead: w2", "recovery", "warm-up, not in the statistics"} <= set(shown)
     crash_s = mm1(2000).scenario.duration_s / 2
@@ -104,7 +105,7 @@ def test_the_timeline_marks_crash_verdict_and_recovery(figures):
 
 
 def test_the_axes_have_names_and_units(figures):
-    """Time in seconds, latency with units on its ticks, counts with separators."""
+    """Every axis has a label, latencies have units, and counts have separators."""
     assert [y for _, y in labels(figures["timeline"])] == [
         "latency, by time of arrival",
         "tasks per second",
@@ -119,23 +120,23 @@ def test_the_axes_have_names_and_units(figures):
 def test_a_false_positive_is_marked_as_one():
     """A verdict on a paused worker looks different from one on a crashed worker."""
     made = tables([task(20.0, 30.0)], events=[(20.0, "pause", 0, None), (26.0, "dead", 0, "detector")])
-    shown = legend(drawn(run_plots.timeline(made, scenario(), "t", "s")))
+    shown = legend(drawn(timelines.timeline(made, scenario(), "t", "s")))
     assert {"pause: w1", "declared dead while alive: w1"} <= set(shown)
 
 
 def test_thousands_of_faults_become_rows_of_ticks():
-    """One row a kind, counted in the legend, instead of lines that cover all."""
+    """Many faults get one row per kind and a count in the legend, instead of lines through every panel."""
     workers = [f"w{k + 1}" for k in range(100)]
     events = [(float(t) / 40, "crash", t % 100, None) for t in range(4000)]
     made = tables([task(20.0, 30.0)], events=events, workers=workers)
-    figure = drawn(run_plots.timeline(made, scenario(cluster={"workers": 100, "capacity": 1}), "t", "s"))
+    figure = drawn(timelines.timeline(made, scenario(cluster={"workers": 100, "capacity": 1}), "t", "s"))
     assert "crash (4,000)" in legend(figure)
     assert [tick.get_text() for tick in figure.axes[-1].get_yticklabels()] == ["crash"]
     assert not figure.axes[0].collections
 
 
 def test_priorities_show_their_numbers(figures):
-    """p50, p95 and p99 of each, written beside the points."""
+    """p50, p95 and p99 of each priority are written beside their points."""
     shown = figures["latency-by-priority"]
     assert legend(shown) == ["p50", "p95", "p99"]
     assert [tick.get_text().split("\n")[0] for tick in shown.axes[0].get_xticklabels()] == [
@@ -148,9 +149,9 @@ def test_priorities_show_their_numbers(figures):
 
 
 def test_few_workers_are_bars_and_many_are_a_curve():
-    """A bar for each of two; one curve for each group of thousands."""
+    """Two workers are two bars, and a group of thousands is one curve."""
     made = mm1(500)
-    assert len(made.plot()["worker-utilization"].axes[0].patches) == 2
+    assert len(draw(made)["worker-utilization"].axes[0].patches) == 2
     groups = [{"name": "old", "workers": 6000, "capacity": 1}, {"name": "new", "workers": 4000, "capacity": 2}]
     figure = drawn(run_plots.utilization(made.tables, scenario(cluster={"groups": groups}), "t", "s"))
     assert legend(figure)[:2] == ["old (6,000 workers)", "new (4,000 workers)"]
@@ -163,20 +164,42 @@ def test_few_workers_are_bars_and_many_are_a_curve():
     ids=["none", "unfinished", "one", "instantaneous", "in warm-up", "failed"],
 )
 def test_next_to_nothing_can_be_drawn(tasks):
-    """Runs with no task, one task, or none completed give whole pictures that say so."""
-    figures = run(tables(tasks)).plot()
+    """Runs with no task, one task, or no completed task give pictures that say so."""
+    figures = draw(run(tables(tasks)))
     for figure in figures.values():
         drawn(figure)
     shown = words(figures["latency-percentiles"]) + legend(figures["latency-percentiles"])
-    assert shown == [run_plots.NOTHING] or "latency: arrival to result" in shown
+    assert shown == [distributions.NOTHING] or "latency: arrival to result" in shown
+
+
+def test_every_fault_has_a_mark():
+    """Every kind of fault has a colour of its own over time, and so has the end of a fault."""
+    assert {marks.name_of_fault(kind) for kind in FaultEvent} <= marks.MARKS.keys()
+    assert len(set(marks.MARKS.values())) == len(marks.MARKS)
+
+
+def test_curves_can_be_drawn_into_axes_of_ones_own():
+    """A notebook puts percentiles, latency over time, priorities and workers into one figure."""
+    made = mm1(500)
+    figure = Figure()
+    axes = list(figure.subplots(2, 3).flat)
+    curve_of_run = Curve("mine", [np.array([1.0, 2.0, 3.0])])
+    distributions.draw_percentiles(axes[0], [curve_of_run])
+    distributions.draw_ccdf(axes[1], [curve_of_run])
+    timelines.draw_latency(axes[2], series(made.tables, made.scenario))
+    run_plots.draw_priorities(axes[3], made.summary)
+    run_plots.draw_utilization(axes[4], made.tables, made.scenario)
+    marks.draw_outages(axes[5], marks.outages(made.tables), 100.0)
+    figure.canvas.draw()
+    assert all(panel.lines or panel.patches for panel in axes)
 
 
 # ---- several runs, replications
 
 
 def test_runs_are_overlaid_by_their_labels():
-    """One curve each in every picture; replications stand together, with their confidence."""
-    figures = run_plots.overlay({"out/a": mm1(500), "out/b": mm1(500, world="live"), "out/c": sweep({}, 3)})
+    """Every picture has one curve per label, and replications have a confidence band."""
+    figures = draw({"out/a": mm1(500), "out/b": mm1(500, world="live"), "out/c": sweep({}, 3)})
     assert list(figures) == ["latency-percentiles", "latency-ccdf", "timeline"]
     assert legend(figures["latency-ccdf"]) == legend(figures["timeline"]) == ["out/a", "out/b", "out/c"]
     assert legend(figures["latency-percentiles"]) == ["out/a", "out/b", "out/c", "95 % confidence"]
@@ -184,8 +207,8 @@ def test_runs_are_overlaid_by_their_labels():
 
 
 def test_replications_give_a_band():
-    """The curve is that of the pooled sample, the band that of the replications."""
-    figures = sweep({}, replications=3).plot()
+    """The curve is that of the pooled sample, and the band is that of the replications."""
+    figures = draw(sweep({}, replications=3))
     assert "95 % confidence" in legend(figures["latency-percentiles"])
     assert "3 replications" in figures["latency-percentiles"].get_supxlabel()
 
@@ -194,11 +217,11 @@ def test_replications_give_a_band():
 
 
 def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
-    """p50, p95 and p99 over the swept numbers, a line for each policy, with bands."""
+    """p50, p95 and p99 stand over the swept numbers, with a line and a band per policy."""
     grid = sweep(
         {"policies.routing": [{"kind": "random"}, {"kind": "power_of_d", "d": 2}], "cluster.workers": [1, 2, 3]}
     )
-    figures = grid.plot()
+    figures = draw(grid)
     assert list(figures) == ["sweep-cluster.workers"]
     figure = drawn(figures["sweep-cluster.workers"])
     assert title(figure) == "synthetic: latency against cluster workers"
@@ -209,12 +232,12 @@ def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
     assert x.tolist() == [1, 2, 3]
     assert y.tolist() == [cell["latency_s"]["p99"] for cell in grid.summary["cells"][:3]]
     assert len(figure.axes[0].collections) == 2
-    assert "2 replications a cell;  bands and bars: 95 % confidence" in figure.get_supxlabel()
+    assert "2 replications per cell;  bands and bars: 95 % confidence" in figure.get_supxlabel()
 
 
 def test_every_numeric_key_gets_its_picture():
-    """Of two swept numbers each is the axis once, the other its lines, named with their unit."""
-    figures = sweep({"workload.arrivals.rate_per_s": [1, 2], "policies.execution_timeout_s": [5, 9]}, 1).plot()
+    """Each of two swept numbers is the axis of one picture and gives the lines of the other."""
+    figures = draw(sweep({"workload.arrivals.rate_per_s": [1, 2], "policies.execution_timeout_s": [5, 9]}, 1))
     assert list(figures) == ["sweep-workload.arrivals.rate_per_s", "sweep-policies.execution_timeout_s"]
     assert legend(figures["sweep-workload.arrivals.rate_per_s"]) == [
         "execution timeout (s) 5",
@@ -223,8 +246,8 @@ def test_every_numeric_key_gets_its_picture():
 
 
 def test_names_are_points_with_bars():
-    """Where only names are swept, they stand along the axis and no line joins them."""
-    figure = drawn(sweep({"policies.routing.kind": ["random", "round_robin"]}).plot()["sweep-policies.routing.kind"])
+    """If only names are swept, they stand along the axis and no line joins them."""
+    figure = drawn(draw(sweep({"policies.routing.kind": ["random", "round_robin"]}))["sweep-policies.routing.kind"])
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["random", "round_robin"]
     assert axes.lines[0].get_linestyle() == "None"
@@ -232,7 +255,7 @@ def test_names_are_points_with_bars():
 
 
 def test_a_swept_detector_shows_its_trade_off():
-    """Detection time against false positives per hour, each point named by the swept value."""
+    """Detection time is drawn against false positives per hour, and each point shows the swept value."""
     cells = sweep({"policies.detection.timeout_s": [2.0, 4.0, 8.0]}).summary["cells"]
     for cell, rate in zip(cells, (50.0, 3.0, 0.0), strict=True):
         cell["detection"]["false_positives_per_h"] = rate
@@ -245,7 +268,7 @@ def test_a_swept_detector_shows_its_trade_off():
 
 
 def test_a_detector_that_met_no_crash_says_so():
-    """No detection time is no point, not a failure."""
+    """A cell without a detection time has no point, and drawing does not fail."""
     cells = sweep({"policies.detection.timeout_s": [2.0, 4.0]}).summary["cells"]
     for cell in cells:
         cell["detection"]["time_s"] = dict.fromkeys(cell["detection"]["time_s"])
@@ -257,10 +280,10 @@ def test_a_detector_that_met_no_crash_says_so():
 
 
 def test_figures_are_saved_as_png_and_svg(tmp_path, figures):
-    """Each under its name, nothing empty, the same bytes each time."""
+    """Each figure is saved under its name, is not empty, and gives the same bytes each time."""
     one = Figures({"timeline": figures["timeline"]})
-    one.saved(tmp_path / "a")
-    one.saved(tmp_path / "b")
+    one.save(tmp_path / "a")
+    one.save(tmp_path / "b")
     for name, head in (("timeline.png", b"\x89PNG"), ("timeline.svg", b"<?xml")):
         data = (tmp_path / "a" / name).read_bytes()
         assert data.startswith(head)
@@ -268,14 +291,14 @@ def test_figures_are_saved_as_png_and_svg(tmp_path, figures):
 
 
 def test_nothing_of_the_clock_is_in_the_files(figures):
-    """No date and no version, which would change the bytes."""
+    """The files hold no date and no version."""
     svg = figures["timeline"].rendered("svg")
     assert b"<dc:date>" not in svg
     assert b"Matplotlib v" not in svg
 
 
 def test_a_notebook_shows_figures_by_itself(figures):
-    """Each alone and all together, without a backend being chosen."""
+    """A notebook shows one figure or all figures without a backend being chosen."""
     assert figures["timeline"]._repr_png_().startswith(b"\x89PNG")
     assert figures._repr_html_().count("<img src=") == 5
 
@@ -285,7 +308,7 @@ def test_the_users_own_style_changes_nothing(figures):
     import matplotlib as mpl
 
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        again = mm1(2000).plot()
+        again = draw(mm1(2000))
         assert again["latency-ccdf"].rendered("svg") == figures["latency-ccdf"].rendered("svg")
 
 
@@ -294,5 +317,5 @@ def test_the_users_own_style_changes_nothing(figures):
     [(0, "0"), (3.5e-4, "350 µs"), (0.05, "50 ms"), (1.0, "1 s"), (90, "90 s"), (720, "12 min"), (36000, "10 h")],
 )
 def test_durations_are_written_for_people(value, text):
-    """The unit follows the size."""
+    """The unit depends on the size."""
     assert seconds(value) == text

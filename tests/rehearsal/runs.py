@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from orchestrator.analysis import history
+from orchestrator.analysis import promises
 from orchestrator.cli.judging import LIVE_GRACE_S
 from orchestrator.cluster import decision_record
 from orchestrator.rehearsal.runs import run
@@ -48,7 +48,7 @@ def assert_sound(finished: Run, out: Path) -> None:
     counts = finished.summary["tasks"]
     assert counts["submitted"] == counts["completed"] + counts["failed"] + counts["unfinished"]
     assert counts["attempts"] == finished.tables.attempts.num_rows
-    assert history.check(finished, grace_s=LIVE_GRACE_S) == []
+    assert promises.check(finished, grace_s=LIVE_GRACE_S) == []
     same, difference, remark = decision_record.replay(out / decision_record.NAME)
     assert same > 0
     assert difference is None, str(difference)

@@ -16,7 +16,7 @@ from orchestrator.rehearsal.local_cluster import LocalCluster
 from orchestrator.rehearsal.relay import FATES
 from orchestrator.rehearsal.runs import hosts, warn
 from orchestrator.results.runs import Run
-from orchestrator.results.summaries import rows
+from orchestrator.results.tables import event_rows
 from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import ScenarioError
 from sim.world import World
@@ -31,7 +31,7 @@ def network(**keys: Any) -> dict[str, Any]:
 
 
 def moments(run: Run, worker: str | None, kind: str) -> list[float]:
-    return [at_s for at_s, name, whom, _ in rows(run.tables.events) if name == kind and whom == worker]
+    return [at_s for at_s, name, whom, _ in event_rows(run.tables.events) if name == kind and whom == worker]
 
 
 def assert_all_completed(run: Run) -> None:
@@ -203,7 +203,7 @@ def test_a_coordinator_that_stood_still_convicts_nobody(tmp_path: Path):
     finished = executed(tmp_path, faults=faults, network=network(), duration_s=2.5)
     assert_all_completed(finished)
     assert "dead" not in set(finished.events["kind"])
-    told = [(kind, detail) for _, kind, worker, detail in rows(finished.tables.events) if worker is None]
+    told = [(kind, detail) for _, kind, worker, detail in event_rows(finished.tables.events) if worker is None]
     assert told == [("coordinator_pause", None), ("heal", "coordinator_pause")]
     assert "call_failed" not in set(finished.attempts["outcome"])
 

@@ -17,7 +17,7 @@ ENGINE = {"wall_s": 2.0, "events": 300, "tasks_per_s": 50.0, "events_per_s": 150
 
 
 def scenario(**changes: Any) -> Scenario:
-    """Two workers of one slot for 100 s, of which 10 are warm-up."""
+    """Two workers with one slot each for 100 s; the first 10 s are warm-up."""
     tree: dict[str, Any] = {
         "name": "synthetic",
         "seed": 1,
@@ -33,7 +33,7 @@ def scenario(**changes: Any) -> Scenario:
 
 
 def task(arrival_s: float, settled_s: float = NAN, **changes: Any) -> dict[str, Any]:
-    """A task that was accepted on arrival, started at once and, where `settled_s` says when, completed."""
+    """A task that was accepted on arrival, started at once and, if `settled_s` is given, completed then."""
     settled = settled_s == settled_s
     return {
         "priority": "normal",
@@ -49,7 +49,7 @@ def task(arrival_s: float, settled_s: float = NAN, **changes: Any) -> dict[str, 
 
 
 def attempt(task: int, assigned_s: float, **changes: Any) -> dict[str, Any]:
-    """An attempt on w1 that started when it was assigned, and of which nothing more is known."""
+    """An attempt on w1 that started when it was assigned; nothing more is known of it."""
     return {
         "task": task,
         "attempt": 1,
@@ -87,7 +87,7 @@ def run(tables_: Tables, scenario_: Scenario | None = None, world: str = "sim", 
 
 
 def mm1(n: int = 2000, offered_load: float = 0.7, seed: int = 1, world: str = "sim") -> Run:
-    """M/M/1 queues at w1 and w2, tasks alternating between them; w2 crashes, is detected and comes back."""
+    """M/M/1 queues at w1 and w2 with alternating tasks; w2 crashes, is detected and comes back."""
     rng = np.random.default_rng(seed)
     arrival_s = np.cumsum(rng.exponential(1 / (2 * offered_load), n))
     service_s = rng.exponential(1.0, n)
@@ -135,7 +135,7 @@ def mm1(n: int = 2000, offered_load: float = 0.7, seed: int = 1, world: str = "s
 
 
 def sweep(values: Mapping[str, Sequence[Any]], replications: int = 2, n: int = 400) -> Sweep:
-    """A grid of M/M/1 runs, the busier the further on in the grid."""
+    """A grid of M/M/1 runs; later cells are busier."""
     grid = scenario(sweep={key: list(choices) for key, choices in values.items()})
     cells = [
         CellRuns.of(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.pictures import draw
 from orchestrator.results import folders
 from orchestrator.results.runs import CellRuns, Run, Sweep
 from tests.results.synthetic import mm1, scenario, sweep
@@ -24,9 +25,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def write(run: Run, folder: Path) -> None:
-    """A run without its pictures."""
-    folders.write_run(folder, run.scenario, run.summary, run.tables)
+def leave(result: Run | Sweep, folder: Path) -> None:
+    """Save a result with its pictures, as the command line does."""
+    folders.save(folder, result)
+    draw(result, folder)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,8 @@ def grid():
 
 
 def test_a_run_leaves_its_whole_folder(tmp_path):
-    """Summary, scenario, tables, trace and each plot as PNG and SVG; no left-overs of the writing."""
-    mm1(200).save(tmp_path / "run")
+    """A saved and drawn run leaves summary, scenario, tables, trace and plots, and no temporary files."""
+    leave(mm1(200), tmp_path / "run")
     plots = {
         f"{name}.{kind}"
         for name in (
@@ -56,9 +58,9 @@ def test_a_run_leaves_its_whole_folder(tmp_path):
 
 
 def test_a_loaded_run_equals_the_saved_one(tmp_path):
-    """Summary, scenario, tables and data frames come back as they were."""
+    """Summary, scenario, tables and data frames are the same after loading."""
     saved = mm1(300)
-    write(saved, tmp_path)
+    folders.save(tmp_path, saved)
     loaded = folders.load(tmp_path)
     assert isinstance(loaded, Run)
     assert loaded.summary == saved.summary
@@ -69,16 +71,16 @@ def test_a_loaded_run_equals_the_saved_one(tmp_path):
 
 
 def test_equal_runs_give_equal_bytes(tmp_path):
-    """Every file of the folder, pictures and trace included."""
+    """Equal runs give the same bytes in every file, pictures and trace included."""
     for name in ("a", "b"):
-        mm1(300).save(tmp_path / name)
+        leave(mm1(300), tmp_path / name)
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
 def test_the_summary_on_disk_is_the_summary(tmp_path):
     """summary.json holds the plain numbers of run.summary, with submitted == completed + failed + unfinished."""
     done = mm1(200)
-    write(done, tmp_path)
+    folders.save(tmp_path, done)
     told = json.loads((tmp_path / "summary.json").read_text())
     assert told == done.summary
     tasks = told["tasks"]
@@ -89,8 +91,8 @@ def test_the_summary_on_disk_is_the_summary(tmp_path):
 
 
 def test_a_sweep_leaves_a_folder_for_each_run(tmp_path, grid):
-    """DIR/<cell>/r<k> with tables, summary and scenario, and the aggregate on top."""
-    grid.save(tmp_path)
+    """A sweep leaves tables, summary and scenario in DIR/<cell>/r<k>, and the aggregate in DIR."""
+    leave(grid, tmp_path)
     left = files(tmp_path)
     for cell in grid.cells:
         for k in (0, 1):
@@ -102,8 +104,8 @@ def test_a_sweep_leaves_a_folder_for_each_run(tmp_path, grid):
 
 
 def test_a_loaded_sweep_equals_the_saved_one(tmp_path, grid):
-    """Its summary, its table and each of its runs."""
-    folders.write_sweep(tmp_path, grid)
+    """The summary, the table and the runs of a sweep are the same after loading."""
+    folders.save(tmp_path, grid)
     loaded = folders.load(tmp_path)
     assert isinstance(loaded, Sweep)
     assert loaded.summary == grid.summary
@@ -114,24 +116,24 @@ def test_a_loaded_sweep_equals_the_saved_one(tmp_path, grid):
 
 
 def test_sweeps_give_equal_bytes(tmp_path, grid):
-    """Aggregate, csv and pictures included."""
-    grid.save(tmp_path / "a")
-    sweep(GRID).save(tmp_path / "b")
+    """Equal sweeps give the same bytes in the aggregate, the CSV file and the pictures."""
+    leave(grid, tmp_path / "a")
+    leave(sweep(GRID), tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
 def test_a_loaded_sweep_can_be_saved_elsewhere_and_in_its_place(tmp_path, grid):
-    """The folder that it is read from may be the one that it is written to."""
-    grid.save(tmp_path / "a")
+    """A sweep can be saved into another folder and into the folder from which it was loaded."""
+    folders.save(tmp_path / "a", grid)
     before = files(tmp_path / "a")
-    folders.load(tmp_path / "a").save(tmp_path / "b")
-    folders.load(tmp_path / "a").save(tmp_path / "a")
+    for name in ("b", "a"):
+        folders.save(tmp_path / name, folders.load(tmp_path / "a"))
     assert files(tmp_path / "a") == before == files(tmp_path / "b")
 
 
 def test_cells_csv_has_a_row_a_cell(tmp_path, grid):
-    """The swept keys, the metrics and the bounds of their intervals are columns."""
-    folders.write_sweep(tmp_path, grid)
+    """The columns are the swept keys, the metrics and the bounds of their intervals."""
+    folders.save(tmp_path, grid)
     header, *rows = (tmp_path / "cells.csv").read_text().splitlines()
     assert len(rows) == 4
     assert header.startswith("cell,policies.routing.kind,cluster.prefetch,scenario,world,seed,")
@@ -139,8 +141,8 @@ def test_cells_csv_has_a_row_a_cell(tmp_path, grid):
 
 
 def test_replications_of_one_cell_stand_at_the_top_level_too(tmp_path):
-    """The pooled summary of an only cell has the keys of a run's summary."""
-    sweep({}, replications=3).save(tmp_path)
+    """The pooled summary of a single cell also has the keys of a run's summary."""
+    leave(sweep({}, replications=3), tmp_path)
     told = json.loads((tmp_path / "summary.json").read_text())
     assert told["latency_s"] == told["cells"][0]["latency_s"]
     assert (told["replications"], told["cells"][0]["cell"]) == (3, "base")
@@ -148,10 +150,10 @@ def test_replications_of_one_cell_stand_at_the_top_level_too(tmp_path):
 
 
 def test_an_interrupted_sweep_keeps_what_finished(tmp_path):
-    """Runs keep the numbers of their replications, gaps or not, and the summary says that more was meant."""
+    """Runs keep their replication numbers, and the summary says that the sweep was interrupted."""
     runs = {2: mm1(100, seed=2), 0: mm1(100, seed=0)}
     for number, run in runs.items():
-        write(run, folders.run_folder(tmp_path, "base", number))
+        folders.save(folders.run_folder(tmp_path, "base", number), run)
     folders.write_aggregate(tmp_path, Sweep(scenario(), [CellRuns.of("base", {}, runs)], interrupted=True))
     loaded = folders.load(tmp_path)
     assert isinstance(loaded, Sweep)
@@ -164,46 +166,46 @@ def test_an_interrupted_sweep_keeps_what_finished(tmp_path):
 
 
 def test_a_new_run_replaces_the_old_sweep(tmp_path, grid):
-    """Nothing of the older results is left to be mistaken for the new ones."""
-    grid.save(tmp_path / "both")
-    mm1(200).save(tmp_path / "both")
-    mm1(200).save(tmp_path / "fresh")
+    """Nothing of the old sweep is left in the folder of the new run."""
+    leave(grid, tmp_path / "both")
+    leave(mm1(200), tmp_path / "both")
+    leave(mm1(200), tmp_path / "fresh")
     assert files(tmp_path / "both") == files(tmp_path / "fresh")
 
 
 def test_a_new_sweep_replaces_the_old_run_and_other_cells(tmp_path, grid):
-    """Stale cells and stale replications go, and so do the tables of a single run."""
-    mm1(200).save(tmp_path / "both")
-    sweep({"seed": [7, 8]}, replications=3).save(tmp_path / "both")
-    grid.save(tmp_path / "both")
-    grid.save(tmp_path / "fresh")
+    """Stale cells, stale replications and the tables of a single run are removed."""
+    leave(mm1(200), tmp_path / "both")
+    leave(sweep({"seed": [7, 8]}, replications=3), tmp_path / "both")
+    leave(grid, tmp_path / "both")
+    leave(grid, tmp_path / "fresh")
     assert files(tmp_path / "both") == files(tmp_path / "fresh")
 
 
 def test_what_is_not_ours_stays(tmp_path, grid):
-    """Notes beside a run, and folders that only look like a cell, survive the next run."""
-    folders.write_sweep(tmp_path, grid)
+    """Notes beside a run and folders that only look like a cell are not removed."""
+    folders.save(tmp_path, grid)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "old/r1").mkdir(parents=True)
     (tmp_path / "old/r1/summary.json").write_text("mine")
     (tmp_path / grid.cells[0].name / "r0/notes.txt").write_text("mine")
-    write(mm1(100), tmp_path)
+    folders.save(tmp_path, mm1(100))
     kept = {name for name, data in files(tmp_path).items() if data == b"mine"}
     assert kept == {"notes.txt", "old/r1/summary.json", f"{grid.cells[0].name}/r0/notes.txt"}
 
 
 def test_a_scenario_of_the_user_is_never_overwritten(tmp_path):
-    """`--out .` beside one's own scenario.yaml is refused, and the file is whole."""
+    """`--out .` beside the user's own scenario.yaml is refused, and the file is not changed."""
     (tmp_path / "scenario.yaml").write_text("mine")
     with pytest.raises(folders.RunFolderError, match=r"holds a scenario\.yaml but no run"):
-        mm1(100).save(tmp_path)
+        leave(mm1(100), tmp_path)
     assert files(tmp_path) == {"scenario.yaml": b"mine"}
 
 
 def test_an_interrupted_write_leaves_no_summary(tmp_path, monkeypatch):
-    """Ctrl-C between tables and summary leaves no finished run, and the next one takes the folder over."""
+    """Ctrl-C between tables and summary leaves no finished run, and the folder can be used again."""
     old = mm1(100)
-    write(old, tmp_path)
+    folders.save(tmp_path, old)
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -211,10 +213,10 @@ def test_an_interrupted_write_leaves_no_summary(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            write(mm1(200), tmp_path)
+            folders.save(tmp_path, mm1(200))
     with pytest.raises(folders.RunFolderError, match=r"no finished run: summary\.json is missing"):
         folders.load(tmp_path)
-    write(old, tmp_path)
+    folders.save(tmp_path, old)
     assert folders.load(tmp_path).summary == old.summary
     assert not list(tmp_path.glob("*.part"))
 
@@ -240,8 +242,8 @@ def damage(name: str, text: str) -> Callable[[Path], int]:
     ],
 )
 def test_a_damaged_folder_is_one_clear_sentence(tmp_path, hurt, complaint):
-    """Whatever is broken, it is told in one line that names the folder."""
-    write(mm1(50), tmp_path)
+    """Every damage is reported in one line that names the folder."""
+    folders.save(tmp_path, mm1(50))
     hurt(tmp_path)
     with pytest.raises(folders.RunFolderError, match=complaint) as caught:
         _ = folders.load_run(tmp_path).tables
@@ -250,8 +252,8 @@ def test_a_damaged_folder_is_one_clear_sentence(tmp_path, hurt, complaint):
 
 
 def test_a_damaged_sweep_is_one_clear_sentence(tmp_path, grid):
-    """A run that the aggregate speaks of and that is gone, or an aggregate that speaks of nothing."""
-    folders.write_sweep(tmp_path, grid)
+    """A missing run and an empty aggregate are each reported in one sentence."""
+    folders.save(tmp_path, grid)
     (tmp_path / grid.cells[1].name / "r1/summary.json").unlink()
     with pytest.raises(folders.RunFolderError, match=r"r1 holds no finished run: summary\.json is missing"):
         folders.load(tmp_path)
@@ -261,7 +263,7 @@ def test_a_damaged_sweep_is_one_clear_sentence(tmp_path, grid):
 
 
 def test_no_folder_and_no_run_are_told_apart(tmp_path):
-    """A folder that does not exist, and one that holds no run."""
+    """A folder that does not exist and a folder without a run give different sentences."""
     with pytest.raises(folders.RunFolderError, match="is not a folder"):
         folders.load(tmp_path / "nowhere")
     with pytest.raises(folders.RunFolderError, match="no finished run"):

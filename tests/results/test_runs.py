@@ -1,12 +1,12 @@
 import subprocess
 import sys
 
-from orchestrator.results.runs import plain
+from orchestrator.results.runs import readable
 from tests.results.synthetic import mm1, sweep
 
 
 def test_the_tables_are_data_frames():
-    """One row a task, an attempt, an event, with NaN for what never happened."""
+    """The data frames have one row per task, attempt and event, and NaN for what never happened."""
     done = mm1(100)
     assert (len(done.tasks), len(done.attempts), len(done.events)) == (100, 100, 6)
     assert done.attempts.given_up_s.isna().all()
@@ -14,13 +14,13 @@ def test_the_tables_are_data_frames():
 
 
 def test_a_run_says_what_it_is():
-    """Scenario, world, and how far it got."""
+    """The representation names scenario, world and progress."""
     assert repr(mm1(100)) == "<Run synthetic (sim): 100 of 100 tasks completed>"
     assert repr(sweep({"seed": [1, 2]}, n=50)) == "<Sweep synthetic (sim): 2 cells, 4 runs>"
 
 
 def test_a_sweep_is_a_row_for_each_run():
-    """Cell, swept values, replication and dotted metrics are columns."""
+    """The columns are cell, swept values, replication and dotted metrics."""
     table = sweep({"policies.routing": [{"kind": "random"}, {"kind": "power_of_d", "d": 2}]}, n=50).table()
     assert list(table.replication) == [0, 1, 0, 1]
     assert list(table["policies.routing"]) == ["random", "random", "power_of_d d=2", "power_of_d d=2"]
@@ -28,7 +28,7 @@ def test_a_sweep_is_a_row_for_each_run():
 
 
 def test_the_summary_of_a_sweep_has_every_cell():
-    """Each with its values, its pooled numbers and its replications."""
+    """Each cell has its values, its pooled numbers and its number of replications."""
     summary = sweep({"seed": [1, 2]}, n=50).summary
     assert [cell["values"] for cell in summary["cells"]] == [{"seed": 1}, {"seed": 2}]
     assert all(cell["replications"] == 2 and cell["tasks"]["submitted"] == 100 for cell in summary["cells"])
@@ -36,16 +36,16 @@ def test_the_summary_of_a_sweep_has_every_cell():
 
 
 def test_swept_values_fit_a_legend():
-    """Mappings read as words, whole floats as whole numbers, null as none."""
-    assert plain({"kind": "constant", "value_s": 2.0}) == "constant value_s=2"
-    assert plain([{"kind": "crash", "at_s": 1.5}, 3]) == "crash at_s=1.5 + 3"
-    assert plain(None) == "none"
+    """Mappings become words, whole floats become whole numbers, and null becomes none."""
+    assert readable({"kind": "constant", "value_s": 2.0}) == "constant value_s=2"
+    assert readable([{"kind": "crash", "at_s": 1.5}, 3]) == "crash at_s=1.5 + 3"
+    assert readable(None) == "none"
 
 
 def test_a_run_is_importable_without_its_heavy_parts():
-    """pandas, scipy and matplotlib wait until they are asked for."""
+    """pandas, scipy and matplotlib are imported only when they are used."""
     script = (
-        "import sys, orchestrator.results.runs, orchestrator.results.folder, orchestrator.results.summary;"
+        "import sys, orchestrator.results.runs, orchestrator.results.folders, orchestrator.results.summaries;"
         "print([name for name in ('pandas', 'scipy', 'matplotlib') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

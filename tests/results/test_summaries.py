@@ -4,18 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.results.summaries import (
-    DETECTION,
-    LATENCY,
-    Detection,
-    confidence_interval,
-    describe,
-    flatten,
-    pool,
-    series,
-    summarise,
-    worker_utilization,
-)
+from orchestrator.results.detection import DetectionRecord
+from orchestrator.results.executions import worker_utilization
+from orchestrator.results.statistics import confidence_interval, describe, flatten
+from orchestrator.results.summaries import DETECTION_QUANTILES, LATENCY_QUANTILES, pool, summarise
+from orchestrator.results.timeline import series
 from tests.results.synthetic import ENGINE, NAN, attempt, mm1, run, scenario, tables, task
 
 
@@ -25,15 +18,15 @@ def settled(number: int, at_s: float, ran_s: float, **changes: Any) -> dict[str,
     return attempt(number, at_s, **(done | changes))
 
 
-def detection(*events: tuple[float, str, int, str | None]) -> Detection:
-    return Detection.of(tables(events=[(0.0, "up", 0, "registered"), (0.0, "up", 1, "registered"), *events]))
+def detection(*events: tuple[float, str, int, str | None]) -> DetectionRecord:
+    return DetectionRecord.of(tables(events=[(0.0, "up", 0, "registered"), (0.0, "up", 1, "registered"), *events]))
 
 
 # ---- tasks
 
 
 def test_every_task_is_counted_once():
-    """submitted == completed + failed + unfinished, over the whole run, warm-up included."""
+    """submitted == completed + failed + unfinished, over the whole run with its warm-up."""
     made = tables([task(1.0, 2.0), task(20.0, 21.0), task(30.0, 31.0, state="failed"), task(99.0)])
     counts = run(made, late_results=3).summary["tasks"]
     assert counts == {
@@ -61,8 +54,8 @@ def test_wait_and_acceptance_count_from_the_arrival_too():
 
 
 def test_percentiles_interpolate_linearly():
-    """Of 0..1000 every percentile is its own rank."""
-    assert describe(np.arange(1001.0), LATENCY) == {
+    """Every percentile of 0..1000 is its own rank."""
+    assert describe(np.arange(1001.0), LATENCY_QUANTILES) == {
         "mean": 500.0,
         "p50": 500.0,
         "p90": 900.0,
@@ -84,13 +77,13 @@ def test_a_statistic_of_nothing_is_null():
 
 
 def test_an_unknown_start_is_left_out_of_the_waits():
-    """A worker that reports no start makes no wait, and no NaN."""
+    """A task whose start is unknown adds no wait and no NaN."""
     wait = run(tables([task(20.0, 24.0, started_s=NAN), task(30.0, 31.0, started_s=30.5)])).summary["wait_s"]
     assert wait["mean"] == 0.5
 
 
 def test_throughput_counts_completions_inside_the_window():
-    """Completions from warmup_s to duration_s, over that length: 2 in 90 s."""
+    """Throughput is the completions from warmup_s to duration_s by that length: 2 in 90 s."""
     made = tables([task(1.0, 5.0), task(9.0, 10.0), task(50.0, 100.0), task(99.0, 101.0)])
     assert run(made).summary["throughput_per_s"] == pytest.approx(2 / 90)
 
@@ -105,7 +98,7 @@ def test_priorities_are_counted_whole_and_timed_after_warm_up():
 
 
 def test_the_engine_is_copied():
-    """What the world says of its own speed stands in the summary."""
+    """The summary holds what the world says of its own speed."""
     assert run(tables()).summary["engine"] == ENGINE
 
 
@@ -113,7 +106,7 @@ def test_the_engine_is_copied():
 
 
 def test_utilization_is_execution_inside_the_window():
-    """2 slots for 90 s; of [5, 15] only 5 s count, of [95, 105] too, and [50, 70] whole."""
+    """Of 2 slots for 90 s, 5 s of [5, 15] count, 5 s of [95, 105], and all of [50, 70]."""
     made = tables(
         [task(5.0, 15.0), task(50.0, 70.0), task(95.0, 105.0)],
         [settled(0, 5.0, 10.0), settled(1, 50.0, 20.0, worker=1), settled(2, 95.0, 10.0)],
@@ -123,7 +116,7 @@ def test_utilization_is_execution_inside_the_window():
 
 
 def test_wasted_seconds_are_those_of_attempts_that_settled_nothing():
-    """A late twin's execution is wasted; an attempt that never started wastes nothing."""
+    """A late hedge's execution is wasted; an attempt that never started wastes nothing."""
     made = tables(
         [task(20.0, 25.0, attempts=3)],
         [
@@ -136,7 +129,7 @@ def test_wasted_seconds_are_those_of_attempts_that_settled_nothing():
 
 
 def test_an_execution_of_unknown_length_ends_with_its_attempt_or_its_worker():
-    """Without a report: until the attempt ended, the worker crashed, or the run was over, whichever came first."""
+    """Without a report, an execution lasts until its attempt ends, its worker crashes or the run ends."""
     made = tables(
         [task(20.0), task(30.0), task(90.0)],
         [
@@ -153,7 +146,7 @@ def test_an_execution_of_unknown_length_ends_with_its_attempt_or_its_worker():
 
 
 def test_a_crash_with_a_verdict_before_the_return_is_detected():
-    """The time is that from crash to verdict."""
+    """The detection time is the time from crash to verdict."""
     found = detection((10.0, "crash", 0, None), (16.0, "dead", 0, "detector"), (30.0, "heal", 0, "restart"))
     assert (found.crashes, found.time_s.tolist(), found.missed, found.false_positives) == (1, [6.0], 0, [])
 
@@ -165,7 +158,7 @@ def test_a_worker_back_before_any_verdict_is_missed():
 
 
 def test_a_verdict_between_restart_and_registration_still_detects():
-    """The coordinator was right about the crash: no false positive."""
+    """A verdict before the new process registers is a detection and no false positive."""
     found = detection(
         (10.0, "crash", 0, None),
         (15.0, "heal", 0, "restart"),
@@ -175,20 +168,20 @@ def test_a_verdict_between_restart_and_registration_still_detects():
     assert (found.time_s.tolist(), found.missed, found.false_positives) == ([5.5], 0, [])
 
 
-def test_convicting_a_paused_worker_is_a_false_positive():
-    """A process that stands still is not a process that died."""
+def test_declaring_a_paused_worker_dead_is_a_false_positive():
+    """A process that is paused has not crashed."""
     found = detection((10.0, "pause", 0, None), (16.0, "dead", 0, "detector"), (20.0, "heal", 0, "resume"))
     assert (found.crashes, found.false_positives) == (0, [(16.0, "w1")])
 
 
-def test_convicting_a_healthy_worker_is_a_false_positive_each_time():
-    """Lost heartbeats convict, the next one revives, and so on."""
+def test_declaring_a_healthy_worker_dead_is_a_false_positive_each_time():
+    """Each verdict counts if the worker is revived in between."""
     found = detection((10.0, "dead", 1, "detector"), (11.0, "up", 1, "revived"), (20.0, "dead", 1, "detector"))
     assert found.false_positives == [(10.0, "w2"), (20.0, "w2")]
 
 
 def test_a_failed_call_is_counted_beside_the_detector():
-    """Its conviction is no detection, and the crash that it found is not missed either."""
+    """A death by a failed call is no detection, and the crash behind it is not missed."""
     found = detection(
         (10.0, "crash", 0, None),
         (10.1, "dead", 0, "failed_call"),
@@ -198,8 +191,8 @@ def test_a_failed_call_is_counted_beside_the_detector():
     assert (found.by_failed_call, found.time_s.tolist(), found.missed, found.false_positives) == (1, [], 0, [])
 
 
-def test_a_crash_of_a_worker_that_was_held_dead_is_not_missed():
-    """There was a verdict already; nothing more could be found out."""
+def test_a_crash_of_a_worker_that_was_declared_dead_is_not_missed():
+    """A crash after a verdict cannot be detected any more."""
     found = detection(
         (10.0, "pause", 0, None),
         (16.0, "dead", 0, "detector"),
@@ -211,7 +204,7 @@ def test_a_crash_of_a_worker_that_was_held_dead_is_not_missed():
 
 
 def test_a_heartbeat_overtaken_by_the_crash_is_no_return():
-    """A message from before the crash may revive the worker, but the crash is found all the same."""
+    """A message from before the crash revives the worker, but the crash is still detected."""
     found = detection(
         (10.0, "dead", 0, "detector"),
         (11.0, "crash", 0, None),
@@ -222,16 +215,16 @@ def test_a_heartbeat_overtaken_by_the_crash_is_no_return():
 
 
 def test_workers_are_judged_apart():
-    """The verdict on one says nothing of the other."""
+    """A verdict on one worker does not affect another."""
     found = detection((10.0, "crash", 0, None), (12.0, "crash", 1, None), (16.0, "dead", 1, "detector"))
     assert (found.crashes, found.time_s.tolist(), found.missed) == (2, [4.0], 0)
 
 
 def test_the_summary_tells_of_detection():
-    """Counts, the rate per hour of the run, and the times."""
+    """The summary has the counts, the rate per hour of the run and the times."""
     made = tables(events=[(10.0, "crash", 0, None), (16.0, "dead", 0, "detector"), (50.0, "dead", 1, "detector")])
     told = run(made).summary["detection"]
-    assert told["time_s"] == {"mean": 6.0, **dict.fromkeys(DETECTION, 6.0), "max": 6.0}
+    assert told["time_s"] == {"mean": 6.0, **dict.fromkeys(DETECTION_QUANTILES, 6.0), "max": 6.0}
     assert (told["crashes"], told["detected"], told["missed"], told["by_failed_call"]) == (1, 1, 0, 0)
     assert (told["false_positives"], told["false_positives_per_h"]) == (1, pytest.approx(36.0))
 
@@ -250,7 +243,7 @@ def test_percentiles_are_those_of_the_pooled_sample():
 
 
 def test_the_interval_is_that_of_student():
-    """Mean 5, s 1.5811, n 5: 5 -+ 2.776 * 0.7071 (t tables, 4 degrees of freedom)."""
+    """For mean 5, s 1.5811 and n 5 it is 5 -+ 2.776 * 0.7071 (t tables, 4 degrees of freedom)."""
     low, high = confidence_interval(np.array([3.0, 4.0, 5.0, 6.0, 7.0]))
     assert [float(low), float(high)] == pytest.approx([3.0368, 6.9632], abs=1e-3)
 
@@ -273,7 +266,7 @@ def test_pooling_one_run_changes_nothing_but_what_it_adds():
 
 
 def test_pooled_speed_is_work_over_wall_time():
-    """Wall time and events add up, rates do not."""
+    """Wall times and events are summed, and rates are not."""
     assert pool([run(tables()), run(tables())])["engine"] == {**ENGINE, "wall_s": 4.0, "events": 600}
 
 
@@ -286,7 +279,7 @@ def test_flattening_keeps_every_leaf():
 
 
 def test_waiting_tasks_are_those_that_no_attempt_holds():
-    """Accepted at 20, assigned at 30, given up at 50, assigned again at 60, settled at 70: 10 s + 10 s of waiting."""
+    """A task accepted at 20, assigned at 30 and 60, given up at 50 and settled at 70 waits 10 s + 10 s."""
     made = tables(
         [task(20.0, 70.0, started_s=30.0, attempts=2)],
         [
@@ -300,7 +293,7 @@ def test_waiting_tasks_are_those_that_no_attempt_holds():
 
 
 def test_a_late_result_takes_its_task_out_of_the_queue():
-    """Given up at 50 and settled by that same attempt at 70: it waited from 50 to 70."""
+    """A task given up at 50 and settled by the same attempt at 70 waits from 50 to 70."""
     made = tables(
         [task(20.0, 70.0)], [attempt(0, 20.0, given_up_s=50.0, ended_s=70.0, outcome="completed", settled=True)]
     )
@@ -333,7 +326,7 @@ def test_percentiles_over_time_are_those_of_each_bin():
 
 
 def test_a_bin_without_arrivals_has_no_latency():
-    """Nothing is NaN, and the rest of the line stands."""
+    """An empty bin is NaN, and the other bins are not affected."""
     line = series(tables([task(50.0, 51.0)]), scenario())
     assert np.isnan(line.p50_s).sum() == len(line.p50_s) - 1
 

@@ -1,9 +1,24 @@
+from typing import get_args
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.results.tables import SCHEMAS, Tables, check_files, codes, floats
+from orchestrator.core.model import WorkerEvent
+from orchestrator.results.tables import (
+    EVENT_KINDS,
+    FAULTS,
+    RARE_KINDS,
+    SCHEMAS,
+    Tables,
+    check_files,
+    codes,
+    event_rows,
+    faults_ended_by,
+    floats,
+)
+from orchestrator.scenario.faults import FaultKind
 from tests.results.synthetic import NAN, attempt, mm1, tables, task
 
 
@@ -16,7 +31,7 @@ def test_columns_become_the_three_schemas():
 
 
 def test_what_never_happened_is_null():
-    """NaN and worker -1 become nulls, and a latency exists only where a task was settled."""
+    """NaN and worker -1 become nulls, and only a settled task has a latency."""
     row = tables([task(1.0, started_s=NAN)]).tasks.to_pylist()[0]
     assert row["settled_s"] is row["latency_s"] is row["started_s"] is row["wait_s"] is row["worker"] is None
     assert (row["state"], row["priority"]) == ("unfinished", "normal")
@@ -29,7 +44,7 @@ def test_latency_and_wait_count_from_the_arrival():
 
 
 def test_rows_are_sorted():
-    """Attempts are ordered by task and attempt, events by time, simultaneous ones as they came."""
+    """Attempts are sorted by task and number, events by time; simultaneous events keep their order."""
     made = tables(
         [task(0.0), task(1.0)],
         [attempt(1, 5.0), attempt(0, 9.0, attempt=2), attempt(0, 1.0)],
@@ -40,7 +55,7 @@ def test_rows_are_sorted():
 
 
 def test_parquet_gives_back_equal_tables(tmp_path):
-    """What was written is read again: schema, values and the order of names, used or not."""
+    """Schema, values and the order of names, used or not, are the same after reading."""
     made = mm1(500).tables
     made.write(tmp_path)
     read = Tables.read(tmp_path, ["w1", "w2"])
@@ -50,14 +65,14 @@ def test_parquet_gives_back_equal_tables(tmp_path):
 
 
 def test_empty_tables_survive_the_disk(tmp_path):
-    """A run in which nothing happened is a run too."""
+    """Empty tables can be written and read."""
     tables().write(tmp_path)
     read = Tables.read(tmp_path, ["w1", "w2"])
     assert [getattr(read, name).num_rows for name in SCHEMAS] == [0, 0, 0]
 
 
 def test_equal_tables_give_equal_bytes(tmp_path):
-    """Files hold nothing but the rows."""
+    """Equal tables give the same bytes."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         mm1(500).tables.write(tmp_path / folder)
@@ -72,7 +87,7 @@ def test_files_need_no_pandas_metadata(tmp_path):
 
 
 def test_a_damaged_or_foreign_file_is_refused(tmp_path):
-    """A cut file, or one with other columns, is no table of a run."""
+    """A truncated file and a file with other columns raise an error."""
     mm1(10).tables.write(tmp_path)
     check_files(tmp_path)
     pq.write_table(pa.table({"x": [1]}), tmp_path / "tasks.parquet")
@@ -84,7 +99,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path):
 
 
 def test_codes_are_positions_in_the_names_of_the_caller():
-    """Codes follow the list that is asked with, across chunks with dictionaries of their own; -1 is none of them."""
+    """Codes are positions in the caller's list, across chunks with different dictionaries; others are -1."""
     one = pa.array(["b", None], pa.string()).dictionary_encode()
     two = pa.array(["a", "c"], pa.string()).dictionary_encode()
     column = pa.table({"x": pa.chunked_array([one, two])})
@@ -92,5 +107,39 @@ def test_codes_are_positions_in_the_names_of_the_caller():
 
 
 def test_floats_of_nulls_are_nan():
-    """A null second is NaN for numpy."""
+    """A null second becomes NaN."""
     assert np.isnan(floats(tables([task(1.0)]).tasks, "settled_s")).all()
+
+
+# ---- the words of events
+
+
+def test_every_event_has_a_kind():
+    """Every event of a worker has a kind, and so has every kind of fault that the coordinator does not announce."""
+    assert set(WorkerEvent) | set(FAULTS) | {"heal"} == {*EVENT_KINDS, *RARE_KINDS}
+    assert set(FAULTS) == set(get_args(FaultKind)) - {"drain", "join"}
+
+
+def test_a_rare_kind_stands_only_in_tables_that_have_it(tmp_path):
+    """A rare kind changes no other table, and a table that has it can be written and read."""
+    plain = tables(events=[(1.0, "left", 0, None)])
+    assert plain.events["kind"].chunk(0).dictionary.to_pylist() == list(EVENT_KINDS)
+    made = tables(events=[(1.0, "left", 0, None), (2.0, "forgotten", 0, None)])
+    made.write(tmp_path)
+    read = Tables.read(tmp_path, ["w1", "w2"])
+    assert read.events.equals(made.events)
+    assert [event.kind for event in event_rows(read.events)] == ["left", "forgotten"]
+
+
+def test_an_unknown_kind_of_event_is_an_error():
+    """A misspelt kind raises KeyError instead of becoming a null."""
+    with pytest.raises(KeyError):
+        tables(events=[(1.0, "crahs", 0, None)])
+
+
+def test_the_end_of_a_fault_names_what_it_ends():
+    """A new process ends three kinds of faults; any other end names its own kind."""
+    assert faults_ended_by("restart") == ("crash", "restart", "pause")
+    assert faults_ended_by("resume") == ("pause",)
+    assert faults_ended_by("slow") == ("slow",)
+    assert faults_ended_by(None) == ()

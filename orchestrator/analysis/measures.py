@@ -1,0 +1,255 @@
+"""The statistics of a run over any stretches of its time: the whole window, the time around faults, or resampled
+blocks.
+
+A clock runs only during the chosen stretches. Everything is read on that clock, so that pieces of a run can be
+measured as if they were a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.core.model import WorkerEvent
+from orchestrator.results.executions import Executions, per_worker, slots
+from orchestrator.results.runs import Run
+from orchestrator.results.tables import (
+    FAULTS,
+    STATES,
+    FaultEvent,
+    Floats,
+    HealDetail,
+    State,
+    Tables,
+    codes,
+    event_rows,
+    faults_ended_by,
+    floats,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.scenario.schema import Scenario
+
+AFTERMATH_S = 5.0
+"""How long after a recovery the time still counts as being around a fault."""
+ROUNDING_S = 1e-9
+"""Smaller differences of times come from rounding."""
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+LATENCY, EXCESS = [[f"{what}.{name}" for name in QUANTILES] for what in ("latency_s", "excess_s")]
+METRICS = [*LATENCY, "wait_s.mean", "wait_s.p99", *EXCESS, "throughput_per_s", "utilization"]
+
+Interval = tuple[float, float]
+Measures = dict[str, float]
+"""METRICS by name; NaN for an empty statistic."""
+Flags = npt.NDArray[np.bool_]
+Positions = npt.NDArray[np.int64]
+
+
+def around_faults(runs: Sequence[Run]) -> list[Interval]:
+    """The stretches of time around the faults of these runs: merged, in order, within [warmup_s, duration_s].
+
+    A stretch begins with a fault. It ends AFTERMATH_S after the worker is back, or after the worker was declared dead
+    if it never comes back.
+    """
+    scenario = runs[0].scenario
+    stretches = sorted(outage for run in runs for outage in _outages(run.tables))
+    merged: list[Interval] = []
+    for start_s, back_s in stretches:
+        start_s = max(start_s, scenario.warmup_s)
+        stop_s = min(back_s + AFTERMATH_S, scenario.duration_s)
+        if merged and start_s <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop_s, merged[-1][1]))
+        elif start_s < stop_s:
+            merged.append((start_s, stop_s))
+    return merged
+
+
+def excess_s(tables: Tables, scenario: Scenario) -> Floats:
+    """The part of each task's latency that is not service: float64[tasks] seconds, NaN where unknown.
+
+    It is the latency minus the demand divided by the speed of the worker that settled the task.
+    """
+    worker = codes(tables.tasks, "worker", scenario.worker_names())
+    service_s = floats(tables.tasks, "service_s") / per_worker(scenario, "speed")[worker]
+    excess: Floats = floats(tables.tasks, "latency_s") - service_s
+    excess[np.abs(excess) < ROUNDING_S] = 0.0
+    return excess
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock that runs during some stretches of time only, starting at 0."""
+
+    start_s: Floats
+    stop_s: Floats
+
+    @classmethod
+    def of(cls, stretches: Sequence[Interval]) -> Clock:
+        start_s, stop_s = np.array(stretches, dtype=np.float64).T
+        return cls(start_s, stop_s)
+
+    @property
+    def length_s(self) -> float:
+        return float(np.sum(self.stop_s - self.start_s))
+
+    def runs_at(self, time_s: Floats) -> Flags:
+        """Whether it runs at each moment."""
+        which = np.searchsorted(self.start_s, time_s, side="right") - 1
+        runs: Flags = (which >= 0) & (time_s <= self.stop_s[which])
+        return runs
+
+    def read(self, time_s: Floats) -> Floats:
+        """The reading at each moment; it does not change between two stretches."""
+        marks_s = np.column_stack([self.start_s, self.stop_s]).ravel()
+        shown_s = np.concatenate([[0.0], np.cumsum(np.diff(marks_s) * (np.arange(len(marks_s) - 1) % 2 == 0))])
+        read: Floats = np.interp(time_s, marks_s, shown_s)
+        return read
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Values in order, without NaN, so that the statistics of a resample need no sorting."""
+
+    values: Floats
+    origin: Positions
+    """The position of each value before it was sorted."""
+
+    @classmethod
+    def of(cls, values: Floats) -> Ordered:
+        origin = np.argsort(values, kind="stable")[: np.count_nonzero(~np.isnan(values))]
+        return cls(values[origin], origin)
+
+    def mean(self, times: Positions) -> float:
+        """The mean if the value at original position i counts `times[i]` times; NaN if none counts."""
+        weights = times[self.origin]
+        total = int(np.sum(weights))
+        return float(weights @ self.values) / total if total else math.nan
+
+    def quantiles(self, times: Positions, points: Sequence[float]) -> list[float]:
+        """The quantiles of the same resample; they interpolate linearly, as numpy's do."""
+        until = np.cumsum(times[self.origin])
+        if not len(until) or not until[-1]:
+            return [math.nan] * len(points)
+        place = np.array(points) * (until[-1] - 1)
+        low, high = (self.values[np.searchsorted(until, end(place), side="right")] for end in (np.floor, np.ceil))
+        found: list[float] = (low + (place % 1) * (high - low)).tolist()
+        return found
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One run as read on a clock."""
+
+    arrival_s: Floats
+    """On the clock and in order: arrivals, while it ran, of tasks that completed. The next three arrays match it."""
+    latency_s: Floats
+    wait_s: Floats
+    excess_s: Floats
+    completed_s: Floats
+    """On the clock and in order: completions while it ran."""
+    change_s: Floats
+    """On the clock: when the number of busy slots changed."""
+    busy_s: Floats
+    """Execution seconds until each change."""
+    slots: float
+    length_s: float
+
+    @classmethod
+    def of(cls, run: Run, clock: Clock) -> Observed:
+        tables, scenario = run.tables, run.scenario
+        tasks = tables.tasks
+        completed = codes(tasks, "state", STATES) == STATES.index(State.COMPLETED)
+        arrival_s, settled_s = floats(tasks, "arrival_s"), floats(tasks, "settled_s")[completed]
+        counted = np.flatnonzero(completed & clock.runs_at(arrival_s))
+        counted = counted[np.argsort(arrival_s[counted], kind="stable")]
+        executions = Executions.of(tables, scenario)
+        change_s = np.concatenate([[0.0], clock.read(executions.start_s), clock.read(executions.stop_s)])
+        change = np.repeat([0.0, 1.0, -1.0], [1, len(executions.start_s), len(executions.stop_s)])
+        order = np.argsort(change_s, kind="stable")
+        change_s, level = change_s[order], np.cumsum(change[order])
+        return cls(
+            arrival_s=clock.read(arrival_s[counted]),
+            latency_s=floats(tasks, "latency_s")[counted],
+            wait_s=floats(tasks, "wait_s")[counted],
+            excess_s=excess_s(tables, scenario)[counted],
+            completed_s=np.sort(clock.read(settled_s[clock.runs_at(settled_s)])),
+            change_s=change_s,
+            busy_s=np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(change_s))]),
+            slots=slots(scenario),
+            length_s=clock.length_s,
+        )
+
+    def measure(self) -> Measures:
+        """The statistics of everything that was observed."""
+        return pooled([self])
+
+    def measure_blocks(self, begin_s: Floats, length_s: float) -> Measures:
+        """The statistics of blocks put together; the blocks begin at some readings of the clock."""
+        end_s = begin_s + length_s
+        steps = np.zeros(len(self.arrival_s) + 1, dtype=np.int64)
+        np.add.at(steps, np.searchsorted(self.arrival_s, begin_s), 1)
+        np.add.at(steps, np.searchsorted(self.arrival_s, end_s), -1)
+        completed = np.searchsorted(self.completed_s, end_s) - np.searchsorted(self.completed_s, begin_s)
+        busy_s = np.interp(end_s, self.change_s, self.busy_s) - np.interp(begin_s, self.change_s, self.busy_s)
+        seconds = length_s * len(begin_s)
+        rates = float(np.sum(completed)) / seconds, float(np.sum(busy_s)) / (self.slots * seconds)
+        return _measures(self._ordered, np.cumsum(steps[:-1]), *rates)
+
+    @cached_property
+    def _ordered(self) -> list[Ordered]:
+        return [Ordered.of(values_s) for values_s in (self.latency_s, self.wait_s, self.excess_s)]
+
+
+def pooled(parts: Sequence[Observed]) -> Measures:
+    """The statistics of several runs together: percentiles over all their tasks, rates over all their time."""
+    ordered = [
+        Ordered.of(np.concatenate([getattr(part, name) for part in parts]))
+        for name in ("latency_s", "wait_s", "excess_s")
+    ]
+    once = np.ones(sum(len(part.arrival_s) for part in parts), dtype=np.int64)
+    seconds = sum(part.length_s for part in parts)
+    completed, busy_s = sum(len(part.completed_s) for part in parts), sum(part.busy_s[-1] for part in parts)
+    return _measures(ordered, once, completed / seconds, float(busy_s) / (parts[0].slots * seconds))
+
+
+def _measures(ordered: Sequence[Ordered], times: Positions, throughput: float, utilization: float) -> Measures:
+    latency, wait, excess = ordered
+    points = list(QUANTILES.values())
+    values = [
+        *latency.quantiles(times, points),
+        wait.mean(times),
+        *wait.quantiles(times, [0.99]),
+        *excess.quantiles(times, points),
+        throughput,
+        utilization,
+    ]
+    return dict(zip(METRICS, values, strict=True))
+
+
+def _outages(tables: Tables) -> Iterator[Interval]:
+    """From each fault of a worker until it has ended and the worker is back; see `around_faults`."""
+    out: dict[str | None, tuple[float, set[str]]] = {}  # since when, and which faults have not ended
+    dead: dict[str | None, float] = {}
+    for time_s, kind, worker, detail in event_rows(tables.events):
+        if kind in FAULTS:
+            out.setdefault(worker, (time_s, set()))[1].add(kind)
+        elif kind == WorkerEvent.DEAD:
+            dead[worker] = time_s
+        elif kind == FaultEvent.HEAL and detail is not None and worker in out:
+            out[worker][1].difference_update(faults_ended_by(detail))
+            if detail == HealDetail.RESTART:
+                continue  # the worker is back when it has registered
+        elif kind == WorkerEvent.UP:
+            dead.pop(worker, None)
+        ends = kind in (FaultEvent.HEAL, WorkerEvent.UP)
+        if ends and worker in out and worker not in dead and not out[worker][1]:
+            yield out.pop(worker)[0], time_s
+    for worker, (time_s, _) in out.items():
+        yield time_s, dead.get(worker, time_s)

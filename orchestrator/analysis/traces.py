@@ -1,0 +1,160 @@
+"""Heartbeat traces: every heartbeat of a run as it reached the coordinator, and when each worker was truly up.
+
+`sim.heartbeats` makes the trace of a simulated run, `orchestrator.rehearsal.heartbeats` that of a saved live run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.core.deadlines import Ticks
+from orchestrator.core.model import Detail, WorkerEvent
+from orchestrator.policies.streams import python_random
+from orchestrator.results.tables import Event, FaultEvent, Floats, HealDetail
+from orchestrator.scenario.schema import Scenario
+
+NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
+"""The details of the UP events with which a new process of a worker begins."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """A worker from one registration to the next: what the coordinator heard, and what was true."""
+
+    worker: str
+    registered_s: float
+    beats_s: Floats
+    """When its heartbeats arrived at the coordinator."""
+    up_until_s: float
+    """When the process ended, or the trace did."""
+    watched_until_s: float
+    """When the detector was no longer needed: the worker left or registered again, or the trace ended."""
+    crash_s: float | None
+    """When it crashed. The crash is detected if a last verdict before `watched_until_s` says dead."""
+
+    @property
+    def judged_from_s(self) -> float:
+        return max(0.0, self.registered_s)
+
+    @property
+    def judged_s(self) -> float:
+        return max(0.0, self.up_until_s - self.judged_from_s)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The heartbeats of one run, in seconds since its start, and the truth about its workers.
+
+    `began_s`: the coordinator's clock at the start. `asleep_s`: from when to when the coordinator's process was
+    paused.
+    """
+
+    world: str
+    heartbeat_s: float
+    replication: int
+    began_s: float
+    lives: list[Life]
+    asleep_s: list[tuple[float, float]]
+
+    @classmethod
+    def of(
+        cls,
+        world: str,
+        heartbeat_s: float,
+        events: Iterable[Event],
+        beats: Mapping[str, npt.ArrayLike],
+        until_s: float,
+        replication: int = 0,
+        began_s: float = 0.0,
+    ) -> Trace:
+        """From a run's events in order of time and each worker's beats in order of arrival, until `until_s`."""
+        events = [event for event in events if event.time_s <= until_s]
+        asleep, slept_from = [], math.inf
+        for at_s, kind, worker, detail in events:
+            if worker is None and kind == FaultEvent.COORDINATOR_PAUSE:
+                slept_from = at_s
+            elif worker is None and kind == FaultEvent.HEAL and detail == FaultEvent.COORDINATOR_PAUSE:
+                asleep.append((slept_from, at_s))
+        return cls(world, heartbeat_s, replication, began_s, list(_lives(events, beats, until_s)), asleep)
+
+    @property
+    def workers(self) -> int:
+        return len({life.worker for life in self.lives})
+
+    @property
+    def beats(self) -> int:
+        return sum(len(life.beats_s) for life in self.lives)
+
+    @property
+    def judged_s(self) -> float:
+        """Worker-seconds in which a worker was registered and its process was up."""
+        return sum(life.judged_s for life in self.lives)
+
+    def alarm(self, scenario: Scenario) -> Alarm:
+        """When the coordinator of this run looks at verdicts. A periodic check has the same phase as in the run."""
+        every_s = scenario.policies.detection.check_every_s
+        if every_s is None:
+            return Alarm(None, self.asleep_s)
+        phase = python_random(scenario.seed, self.replication, "phase", "detection").random()
+        return Alarm(Ticks(every_s, every_s * phase - self.began_s), self.asleep_s)
+
+
+class Alarm(NamedTuple):
+    """When the coordinator looks at verdicts: at once or at the ticks of a check, and never while it is paused."""
+
+    ticks: Ticks | None
+    asleep_s: list[tuple[float, float]]
+
+    def at_or_after(self, at: float) -> float:
+        """The first moment from `at` on at which it looks."""
+        if self.ticks is not None:
+            at = self.ticks.at_or_after(at)
+        for since, until in self.asleep_s:
+            if since <= at < until:
+                return until
+        return at
+
+
+def _lives(events: Iterable[Event], beats: Mapping[str, npt.ArrayLike], until_s: float) -> Iterator[Life]:
+    heard = {worker: np.asarray(times, dtype=np.float64) for worker, times in beats.items()}
+    open_: dict[str, Life] = {}
+    down: set[str] = set()
+
+    def ended(worker: str, at_s: float) -> Iterator[Life]:
+        life = open_.pop(worker, None)
+        if life is not None:
+            times = heard.get(worker, np.empty(0))
+            # If a beat and a registration come at the same moment, the beat comes first.
+            first, last = np.searchsorted(times, (life.registered_s, at_s), "right")
+            yield replace(
+                life, beats_s=times[first:last], up_until_s=min(life.up_until_s, at_s), watched_until_s=at_s
+            )
+
+    for at_s, kind, worker, detail in events:
+        if worker is None:
+            continue
+        if kind == WorkerEvent.UP and detail in NEW_PROCESS:
+            life = Life(worker, at_s, np.empty(0), math.inf, math.inf, None)
+            before = open_.get(worker)
+            if worker in down:  # the registration arrived after the crash of its process
+                life = replace(life, up_until_s=at_s, crash_s=before.crash_s if before else None)
+                if before:
+                    open_[worker] = replace(before, crash_s=None)
+            yield from ended(worker, at_s)
+            open_[worker] = life
+        elif kind == WorkerEvent.LEFT:
+            yield from ended(worker, at_s)
+        elif kind == FaultEvent.CRASH:
+            down.add(worker)
+            if worker in open_ and open_[worker].crash_s is None:
+                open_[worker] = replace(open_[worker], up_until_s=at_s, crash_s=at_s)
+        elif kind == FaultEvent.HEAL and detail == HealDetail.RESTART:
+            down.discard(worker)
+    for worker in list(open_):
+        yield from ended(worker, until_s)

@@ -1,0 +1,150 @@
+"""What happened to the workers during a run, as it is drawn over time: moments, and how many workers were out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from orchestrator.core.model import Detail, WorkerEvent
+from orchestrator.pictures.style import count_axis
+from orchestrator.results.detection import DetectionRecord
+from orchestrator.results.tables import FaultEvent, Floats, Tables, event_rows, faults_ended_by
+
+RECOVERY, DECLARED_DEAD, MISTAKE = "recovery", "declared dead", "declared dead while alive"
+MARKS: dict[str, tuple[str, str]] = {
+    "crash": ("#d62728", "-"),
+    "restart": ("#ff9896", "-"),
+    "pause": ("#f0a30a", "-"),
+    "slow": ("#8c6d31", "-"),
+    "hang": ("#5c4033", "-"),
+    "partition": ("#1f77b4", "-"),
+    "delay": ("#17becf", "-"),
+    "loss": ("#6baed6", "-"),
+    "duplicate": ("#9ecae1", "-"),
+    "coordinator pause": ("#e6550d", "-"),
+    "drain": ("#9edae5", "-."),
+    "suspect": ("#999999", ":"),
+    "ejected": ("#7b4173", ":"),
+    DECLARED_DEAD: ("#333333", "--"),
+    MISTAKE: ("#b01ec8", "--"),
+    RECOVERY: ("#2ca02c", "-"),
+}
+"""The kinds of marks, each with its colour and line style, in the order of the legend."""
+OUTAGES = {"crashed": "crash", "paused": "pause", "impaired": "slow", "declared dead": DECLARED_DEAD}
+"""The ways in which a worker may be out, each with the mark whose colour it has.
+
+An impaired worker is slow, hangs, or has a network that fails it.
+"""
+
+Moment = tuple[float, str | None]
+"""A time, and the worker; None for the coordinator."""
+
+_OUT_BY: dict[str, str] = {
+    FaultEvent.CRASH: "crashed",
+    FaultEvent.PAUSE: "paused",
+    **dict.fromkeys(
+        (
+            FaultEvent.SLOW,
+            FaultEvent.HANG,
+            FaultEvent.PARTITION,
+            FaultEvent.DELAY,
+            FaultEvent.LOSS,
+            FaultEvent.DUPLICATE,
+        ),
+        "impaired",
+    ),
+}
+_RECOVERIES = (FaultEvent.HEAL, WorkerEvent.READMITTED)
+_RETURNS = (Detail.REREGISTERED, Detail.RECONNECTED, Detail.REVIVED)
+
+
+def name_of_fault(kind: str) -> str:
+    """The mark of a fault's event: `coordinator_pause` becomes `coordinator pause`, the end of a fault RECOVERY."""
+    return RECOVERY if kind == FaultEvent.HEAL else kind.replace("_", " ")
+
+
+def marks_of(tables: Tables) -> dict[str, list[Moment]]:
+    """When each kind of MARKS happened, and to which worker; without the kinds that never happened."""
+    mistakes = set(DetectionRecord.of(tables).false_positives)
+    marks: dict[str, list[Moment]] = {kind: [] for kind in MARKS}
+    for time_s, kind, worker, detail in event_rows(tables.events):
+        if kind == WorkerEvent.DEAD:
+            mark = MISTAKE if (time_s, worker) in mistakes else DECLARED_DEAD
+        elif kind in _RECOVERIES or (kind == WorkerEvent.UP and detail in _RETURNS):
+            mark = RECOVERY
+        else:
+            mark = name_of_fault(kind)
+        if mark in marks:
+            marks[mark].append((time_s, worker))
+    return {mark: moments for mark, moments in marks.items() if moments}
+
+
+def outages(tables: Tables) -> Floats:
+    """float64[events, 1 + OUTAGES]: the time of each event, and how many workers are out in each way after it."""
+    out: dict[str, set[tuple[str, str | None]]] = {way: set() for way in OUTAGES}
+    counts: list[tuple[float, ...]] = []
+    for time_s, kind, worker, detail in event_rows(tables.events):
+        if kind in _OUT_BY:
+            out[_OUT_BY[kind]].add((kind, worker))
+        elif kind == FaultEvent.HEAL:
+            for ended in faults_ended_by(detail):
+                for victims in out.values():
+                    victims.discard((ended, worker))
+        elif kind == WorkerEvent.DEAD:
+            out[DECLARED_DEAD].add((WorkerEvent.DEAD, worker))
+        elif kind == WorkerEvent.UP:
+            out[DECLARED_DEAD].discard((WorkerEvent.DEAD, worker))
+        counts.append((time_s, *(len({name for _, name in victims}) for victims in out.values())))
+    return np.array(counts, dtype=np.float64).reshape(-1, 1 + len(OUTAGES))
+
+
+def draw_outages(axes: Axes, counts: Floats, until_s: float) -> None:
+    """How many workers are out over time, in each way of OUTAGES; `counts` as from `outages`, at least one row."""
+    edges_s = np.append(counts[:, 0], max(until_s, counts[-1, 0]))
+    for (label, kind), count in zip(OUTAGES.items(), counts[:, 1:].T, strict=True):
+        if count.any():
+            color, style = MARKS[kind]
+            axes.stairs(count, edges_s, baseline=None, color=color, ls=style, lw=1.3, label=label)
+    count_axis(axes, "workers out", 1.6 * max(1.0, np.max(counts[:, 1:])))
+    axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    if counts[:, 1:].any():
+        axes.legend(loc="upper right", ncols=len(OUTAGES))
+
+
+def draw_rows(axes: Axes, marks: Mapping[str, Sequence[Moment]]) -> None:
+    """A row of ticks for each kind, the first on top; the more ticks, the fainter they are."""
+    kinds = list(reversed(list(marks)))
+    for row, kind in enumerate(kinds):
+        times_s = sorted({time_s for time_s, _ in marks[kind]})
+        color, _ = MARKS[kind]
+        alpha = float(np.clip(300 / len(times_s), 0.15, 1))
+        axes.vlines(times_s, row + 0.1, row + 0.9, color=color, lw=0.8, alpha=alpha)
+    axes.set_yticks(np.arange(len(kinds)) + 0.5, kinds, fontsize=7)
+    axes.grid(False, axis="y")
+
+
+def draw_lines(axes: Axes, marks: Mapping[str, Sequence[Moment]]) -> None:
+    """A vertical line through the axes for each moment."""
+    for kind, moments in marks.items():
+        color, style = MARKS[kind]
+        times_s = [time_s for time_s, _ in moments]
+        axes.vlines(times_s, 0, 1, color=color, ls=style, lw=1.1, transform=axes.get_xaxis_transform())
+
+
+def handle(kind: str, moments: Sequence[Moment]) -> Line2D:
+    """The legend's entry of a kind, with the names of the workers if they are few."""
+    color, style = MARKS[kind]
+    label = kind if kind == RECOVERY else kind + victims([worker for _, worker in moments])
+    return Line2D([], [], color=color, ls=style, label=label)
+
+
+def victims(workers: Sequence[str | None]) -> str:
+    """A suffix for the name of a kind: the workers if they are few, otherwise the number of events."""
+    names = [name for name in dict.fromkeys(workers) if name is not None]
+    if 0 < len(names) <= 3:
+        return f": {', '.join(names)}"
+    return f" ({len(workers):,})" if len(workers) > 1 else ""

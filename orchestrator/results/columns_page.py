@@ -1,0 +1,66 @@
+"""The text of docs/columns.md: `python -m orchestrator.results.columns_page > docs/columns.md` writes it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from orchestrator.results.columns import SUMMARY, WORDS
+from orchestrator.results.tables import SCHEMAS
+
+_HEAD = """# Columns
+
+What the files of a run say. Times are seconds since the start of the run; null stands for what never happened. This
+page is made from [`orchestrator/results/columns.py`](../orchestrator/results/columns.py).
+"""
+_INTRODUCTIONS = {
+    "tasks": "One row per task.",
+    "attempts": "One row per attempt, which is one assignment of a task to a worker.",
+    "events": "One row per change of a worker as the coordinator sees it, and per beginning and end of a fault.",
+}
+_WORDS_HEAD = """The words in the columns of names. The detail of `heal` may also be the kind of the fault that ended;
+that of `ejected` is a reason in words."""
+_SUMMARY_HEAD = """## summary.json
+
+Task counts cover the whole run. Statistics are `mean`, `p50`, `p90`, `p95`, `p99`, `p999` and `max`; under
+`detection` there is no `p90` and no `p999`. Percentiles interpolate linearly between order statistics. An empty
+statistic is null.
+
+The summary of replications also has `replications` and `ci95`: for each metric, the 95 % confidence interval of its
+mean over the replications. Counts are summed, percentiles are taken over all tasks together, and rates are averaged.
+"""
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield _HEAD
+    for table, schema in SCHEMAS.items():
+        yield f"## {table}.parquet\n\n{_INTRODUCTIONS[table]}\n"
+        yield "| column | type | unit | meaning |\n| --- | --- | --- | --- |"
+        for field in schema:
+            unit, meaning = (field.metadata[key].decode() for key in (b"unit", b"meaning"))
+            yield f"| `{field.name}` | {_type(field)} | {unit} | {meaning} |"
+        yield ""
+    yield f"## Words\n\n{_WORDS_HEAD}\n"
+    for column, words in WORDS.items():
+        yield f"| `{column}` | meaning |\n| --- | --- |"
+        yield from (f"| `{word}` | {meaning} |" for word, meaning in words.items())
+        yield ""
+    yield _SUMMARY_HEAD
+    yield "| key | unit | meaning |\n| --- | --- | --- |"
+    for key, (unit, meaning) in SUMMARY.items():
+        yield f"| `{key}` | {unit} | {meaning} |"
+
+
+def _type(field: pa.Field) -> str:
+    name = "name" if pa.types.is_dictionary(field.type) else str(field.type).replace("double", "float64")
+    return f"{name} or null" if field.nullable else name
+
+
+if __name__ == "__main__":
+    print(page(), end="")

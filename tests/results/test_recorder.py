@@ -1,0 +1,34 @@
+"""What the recorder makes of the coordinator's effects."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.core.model import Attempt, Detail, Outcome, Task, Worker, WorkerEvent
+from orchestrator.results.recorder import Recorder
+
+
+def run_one(recorder: Recorder, number: int, worker: Worker, *, outcome: Outcome = Outcome.COMPLETED) -> None:
+    """A task that its first attempt settles at 2 s, by a result or by a failure."""
+    task = Task(number, number, 1, "", 0.0)
+    task.attempt = 1
+    attempt = Attempt(task, worker, 1, 0.5)
+    attempt.started_at, attempt.ran_s, attempt.ended_at = 1.0, 0.5, 2.0
+    attempt.outcome, attempt.settles = outcome, True
+    task.worker_id, task.settled_at = worker.id, 2.0
+    recorder.ended(attempt, 2.0)
+    recorder.settled(task, 2.0)
+
+
+def test_a_slot_may_pass_to_another_worker():
+    """Attempts name the worker that had the slot when they ended, also if its slot is used again."""
+    recorder = Recorder()
+    for number, name in enumerate(["w2", "w3", "w2"]):
+        worker = Worker(name, 0)
+        recorder.worker_changed(worker, WorkerEvent.UP, Detail.REGISTERED, 0.0)
+        run_one(recorder, 2 * number, worker)
+        run_one(recorder, 2 * number + 1, worker, outcome=Outcome.FAILED)
+    made = recorder.tables(np.zeros(6), np.ones(6), np.ones(6, dtype=np.uint8), ["w1", "w2", "w3"])
+    expected = ["w2", "w2", "w3", "w3", "w2", "w2"]
+    assert made.attempts["worker"].to_pylist() == expected
+    assert made.tasks["worker"].to_pylist() == expected
