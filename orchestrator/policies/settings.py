@@ -45,8 +45,8 @@ class Policies(Strict):
     retry: RetryConfig = RetryConfig()
     """What follows a lost attempt."""
     on_return: Literal["first_result", "keep_original", "keep_replacement"] = "first_result"
-    """Whose attempt goes on when a worker that was given up returns with it: both, and the first result counts; the
-    returned one; or the one that replaced it, if it runs by then."""
+    """Which attempt goes on when a worker that was given up returns with its attempt: both, and the first result counts
+    (first_result); the returned one (keep_original); or its replacement, if that runs by then (keep_replacement)."""
     hedging: HedgingConfig | None = None
     """When a slow attempt gets a hedge on another worker; null: never."""
     ejection: EjectionConfig | None = None
