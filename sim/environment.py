@@ -21,7 +21,7 @@ Entry = tuple[float, int, Callback, Any]
 
 # Keys order what happens at one time: SimPy's urgent events first, then ours (from 0 to here), then its others.
 _NORMAL = 1 << 200
-_EVENTS_PER_SLOT = 256
+_EVENTS_PER_SLOT = 16
 
 
 class Environment(simpy.Environment):
