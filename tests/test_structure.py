@@ -18,7 +18,6 @@ MAX_LINES = 500
 
 TOO_LONG = {
     "tests/analysis/test_detectors.py",
-    "tests/cluster/test_transport.py",
     "tests/core/reference.py",
     "tests/core/test_coordinator.py",
     "tests/core/test_resilience.py",
