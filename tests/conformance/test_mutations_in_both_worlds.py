@@ -30,7 +30,7 @@ def tree(tmp_path):
     """A copy of both worlds and of the kit."""
     for part in ("orchestrator", "sim", "tests/conformance"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("pyproject.toml", "tests/__init__.py"):
+    for part in ("pyproject.toml", "tests/__init__.py", "tests/reference.py", "tests/reference.yaml"):
         shutil.copy(ROOT / part, tmp_path / part)
     return tmp_path
 
