@@ -67,11 +67,11 @@ def timed(batch: Callable[[int], object], one: Callable[[], object], tasks: int,
 
 
 def ours(tasks: int, calls: int, *, executor: str = "inline", contract: bool = False) -> Measured:
-    from orchestrator.cluster.client import Client, NewTask
+    from orchestrator.cluster.client import AsyncClient, NewTask
     from orchestrator.rehearsal.local_cluster import LocalCluster
 
     async def measure(address: str) -> Measured:
-        async with Client(address, contract=contract) as client:
+        async with AsyncClient(address, contract=contract) as client:
 
             async def batch(count: int) -> None:
                 for submission in client.submit_batch([NewTask("0", kind="sleep")] * count):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.analysis.comparison import compare
-    from orchestrator.cluster.client import AsyncClient, Client  # type: ignore[attr-defined]
+    from orchestrator.cluster.client import AsyncClient, Client
     from orchestrator.results.folders import load
     from orchestrator.scenario.schema import Scenario
 

@@ -1,135 +1,123 @@
-"""Who submits: an open stream that does not wait, or clients that think between their tasks."""
+"""How tasks reach the coordinator through the simulated network: from an open stream, or from closed clients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
-from orchestrator.core.model import Task
+from orchestrator.core.coordinator import Coordinator
+from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
 from orchestrator.scenario.plan import ClosedArrivals, OpenArrivals
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
+from sim import keys
+from sim.environment import Environment
+from sim.inbox import Handler
 from sim.network import MessageKind
-from sim.worker import Rank
-
-if TYPE_CHECKING:
-    from sim.world import World
 
 _CHUNK = 4_096
-Row = tuple[float, int, int, float]  # arrival at the coordinator, task, priority, demand
+_Row = tuple[float, int, int, int, float]  # arrival at the coordinator, key, task, priority, demand
+_Message = tuple[int, int, float]  # task, priority, demand
 
 
-class Submissions:
-    """Open arrivals: the times at which they reach the coordinator are known beforehand, so one event is enough."""
+class OpenSubmissions:
+    """Open arrivals. The times at which they reach the coordinator are known beforehand."""
 
-    def __init__(self, world: World, plan: OpenArrivals, scenario: Scenario, replication: int) -> None:
-        self._world = world
+    def __init__(
+        self,
+        env: Environment,
+        coordinator: Coordinator,
+        received: Callable[[Handler], Handler],
+        plan: OpenArrivals,
+        scenario: Scenario,
+        replication: int,
+    ) -> None:
+        self._env = env
+        self._coordinator = coordinator
         self._plan = plan
-        world.due = len(plan)
         self._at_s, self._task = self._messages(scenario, replication)
-        self._rows = self._chunks()
-        self._accept = world.received(self._submit)
-        self._schedule_next()
+        OpenStream(self._rows(), env.call_at, received(self._submit)).begin()
 
-    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Arrival times, demands and priorities of all tasks, in the order of their ids."""
+    def columns(self) -> Columns:
+        """Of all tasks, in the order of their ids."""
         return self._plan.arrival_s, self._plan.service_s, self._plan.priority
 
     def _messages(self, scenario: Scenario, replication: int) -> tuple[np.ndarray, np.ndarray]:
-        """When which task reaches the coordinator: a lost message is sent again after the timeout of a call."""
+        """When which task reaches the coordinator. A lost message is sent again after the timeout of a call."""
         network, n = scenario.network, len(self._plan)
         delay = network.delay_of("submit")
-
-        def rng(name: str) -> np.random.Generator:
-            return generator(scenario.seed, replication, name, "submit")
-
-        at = self._plan.arrival_s + delay.sample(rng("delay"), n)
+        stream = partial(generator, scenario.seed, replication)
+        at = self._plan.arrival_s + delay.sample(stream("delay", "submit"), n)
         tasks = np.arange(n)
         if network.loss:
-            at += network.rpc_timeout_s * (rng("loss").geometric(1 - network.loss, n) - 1)
+            at += network.rpc_timeout_s * (stream("loss", "submit").geometric(1 - network.loss, n) - 1)
         if network.duplicate:
-            copies = np.flatnonzero(rng("duplicate").random(n) < network.duplicate)
-            delays = delay.sample(rng("copy"), len(copies))
+            copies = np.flatnonzero(stream("duplicate", "submit").random(n) < network.duplicate)
+            delays = delay.sample(stream("copy", "submit"), len(copies))
             at = np.concatenate([at, self._plan.arrival_s[copies] + delays])
             tasks = np.concatenate([tasks, copies])
         order = np.lexsort((tasks, at))
         return at[order], tasks[order]
 
-    def _chunks(self) -> Iterator[Row]:
+    def _rows(self) -> Iterator[_Row]:
         for low in range(0, len(self._at_s), _CHUNK):
             tasks = self._task[low : low + _CHUNK]
             yield from zip(
                 self._at_s[low : low + _CHUNK].tolist(),
+                (keys.submit_key(0) + tasks).tolist(),
                 tasks.tolist(),
                 self._plan.priority[tasks].tolist(),
                 self._plan.service_s[tasks].tolist(),
                 strict=True,
             )
 
-    def _schedule_next(self) -> None:
-        row = next(self._rows, None)
-        if row is not None:
-            self._world.env.call_at(row[0], Rank.SUBMIT + row[1], self._arrive, row)
-
-    def _arrive(self, row: Row) -> None:
-        self._schedule_next()
-        self._accept(row)
-
-    def _submit(self, row: Row) -> None:
-        self._world.coordinator.submit(row[1], row[2], row[3], self._world.env._now)
+    def _submit(self, row: _Row) -> None:
+        self._coordinator.submit(row[2], row[3], row[4], None, self._env._now)
 
 
-class Clients:
-    """Closed arrivals: each client thinks, submits, waits for the result, and thinks again, until time is over."""
+class ClientSubmissions:
+    """Closed clients. Their tasks, and the news that a task is settled, take the network's time."""
 
-    def __init__(self, world: World, plan: ClosedArrivals, scenario: Scenario, replication: int) -> None:
-        self._world = world
-        self._until_s = scenario.duration_s
-        self._limit = scenario.workload.tasks
-        self._message_kind = MessageKind(scenario.network, scenario.seed, replication, "submit")
-        self._answer_s = MessageKind(scenario.network, scenario.seed, replication, "answer").delay
-        self._rpc_timeout_s = scenario.network.rpc_timeout_s
-        self._draws = [plan.client(number) for number in range(plan.clients)]
-        self._client_of: list[int] = []
-        self._arrival_s: list[float] = []
-        self._service_s: list[float] = []
-        self._priority: list[int] = []
-        self._accept = world.received(self._submit)
-        for client in range(plan.clients):
-            self._think(client, 0.0)
+    def __init__(
+        self,
+        env: Environment,
+        coordinator: Coordinator,
+        received: Callable[[Handler], Handler],
+        plan: ClosedArrivals,
+        scenario: Scenario,
+        replication: int,
+        end: RunEnd,
+    ) -> None:
+        network, seed = scenario.network, scenario.seed
+        self._env = env
+        self._coordinator = coordinator
+        self._message_kind = MessageKind(network, seed, replication, "submit")
+        self._answer_delay_s = MessageKind(network, seed, replication, "answer").delay
+        self._rpc_timeout_s = network.rpc_timeout_s
+        self._accept = received(self._submit)
+        self._clients = ClosedClients(
+            plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0)
+        )
+        self.columns = self._clients.columns
+        self.client_of = self._clients.client_of
+        self._clients.begin()
 
-    def settled(self, task: Task, now: float) -> None:
-        assert isinstance(task.id, int)
-        self._think(self._client_of[task.id], now + self._answer_s())
+    def send_settled(self, task: int) -> None:
+        """Tell its client that the task is settled."""
+        self._clients.told(task, self._env._now + self._answer_delay_s())
 
-    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Arrival times, demands and priorities of all tasks, in the order of their ids."""
-        return np.array(self._arrival_s), np.array(self._service_s), np.array(self._priority, dtype=np.uint8)
-
-    def _think(self, client: int, since: float) -> None:
-        think_s, service_s, priority = next(self._draws[client])
-        at = since + think_s
-        if at < self._until_s:
-            self._world.env.call_at(at, Rank.ARRIVE + client, self._arrive, (client, service_s, priority))
-
-    def _arrive(self, event: tuple[int, float, int]) -> None:
-        client, service_s, priority = event
-        task, now = len(self._client_of), self._world.now
-        if self._limit is not None and task >= self._limit:
-            return
-        self._world.due += 1
-        self._client_of.append(client)
-        self._arrival_s.append(now)
-        self._service_s.append(service_s)
-        self._priority.append(priority)
+    def _send(self, task: int, now: float, service_s: float, priority: int) -> None:
+        message: _Message = task, priority, service_s
         at = now + self._message_kind.delay()
         while self._message_kind.lost():
             at += self._rpc_timeout_s
-        self._world.env.call_at(at, Rank.SUBMIT + 2 * task, self._accept, task)
+        self._env.call_at(at, keys.client_submit_key(task), self._accept, message)
         if self._message_kind.duplicated():
-            self._world.env.call_at(now + self._message_kind.delay(), Rank.SUBMIT + 2 * task + 1, self._accept, task)
+            at = now + self._message_kind.delay()
+            self._env.call_at(at, keys.client_submit_copy_key(task), self._accept, message)
 
-    def _submit(self, task: Any) -> None:
-        self._world.coordinator.submit(task, self._priority[task], self._service_s[task], self._world.now)
+    def _submit(self, message: _Message) -> None:
+        task, priority, service_s = message
+        self._coordinator.submit(task, priority, service_s, None, self._env._now)

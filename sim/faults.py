@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from orchestrator.results.fault_events import CRASH, FaultEvent, event_of
+from orchestrator.results.recorder import Recorder
 from orchestrator.scenario.faults import OfNetwork, Slow
 from orchestrator.scenario.plan import FaultAction, Plan
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
+from sim import keys
+from sim.environment import Environment
 from sim.network import Impairment
-from sim.worker import Rank, SimWorker
+from sim.worker import SimWorker
 
-if TYPE_CHECKING:
-    from sim.world import World
+
+class Cluster(Protocol):
+    """What faults are injected into."""
+
+    env: Environment
+    recorder: Recorder
+
+    @property
+    def workers(self) -> Sequence[SimWorker]: ...
+    @property
+    def by_name(self) -> Mapping[str, SimWorker]: ...
+
+    def unfuse(self, worker: SimWorker, /) -> None: ...
+    def start_process(self, worker: SimWorker) -> None: ...
+    def drain(self, name: str) -> None: ...
+    def sleep(self) -> None: ...
+    def go_on(self) -> None: ...
+    def check_hopeless(self) -> None: ...
 
 
 class Faults:
     """`starting`: how many processes are yet to start."""
 
-    def __init__(self, world: World, scenario: Scenario, plan: Plan, replication: int) -> None:
-        self._world = world
+    def __init__(self, cluster: Cluster, scenario: Scenario, plan: Plan, replication: int) -> None:
+        self._cluster = cluster
+        self._env = cluster.env
         self._faults = scenario.faults
         self._network = scenario.network
         self._stream = partial(generator, scenario.seed, replication, "fault")
@@ -32,66 +54,66 @@ class Faults:
         for number, action in enumerate(plan.faults):
             self.starting += action.starts
             self._times.setdefault(action.worker, deque()).append(action.time_s)
-            world.env.call_at(action.time_s, Rank.FAULT + number, self.inject, action)
-        for worker in world.workers:
+            self._env.call_at(action.time_s, keys.fault_key(number), self.inject, action)
+        for worker in cluster.workers:
             self._look_ahead(worker)
 
     def inject(self, action: FaultAction) -> None:
-        """Do it."""
+        """Do what the action says, now."""
         times = self._times.get(action.worker)
         if times:
             times.popleft()
         if action.worker is None:
             self._inject_into_coordinator(action)
         else:
-            worker = self._world.by_name[action.worker]
+            worker = self._cluster.by_name[action.worker]
             self._look_ahead(worker)
             self._inject_into_worker(worker, action)
-        self._world.end_if_hopeless()
+        self._cluster.check_hopeless()
 
     def _look_ahead(self, worker: SimWorker) -> None:
-        """What is next to concern a worker: its own fault, or the coordinator's."""
+        """When a fault next concerns a worker: one of its own, or one of the coordinator."""
         mine = self._times.get(worker.name)
         pauses = self._times[None]
         worker.next_fault_s = min(mine[0] if mine else math.inf, pauses[0] if pauses else math.inf)
 
     def _inject_into_coordinator(self, action: FaultAction) -> None:
-        for worker in self._world.workers:
+        for worker in self._cluster.workers:
             self._look_ahead(worker)
-        self._tell(action)
+        self._record(action, event_of(action))
         if action.heals:
-            self._world.go_on()
+            self._cluster.go_on()
         else:
-            self._world.sleep()
+            self._cluster.sleep()
 
     def _inject_into_worker(self, worker: SimWorker, action: FaultAction) -> None:
-        kind, now = action.kind, self._world.now
-        self._world.unfuse(worker)  # results that have arrived, but wait until the coordinator turns to them
+        kind = action.kind
+        self._cluster.unfuse(worker)  # some results have arrived, and wait in the queue of the coordinator's server
         if action.starts:
             self._start(worker, action)
             return
-        self._tell(action)
+        self._record(action, event_of(action))
         if kind == "crash":
             worker.end()
         elif kind in ("restart", "drain"):
-            self._world.drain(worker.name)
+            self._cluster.drain(worker.name)
         elif kind == "pause":
-            (worker.resume if action.heals else worker.pause)(now)
+            (worker.resume if action.heals else worker.pause)()
         elif kind in ("slow", "hang"):
-            worker.work_at(1.0 if action.heals else self._factor(action), now)
+            worker.work_at(1.0 if action.heals else self._speed_factor(action))
         else:
             self._impair(worker, action)
 
     def _start(self, worker: SimWorker, action: FaultAction) -> None:
-        """A new process; what is left of an old one is killed."""
+        """Start a new process; kill what is left of an old one."""
         self.starting -= 1
         if worker.up:
-            self._world.recorder.event(self._world.now, "crash", worker.name)
+            self._record(action, CRASH)
             worker.end()
-        self._tell(action)
-        self._world.start_process(worker)
+        self._record(action, event_of(action))
+        self._cluster.start_process(worker)
 
-    def _factor(self, action: FaultAction) -> float:
+    def _speed_factor(self, action: FaultAction) -> float:
         fault = self._faults[action.index]
         return fault.factor if isinstance(fault, Slow) else 0.0
 
@@ -99,12 +121,11 @@ class Faults:
         fault = self._faults[action.index]
         assert isinstance(fault, OfNetwork)
         for direction in fault.directions:
-            worker.impairment(
-                direction, fault.kind, None if action.heals else self._drawn(action.index, direction, worker)
-            )
+            impairment = None if action.heals else self._impairment(action.index, direction, worker)
+            worker.impair(direction, fault.kind, impairment)
 
-    def _drawn(self, index: int, direction: str, worker: SimWorker) -> Impairment:
-        """One and the same for each time that a fault strikes there: its streams go on."""
+    def _impairment(self, index: int, direction: str, worker: SimWorker) -> Impairment:
+        """The same one whenever the fault returns to that worker: its streams go on."""
         key = index, direction, worker.name
         if key not in self._impairments:
             fault = self._faults[index]
@@ -113,12 +134,6 @@ class Faults:
             self._impairments[key] = Impairment(fault, self._network, stream)
         return self._impairments[key]
 
-    def _tell(self, action: FaultAction) -> None:
-        """For the table of events. Of a drain and a join, the coordinator's own events tell."""
-        event = self._world.recorder.event
-        if action.starts:
-            event(self._world.now, "heal", action.worker, "restart")
-        elif action.heals:
-            event(self._world.now, "heal", action.worker, "resume" if action.kind == "pause" else action.kind)
-        elif action.kind != "drain":
-            event(self._world.now, action.kind, action.worker)
+    def _record(self, action: FaultAction, event: FaultEvent | None) -> None:
+        if event is not None:
+            self._cluster.recorder.event(self._env._now, event.kind, action.worker, event.detail)

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from sim import keys
 from sim.environment import Environment
-from sim.worker import Rank
 
 Handler = Callable[[Any], None]
 
 
+@dataclass(slots=True)
+class Handlers:
+    """What the coordinator does with each kind of message, behind the queue of its server."""
+
+    result: Handler
+    start: Handler
+    refusal: Handler
+    call_failed: Handler
+    call_ended: Handler
+    """Its own timer of a call: this waits for the end of a pause, but not in the queue."""
+    cancelled: Handler
+    heartbeat: Handler
+    register: Handler
+    connection_lost: Handler
+    drain: Handler
+    leave: Handler
+
+
 class Inbox:
-    """`may_sleep`: there will be pauses; where there are none, nothing asks for them."""
+    """`may_sleep`: there will be pauses; without any, messages skip the question."""
 
     def __init__(self, env: Environment, cost_s: float, may_sleep: bool) -> None:
         self.asleep = False
@@ -21,17 +40,17 @@ class Inbox:
         self._cost_s = cost_s
         self._may_sleep = may_sleep
         self._free_at, self._number = 0.0, 0
-        self._since, self._slept_s = 0.0, 0.0
+        self._asleep_since, self._slept_s = 0.0, 0.0
         self._held: list[tuple[Handler, Any]] = []
 
     def received(self, handler: Handler, held: Handler | None = None) -> Handler:
-        """The handler behind the server's queue. `held` is told at once of what arrives during a pause."""
+        """The handler behind the server's queue. `held` is called at once with what arrives during a pause."""
         if self._cost_s:
             handler = self._queued(handler)
         return self.awake(handler, held) if self._may_sleep else handler
 
     def awake(self, handler: Handler, held: Handler | None = None) -> Handler:
-        """The handler, as of the end of a pause."""
+        """The handler; what arrives during a pause waits for its end."""
 
         def arrive(argument: Any) -> None:
             if not self.asleep:
@@ -45,20 +64,20 @@ class Inbox:
 
     def sleep(self, now: float) -> None:
         self.asleep = True
-        self._since = now
+        self._asleep_since = now
 
     def wake(self, now: float) -> None:
-        """All that was held, in the order of its arrival."""
+        """Handle everything that was held, in the order of its arrival."""
         self.asleep = False
-        self._slept_s += now - self._since
-        if self._free_at > self._since:
-            self._free_at += now - self._since
+        self._slept_s += now - self._asleep_since
+        if self._free_at > self._asleep_since:
+            self._free_at += now - self._asleep_since
         held, self._held = self._held, []
         for handler, argument in held:
             handler(argument)
 
     def _queued(self, handler: Handler) -> Handler:
-        """One server, first come first served; a pause prolongs the service of whatever it meets."""
+        """One server, first come first served. A pause prolongs the service of every message that it meets."""
 
         def wait(argument: Any) -> None:
             self._free_at = max(self._env._now, self._free_at) + self._cost_s
@@ -67,9 +86,9 @@ class Inbox:
 
         def served(argument: Any, at: float, number: int) -> None:
             if self._may_sleep:
-                self._env.call_at(at, Rank.SERVER + number, end, (argument, at, number, self._slept_s))
+                self._env.call_at(at, keys.served_key(number), end, (argument, at, number, self._slept_s))
             else:
-                self._env.call_at(at, Rank.SERVER + number, handler, argument)
+                self._env.call_at(at, keys.served_key(number), handler, argument)
 
         def end(event: tuple[Any, float, int, float]) -> None:
             argument, at, number, slept_s = event

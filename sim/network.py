@@ -1,7 +1,7 @@
 """Message delays, losses and duplications, drawn in blocks: a number costs a list's `next`, not a call to numpy.
 
-A message has a leg, which says what the network does to all of its kind. Where a fault troubles one worker's network,
-its messages also have a way, one for each direction, which says what the fault adds to that.
+A message has a kind (`MessageKind`), which says what the network does to all messages of that kind. While faults impair
+one worker's network, its messages also pass a `Link`, one for each direction, which adds what the faults do.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from orchestrator.scenario.streams import Stream, generator
 
 _BLOCK = 4096
 _SMALL_BLOCK = 64
-"""Of streams of which every worker may have its own."""
+"""For streams that every worker may have of its own."""
 
 REPEATED = ("assign", "result", "heartbeat")
-"""The kinds of message that may arrive twice."""
+"""The kinds of message that the network may deliver twice."""
 
 Fate = tuple[float | None, float | None]
-"""Seconds until a message arrives and until its copy does; None: it never does."""
+"""Seconds until a message arrives, and until its copy does; None for one that never arrives."""
 
 
 def draws(distribution: Distribution, rng: np.random.Generator, block: int = _BLOCK) -> Callable[[], float]:
@@ -40,7 +40,7 @@ def draws(distribution: Distribution, rng: np.random.Generator, block: int = _BL
 
 
 def chances(probability: float, rng: np.random.Generator, block: int = _BLOCK) -> Callable[[], bool]:
-    """A function that tells whether the next message meets its fate."""
+    """A function that says whether the next message is hit."""
     if probability == 0:
         return repeat(False).__next__
 
@@ -52,12 +52,12 @@ def chances(probability: float, rng: np.random.Generator, block: int = _BLOCK) -
 
 
 class Impairment:
-    """What one fault does in one direction of one worker's network, from streams of its own."""
+    """What one fault does to one direction of one worker's network. It draws from streams of its own."""
 
     def __init__(self, fault: OfNetwork, network: Network, stream: Stream) -> None:
         self.blocks = isinstance(fault, Partition)
         self.kind = fault.kind
-        self._lost = self._doubled = repeat(False).__next__
+        self._lost = self._duplicated = repeat(False).__next__
         self._extra_s = repeat(0.0).__next__
         self._copy_s: dict[str, Callable[[], float]] = {}
         if isinstance(fault, Delay):
@@ -65,7 +65,7 @@ class Impairment:
         elif isinstance(fault, Loss):
             self._lost = chances(fault.probability, stream("loss"), _SMALL_BLOCK)
         elif isinstance(fault, Duplicate):
-            self._doubled = chances(fault.probability, stream("duplicate"), _SMALL_BLOCK)
+            self._duplicated = chances(fault.probability, stream("duplicate"), _SMALL_BLOCK)
             self._copy_s = {
                 message_kind: draws(network.delay_of(message_kind), stream("copy", message_kind), _SMALL_BLOCK)
                 for message_kind in REPEATED
@@ -74,26 +74,26 @@ class Impairment:
     def message(self, message_kind: str, arrives_s: float | None, copy_s: float | None) -> Fate:
         if self._lost():
             arrives_s = None
-        if copy_s is None and message_kind in self._copy_s and self._doubled():
+        if copy_s is None and message_kind in self._copy_s and self._duplicated():
             copy_s = self._copy_s[message_kind]()
-        return self.later(arrives_s), self.later(copy_s)
+        return self.delayed(arrives_s), self.delayed(copy_s)
 
-    def later(self, arrives_s: float | None) -> float | None:
+    def delayed(self, arrives_s: float | None) -> float | None:
         return None if arrives_s is None else arrives_s + self._extra_s()
 
 
-_ORDER = ("partition", "loss", "duplicate", "delay")  # a copy, too, takes longer
+_ORDER = ("partition", "loss", "duplicate", "delay")  # the delay comes last: it applies to copies too
 
 
 class Link:
-    """One direction of one worker's network while it is troubled."""
+    """One direction of one worker's network while it is impaired."""
 
     def __init__(self, impairments: Iterable[Impairment]) -> None:
         self._impairments = sorted(impairments, key=lambda impairment: _ORDER.index(impairment.kind))
         self._blocked = any(impairment.blocks for impairment in self._impairments)
 
     def message(self, message_kind: str, arrives_s: float | None, copy_s: float | None) -> Fate:
-        """What becomes of a message, and of the copy of it that the network makes."""
+        """What happens to a message, and to the copy that the network makes of it."""
         if self._blocked:
             return None, None
         for impairment in self._impairments:
@@ -101,17 +101,17 @@ class Link:
         return arrives_s, copy_s
 
     def answer(self, arrives_s: float) -> float | None:
-        """What becomes of the answer to a call: it may be stopped and delayed, but is not lost by chance."""
+        """What happens to the answer of a call: a partition stops it and a delay delays it, chance never loses it."""
         if self._blocked:
             return None
-        later: float | None = arrives_s
+        delay_s: float | None = arrives_s
         for impairment in self._impairments:
-            later = impairment.later(later)
-        return later
+            delay_s = impairment.delayed(delay_s)
+        return delay_s
 
 
 class MessageKind:
-    """One kind of message, with streams of its own: adding a kind shifts no other."""
+    """One kind of message. It has streams of its own, so a new kind changes the draws of no other."""
 
     def __init__(self, network: Network, seed: int, replication: int, name: str) -> None:
         self.name = name
@@ -120,13 +120,13 @@ class MessageKind:
         self.duplicated = chances(network.duplicate, generator(seed, replication, "duplicate", name))
 
     def fate(self, link: Link | None, delay_s: float) -> Fate:
-        """What becomes of a message that takes so long where nothing happens to it."""
+        """What happens to a message that takes `delay_s` on a network in order."""
         arrives_s = None if self.lost() else delay_s
         copy_s = self.delay() if self.duplicated() else None
         return (arrives_s, copy_s) if link is None else link.message(self.name, arrives_s, copy_s)
 
     def once(self, link: Link | None) -> float | None:
-        """The same of a kind that nothing repeats: seconds until it arrives, or None."""
+        """The same for a kind that the network never repeats: seconds until it arrives, or None."""
         delay_s = self.delay()
         arrives_s = None if self.lost() else delay_s
         return arrives_s if link is None else link.message(self.name, arrives_s, None)[0]

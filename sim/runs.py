@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.analysis.traces import Trace
+from orchestrator.core.culprit import explained
 from orchestrator.results import folders, sweeps
 from orchestrator.results.parallel import unordered
 from orchestrator.results.runs import Run, Sweep
@@ -41,7 +42,8 @@ def run(
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
-    end the coordinator proves its invariants (AssertionError where one does not hold).
+    end the coordinator proves its invariants (InvariantError where one does not hold).
+    PolicyError names a policy that raised or answered nonsense.
     """
     began = time.perf_counter()
     world = World(scenario, draw_plan(scenario, replication), replication)
@@ -50,7 +52,7 @@ def run(
         world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
     interrupted = False
     try:
-        with _no_garbage_collection():
+        with _no_garbage_collection(), _named_policies(world):
             world.run()
     except KeyboardInterrupt:
         interrupted = True
@@ -103,7 +105,7 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
     if progress is not None:
         report = progress
         world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
-    with _no_garbage_collection():
+    with _no_garbage_collection(), _named_policies(world):
         world.run()
     heartbeat_s = scenario.policies.detection.heartbeat_s
     return Trace.of("sim", heartbeat_s, event_rows(world.tables().events), heard, world.now, replication)
@@ -115,6 +117,17 @@ def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:
     if "interrupted" in finished.summary:
         raise KeyboardInterrupt
     return cell.name, number
+
+
+@contextmanager
+def _named_policies(world: World) -> Iterator[None]:
+    """What a policy raises becomes a PolicyError that names it. Any other exception passes on as it is."""
+    try:
+        yield
+    except Exception as error:
+        if policy := explained(world.coordinator, error):
+            raise policy from error
+        raise
 
 
 @contextmanager

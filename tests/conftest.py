@@ -24,7 +24,15 @@ FAST = (
 )
 """The fast lane, by the beginning of a test's id. Whatever is not here is slow, whoever adds it."""
 
-SLOW = ("core/test_cluster.py", "core/test_mutations.py", "core/test_state_machine.py", "results/test_folders.py")
+SLOW = (
+    "core/test_cluster.py",
+    "core/test_mutations.py",
+    "core/test_state_machine.py",
+    "results/test_folders.py",
+    "scenario/test_errors.py::test_a_file_that_is_no_scenario_says_so",
+    "scenario/test_plan.py::test_a_plan_does_not_depend_on_the_hash_seed",
+    "scenario/test_schema.py::test_a_scenario_equals_what_its_dump_loads_as",
+)
 """What takes long in spite of that."""
 
 

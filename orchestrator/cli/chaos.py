@@ -82,7 +82,7 @@ def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int
 
 
 def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path, as_json: bool) -> bool:
-    """The same on real processes, one seed after the other; every run is kept, and its journal is replayed."""
+    """The same on real processes, one seed after the other; every run is kept, and its decision record is replayed."""
     from orchestrator.analysis import chaos, random_scenarios
     from orchestrator.cluster import decision_record
     from orchestrator.rehearsal import runs as live_world
@@ -100,7 +100,7 @@ def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path
                 raise KeyboardInterrupt(f"{done}, and the run of seed {seed} until then kept in {out}") from None
         replayed = ""
         if trial.tasks:
-            same, difference = decision_record.replay(out / decision_record.NAME)
+            same, difference, _ = decision_record.replay(out / decision_record.NAME)
             replayed = f"; {same:,} inputs decided the same again"
             if difference is not None:
                 trial = trial.blamed("replay", f"after {same:,} inputs that decided the same: {difference}")

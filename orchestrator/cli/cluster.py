@@ -12,14 +12,14 @@ import time
 from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
-    from orchestrator.cluster.client import Client, NewTask, Submission
+    from orchestrator.cluster.client import AsyncClient, NewTask, Submission
     from orchestrator.cluster.wire.translate import Outcome
-    from orchestrator.scenario.schema import Scenario
+    from orchestrator.policies.settings import Policies
 
 app = typer.Typer()
 
@@ -27,7 +27,10 @@ Address = Annotated[str, typer.Option("--coordinator", "-c", metavar="HOST:PORT"
 Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings only.")]
 ReadyFd = Annotated[int | None, typer.Option(hidden=True, help="Write a line to this descriptor when ready.")]
 DieWith = Annotated[int | None, typer.Option(hidden=True, help="Be killed when the parent of this id ends.")]
-REFERENCE = Path(__file__).with_name("reference.yaml")
+CALL_TIMEOUT_S = 2.0
+CONTRACT_TIMEOUT_S = 3.0  # the reference's
+PARTING_S = 0.5
+"""For how long a coordinator that a fault has stopped tells so to whoever asks."""
 
 
 class Executor(StrEnum):
@@ -38,17 +41,40 @@ class Executor(StrEnum):
     inline = "inline"
 
 
+def _vanished(flag: str, instead: str) -> Any:
+    """A flag of former versions: whoever gives it is told what to do."""
+
+    def refuse(value: str | None) -> None:
+        if value is not None:
+            _exit(2, f"{flag} is no longer an option: {instead}")
+
+    return typer.Option(flag, hidden=True, callback=refuse)
+
+
 @app.command()
 def coordinator(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Policies, such as detection.timeout_s=10; values are YAML."),
+    ] = None,
     port: Annotated[int, typer.Option("--port", "-p", help="0: a free one.")] = 50051,
     host: Annotated[str, typer.Option(help="Listen here; loopback only, if not given.")] = "127.0.0.1",
+    policies: Annotated[Path | None, typer.Option(metavar="FILE", help="Take the policies of this YAML file.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the chance that its policies draw; 0, if not given.")] = None,
     scenario: Annotated[
-        Path, typer.Option(metavar="SCENARIO", help="Take the policies and the seed of this file.")
-    ] = REFERENCE,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Instead of the file's values, as YAML.")
+        Path | None,
+        typer.Option(metavar="SCENARIO", help="Take policies, seed and call timeout of this scenario; keys are its."),
     ] = None,
-    journal: Annotated[Path | None, typer.Option(help="Write down every input and decision here.")] = None,
+    call_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, metavar="SECONDS", help="A call that is not answered for so long has failed; 2, if not given."
+        ),
+    ] = None,
+    decision_record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write down every input and decision here.")
+    ] = None,
+    journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[int, typer.Option(min=1, help="Take no more tasks than this at a time.")] = 200_000,
     replication: Annotated[int, typer.Option(min=0, hidden=True, help="Whose random streams its policies draw.")] = 0,
@@ -56,45 +82,84 @@ def coordinator(
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,
 ) -> None:
-    """Run a coordinator, until SIGTERM or SIGINT."""
+    """Run a coordinator, until SIGTERM or SIGINT. Exit 70: a policy failed, or the coordinator itself."""
     _begin_process(quiet, die_with)
     from orchestrator.cluster.coordinator import Limits
-    from orchestrator.scenario.schema import Scenario, ScenarioError
 
-    try:
-        settings = Scenario.load(scenario, overrides or [])
-    except ScenarioError as error:
-        _exit(2, *map(str, error.problems))
+    decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
     limits = Limits(unsettled=max_unsettled)
     try:
-        status = asyncio.run(_coordinate(settings, replication, host, port, limits, journal, check, ready_fd))
+        status = asyncio.run(_coordinate(decided, replication, host, port, limits, decision_record, check, ready_fd))
     except OSError as error:
         _exit(1, str(error))
     raise typer.Exit(status)
 
 
+class _Decided(NamedTuple):
+    """What a coordinator decides by, and how long its calls may take, in seconds."""
+
+    policies: Policies
+    seed: int
+    call_timeout_s: float
+
+    @property
+    def contract_timeout_s(self) -> float | None:
+        """Tasks of the wire contract have the reference's limit, unless the policies say anything of theirs."""
+        return None if "execution_timeout_s" in self.policies.model_fields_set else CONTRACT_TIMEOUT_S
+
+
+def _decided_by(
+    file: Path | None, scenario: Path | None, overrides: list[str], seed: int | None, call_timeout_s: float | None
+) -> _Decided:
+    if scenario is None:
+        from orchestrator.cli.given_policies import SettingsError, read_policies
+
+        try:
+            policies = read_policies(file, overrides)
+        except SettingsError as error:
+            _exit(2, *error.problems)
+        return _Decided(policies, seed or 0, call_timeout_s or CALL_TIMEOUT_S)
+    if file is not None:
+        _exit(2, "--policies and --scenario are both given: a scenario has policies of its own")
+    from orchestrator.scenario.schema import Scenario, ScenarioError
+
+    try:
+        loaded = Scenario.load(scenario, overrides)
+    except ScenarioError as error:
+        _exit(2, *map(str, error.problems))
+    return _Decided(
+        loaded.policies,
+        loaded.seed if seed is None else seed,
+        call_timeout_s or loaded.network.rpc_timeout_s,
+    )
+
+
 async def _coordinate(
-    scenario: Scenario,
+    decided: _Decided,
     replication: int,
     host: str,
     port: int,
     limits: Any,
-    journal: Path | None,
+    record_at: Path | None,
     check: bool,
     ready_fd: int | None,
 ) -> int:
     import signal
 
-    from orchestrator.cluster.coordinator import LiveCoordinator, log, log_metrics, start
-    from orchestrator.cluster.decision_record import KEEP_SETTLED, Journal
+    from orchestrator.cluster.coordinator import LiveCoordinator, log
+    from orchestrator.cluster.decision_record import DecisionRecord
+    from orchestrator.cluster.services import log_metrics, start
     from orchestrator.policies.settings import build_coordinator
 
-    book = Journal(journal, scenario.policies, scenario.seed, replication) if journal else None
+    policies, seed, call_timeout_s = decided
+    term = time.time_ns() // 1_000_000
+    record = DecisionRecord(record_at, policies, seed, replication, term=term) if record_at else None
     live = LiveCoordinator(
-        lambda effects: build_coordinator(scenario.policies, effects, scenario.seed, replication, KEEP_SETTLED),
-        rpc_timeout_s=scenario.network.rpc_timeout_s,
+        lambda effects: build_coordinator(policies, effects, seed, replication, term=term),
+        call_timeout_s=call_timeout_s,
+        contract_timeout_s=decided.contract_timeout_s,
         limits=limits,
-        journal=book,
+        record=record,
         check=check,
     )
     server, bound = await start(live, host, port)
@@ -112,9 +177,11 @@ async def _coordinate(
     finally:
         metrics.cancel()
         live.close()
+        if live.failed.done():
+            await asyncio.sleep(PARTING_S)
         await server.stop(0.1)
-        if book:
-            book.close()
+        if record:
+            record.close()
 
 
 @app.command()
@@ -136,14 +203,18 @@ def worker(
         Executor, typer.Option(help="Where tasks run; inline: on the event loop, for tasks that only sleep.")
     ] = Executor.process,
     speed: Annotated[float, typer.Option(min=0, help="Do the work at this share of the usual speed.")] = 1.0,
-    heartbeat: Annotated[float, typer.Option(min=0.001, metavar="SECONDS", help="Between heartbeats.")] = 2.0,
+    heartbeat: Annotated[
+        str | None,
+        _vanished("--heartbeat", "the coordinator tells its workers, so give it detection.heartbeat_s=SECONDS"),
+    ] = None,
     beat_phase: Annotated[
         list[float] | None,
         typer.Option(metavar="SECONDS", help="Beat at times that leave this remainder; one for each --id."),
     ] = None,
     rpc_timeout: Annotated[
-        float, typer.Option(min=0.001, metavar="SECONDS", help="Repeat what is not answered for so long.")
-    ] = 2.0,
+        str | None,
+        _vanished("--rpc-timeout", "the coordinator tells its workers, so give it --call-timeout SECONDS"),
+    ] = None,
     contract: Annotated[bool, typer.Option(help="Do not try streams.")] = False,
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
@@ -153,7 +224,8 @@ def worker(
     """Run a worker. SIGTERM and SIGINT drain it, a second one stops it at once."""
     _begin_process(quiet, die_with)
     from orchestrator.cluster.wire.rpc import precise_loop
-    from orchestrator.cluster.worker import Settings, run_workers
+    from orchestrator.cluster.worker import Settings
+    from orchestrator.cluster.worker_process import run_workers
 
     names = ids or [f"worker-{secrets.token_hex(4)}"]
     if beat_phase and len(beat_phase) != len(names):
@@ -166,9 +238,7 @@ def worker(
         prefetch=prefetch,
         executor=executor.value,
         speed=speed,
-        heartbeat_s=heartbeat,
         beat_phase_s=dict(zip(names, beat_phase or (), strict=False)),
-        rpc_timeout_s=rpc_timeout,
         listen_host=host,
         address=f"{advertise or _reachable(host)}:{port if len(names) == 1 else 0}",
     )
@@ -181,9 +251,9 @@ def worker(
 def relay(
     address: Address = "localhost:50051",
     seed: Annotated[int, typer.Option(help="Of its chance.")] = 0,
-    rpc_timeout: Annotated[
+    call_timeout: Annotated[
         float, typer.Option(min=0.001, metavar="SECONDS", help="After which a lost message is sent again.")
-    ] = 2.0,
+    ] = CALL_TIMEOUT_S,
     control_fd: Annotated[int | None, typer.Option(help="Lines of JSON come here: the network as it is now.")] = None,
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
@@ -195,7 +265,7 @@ def relay(
     from orchestrator.rehearsal.relay import run_relay
 
     with asyncio.Runner(loop_factory=precise_loop) as runner:
-        runner.run(run_relay(address, seed, rpc_timeout, control_fd, lambda at: _tell(ready_fd, at)))
+        runner.run(run_relay(address, seed, call_timeout, control_fd, lambda at: _tell(ready_fd, at)))
 
 
 @app.command()
@@ -256,19 +326,19 @@ def metrics(address: Address = "localhost:50051") -> None:
 
 @app.command()
 def replay(
-    path: Annotated[Path, typer.Argument(metavar="DIR", help="A live run's folder, or a journal.")],
+    path: Annotated[Path, typer.Argument(metavar="DIR", help="A live run's folder, or a decision record.")],
 ) -> None:
-    """Decide a live run again from its journal, and say where the decisions differ."""
-    from orchestrator.cluster.decision_record import NAME
-    from orchestrator.cluster.decision_record import replay as replay_decisions
+    """Decide a live run again from its decision record, and say where the decisions differ."""
+    from orchestrator.cluster import decision_record
 
     try:
-        same, difference = replay_decisions(path / NAME if path.is_dir() else path)
+        again = decision_record.replay(path / decision_record.NAME if path.is_dir() else path)
     except (OSError, ValueError) as error:
         _exit(2, str(error))
-    if difference is not None:
-        _exit(1, f"{same} inputs decided the same, then:", str(difference))
-    print(f"{same} inputs decided the same")
+    remarks = [again.remark] if again.remark else []
+    if again.difference is not None:
+        _exit(1, f"{again.same} inputs decided the same, then:", *remarks, str(again.difference))
+    print(f"{again.same} inputs decided the same", *remarks, sep="\n")
 
 
 async def _submit(address: str, contract: bool, tasks: list[NewTask]) -> int:
@@ -306,20 +376,22 @@ def _print_outcome(outcome: Outcome) -> None:
         print(f"latency: {outcome.latency_s * 1000:.1f} ms")
 
 
-def _client(address: str, contract: bool = False) -> Client:
-    from orchestrator.cluster.client import Client
+def _client(address: str, contract: bool = False) -> AsyncClient:
+    from orchestrator.cluster.client import AsyncClient
 
-    return Client(address, contract=contract)
+    return AsyncClient(address, contract=contract)
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Exits with a sentence where the coordinator cannot be asked."""
     import grpc.aio
 
-    from orchestrator.cluster.client import TaskRefused
+    from orchestrator.cluster.client import CoordinatorStopped, TaskRefused
 
     try:
         return asyncio.run(coroutine)
+    except CoordinatorStopped as error:
+        _exit(1, str(error))
     except grpc.aio.AioRpcError as error:
         _exit(1, f"{error.code().name}: {error.details()}")
     except TaskRefused as error:

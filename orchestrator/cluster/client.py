@@ -21,10 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 import grpc.aio
 
-from orchestrator.cluster.wire import rpc, translate
-from orchestrator.cluster.wire.rpc import first_of
+from orchestrator.cluster.wire import contract, rpc, translate
+from orchestrator.cluster.wire.rpc import first_of, pauses
 from orchestrator.cluster.wire.translate import Metrics, Outcome
-from orchestrator.cluster.worker import pauses
 from orchestrator.core.model import Priority
 
 log = logging.getLogger("orchestrator.client")
@@ -45,6 +44,10 @@ class NewTask(NamedTuple):
 
 class TaskRefused(Exception):
     """The coordinator does not take this task."""
+
+
+class CoordinatorStopped(Exception):
+    """A fault inside the coordinator ended it; the text says which. What it had not settled may never be."""
 
 
 class Submission:
@@ -74,14 +77,14 @@ class Submission:
                 future.exception()  # whoever awaits one of them learns it: no complaint about the other
 
 
-class Client:
-    """Asynchronous; use as `async with Client(address) as client`. `contract`: do not try streams."""
+class AsyncClient:
+    """Asynchronous; use as `async with AsyncClient(address) as client`. `contract`: do not try streams."""
 
     def __init__(self, address: str = "localhost:50051", *, contract: bool = False) -> None:
         self.address = address
         self._contract = contract
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> AsyncClient:
         self._loop = asyncio.get_running_loop()
         self._channel = rpc.channel(self.address)
         self._coordinator = rpc.Stub(self._channel, rpc.COORDINATOR)
@@ -93,9 +96,11 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         self._running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._running
-        await self._channel.close(None)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+        finally:
+            await self._channel.close(None)
 
     def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "") -> Submission:
         return self.submit_batch([NewTask(payload, priority, kind)])[0]
@@ -120,17 +125,15 @@ class Client:
     async def status(self, task_id: str) -> Outcome:
         """KeyError for a task that the coordinator does not know (any more)."""
         try:
-            answer = await self._coordinator.GetTaskStatus(translate.status_request(task_id), timeout=DEADLINE_S)
+            answer = await self._coordinator.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 raise KeyError(task_id) from None
             raise
-        return translate.outcome_of_status(answer)
+        return contract.outcome_of_status(answer)
 
     async def metrics(self) -> Metrics:
-        return translate.metrics_of(
-            await self._coordinator.GetMetrics(translate.metrics_request(), timeout=DEADLINE_S)
-        )
+        return contract.metrics_of(await self._coordinator.GetMetrics(contract.metrics_request(), timeout=DEADLINE_S))
 
     async def _run(self) -> None:
         try:
@@ -168,7 +171,7 @@ class _Streaming:
     def unsettled(self) -> Iterable[Submission]:
         return self._unsettled.values()
 
-    def submit(self, submissions: Iterable[Submission]) -> None:
+    def submit(self, submissions: Sequence[Submission]) -> None:
         for submission in submissions:
             self._submitted += 1
             self._unsettled[self._submitted] = submission
@@ -185,6 +188,8 @@ class _Streaming:
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     raise NoStreams from None
+                if _has_stopped(error):
+                    raise CoordinatorStopped(error.details()) from None
                 if error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ABORTED):
                     raise
                 log.warning("lost the coordinator: %s", error.details())
@@ -233,19 +238,30 @@ class _Polling:
 
     def __init__(self, stub: rpc.Stub) -> None:
         self._stub = stub
+        self._unsettled: dict[Submission, None] = {}
         self._outgoing: deque[Submission] = deque()
         self._asked: deque[tuple[str, Submission]] = deque()
         self._gathered = asyncio.Event()
 
     def unsettled(self) -> Iterable[Submission]:
-        return [*self._outgoing, *(submission for _, submission in self._asked)]
+        return list(self._unsettled)
 
-    def submit(self, submissions: Iterable[Submission]) -> None:
+    def submit(self, submissions: Sequence[Submission]) -> None:
+        self._unsettled.update(dict.fromkeys(submissions))
         self._outgoing.extend(submissions)
         self._gathered.set()
 
     async def run(self) -> None:
-        await asyncio.gather(self._poll(), *(self._send() for _ in range(AT_ONCE)))
+        parts = [asyncio.ensure_future(part) for part in (self._poll(), *(self._send() for _ in range(AT_ONCE)))]
+        try:
+            await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()
+
+    def _fail(self, submission: Submission, error: Exception) -> None:
+        del self._unsettled[submission]
+        submission.fail(error)
 
     async def _send(self) -> None:
         while True:
@@ -257,16 +273,16 @@ class _Polling:
             for pause_s in pauses():
                 try:
                     answer = await self._stub.SubmitTask(
-                        translate.submit_message(kind, payload, priority), timeout=DEADLINE_S, wait_for_ready=True
+                        contract.submit_message(kind, payload, priority), timeout=DEADLINE_S, wait_for_ready=True
                     )
                 except grpc.aio.AioRpcError as error:
                     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                         await asyncio.sleep(pause_s)
                         continue
-                    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                        submission.fail(TaskRefused(error.details()))
-                    else:
-                        submission.fail(error)
+                    if _has_stopped(error):
+                        raise CoordinatorStopped(error.details()) from None
+                    is_refusal = error.code() is grpc.StatusCode.INVALID_ARGUMENT
+                    self._fail(submission, TaskRefused(error.details()) if is_refusal else error)
                 else:
                     submission.accept(answer.task_id)
                     self._asked.append((answer.task_id, submission))
@@ -288,36 +304,41 @@ class _Polling:
 
     async def _ask(self, task_id: str, submission: Submission) -> bool:
         try:
-            answer = await self._stub.GetTaskStatus(translate.status_request(task_id), timeout=DEADLINE_S)
+            answer = await self._stub.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
+            if _has_stopped(error):
+                raise CoordinatorStopped(error.details()) from None
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 return False
-            submission.fail(error)  # it restarted, or has forgotten it
+            self._fail(submission, error)  # it restarted, or has forgotten it
             return True
-        outcome = translate.outcome_of_status(answer)
+        outcome = contract.outcome_of_status(answer)
         if outcome.settled:
+            del self._unsettled[submission]
             submission.settle(outcome)
         return outcome.settled
 
 
-class SyncClient:
+class Client:
     """The same for callers without an event loop: it runs one in a thread of its own."""
 
     def __init__(self, address: str = "localhost:50051", *, contract: bool = False) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="orchestrator-client", daemon=True)
-        self._client = Client(address, contract=contract)
+        self._client = AsyncClient(address, contract=contract)
 
-    def __enter__(self) -> SyncClient:
+    def __enter__(self) -> Client:
         self._thread.start()
         self._do(self._client.__aenter__())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._do(self._client.__aexit__())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        try:
+            self._do(self._client.__aexit__())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "") -> Future[Outcome]:
         return self.submit_batch([NewTask(payload, priority, kind)])[0]
@@ -344,6 +365,10 @@ class SyncClient:
 
     def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _has_stopped(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.INTERNAL and (error.details() or "").startswith(rpc.STOPPED)
 
 
 def _put(queue: asyncio.Queue[Submission], submission: Submission, _: object) -> None:

@@ -1,38 +1,41 @@
-"""The coordinator's process: the core behind the services of both protocols.
+"""The coordinator's process: the core, and the way from its effects to whoever is connected.
 
-Everything here runs on one event loop, and nothing awaits between an input to the core and its effects.
+Everything here runs on one event loop, and nothing awaits between an input to the core and its effects. An exception
+that escapes an input stops the coordinator: nothing is served on from a state that nobody can vouch for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, TypeVar
 
 import grpc
-import grpc.aio
 
-from orchestrator.cluster.decision_record import Journal, intercepted
-from orchestrator.cluster.metrics import WINDOW_S, Window, line
-from orchestrator.cluster.peers import CalledWorker, ClientPeer, StreamedWorker, WorkerPeer
+from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
+from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.metrics import Window
+from orchestrator.cluster.peers import CalledWorker, ClientPeer, Refused, StreamedWorker, WorkerPeer
 from orchestrator.cluster.wire import rpc, translate
-from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
-from orchestrator.cluster.wire.rpc import first_of
-from orchestrator.cluster.wire.translate import Job, Report
+from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import Attempt, Task, TaskId, Worker, WorkerId
+from orchestrator.core.culprit import explained
+from orchestrator.core.inputs import Registration, Report, intercepted
+from orchestrator.core.invariants import InvariantError
+from orchestrator.core.model import Attempt, AttemptKey, Task, Worker, WorkerEvent, WorkerId, WorkerState
 from orchestrator.core.ports import Effects
 
 log = logging.getLogger("orchestrator.coordinator")
 
-Context = grpc.aio.ServicerContext[Any, Any]
 Code = grpc.StatusCode
-CAPACITY_MAX = 1_000_000
+Answer = TypeVar("Answer")
 KIND_CHARACTERS = 200
-SLICE = 256  # tasks of a client's message between two turns of the loop
+
+Release = Callable[..., None]
+"""`release(peer, call, *values)` makes the call, at once or later, in order for each peer. It is given copies."""
 
 
 @dataclass(frozen=True)
@@ -44,59 +47,58 @@ class Limits:
     payload_characters: int = 1 << 20
 
 
-class Observer(Protocol):
-    """Hears some of the core's effects as they happen, such as the recorder."""
-
-    def ended(self, attempt: Attempt, now: float) -> None: ...
-    def settled(self, task: Task, now: float) -> None: ...
-    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None: ...
+class Stopped(Exception):
+    """An exception escaped an input, or an invariant does not hold: the coordinator serves nothing more."""
 
 
-class Refused(Exception):
-    """A request that is answered with a status."""
-
-    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+def at_once(peer: str, call: Callable[..., None], *values: object) -> None:
+    """The release of a coordinator that keeps nothing back."""
+    call(*values)
 
 
 class LiveCoordinator:
-    """Implements the core's `Effects`: what is for a peer goes to that peer's outbox.
+    """Implements the core's `Effects`: what is for a peer is copied and passes `release` on its way there.
 
-    `rpc_timeout_s`: an assignment of which nothing is heard for so long is a failed call.
-    `check`: prove the core's invariants after inputs, as often as a tenth of the time allows; `failed` is set with
-    the first that does not hold.
+    `call_timeout_s`: an assignment of which nothing is heard for so long is a failed call. `contract_timeout_s`: how
+    long a task of the wire contract may be executed; None: as any other. `check`: prove the core's invariants after
+    inputs, as often as a tenth of the time allows. `failed` is set with Stopped when the coordinator has stopped.
     """
 
     def __init__(
         self,
         build: Callable[[Effects], Coordinator],
         *,
-        rpc_timeout_s: float = 2.0,
+        call_timeout_s: float = 2.0,
+        contract_timeout_s: float | None = None,
         limits: Limits | None = None,
-        journal: Journal | None = None,
+        record: DecisionRecord | None = None,
         check: bool = False,
-        observers: tuple[Observer, ...] = (),
+        release: Release = at_once,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
-        self.rpc_timeout_s = rpc_timeout_s
+        self.call_timeout_s = call_timeout_s
+        self.contract_timeout_s = contract_timeout_s
         self.limits = limits or Limits()
-        self.core = journal.open(build, self) if journal else build(self)
-        if check:
-            self.core = intercepted(self.core, self._checked)
-        self.window = Window(self.now())
         self.workers: dict[WorkerId, WorkerPeer] = {}
         self.clients: dict[str, ClientPeer] = {}
         self.failed: asyncio.Future[NoReturn] = self._loop.create_future()
-        self._observers = observers
+        self._parting: Refused | None = None
+        self._release = release
         self._alarm: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.TimerHandle | None = None
         self._characters = 0  # of payloads not settled
         self._room = asyncio.Event()
-        self._known = False
-        self._reporter: tuple[StreamedWorker, int] | None = None
-        self._closing = False
+        self._requests = itertools.count(1)
+        self._reports: dict[int, tuple[StreamedWorker, int]] = {}  # who waits, for which of its numbers
+        self._calls: dict[int | str, asyncio.Future[Any]] = {}  # by request; submissions by the task's id
         self._next_check = 0.0
+        self._check = check
+        self._record = record
+        core = record.open(self, build) if record else build(self)
+        self.core = intercepted(core, self._guarded)
+        self.window = Window(self.now())
+        self._flush()
 
     # ---- effects of the core
 
@@ -104,30 +106,38 @@ class LiveCoordinator:
         job = _job(task)
         client = self.clients.get(job.session)
         if client is not None:
-            client.accept(job.number)
+            self._release(job.session, client.accept, job.number)
             if task.settled:
-                client.settle(task)
+                self._release(job.session, client.settle, job.number, translate.outcome_of(task))
+        elif not job.session:
+            self._answer(str(task.id), str(task.id), True)
+
+    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
+        if request is not None:
+            self._answer(worker.id, request, True)
+            return
+        peer = self.workers.get(worker.id)
+        if peer is not None:
+            answer = Registered(self.core.term, self.core.heartbeat_s, self.call_timeout_s, tuple(dropped))
+            self._release(worker.id, peer.register, answer)
 
     def assign(self, attempt: Attempt, now: float) -> None:
-        peer = self.workers.get(attempt.worker.id)
+        worker_id = attempt.worker.id
+        assignment = translate.assignment_of(attempt)
+        peer = self.workers.get(worker_id)
         if peer is None:
-            self._loop.call_soon(self._cannot_reach, attempt)
+            self._loop.call_soon(self._cannot_reach, worker_id, assignment.key)
         else:
-            peer.assign(attempt)
-
-    def _cannot_reach(self, attempt: Attempt) -> None:
-        self.core.call_failed(attempt.worker.id, attempt.task.id, attempt.number, self.now())
+            self._release(worker_id, peer.assign, assignment)
 
     def cancel(self, attempt: Attempt, now: float) -> None:
         peer = self.workers.get(attempt.worker.id)
         if peer is not None:
-            peer.cancel(attempt)
+            self._release(attempt.worker.id, peer.cancel, attempt.key)
 
     def ended(self, attempt: Attempt, now: float) -> None:
         if attempt.settles and attempt.ran_s is not None:
             self.window.add(attempt.ran_s, now)
-        for observer in self._observers:
-            observer.ended(attempt, now)
 
     def settled(self, task: Task, now: float) -> None:
         job = _job(task)
@@ -135,31 +145,41 @@ class LiveCoordinator:
         job.payload = ""  # nobody needs it any more, and settled tasks are many
         client = self.clients.get(job.session)
         if client is not None:
-            client.settle(task)
+            self._release(job.session, client.settle, job.number, translate.outcome_of(task))
         self._room.set()
-        for observer in self._observers:
-            observer.settled(task, now)
 
-    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
-        self._known = known
-        if self._reporter is not None:
-            reporter, report = self._reporter
-            reporter.acknowledge(report)
+    def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
+        report = self._reports.pop(request, None)
+        if report is None:
+            self._answer(worker_id, request, known)
+        else:
+            peer, number = report
+            self._release(worker_id, peer.acknowledge, number)
 
-    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
-        self._known = known
+    def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
+        if request is not None:
+            self._answer(worker_id, request, known)
+            return
         peer = self.workers.get(worker_id)
         if peer is not None:
-            peer.answer_beat()
+            if known:
+                self._release(worker_id, peer.answer_beat)
+            else:
+                self._release(worker_id, peer.end, _unknown(worker_id))
 
-    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
-        level = logging.WARNING if kind == "dead" else logging.INFO
-        log.log(level, "worker %s: %s", worker.id, f"{kind} {detail}".rstrip())
+    def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
+        level = logging.WARNING if event is WorkerEvent.DEAD else logging.INFO
+        log.log(level, "worker %s: %s", worker.id, f"{event} {detail}".rstrip())
         peer = self.workers.get(worker.id)
-        if kind == "drain" and peer is not None:
-            peer.hurry()
-        for observer in self._observers:
-            observer.worker_changed(worker, kind, detail, now)
+        if peer is None:
+            return
+        if event is WorkerEvent.DRAIN:
+            self._release(worker.id, peer.hurry)
+        elif event is WorkerEvent.FORGOTTEN:
+            del self.workers[worker.id]
+            self._release(worker.id, peer.end, _unknown(worker.id))
+        elif event in (WorkerEvent.SUSPECT, WorkerEvent.DEAD) and isinstance(peer, StreamedWorker):
+            peer.doubt()
 
     def wake_at(self, at: float) -> None:
         if self._alarm is not None:
@@ -169,9 +189,24 @@ class LiveCoordinator:
     def _wake(self) -> None:
         self.core.wake(self.now())
 
-    # ---- what the services do
+    def _cannot_reach(self, worker_id: WorkerId, key: AttemptKey) -> None:
+        self.core.call_failed(worker_id, *key, self.now())
 
-    def submit(self, task_id: str, job: Job, priority: int) -> None:
+    def _answer(self, peer: str, request: int | str, answer: bool) -> None:
+        call = self._calls.pop(request, None)
+        if call is not None:
+            self._release(peer, _resolve, call, answer)
+
+    def _call(self, request: int | str) -> asyncio.Future[Any]:
+        """What an effect resolves that answers this request. Raises Refused once nothing is answered any more."""
+        self.require_running()
+        call: asyncio.Future[Any] = self._loop.create_future()
+        self._calls[request] = call
+        return call
+
+    # ---- tasks
+
+    def submit(self, task_id: str, job: Job, priority: int, execution_timeout_s: float | None = None) -> None:
         """Raises Refused for a task that makes no sense."""
         payload = job.payload
         if not payload:
@@ -185,7 +220,18 @@ class LiveCoordinator:
             raise Refused(Code.INVALID_ARGUMENT, f"unknown priority: {priority}")
         if self.core.task(task_id) is None:
             self._characters += len(payload)
-        self.core.submit(task_id, priority, job, self.now())
+        self.core.submit(task_id, priority, job, execution_timeout_s, self.now())
+
+    async def accept(self, task_id: str, job: Job, priority: int) -> None:
+        """Take a task of the wire contract, and wait until its submitter may be told. Raises Refused."""
+        if self.full:
+            raise Refused(Code.RESOURCE_EXHAUSTED, "too many tasks are waiting")
+        call = self._call(task_id)
+        try:
+            self.submit(task_id, job, priority, self.contract_timeout_s)
+            await call
+        finally:
+            self._calls.pop(task_id, None)
 
     @property
     def full(self) -> bool:
@@ -202,40 +248,72 @@ class LiveCoordinator:
     def made_room(self) -> None:
         self._room.set()
 
-    def report(self, worker_id: str, report: Report, reporter: StreamedWorker | None = None) -> bool:
-        """Whether the task is known. The acknowledgement goes to the stream by which the report came, if any."""
-        task_id, attempt, ended, queued_s, number = report
-        self._reporter = None if reporter is None else (reporter, number)
-        now = self.now()
-        if len(ended.result) > self.limits.payload_characters:
-            ended = ended._replace(succeeded=False, result="", error="the result is too large")
-        started_at = self._started_at(task_id, attempt, queued_s, ended.ran_s, now)
-        self.core.result(
-            worker_id,
-            task_id,
-            attempt,
-            ended.succeeded,
-            ended.result,
-            ended.error[: self.limits.payload_characters],
-            ended.retryable,
-            started_at,
-            ended.ran_s,
-            now,
-        )
-        return self._known
+    # ---- workers
 
-    def heartbeat(self, worker_id: str, active: int) -> bool:
-        """Whether the worker is known."""
-        self.core.heartbeat(worker_id, max(0, active), self.now())
-        return self._known
+    def report(self, worker_id: str, reported: Reported, reporter: StreamedWorker) -> None:
+        """What a worker says on its stream, where its acknowledgement goes too."""
+        request = next(self._requests)
+        self._reports[request] = reporter, reported.number
+        self.core.result(self._report(worker_id, reported, request), self.now())
 
-    def attach(self, worker_id: str, peer: WorkerPeer) -> None:
+    async def answer_report(self, worker_id: str, reported: Reported) -> bool:
+        """What a worker says by a call. Whether the task is known."""
+        request = next(self._requests)
+        call = self._call(request)
+        self.core.result(self._report(worker_id, reported, request), self.now())
+        return bool(await call)
+
+    async def answer_heartbeat(self, worker_id: str, active: int) -> bool:
+        """A heartbeat by a call. Whether the worker is known."""
+        request = next(self._requests)
+        call = self._call(request)
+        self.core.heartbeat(worker_id, max(0, active), request, self.now())
+        return bool(await call)
+
+    async def register_called(self, worker_id: str, address: str, capacity: int) -> None:
+        """A worker of the wire contract, which says neither what it holds nor which process it is."""
+        request = next(self._requests)
+        call = self._call(request)
+        self._attach(worker_id, CalledWorker(worker_id, address, self.core, self.call_timeout_s))
+        registration = Registration(worker_id, "", capacity, 0, reports_start=False, request=request)
+        self.core.register(registration, self.now())
+        await call
+
+    async def admit(self, introduction: Introduction) -> None:
+        """Wait until it is known whether another process of that name still beats. Raises Refused if one does."""
+        name = introduction.name
+        while (rival := self._rival(introduction)) is not None:
+            if await rival.still_beats(lambda rival=rival: self._is_alive(name, rival)):  # type: ignore[misc]
+                reason = f"a worker {name} is connected, and beats: give this one another name"
+                raise Refused(Code.ALREADY_EXISTS, reason)
+
+    def _rival(self, introduction: Introduction) -> StreamedWorker | None:
+        peer = self.workers.get(introduction.name)
+        if not isinstance(peer, StreamedWorker) or not self._is_alive(introduction.name, peer):
+            return None
+        return None if self.core.knows_incarnation(introduction.name, introduction.incarnation) else peer
+
+    def _is_alive(self, name: str, peer: StreamedWorker) -> bool:
+        worker = self.core.worker(name)
+        return self.workers.get(name) is peer and worker is not None and worker.state is WorkerState.ALIVE
+
+    def register_streamed(self, introduction: Introduction) -> StreamedWorker:
+        """A worker whose stream begins; the answer waits in what it is to be told."""
+        name, incarnation, capacity, prefetch, held, _ = introduction
+        peer = StreamedWorker(name, self.core, self.call_timeout_s)
+        self._attach(name, peer)
+        known = self.core.knows_incarnation(name, incarnation)
+        register = self.core.reconnected if known else self.core.register
+        register(Registration(name, incarnation, capacity, prefetch, reports_start=True, held=held), self.now())
+        return peer
+
+    def _attach(self, worker_id: str, peer: WorkerPeer) -> None:
         former = self.workers.get(worker_id)
         if former is not None:
-            former.end()
+            former.end(Refused(Code.ABORTED, f"worker {worker_id} goes on by another stream, or as another process"))
         self.workers[worker_id] = peer
 
-    def detach(self, worker_id: str, peer: WorkerPeer, left: bool) -> None:
+    def detach(self, worker_id: str, peer: StreamedWorker, left: bool) -> None:
         """The peer's stream has ended."""
         if self.workers.get(worker_id) is not peer:
             return
@@ -244,53 +322,108 @@ class LiveCoordinator:
         else:
             log.warning("worker %s: its stream broke", worker_id)
             self.core.connection_lost(worker_id, self.now())
-        del self.workers[worker_id]
+        self.workers.pop(worker_id, None)
 
-    def close(self) -> None:
-        """What ends from now on is this process, not its peers."""
-        self._closing = True
-        for worker in self.workers.values():
-            worker.end()
-        for client in self.clients.values():
-            client.ended.set()
-        self.workers.clear()
-        self.clients.clear()
-        if self._alarm is not None:
-            self._alarm.cancel()
+    def _report(self, worker_id: str, reported: Reported, request: int) -> Report:
+        task_id, attempt, ended, queued_s, _ = reported
+        most = self.limits.payload_characters
+        if len(ended.result) > most:
+            ended = ended._replace(succeeded=False, result="", error="the result is too large")
+        begun_at = self._started_at(task_id, attempt, queued_s, ended.ran_s, self.now())
+        return Report(
+            worker_id,
+            task_id,
+            attempt,
+            ended.succeeded,
+            ended.result,
+            ended.error[:most],
+            ended.retryable,
+            begun_at,
+            ended.ran_s,
+            request,
+        )
 
-    def parting(self, reason: str) -> Refused:
-        """The status of a stream that the coordinator ends; `reason`: if it is not closing."""
-        if self._closing:
-            return Refused(Code.UNAVAILABLE, "the coordinator is shutting down")
-        return Refused(Code.ABORTED, reason)
-
-    def _started_at(
-        self, task_id: str, number: int | None, queued_s: float, ran_s: float, now: float
-    ) -> float | None:
+    def _started_at(self, task_id: str, number: int | None, queued_s: float, ran_s: float, now: float) -> float | None:
         task = self.core.task(task_id)
         for attempt in task.live if task else ():
             if attempt.number == number or number is None:
                 return started_at(attempt.assigned_at, queued_s, ran_s, now)
         return None
 
-    def _checked(self, name: str, call: Callable[..., None], *arguments: Any) -> None:
-        call(*arguments)
+    # ---- the end
+
+    def require_running(self) -> None:
+        """Raises Refused once the coordinator has stopped, or closes."""
+        if self._parting is not None:
+            raise self._parting
+
+    def close(self) -> None:
+        """What ends from now on is this process, not its peers."""
+        self._part(Refused(Code.UNAVAILABLE, "the coordinator is shutting down"))
+        for timer in (self._alarm, self._flushing):
+            if timer is not None:
+                timer.cancel()
+
+    def _part(self, reason: Refused) -> None:
+        """Every stream ends with that reason, and so does every call that waits for an answer."""
+        if self._parting is not None:
+            return
+        self._parting = reason
+        peers: list[WorkerPeer | ClientPeer] = [*self.workers.values(), *self.clients.values()]
+        for peer in peers:
+            peer.end(reason)
+        self.workers.clear()
+        self.clients.clear()
+        for call in self._calls.values():
+            if not call.done():
+                call.set_exception(reason)
+                call.exception()  # where nobody waits any more, nobody complains
+        self._calls.clear()
+
+    def _guarded(self, name: str, call: Callable[..., None], *arguments: Any) -> None:
+        """Around every input, whoever gives it, timers included."""
+        if self._parting is not None:
+            return
+        try:
+            call(*arguments)
+        except Exception as error:  # whatever a policy raises
+            policy = explained(self.core, error)
+            if policy is None:
+                log.error("a fault of the coordinator itself", exc_info=error)
+            self._stop(str(policy or f"the input {name} raised {type(error).__name__}: {error}"))
+            return
+        if self._check:
+            self._prove(name, arguments)
+
+    def _prove(self, name: str, arguments: Sequence[Any]) -> None:
         begin = self.now()
-        if begin < self._next_check or self.failed.done():
+        if begin < self._next_check:
             return
         try:
             self.core.check()
-        except AssertionError as error:
-            log.critical("after %s%r: %s", name, arguments, error)
-            self.failed.set_exception(error)
+        except InvariantError as error:
+            self._stop(f"after {name}{arguments!r}: {error}")
         end = self.now()
         self._next_check = end + 10 * (end - begin)
 
+    def _stop(self, sentence: str) -> None:
+        log.critical("%s%s", rpc.STOPPED, sentence)
+        self._part(Refused(Code.INTERNAL, f"{rpc.STOPPED}{sentence}"))
+        if self._record is not None:
+            self._record.flush()
+        if not self.failed.done():
+            self.failed.set_exception(Stopped(sentence))
+
+    def _flush(self) -> None:
+        if self._record is not None:
+            self._record.flush()
+            self._flushing = self._loop.call_later(FLUSH_EVERY_S, self._flush)
+
 
 def started_at(assigned_at: float, queued_s: float, ran_s: float, now: float) -> float:
-    """When an execution reported `now` began, from durations alone: both legs are taken to last equally long."""
-    legs_s = max(0.0, now - assigned_at - queued_s - ran_s)
-    return min(now, assigned_at + legs_s / 2 + queued_s)
+    """When an execution reported `now` began, from durations alone: both messages are taken to last equally long."""
+    travelled_s = max(0.0, now - assigned_at - queued_s - ran_s)
+    return min(now, assigned_at + travelled_s / 2 + queued_s)
 
 
 def _job(task: Task) -> Job:
@@ -298,220 +431,10 @@ def _job(task: Task) -> Job:
     return task.payload
 
 
-class WireService:
-    """The wire contract: CoordinatorService and WorkerRegistryService."""
-
-    def __init__(self, live: LiveCoordinator) -> None:
-        self._live = live
-
-    async def SubmitTask(self, request: wire_pb2.SubmitTaskRequest, context: Context) -> wire_pb2.SubmitTaskResponse:
-        task_id = secrets.token_hex(8)
-        try:
-            if self._live.full:
-                raise Refused(Code.RESOURCE_EXHAUSTED, "too many tasks are waiting")
-            self._live.submit(task_id, Job(request.kind, request.payload), request.priority)
-        except Refused as refused:
-            await _abort(context, refused)
-        return wire_pb2.SubmitTaskResponse(task_id=task_id)
-
-    async def GetTaskStatus(
-        self, request: wire_pb2.GetTaskStatusRequest, context: Context
-    ) -> wire_pb2.GetTaskStatusResponse:
-        task = self._live.core.task(request.task_id)
-        if task is None:
-            await context.abort(Code.NOT_FOUND, f"no task {request.task_id[:80]!r}")
-        return translate.status_message(task)
-
-    async def GetMetrics(self, request: wire_pb2.GetMetricsRequest, context: Context) -> wire_pb2.GetMetricsResponse:
-        return translate.metrics_message(self._live.window.summary(self._live.core, self._live.now()))
-
-    async def RegisterWorker(
-        self, request: wire_pb2.RegisterWorkerRequest, context: Context
-    ) -> wire_pb2.RegisterWorkerResponse:
-        live = self._live
-        try:
-            _require_worker(request.worker_id, request.capacity)
-            host, _, port = request.address.rpartition(":")
-            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-                raise Refused(Code.INVALID_ARGUMENT, f"not an address host:port: {request.address[:80]!r}")
-        except Refused as refused:
-            await _abort(context, refused)
-        live.attach(
-            request.worker_id, CalledWorker(request.worker_id, request.address, live.core, live.rpc_timeout_s)
-        )
-        live.core.register(request.worker_id, request.capacity, 0, False, live.now())
-        return wire_pb2.RegisterWorkerResponse(success=True)
-
-    async def Heartbeat(self, request: wire_pb2.HeartbeatRequest, context: Context) -> wire_pb2.HeartbeatResponse:
-        known = self._live.heartbeat(request.worker_id, request.active_tasks)
-        return wire_pb2.HeartbeatResponse(acknowledged=known)
-
-    async def ReportResult(
-        self, request: wire_pb2.ReportResultRequest, context: Context
-    ) -> wire_pb2.ReportResultResponse:
-        try:
-            report = translate.report_of(request.result)
-        except ValueError as error:
-            await _abort(context, Refused(Code.INVALID_ARGUMENT, str(error)))
-        known = self._live.report(request.worker_id, report)
-        if not known:
-            log.warning("worker %s reported on an unknown task %.80r", request.worker_id, request.result.task_id)
-        return wire_pb2.ReportResultResponse(acknowledged=known)
+def _resolve(call: asyncio.Future[Answer], answer: Answer) -> None:
+    if not call.done():  # whoever called may have gone
+        call.set_result(answer)
 
 
-class StreamService:
-    """Our own protocol: WorkerStream and ClientStream."""
-
-    def __init__(self, live: LiveCoordinator) -> None:
-        self._live = live
-
-    async def Work(self, requests: AsyncIterator[stream_pb2.FromWorker], context: Context) -> None:
-        live = self._live
-        first = await anext(requests, None)
-        try:
-            if first is None or not first.HasField("registration"):
-                raise Refused(Code.INVALID_ARGUMENT, "the first message has no registration")
-            registration = first.registration
-            _require_worker(registration.worker_id, registration.capacity)
-        except Refused as refused:
-            await _abort(context, refused)
-        worker_id = registration.worker_id
-        prefetch = float("inf") if registration.prefetch < 0 else registration.prefetch
-        peer = StreamedWorker(worker_id, live.core, live.rpc_timeout_s)
-        live.attach(worker_id, peer)
-        self._take(worker_id, peer, first)
-        live.core.register(worker_id, registration.capacity, prefetch, True, live.now())
-        if first.draining:
-            live.core.drain(worker_id, live.now())
-        left = False
-        try:
-            left = await first_of(
-                self._read_worker(worker_id, peer, requests), peer.write_to(context.write), peer.ended.wait()
-            )
-        finally:
-            peer.close()
-            live.detach(worker_id, peer, left)
-        if peer.ended.is_set():
-            await _abort(context, live.parting(f"another process registered as worker {worker_id}"))
-
-    async def _read_worker(
-        self, worker_id: str, peer: StreamedWorker, requests: AsyncIterator[stream_pb2.FromWorker]
-    ) -> bool:
-        """Whether it took its leave."""
-        async for message in requests:
-            if message.HasField("registration"):
-                peer.answer_registration()
-            self._take(worker_id, peer, message)
-            if message.leaving:
-                return True
-        return False
-
-    def _take(self, worker_id: str, peer: StreamedWorker, message: stream_pb2.FromWorker) -> None:
-        live = self._live
-        core, now = live.core, live.now()
-        for inputs, items in (
-            (core.started, message.started),
-            (core.rejected, message.rejected),
-            (core.cancelled, message.cancelled),
-        ):
-            for key in translate.keys(items):
-                peer.confirmed(key)
-                inputs(worker_id, *key, now)
-        for report in translate.reports(message):
-            peer.confirmed((report.task_id, report.attempt or 0))
-            live.report(worker_id, report, peer)
-        if message.HasField("beat"):
-            live.heartbeat(worker_id, message.beat.active)
-        if message.draining:
-            core.drain(worker_id, live.now())  # after the reports, in the record too
-        for key in translate.keys(message.confirmed):
-            peer.confirmed(key)
-
-    async def Submit(self, requests: AsyncIterator[stream_pb2.FromClient], context: Context) -> None:
-        live = self._live
-        first = await anext(requests, None)
-        if first is None or not first.session or len(first.session) > 100:
-            await _abort(context, Refused(Code.INVALID_ARGUMENT, "the first message names no session"))
-        session = first.session
-        former = live.clients.get(session)
-        if former is not None:
-            former.ended.set()
-        client = live.clients[session] = ClientPeer()
-        try:
-            await first_of(
-                self._read_client(session, client, first, requests),
-                client.write_to(context.write, live.made_room),
-                client.ended.wait(),
-            )
-        finally:
-            if live.clients.get(session) is client:
-                del live.clients[session]
-                log.info("session %s: its client has gone", session)
-        await _abort(context, live.parting(f"session {session} goes on by another stream"))
-
-    async def _read_client(
-        self,
-        session: str,
-        client: ClientPeer,
-        first: stream_pb2.FromClient,
-        requests: AsyncIterator[stream_pb2.FromClient],
-    ) -> None:
-        message: stream_pb2.FromClient | None = first
-        while message is not None:
-            tasks = message.tasks
-            for begin in range(0, len(tasks), SLICE):
-                await self._live.room_for(client)
-                for task in tasks[begin : begin + SLICE]:
-                    self._submit(session, client, task)
-            message = await anext(requests, None)
-        await asyncio.Event().wait()  # it submits nothing more, and listens on
-
-    def _submit(self, session: str, client: ClientPeer, task: stream_pb2.NewTask) -> None:
-        try:
-            task_id = f"{session}-{task.number}"
-            self._live.submit(task_id, Job(task.kind, task.payload, session, task.number), task.priority)
-        except Refused as refused:
-            log.warning("refused a task of session %s: %s", session, refused)
-            client.refuse(task.number, str(refused))
-
-
-def _require_worker(worker_id: str, capacity: int) -> None:
-    if not worker_id or len(worker_id) > 200:
-        raise Refused(Code.INVALID_ARGUMENT, "a worker's id has 1 to 200 characters")
-    if not 0 < capacity <= CAPACITY_MAX:
-        raise Refused(Code.INVALID_ARGUMENT, f"a worker's capacity is 1 to {CAPACITY_MAX}, not {capacity}")
-
-
-async def _abort(context: Context, refused: Refused) -> NoReturn:
-    if refused.code is not Code.UNAVAILABLE:
-        log.warning("refused a request of %s: %s", context.peer(), refused)
-    await context.abort(refused.code, str(refused))
-    raise AssertionError("abort raises")
-
-
-async def start(live: LiveCoordinator, host: str, port: int) -> tuple[grpc.aio.Server, int]:
-    """The server and its port (0 asks for a free one); OSError where it cannot listen."""
-    server = rpc.server()
-    wire, stream = WireService(live), StreamService(live)
-    for service, implementation in (
-        (rpc.COORDINATOR, wire),
-        (rpc.REGISTRY, wire),
-        (rpc.WORKER_STREAM, stream),
-        (rpc.CLIENT_STREAM, stream),
-    ):
-        rpc.add_service(server, service, implementation)
-    try:
-        bound = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError:
-        bound = 0
-    if not bound:
-        raise OSError(f"cannot listen on {host}:{port}")
-    await server.start()
-    return server, bound
-
-
-async def log_metrics(live: LiveCoordinator) -> None:
-    """A line every five seconds, for ever."""
-    while True:
-        await asyncio.sleep(WINDOW_S)
-        log.info("%s", line(live.window.summary(live.core, live.now())))
+def _unknown(worker_id: str) -> Refused:
+    return Refused(Code.UNAVAILABLE, f"worker {worker_id} is unknown: it is to register again")

@@ -19,10 +19,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from orchestrator.cluster import tasks
-from orchestrator.core.worker import Key
+from orchestrator.cluster.jobs import Ended
+from orchestrator.core.model import AttemptKey as Key
 
 log = logging.getLogger("orchestrator.worker")
 
@@ -30,16 +31,6 @@ Kind = Literal["process", "thread", "inline"]
 PERIOD_S = 0.02  # in which a slow subprocess runs for its share
 SHORTEST_S = 0.0005
 LATE_S = 0.02
-
-
-class Ended(NamedTuple):
-    """How an execution ended; `ran_s` is its duration on the worker's clock."""
-
-    succeeded: bool
-    result: str
-    error: str
-    retryable: bool
-    ran_s: float
 
 
 Finished = Callable[[Key, Ended], None]

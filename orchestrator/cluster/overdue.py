@@ -12,15 +12,15 @@ LATE_S = 0.1  # a timer that rings so late tells that its process stood still
 BATCH_S = 0.05  # between two rings on the way
 
 
-def confirm_s(rpc_timeout_s: float) -> float:
+def confirm_s(call_timeout_s: float) -> float:
     """How long a worker keeps an assignment before it says that it is there: most are reported by then."""
-    return min(CONFIRM_S, rpc_timeout_s / 8)
+    return min(CONFIRM_S, call_timeout_s / 8)
 
 
-def awake_s(rpc_timeout_s: float) -> float:
+def awake_s(call_timeout_s: float) -> float:
     """How long a process has to have been awake before it calls a peer late: what came while it stood still is read,
     and a message that it had not sent is answered."""
-    return 2 * confirm_s(rpc_timeout_s)
+    return 2 * confirm_s(call_timeout_s)
 
 
 class Overdue(Generic[Key]):
@@ -39,6 +39,11 @@ class Overdue(Generic[Key]):
         self._since: dict[Key, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._judges_at = 0.0
+
+    def set_times(self, within_s: float, awake_s: float) -> None:
+        """From now on; what is expected already may still be told by the times before."""
+        self._within_s = within_s
+        self._awake_s = awake_s
 
     def expect(self, key: Key, now: float) -> None:
         """From now on; of one that is expected already nothing changes."""

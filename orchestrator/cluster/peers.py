@@ -2,7 +2,7 @@
 
 What is for a peer on a stream gathers while the last message to it is being written, and travels in the next one.
 It is bounded: for a worker by the attempts that it may hold, for a client because its submissions are not read on
-while too much is waiting for it.
+while too much is waiting for it. Peers are handed copies: nothing here looks at a record of the core.
 """
 
 from __future__ import annotations
@@ -15,67 +15,98 @@ from typing import Any, Protocol
 import grpc
 
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
-from orchestrator.cluster.wire import rpc, translate
+from orchestrator.cluster.wire import contract, rpc, translate
+from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Registered
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import Attempt, Task
 
 ACCEPTANCE_WAITS_S = 0.002
+BEATS_OF_PROOF = 2
 Write = Callable[[Any], Awaitable[None]]
 
 
-def _size_of_assignment(attempt: Attempt) -> int:
-    job: translate.Job = attempt.task.payload  # type: ignore[assignment]  # every task's payload in this world
-    return len(job.payload) + 100
+class Refused(Exception):
+    """A request or a stream that is answered with a status."""
 
-
-def _size_of_outcome(task: Task) -> int:
-    return len(str(task.result)) + len(task.error) + 100
+    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class WorkerPeer(Protocol):
-    """The way to a worker."""
+    """The way to a worker. `end`: the reason that its stream is given."""
 
-    def assign(self, attempt: Attempt) -> None: ...
-    def cancel(self, attempt: Attempt) -> None: ...
+    def register(self, answer: Registered) -> None: ...
+    def assign(self, assignment: Assignment) -> None: ...
+    def cancel(self, key: Key) -> None: ...
+    def acknowledge(self, number: int) -> None: ...
     def answer_beat(self) -> None: ...
     def hurry(self) -> None: ...
-    def end(self) -> None:
-        """Another process has registered under that name, or the coordinator closes."""
+    def end(self, reason: Refused) -> None: ...
 
 
-class StreamedWorker:
+class Stream:
+    """What the streams of workers and clients have in common: how the coordinator ends one."""
+
+    def __init__(self) -> None:
+        self._ended: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
+
+    def end(self, reason: Refused) -> None:
+        """The first reason counts."""
+        if not self._ended.done():
+            self._ended.set_result(reason)
+
+    @property
+    def reason(self) -> Refused | None:
+        """Why the coordinator ended it, if it did."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def ended(self) -> None:
+        await asyncio.shield(self._ended)
+
+
+class StreamedWorker(Stream):
     """A worker that holds a stream. It says of every assignment that it is there, or what became of it: one that it
-    has not said a word of `rpc_timeout_s` after it was sent is a failed call."""
+    has not said a word of `call_timeout_s` after it was sent is a failed call."""
 
-    def __init__(self, worker_id: str, core: Coordinator, rpc_timeout_s: float) -> None:
-        self.ended = asyncio.Event()
+    def __init__(self, worker_id: str, core: Coordinator, call_timeout_s: float) -> None:
+        super().__init__()
         self._worker_id = worker_id
         self._core = core
-        self._rpc_timeout_s = rpc_timeout_s
+        self._call_timeout_s = call_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._unconfirmed: Overdue[translate.Key] = Overdue(rpc_timeout_s, self._fail, awake_s(rpc_timeout_s))
-        self._registered = True  # to be told in the first message
+        self._unconfirmed: Overdue[Key] = Overdue(call_timeout_s, self._fail, awake_s(call_timeout_s))
+        self._registered: Registered | None = None
+        self._answer: Registered | None = None
         self._acknowledged: list[int] = []
         self._patience = 64
-        self._patience_s = confirm_s(rpc_timeout_s)
+        self._patience_s = confirm_s(call_timeout_s)
         self._impatient: asyncio.TimerHandle | None = None
-        self._assignments: deque[Attempt] = deque()
-        self._cancels: deque[Attempt] = deque()
+        self._assignments: deque[Assignment] = deque()
+        self._cancels: deque[Key] = deque()
         self._writing_since: float | None = None
         self._gathered = asyncio.Event()
+        self._beats = 0
+        self._proof: asyncio.Event = asyncio.Event()
+        self._closed = False
+
+    # ---- what it is to be told
+
+    def register(self, answer: Registered) -> None:
+        self._registered = self._answer = answer
         self._gathered.set()
 
-    def assign(self, attempt: Attempt) -> None:
-        self._assignments.append(attempt)
+    def register_again(self) -> None:
+        """It has asked again: the answer was lost, or is still to come."""
+        if self._answer is not None:
+            self.register(self._answer)
+
+    def assign(self, assignment: Assignment) -> None:
+        self._assignments.append(assignment)
         self._gathered.set()
 
-    def cancel(self, attempt: Attempt) -> None:
-        self._cancels.append(attempt)
+    def cancel(self, key: Key) -> None:
+        self._cancels.append(key)
         self._gathered.set()
-
-    def confirmed(self, key: translate.Key) -> None:
-        """The worker has said something of that attempt."""
-        self._unconfirmed.met(key)
 
     def acknowledge(self, number: int) -> None:
         """Travels with whatever is written next; many of them, a heartbeat, or the first one after a while do not
@@ -91,11 +122,6 @@ class StreamedWorker:
         if self._acknowledged:
             self._gathered.set()
 
-    def answer_registration(self) -> None:
-        """It has asked again: the answer was lost."""
-        self._registered = True
-        self._gathered.set()
-
     def answer_beat(self) -> None:
         self._gathered.set()
 
@@ -104,11 +130,33 @@ class StreamedWorker:
         self._patience = 1
         self._gathered.set()
 
-    def end(self) -> None:
-        self.ended.set()
+    # ---- what it has said
+
+    def confirmed(self, key: Key) -> None:
+        """The worker has said something of that attempt."""
+        self._unconfirmed.met(key)
+
+    def beats(self) -> None:
+        self._beats += 1
+        self._proof.set()
+
+    def doubt(self) -> None:
+        """The detector believes that it is not there any more."""
+        self._proof.set()
+
+    async def still_beats(self, alive: Callable[[], bool]) -> bool:
+        """Wait for what shows whether the process at the other end lives: some more beats, or the end of its stream,
+        or that it is not `alive` in the detector's eyes."""
+        enough = self._beats + BEATS_OF_PROOF
+        while not self._closed and alive() and self._beats < enough:
+            self._proof.clear()
+            await self._proof.wait()
+        return not self._closed and alive()
 
     def close(self) -> None:
         """The stream is over. What it held is for the detector, or the worker's next registration, to decide."""
+        self._closed = True
+        self._proof.set()
         self._unconfirmed.clear()
         if self._impatient is not None:
             self._impatient.cancel()
@@ -116,7 +164,7 @@ class StreamedWorker:
     async def write_to(self, write: Write) -> None:
         while True:
             await self._gathered.wait()
-            registered, self._registered = self._registered, False
+            registered, self._registered = self._registered, None
             acknowledged, self._acknowledged = self._acknowledged, []
             assignments = rpc.take(self._assignments, _size_of_assignment)
             # A cancel never overtakes its assignment.
@@ -124,32 +172,28 @@ class StreamedWorker:
             if not self._assignments and not self._cancels:
                 self._gathered.clear()
             now = self._writing_since = self._loop.time()
-            for attempt in assignments:
-                self._unconfirmed.expect(_key(attempt), now)
+            for assignment in assignments:
+                self._unconfirmed.expect(assignment.key, now)
             await write(translate.to_worker(registered, acknowledged, assignments, cancels))
             self._writing_since = None
 
-    def _fail(self, keys: list[translate.Key]) -> None:
+    def _fail(self, keys: list[Key]) -> None:
         now = self._loop.time()
-        if self._writing_since is not None and self._writing_since + self._rpc_timeout_s <= now:
+        if self._writing_since is not None and self._writing_since + self._call_timeout_s <= now:
             # The worker reads nothing: what waits to be written fails with what has been, and is sent no more.
-            keys += map(_key, self._assignments)
+            keys += [assignment.key for assignment in self._assignments]
             self._assignments.clear()
         for task_id, number in keys:
             self._core.call_failed(self._worker_id, task_id, number, now)
 
 
-def _key(attempt: Attempt) -> translate.Key:
-    return attempt.task.id, attempt.number  # type: ignore[return-value]  # a string in this world
-
-
 class CalledWorker:
     """A worker that speaks only the wire contract: the coordinator calls it, and cannot cancel."""
 
-    def __init__(self, worker_id: str, address: str, core: Coordinator, rpc_timeout_s: float) -> None:
+    def __init__(self, worker_id: str, address: str, core: Coordinator, call_timeout_s: float) -> None:
         self._worker_id = worker_id
         self._core = core
-        self._rpc_timeout_s = rpc_timeout_s
+        self._call_timeout_s = call_timeout_s
         self._loop = asyncio.get_running_loop()
         self._channel = rpc.channel(address)
         self._stub = rpc.Stub(self._channel, rpc.WORKER)
@@ -157,62 +201,68 @@ class CalledWorker:
         self._listens = False
         self._background: set[asyncio.Task[None]] = set()
         # Not grpc's own deadline: that one passes while this process stands still, whatever has been answered.
-        self._unanswered: Overdue[tuple[Any, Attempt]] = Overdue(rpc_timeout_s, self._give_up, awake_s(rpc_timeout_s))
+        self._unanswered: Overdue[tuple[Any, Key]] = Overdue(call_timeout_s, self._give_up, awake_s(call_timeout_s))
 
-    def assign(self, attempt: Attempt) -> None:
-        self._begin(self._assign(attempt))
+    def register(self, answer: Registered) -> None:
+        """Its call is answered by whoever took it."""
 
-    def cancel(self, attempt: Attempt) -> None:
-        pass
+    def assign(self, assignment: Assignment) -> None:
+        self._begin(self._assign(assignment))
+
+    def cancel(self, key: Key) -> None:
+        """The contract has no word for it."""
+
+    def acknowledge(self, number: int) -> None:
+        """Its call is answered by whoever took it."""
 
     def answer_beat(self) -> None:
-        pass
+        """Its call is answered by whoever took it."""
 
     def hurry(self) -> None:
-        pass
+        """It is answered at once anyway."""
 
-    def end(self) -> None:
-        self._begin(self._channel.close(self._rpc_timeout_s))
+    def end(self, reason: Refused) -> None:
+        self._begin(self._channel.close(self._call_timeout_s))
 
     def _begin(self, part: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(part)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _assign(self, attempt: Attempt) -> None:
-        request = translate.assign_message(attempt)
-        call = self._stub.AssignTask(request, wait_for_ready=not self._listens or None)
-        self._unanswered.expect((call, attempt), self._loop.time())
+    async def _assign(self, assignment: Assignment) -> None:
+        key = assignment.key
+        call = self._stub.AssignTask(contract.assign_message(assignment), wait_for_ready=not self._listens or None)
+        self._unanswered.expect((call, key), self._loop.time())
         try:
             answer = await call
         except grpc.aio.AioRpcError:
-            self._fail(attempt)
+            self._fail(key)
             return
         finally:
-            self._unanswered.met((call, attempt))
+            self._unanswered.met((call, key))
         self._listens = True
         # It has no queue: what it accepts, it begins.
         answered = self._core.started if answer.accepted else self._core.rejected
-        answered(self._worker_id, attempt.task.id, attempt.number, self._loop.time())
+        answered(self._worker_id, *key, self._loop.time())
 
-    def _give_up(self, calls: list[tuple[Any, Attempt]]) -> None:
-        for call, attempt in calls:
+    def _give_up(self, calls: list[tuple[Any, Key]]) -> None:
+        for call, key in calls:
             call.cancel()
-            self._fail(attempt)
+            self._fail(key)
 
-    def _fail(self, attempt: Attempt) -> None:
+    def _fail(self, key: Key) -> None:
         self._listens = False
-        self._core.call_failed(self._worker_id, attempt.task.id, attempt.number, self._loop.time())
+        self._core.call_failed(self._worker_id, *key, self._loop.time())
 
 
-class ClientPeer:
+class ClientPeer(Stream):
     """A client's session, for as long as its stream lasts."""
 
     def __init__(self) -> None:
-        self.ended = asyncio.Event()
+        super().__init__()
         self.accepted: list[int] = []
         self.refused: list[tuple[int, str]] = []
-        self.settled: deque[Task] = deque()
+        self.settled: deque[tuple[int, Outcome]] = deque()
         self._loop = asyncio.get_running_loop()
         self._patience: asyncio.TimerHandle | None = None
         self._gathered = asyncio.Event()
@@ -232,8 +282,8 @@ class ClientPeer:
         self.refused.append((number, reason))
         self._gathered.set()
 
-    def settle(self, task: Task) -> None:
-        self.settled.append(task)
+    def settle(self, number: int, outcome: Outcome) -> None:
+        self.settled.append((number, outcome))
         self._gathered.set()
 
     async def write_to(self, write: Write, written: Callable[[], None]) -> None:
@@ -250,3 +300,11 @@ class ClientPeer:
                 self._gathered.clear()
             await write(translate.to_client(accepted, refused, settled))
             written()
+
+
+def _size_of_assignment(assignment: Assignment) -> int:
+    return len(assignment.payload) + 100
+
+
+def _size_of_outcome(item: tuple[int, Outcome]) -> int:
+    return len(item[1].result) + len(item[1].error) + 100

@@ -201,7 +201,9 @@ class Coordinator(Membership):
         worker.detector.heard(now)
         if worker.state is _ALIVE and not worker.quarantined and not worker.abandoned:
             review_at = worker.detector.review_at()
-            if review_at.__class__ is not float or not review_at >= worker.review_at:
+            if review_at.__class__ is not float:
+                review_at = self._review_at(worker)
+            if not review_at >= worker.review_at:  # NaN is neither
                 self._review_later(worker, now)
             self._fx.heartbeat_answered(worker_id, request, True, now)
             return

@@ -149,10 +149,14 @@ class Membership(Transitions):
 
     def _review_later(self, worker: Worker, now: float) -> None:
         """Judge the worker when its detector may change its mind."""
+        self._review_by(worker, max(now, self._review_at(worker)))  # an old beat: the verdict turned in the past
+
+    @staticmethod
+    def _review_at(worker: Worker) -> float:
         at = worker.detector.review_at()
         if not isinstance(at, (int, float)) or math.isnan(at):
             raise nonsense("failure detector", worker.detector, "review_at", f"gave {at!r}, not a time")
-        self._review_by(worker, max(now, at))  # a beat may be so old that the verdict turned in the past
+        return at
 
     def _review_by(self, worker: Worker, at: float) -> None:
         if self._detection_check is not None:

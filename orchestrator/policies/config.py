@@ -94,4 +94,5 @@ class Custom(BaseModel):
         try:
             return cls(**supplied, **self.parameters())
         except Exception as error:
-            raise PolicyError(f"{self.kind}: its constructor raised {type(error).__name__}: {error}") from error
+            role = self.role.partition(" ")[2]
+            raise PolicyError(f"the {role} {self.kind} raised in __init__: {type(error).__name__}: {error}") from error

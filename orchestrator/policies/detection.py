@@ -1,8 +1,8 @@
 """Failure detectors: one object per worker, O(1) per heartbeat, and nothing polls.
 
-Each knows at every beat the moment at which its verdict turns if no further one comes: `review_at`. A rule
-(`...Rule`) is a detector's own parameters; a configuration (`...Config`) adds those that all have in common, most of
-which belong to the coordinator and stand here because a scenario gives them together with the detector.
+After each heartbeat a detector knows the moment at which its verdict changes if no further one comes: `review_at`. A
+rule (`...Rule`) has a detector's own parameters. A configuration (`...Config`) adds the parameters that all detectors
+have in common. Most of those belong to the coordinator, and a scenario gives them together with the detector.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from orchestrator.core.ports import DetectorFactory, FailureDetector, SleepAware, Verdict
 from orchestrator.policies.config import Count, Custom, NonNegative, Positive, Strict, tag_of
 
-# A beat that is due at the very end of the timeout is in time: sums of floats differ in their last digit.
+# A heartbeat that is due at the very end of the timeout is in time, because sums of floats differ in the last digit.
 SLACK_S = 1e-9
 
 
@@ -267,8 +267,10 @@ class Suspecting:
 
 
 class Main(NamedTuple):
-    """The parameter with which a detector trades speed against mistakes, and values worth trying, in heartbeats where
-    it is one of seconds: none at a whole number of them, where the last digit decides."""
+    """The parameter by which a detector trades speed against mistakes, and values worth trying.
+
+    Values of a parameter in seconds are in heartbeats. None is a whole number, because there the last digit decides.
+    """
 
     name: str
     values: tuple[float, ...]
@@ -292,7 +294,7 @@ class PhiAccrualRule(Strict):
     main: ClassVar = Main("threshold", (0.5, 1, 2, 4, 6, 8, 12, 20, 40, 80))
     kind: Literal["phi_accrual"]
     threshold: Annotated[float, Field(gt=0, le=300)] = 8.0
-    """Suspicion level that convicts; 8 is a mistake in 10^8 if gaps were normal."""
+    """Suspicion level at which a worker is declared dead; 8 is one mistake in 10^8 if gaps are normally distributed."""
     window: Count = 1000
     """How many gaps are remembered."""
     min_std_s: Positive = 0.1
@@ -366,19 +368,19 @@ class Detection(Strict, ABC):
     check_every_s: Positive | None = None
     """Look at the verdicts only every so many seconds, at a random phase; null: at the exact moment."""
     on_failed_call: Literal["hold", "dead"] = "hold"
-    """After a call to a worker failed: give it nothing until its next heartbeat, or convict it at once."""
+    """After a failed call: no tasks for the worker until its next heartbeat (hold), or declare it dead at once."""
     suspect_after: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the tolerated silence after which a worker is suspect and gets no new tasks; null: never."""
     on_suspect: Literal["hold", "hedge"] = "hold"
-    """What happens to a suspect's running attempts: they go on, or twins of them start elsewhere as well."""
+    """A suspect's running attempts go on (hold), or they go on and hedges of them start elsewhere (hedge)."""
     max_dead_share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of the workers (one at least) that the detector may declare dead at once; the others stay suspect."""
+    """Share of the workers (at least one) that the detector may hold dead at the same time; null: no limit."""
     own_pause_s: Positive | None = 0.5
-    """An alarm that rings later than this means that the coordinator itself stood still; null: never suspected."""
+    """An alarm that rings later than this means that the coordinator itself stood still; null: it never does."""
 
     @abstractmethod
     def detectors(self, heartbeat_s: float) -> DetectorFactory:
-        """Of the rule itself."""
+        """The factory of the rule itself, without suspicion."""
 
     def build(self) -> DetectorFactory:
         plain, share = self.detectors(self.heartbeat_s), self.suspect_after
@@ -404,13 +406,13 @@ class BertierConfig(BertierRule, Detection):
 
 
 class TwoLevelConfig(Detection):
-    """One of the others for workers that fall silent, and a limit per attempt for work that is stuck behind beats."""
+    """Another detector for silent workers, and a time limit for attempts that are stuck while their worker beats."""
 
     kind: Literal["two_level"]
     detector: DetectorRule = TimeoutRule()
     """The rule for silent workers: a mapping with a kind and that kind's own keys."""
     start_to_close_s: Positive
-    """Seconds of execution after which an attempt is given up; if policies.execution_timeout_s is less, that."""
+    """Seconds of execution after which an attempt is given up, unless policies.execution_timeout_s is less."""
 
     def detectors(self, heartbeat_s: float) -> DetectorFactory:
         return self.detector.detectors(heartbeat_s)

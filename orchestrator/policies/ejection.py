@@ -1,4 +1,4 @@
-"""Ejection of gray workers: they beat, and yet they are slow or fail (as Envoy's outlier detection does it)."""
+"""Ejection of gray workers: they beat, but they are slow or fail (after Envoy's outlier detection)."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ class Record:
 
 
 def mean_duration_s(spent_s: float, done: int) -> float:
-    """Time spent over results: the estimate for durations of which some are only known to be longer than what was
-    seen (the maximum likelihood estimate of an exponential mean under censoring). Without a result, as if the next
-    one came at once."""
+    """Time spent over results: the maximum likelihood estimate of an exponential mean under censoring.
+
+    Censored are the durations of attempts that still run or ended without a result. Without any result, the estimate
+    counts one, as if the next result came at once.
+    """
     return spent_s / max(1, done)
 
 
 class Outlier:
-    """Looks every `interval_s` for workers whose mean duration is over `factor` times the median of all workers'.
+    """Looks every `interval_s` for workers whose mean duration is over `factor` times the median of all workers' means.
 
-    What a worker is still running counts with its age, so that one that hardly ever reports does not hide; and only
-    workers are judged that had time for `min_samples` attempts of the median worker. `errors` failures or timeouts in
-    a row eject at once. A worker stays out for `base_s` times the number of its ejections. At most `max_share` of the
-    workers may be out at once, but always one.
+    Running attempts count with their age, so a worker that hardly ever reports can't hide. Only workers that had time
+    for `min_samples` attempts of the median worker are judged. `errors` failures or timeouts in a row eject a worker
+    at once. A worker stays out for `base_s` times the number of its ejections. At most `max_share` of the workers, but
+    at least one, may be out at the same time.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Outlier:
             if spent_s:
                 seen.append((mean_duration_s(spent_s, done), spent_s, worker))
         if len(seen) < 3:
-            return []  # of two nobody can tell which one is the outlier
+            return []  # of two workers nobody can tell which one is the outlier
         usual_s = median(mean_s for mean_s, _, _ in seen)
         slow = [
             (mean_s, worker)
@@ -122,21 +124,21 @@ class Outlier:
 
 
 class OutlierEjection(Strict):
-    """No new tasks for a while for workers that are much slower than the others, or fail again and again."""
+    """Workers that are much slower than the others, or fail again and again, get no new tasks for a while."""
 
     kind: Literal["outlier"] = "outlier"
     interval_s: Positive = 10.0
     """Seconds between two looks at all the workers' durations."""
     min_samples: Count = 20
-    """A worker is judged when it had time for so many attempts, as the usual worker does them."""
+    """A worker is judged when it had time for so many attempts of the median worker."""
     factor: Annotated[float, Field(gt=1)] = 3.0
-    """A worker is out when its mean duration is over this many times the median of all workers' means."""
+    """A worker is ejected when its mean duration is over this many times the median of all workers' means."""
     consecutive_errors: Count | None = 5
-    """So many failures or timeouts in a row, and a worker is out at once; null: errors don't count."""
+    """A worker is ejected at once after so many failures or timeouts in a row; null: errors don't count."""
     base_s: Positive = 30.0
-    """It stays out for this long, times the number of its ejections."""
+    """An ejection lasts for this long, times the number of ejections of that worker."""
     max_share: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Share of the workers that may be out at once; one always may."""
+    """Share of the workers that may be ejected at the same time; one always may."""
 
     def build(self, rng: random.Random) -> EjectionPolicy:
         return Outlier(
@@ -156,7 +158,7 @@ class CustomEjection(Custom):
 
 
 def _tag(value: Any) -> str | None:
-    """A mapping without a kind is of the one that there is."""
+    """A mapping without a kind is of the only kind."""
     return "outlier" if isinstance(value, dict) and "kind" not in value else tag_of(value)
 
 

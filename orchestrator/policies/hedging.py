@@ -1,4 +1,7 @@
-"""Hedging: when a slow attempt gets a twin on another worker (Dean, Barroso, "The Tail at Scale", 2013)."""
+"""Hedging: when a slow attempt gets a hedge, which is a second attempt on another worker.
+
+After Dean, Barroso, "The Tail at Scale", 2013.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from orchestrator.policies.config import Count, Custom, Strict, tag_of
 
 
 class Durations:
-    """The last `window` durations, in order of size too: adding one and reading a quantile are cheap."""
+    """The last `window` durations, also sorted, so that adding one and reading a quantile are cheap."""
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -38,12 +41,12 @@ class Durations:
 
 
 class Quantile:
-    """A twin for an attempt that is older than a quantile of what its kind took lately.
+    """A hedge for an attempt that is older than a quantile of the recent durations of its kind.
 
-    The budget is a credit: each ordinary attempt earns its share of a twin, up to `BURST` of them. As the credit
-    shrinks, attempts must be older to get one, up to twice the quantile, so that it goes to the slowest ones and not
-    to whichever came over the quantile first. Where slow workers make up so much of the window that the quantile is
-    theirs, a multiple of the median, which is not, bounds it.
+    The budget is a credit: each ordinary attempt earns its share of a hedge, and the credit is at most `BURST` hedges.
+    As the credit shrinks, attempts must be older to get one, up to twice the quantile, so that the hedges go to the
+    slowest attempts and not to those that passed the quantile first. Slow workers may fill so much of the window that
+    the quantile is theirs, so a multiple of the median bounds it.
     """
 
     BURST = 10.0
@@ -57,8 +60,8 @@ class Quantile:
         self._kinds: dict[Hashable, Durations] = {}
         self._credit = 0.0
 
-    def began(self, kind: Hashable, twin: bool) -> None:
-        if twin:
+    def began(self, kind: Hashable, hedge: bool) -> None:
+        if hedge:
             self._credit -= 1.0
         else:
             self._credit = min(self.BURST, self._credit + self._budget)
@@ -82,17 +85,17 @@ class Quantile:
 
 
 class QuantileHedging(Strict):
-    """A twin on another worker for an attempt that is older than most of its kind took; the first result counts."""
+    """A hedge on another worker for an attempt that is older than most of its kind; the first result counts."""
 
     kind: Literal["quantile"] = "quantile"
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """An attempt is slow when it is older than this share of the last ones of its kind became."""
+    """An attempt is slow when it is older than this share of the recent durations of its kind."""
     budget: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Twins over ordinary attempts, at most."""
+    """At most so many hedges for each ordinary attempt."""
     window: Count = 1000
     """How many durations of a kind are remembered."""
     min_samples: Count = 100
-    """No twins before so many durations of a kind are known."""
+    """No hedges before so many durations of a kind are known."""
 
     def build(self, rng: random.Random) -> HedgingPolicy:
         return Quantile(self.quantile, self.budget, self.window, self.min_samples)
@@ -110,7 +113,7 @@ class CustomHedging(Custom):
 
 
 def _tag(value: Any) -> str | None:
-    """A mapping without a kind is of the one that there is."""
+    """A mapping without a kind is of the only kind."""
     return "quantile" if isinstance(value, dict) and "kind" not in value else tag_of(value)
 
 

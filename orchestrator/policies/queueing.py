@@ -1,6 +1,6 @@
 """Queue disciplines: the order in which waiting tasks are tried.
 
-Both keep "oldest first": a task that comes back (its worker died, say) takes the place that its age gives it.
+Both serve the oldest task first. A task that comes back, because its worker died for example, keeps its place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Fifo:
     """Oldest first, by the order of submission."""
 
     def __init__(self) -> None:
-        # Fresh tasks come in order, so a deque serves them; only those that return need a heap.
+        # New tasks come in order, so a deque is enough for them; only returned tasks need a heap.
         self._fresh: deque[Task] = deque()
         self._returned: list[tuple[int, Task]] = []
         self._newest = -1

@@ -1,7 +1,7 @@
 """Routing: which worker gets the next task. Every `choose` is O(1), whatever the number of workers.
 
-Each policy keeps its own index of the workers with room, told of every change by the coordinator. Bring your own
-by subclassing `Routing` (or by meeting `core.ports.RoutingPolicy`) and naming it `kind: package.module:Class`.
+The coordinator tells each policy of every change, and each policy keeps its own index of the workers with room. A
+policy of your own subclasses `Routing` or implements `core.ports.RoutingPolicy`; `kind: package.module:Class` names it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from orchestrator.core.model import Task, Worker
-from orchestrator.core.ports import RoutingPolicy
+from orchestrator.core.invariants import raise_if_broken
+from orchestrator.core.model import Task, Worker, WorkerId
+from orchestrator.core.ports import LaneAware, RoutingPolicy
 from orchestrator.policies.config import Custom, Strict, tag_of
 
 
 class Routing(ABC):
-    """A base that keeps `self.roomy`, the workers with room in no particular order, by swap-removal."""
+    """A base class that keeps `self.roomy`: the workers with room, in no particular order (swap-removal)."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -44,9 +45,12 @@ class Routing(ABC):
     def choose(self, task: Task) -> Worker | None: ...
 
     def check(self, assignable: list[Worker]) -> None:
-        """The index holds the assignable workers with room, and nothing else."""
-        assert set(self.roomy) == {worker for worker in assignable if worker.load < worker.limit}
-        assert all(self.roomy[place] is worker for worker, place in self._place.items())
+        """InvariantError unless the index holds the assignable workers with room, each at its place."""
+        _compare({worker.id: place for place, worker in enumerate(self.roomy)}, self._places())
+        _compare(sorted(self._places()), _with_room(assignable))
+
+    def _places(self) -> dict[WorkerId, int]:
+        return {worker.id: place for worker, place in self._place.items()}
 
     def _add(self, worker: Worker) -> None:
         self._place[worker] = len(self.roomy)
@@ -60,7 +64,7 @@ class Routing(ABC):
 
 
 class Random(Routing):
-    """Uniformly among the workers with room."""
+    """Any worker with room, all equally likely."""
 
     def choose(self, task: Task) -> Worker | None:
         return self.roomy[int(self.rng.random() * len(self.roomy))]
@@ -87,10 +91,10 @@ class PowerOfD(Routing):
 
 
 class RoundRobin:
-    """In turn, passing over workers without room; one that gets room again goes to the end of the turn."""
+    """Workers with room in turn. A worker that gets room again goes to the end of the turn."""
 
     def __init__(self) -> None:
-        # An OrderedDict is a linked list: its first key is found in O(1), where a dict walks over its holes.
+        # An OrderedDict is a linked list, so its first key is found in O(1); a dict walks over deleted entries.
         self._turn: OrderedDict[Worker, None] = OrderedDict()
 
     def joined(self, worker: Worker) -> None:
@@ -112,22 +116,22 @@ class RoundRobin:
         return next(iter(self._turn), None)
 
     def check(self, assignable: list[Worker]) -> None:
-        """The turn holds the assignable workers with room, and nothing else."""
-        assert set(self._turn) == {worker for worker in assignable if worker.load < worker.limit}
+        """InvariantError unless the turn holds the assignable workers with room."""
+        _compare(sorted(worker.id for worker in self._turn), _with_room(assignable))
 
 
 class LeastLoaded:
     """The least loaded worker with room, ties at random: buckets of workers by load, with swap-removal.
 
-    Buckets hold slots in plain arrays: moving one worker then touches no other worker's memory, which at 10,000
-    workers is what the time goes to.
+    Buckets hold slots in plain arrays, so moving one worker touches no other worker's memory. With 10,000 workers
+    that is where the time goes.
     """
 
     def __init__(self, rng: random.Random) -> None:
         self._draw = rng.random
         self._workers: list[Worker | None] = []  # by slot
         self._buckets = [array("l")]  # by load
-        self._place = array("l")  # by slot: where it stands in the bucket of its load, -1 in none
+        self._place = array("l")  # by slot: its index in the bucket of its load, -1 if it is in none
         self._least = 0  # no bucket below this one holds a worker
 
     def joined(self, worker: Worker) -> None:
@@ -163,12 +167,15 @@ class LeastLoaded:
         return self._workers[bucket[int(self._draw() * len(bucket))]]
 
     def check(self, assignable: list[Worker]) -> None:
-        """Every assignable worker with room stands in the bucket of its load, and nobody else does."""
-        indexed = {self._workers[slot]: load for load, bucket in enumerate(self._buckets) for slot in bucket}
-        assert indexed == {worker: worker.load for worker in assignable if worker.load < worker.limit}
-        for slot, place in enumerate(self._place):
-            worker = self._workers[slot]
-            assert place < 0 or (worker is not None and self._buckets[worker.load][place] == slot)
+        """InvariantError unless every assignable worker with room, and no other, stands in the bucket of its load."""
+        indexed = [
+            (slot, load, place) for load, bucket in enumerate(self._buckets) for place, slot in enumerate(bucket)
+        ]
+        true = [
+            (worker.slot, worker.load, self._place[worker.slot]) for worker in assignable if worker.load < worker.limit
+        ]
+        _compare(sorted(indexed), sorted(true))
+        _compare(sorted(slot for slot, _, _ in indexed), [slot for slot, at in enumerate(self._place) if at >= 0])
 
     def _remove(self, slot: int, load: int) -> None:
         place, bucket = self._place, self._buckets[load]
@@ -177,6 +184,14 @@ class LeastLoaded:
             bucket[at] = last
             place[last] = at
         place[slot] = -1
+
+
+def _with_room(workers: list[Worker]) -> list[WorkerId]:
+    return sorted(worker.id for worker in workers if worker.load < worker.limit)
+
+
+def _compare(index: object, true: object) -> None:
+    raise_if_broken([] if index == true else [f"the routing policy's index holds {index}, expected {true}"])
 
 
 def _load(worker: Worker) -> int:
@@ -225,6 +240,7 @@ class CustomRouting(Custom):
     """Your own `RoutingPolicy`."""
 
     protocol = RoutingPolicy
+    extensions = (LaneAware,)
     role = "a routing policy"
 
     def build(self, rng: random.Random) -> RoutingPolicy:

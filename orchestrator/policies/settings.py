@@ -25,6 +25,9 @@ from orchestrator.policies.streams import python_random
 
 Policy = TypeVar("Policy", covariant=True)
 
+KEEP_SETTLED = 100_000
+"""How many settled tasks a coordinator remembers."""
+
 
 class Policies(Strict):
     """The coordinator's decisions."""
@@ -42,10 +45,10 @@ class Policies(Strict):
     retry: RetryConfig = RetryConfig()
     """What follows a lost attempt."""
     on_return: Literal["first_result", "keep_original", "keep_replacement"] = "first_result"
-    """Whose attempt goes on when a worker that was given up returns with it: both, and the first result counts; the
-    returned one; or the one that replaced it, if it runs by then."""
+    """Which attempt goes on when a worker that was given up returns with its attempt: both, and the first result counts
+    (first_result); the returned one (keep_original); or its replacement, if that runs by then (keep_replacement)."""
     hedging: HedgingConfig | None = None
-    """When a slow attempt gets a twin on another worker; null: never."""
+    """When a slow attempt gets a hedge on another worker; null: never."""
     ejection: EjectionConfig | None = None
     """When a worker that beats gets no new tasks for a while; null: never."""
 
@@ -67,10 +70,13 @@ def build_coordinator(
     effects: Effects,
     seed: int = 0,
     replication: int = 0,
-    keep_settled: int = 100_000,
+    keep_settled: int = KEEP_SETTLED,
     term: int = 1,
 ) -> Coordinator:
-    """The policies around a fresh core; each policy and each periodic check draws from a stream of its own."""
+    """The policies around a fresh core; each policy and each periodic check draws from a stream of its own.
+
+    `term`: of the coordinator's process, higher than that of the one before it.
+    """
     detection = policies.detection
 
     def ticks(name: str, every_s: float | None) -> Ticks | None:

@@ -14,8 +14,8 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
-from orchestrator.cluster.client import Client, NewTask, Submission
-from orchestrator.cluster.worker import pauses
+from orchestrator.cluster.client import AsyncClient, NewTask, Submission
+from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from orchestrator.rehearsal.record import Account
@@ -69,7 +69,7 @@ class Drive:
         """Until everything is settled after the last arrival, or what remains can't be. Raises ClusterBroke."""
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        async with Client(self._cluster.address) as self._client:
+        async with AsyncClient(self._cluster.address) as self._client:
             await self._connect()
             self.began = self.ended = beginning(self._scenario, self._loop.time() + HEAD_START_S)
             faults = self._injector.run(self.began, self._end_if_hopeless)

@@ -114,8 +114,8 @@ class Process:
 class LocalCluster:
     """`with LocalCluster(4, capacity=8) as cluster`: a coordinator at `cluster.address`, workers w1 to w4.
 
-    `policies`: arguments of `orchestrator coordinator`; `options`: of `orchestrator worker`. `log`: a file for what
-    all processes log, the caller's stderr if None.
+    `policies`: arguments of `orchestrator coordinator`; `options`: of `orchestrator worker`. `heartbeat_s`: how often
+    workers beat, if the policies do not say. `log`: a file for what all processes log, the caller's stderr if None.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class LocalCluster:
         capacity: int = 2,
         prefetch: int = 0,
         executor: str = "process",
-        heartbeat_s: float = 2.0,
+        heartbeat_s: float | None = None,
         workers_per_process: int = 1,
         policies: Sequence[str] = (),
         options: Sequence[str] = (),
@@ -134,12 +134,12 @@ class LocalCluster:
         self.names = [f"w{number}" for number in range(1, workers + 1)]
         self.address = ""
         self._per_process = workers_per_process
-        self._policies = list(policies)
+        rhythm = [] if heartbeat_s is None else [f"policies.detection.heartbeat_s={heartbeat_s}"]
+        self._policies = [*rhythm, *policies]
         self._options = [
             *("--capacity", str(capacity)),
             *("--prefetch", str(prefetch)),
             *("--executor", executor),
-            *("--heartbeat", str(heartbeat_s)),
             *("--port", "0"),
             *options,
         ]
@@ -154,8 +154,7 @@ class LocalCluster:
         try:
             self.start_coordinator()
             groups = [
-                self.names[begin : begin + self._per_process]
-                for begin in range(0, len(self.names), self._per_process)
+                self.names[begin : begin + self._per_process] for begin in range(0, len(self.names), self._per_process)
             ]
             for process in [self.start_worker(*group) for group in groups]:
                 process.ready()
@@ -185,9 +184,9 @@ class LocalCluster:
         self._bury()
         return process
 
-    def start_relay(self, *names: str, seed: int = 0, rpc_timeout_s: float = 2.0) -> Process:
+    def start_relay(self, *names: str, seed: int = 0, call_timeout_s: float = 2.0) -> Process:
         """From now on processes of workers of these names reach the coordinator through it."""
-        options = ["--seed", str(seed), "--rpc-timeout", str(rpc_timeout_s)]
+        options = ["--seed", str(seed), "--call-timeout", str(call_timeout_s)]
         process = self._start(["relay", "--coordinator", self.address, *options], controlled=True)
         self._relays.update(dict.fromkeys(names, process))
         return process

@@ -1,13 +1,13 @@
-"""The tables of a live run, from its journal: a fresh core decides everything again before the simulator's recorder.
+"""The tables of a live run, from its decision record: a fresh core decides everything again, heard by the simulator's
+recorder.
 
-The record costs the run nothing beyond the journal, and needs no coordinator that lives to hand it over.
+They cost the run nothing beyond the decision record, and need no coordinator that lives to hand them over.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.core.model import Attempt, Outcome, Task, TaskId, Worker, WorkerId
-from orchestrator.policies.settings import build_coordinator
+from orchestrator.cluster.decision_record import Recorded
+from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, Worker, WorkerEvent, WorkerId
 from orchestrator.results.recorder import Recorder
 from orchestrator.results.tables import FaultEvent, Tables, faults_ended_by
 from orchestrator.scenario.schema import Scenario
 
-TASK_AT = {"submit": 0, "started": 1, "result": 1, "rejected": 1, "cancelled": 1, "call_failed": 1}
-"""Which argument of an input is a task's id."""
 MOMENTS = {
     "tasks": ("accepted_s", "started_s", "settled_s"),
     "attempts": ("assigned_s", "started_s", "given_up_s", "ended_s"),
@@ -67,19 +65,23 @@ class Record(NamedTuple):
     counters: Counter[str]
 
 
-def record(journal: Path, scenario: Scenario, account: Account) -> Record:
-    """What happened between the beginning of the run and its end, in seconds since the beginning."""
+def record(path: Path, scenario: Scenario, account: Account) -> Record:
+    """What happened between the beginning of the run and its end, in seconds since the beginning.
+
+    `path`: of the coordinator's decision record. Raises ValueError where an input of it ended in an exception.
+    """
     recorder = Recorder()
     watcher = _Watcher(recorder, account.faults)
+    recorded = Recorded(path)
+    core = recorded.build(watcher)
     inputs = 0
-    with journal.open() as lines:
-        head = json.loads(next(lines))
-        core = build_coordinator(scenario.policies, watcher, head["seed"], head["replication"], head["keep_settled"])
-        for now, name, arguments in _inputs(lines):
-            if now > account.ended:
-                break
-            getattr(core, name)(*arguments, now)
-            inputs += now >= account.began
+    for item in recorded.inputs(task_id=_row):
+        if item.now > account.ended:
+            break
+        if item.raised is not None:
+            raise ValueError(f"{path}:{item.line}: the input {item} raised {item.raised}")
+        getattr(core, item.name)(*item.arguments, item.now)
+        inputs += item.now >= account.began
     for worker in core.workers():
         for attempt in (*worker.open, *worker.abandoned):
             watcher.presume_start(attempt)
@@ -92,16 +94,9 @@ def record(journal: Path, scenario: Scenario, account: Account) -> Record:
     return Record(_since(tables, account), inputs, core.counters)
 
 
-def _inputs(lines: Iterable[str]) -> Iterator[tuple[float, str, list[Any]]]:
-    """Time, name and arguments of each; tasks go by their rows."""
-    for line in lines:
-        if not line.endswith("\n"):
-            return  # its end was never written
-        now, name, arguments, _ = json.loads(line)
-        place = TASK_AT.get(name)
-        if place is not None:
-            arguments[place] = int(arguments[place].rpartition("-")[2]) - 1
-        yield now, name, arguments
+def _row(task_id: str) -> int:
+    """Of the task with that id: clients number their tasks from one."""
+    return int(task_id.rpartition("-")[2]) - 1
 
 
 def _since(tables: Tables, account: Account) -> Tables:
@@ -135,10 +130,10 @@ class _Watcher:
         for injection in faults:
             self._faults.setdefault(injection.worker, []).append(injection)
 
-    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
-        if kind in ("up", "left"):
-            self._left.setdefault(worker.id, []).append((now, kind == "left"))
-        self._recorder.worker_changed(worker, kind, detail, now)
+    def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
+        if event in (WorkerEvent.UP, WorkerEvent.LEFT):
+            self._left.setdefault(worker.id, []).append((now, event is WorkerEvent.LEFT))
+        self._recorder.worker_changed(worker, event, detail, now)
 
     def had_left(self, worker_id: WorkerId | None, at: float) -> bool:
         """Whether a process that was killed then was but a shell: its worker had taken its leave."""
@@ -171,6 +166,7 @@ class _Watcher:
     def accepted(self, task: Task, now: float) -> None: ...
     def assign(self, attempt: Attempt, now: float) -> None: ...
     def cancel(self, attempt: Attempt, now: float) -> None: ...
-    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None: ...
-    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None: ...
+    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None: ...
+    def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None: ...
+    def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None: ...
     def wake_at(self, at: float) -> None: ...

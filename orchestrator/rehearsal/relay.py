@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import grpc
 import grpc.aio
@@ -22,16 +23,15 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from orchestrator.cluster.control import hear
-from orchestrator.cluster.wire import rpc
-from orchestrator.cluster.wire.proto import stream_pb2
+from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.rpc import first_of
+from orchestrator.cluster.wire.translate import FromWorker, Message, ToWorker
 from orchestrator.scenario.distributions import Distribution
 
 _DISTRIBUTION: TypeAdapter[Distribution] = TypeAdapter(Distribution)
 FIRST_BYTES = 8 << 20
 HOST = "127.0.0.1"
 
-Message = TypeVar("Message", stream_pb2.FromWorker, stream_pb2.ToWorker)
 Status = tuple[grpc.StatusCode, str]
 
 
@@ -111,7 +111,7 @@ class _Lane(Generic[Message]):
         if self._link.clear:
             self._deliver(message)
             return
-        for name, part in _parts(message):
+        for name, part in translate.parts(message):
             self._send(part, FATES[name])
 
     def silence(self) -> None:
@@ -144,14 +144,12 @@ class _Lane(Generic[Message]):
     def _answer(self, part: Message) -> None:
         """What a worker says of an attempt says too that its assignment has arrived. That is the answer of a call:
         it does not share the fate of the rest."""
-        if isinstance(part, stream_pb2.FromWorker):
-            for item in (*part.started, *part.cancelled, *part.reports):
-                key = stream_pb2.AttemptKey(task_id=item.task_id, attempt=item.attempt)
-                self._arrive(stream_pb2.FromWorker(confirmed=[key]), self._link.delay_s())
+        for confirmation in translate.confirmations(part):
+            self._arrive(confirmation, self._link.delay_s())
 
     def _repeat(self, part: Message) -> None:
         """Once, although its sender may be of the kind that does so itself."""
-        content = part.SerializeToString(deterministic=True)
+        content = translate.content(part)
         if content in self._repetitions:
             return
 
@@ -170,41 +168,41 @@ class _Lane(Generic[Message]):
         self._loop.call_at(at, self._deliver, part)
 
 
-def _parts(message: Message) -> Iterator[tuple[str, Message]]:
-    """A message for each item that there is in it, with its field's name."""
-    kind: Any = type(message)
-    for field, value in message.ListFields():
-        items = [[item] for item in value] if field.is_repeated else [value]
-        for item in items:
-            yield field.name, kind(**{field.name: item})
-
-
 class _Session:
     """One process's stream, and the stream to the coordinator that stands for it and may outlive it."""
 
     def __init__(self, stub: rpc.Stub, up: Link, down: Link, repeat_after_s: float) -> None:
         self._stub = stub
         self._down_way = down
-        self._up = _Lane[stream_pb2.FromWorker](up, self._arrived_up, repeat_after_s)
-        self._down = _Lane[stream_pb2.ToWorker](down, self._arrived_down, repeat_after_s)
-        self._for_coordinator: asyncio.Queue[stream_pb2.FromWorker] = asyncio.Queue()
-        self._for_worker: asyncio.Queue[stream_pb2.ToWorker] = asyncio.Queue()
-        self._early: list[stream_pb2.FromWorker] = []
+        self._up = _Lane[FromWorker](up, self._arrived_up, repeat_after_s)
+        self._down = _Lane[ToWorker](down, self._arrived_down, repeat_after_s)
+        self._for_coordinator: asyncio.Queue[FromWorker] = asyncio.Queue()
+        self._for_worker: asyncio.Queue[ToWorker] = asyncio.Queue()
+        self._early: deque[FromWorker] = deque()
         self._registered = False
         self._left = asyncio.Event()
+        self._broken = asyncio.Event()
         self._ended = asyncio.Event()
         self._status: Status = grpc.StatusCode.OK, ""
         self._upstream = asyncio.create_task(self._hold_upstream())
 
-    async def serve(self, requests: AsyncIterator[stream_pb2.FromWorker], write: Any) -> Status:
+    async def serve(self, requests: AsyncIterator[FromWorker], write: Any) -> Status:
         """The worker's stream, until either side has ended it."""
         try:
-            await first_of(self._read(requests), self._write(write), self._left.wait(), self._ended.wait())
+            await first_of(
+                self._read(requests), self._write(write), self._left.wait(), self._ended.wait(), self._broken.wait()
+            )
             return self._status
         finally:
             self._closing = asyncio.create_task(self._close())
 
-    async def _read(self, requests: AsyncIterator[stream_pb2.FromWorker]) -> None:
+    def break_off(self) -> None:
+        """Both streams end at once, and whatever is on its way with them."""
+        self._status = grpc.StatusCode.UNAVAILABLE, "the network broke the connection"
+        self._broken.set()
+        self._upstream.cancel()
+
+    async def _read(self, requests: AsyncIterator[FromWorker]) -> None:
         async for message in requests:
             self._up.send(message)
 
@@ -221,21 +219,22 @@ class _Session:
 
     # ---- the coordinator's side
 
-    def _arrived_up(self, message: stream_pb2.FromWorker) -> None:
+    def _arrived_up(self, message: FromWorker) -> None:
         if message.leaving:
             self._left.set()
         if self._registered:
             self._for_coordinator.put_nowait(message)
             return
-        self._early.append(message)
-        if message.HasField("registration"):
-            self._registered = True
-            self._for_coordinator.put_nowait(_first(self._early))
-            for part in self._early:
-                self._for_coordinator.put_nowait(part)
-            self._early.clear()
+        if translate.introduction(message) is None:
+            self._early.append(message)
+            return
+        self._registered = True
+        self._early.appendleft(message)
+        self._for_coordinator.put_nowait(translate.merged(self._early, FIRST_BYTES))
+        while self._early:
+            self._for_coordinator.put_nowait(self._early.popleft())
 
-    def _arrived_down(self, message: stream_pb2.ToWorker) -> None:
+    def _arrived_down(self, message: ToWorker) -> None:
         self._for_worker.put_nowait(message)
 
     async def _hold_upstream(self) -> None:
@@ -263,27 +262,20 @@ class _Session:
         await asyncio.Event().wait()  # the stream is broken: its reader knows why
 
 
-def _first(parts: list[stream_pb2.FromWorker]) -> stream_pb2.FromWorker:
-    """The registration, which is the last of these parts, with what fits of the others; they are taken away."""
-    first = stream_pb2.FromWorker()
-    first.MergeFrom(parts.pop())
-    while parts and first.ByteSize() < FIRST_BYTES:
-        first.MergeFrom(parts.pop(0))
-    return first
-
-
 class Relay:
     """The service that the workers dial."""
 
-    def __init__(self, channel: grpc.aio.Channel, seed: int, rpc_timeout_s: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, seed: int, call_timeout_s: float) -> None:
         self._stub = rpc.Stub(channel, rpc.WORKER_STREAM)
-        self._rpc_timeout_s = rpc_timeout_s
+        self._call_timeout_s = call_timeout_s
         up, down = np.random.default_rng(seed).spawn(2)
+        self._sessions: dict[_Session, None] = {}
         self._links = {"to_coordinator": Link(up), "to_workers": Link(down)}
 
     def control(self, state: dict[str, Any]) -> None:
         """The network as it is from now on: `blocked`, a list of directions, and by direction the probabilities
-        `loss` and `duplicate` and the distribution `delay`. What is missing does not happen."""
+        `loss` and `duplicate` and the distribution `delay`. What is missing does not happen. `broken`: every
+        connection that there is breaks, once."""
         for direction, link in self._links.items():
             delay = state.get("delay", {}).get(direction)
             link.impair(
@@ -293,15 +285,23 @@ class Relay:
                 delay=_DISTRIBUTION.validate_python(delay) if delay else None,
             )
 
-    async def Work(self, requests: AsyncIterator[stream_pb2.FromWorker], context: Any) -> None:
-        session = _Session(self._stub, self._links["to_coordinator"], self._links["to_workers"], self._rpc_timeout_s)
-        code, details = await session.serve(requests, context.write)
+        if state.get("broken"):
+            for session in self._sessions:
+                session.break_off()
+
+    async def Work(self, requests: AsyncIterator[FromWorker], context: Any) -> None:
+        session = _Session(self._stub, self._links["to_coordinator"], self._links["to_workers"], self._call_timeout_s)
+        self._sessions[session] = None
+        try:
+            code, details = await session.serve(requests, context.write)
+        finally:
+            del self._sessions[session]
         if code is not grpc.StatusCode.OK:
             await context.abort(code, details)
 
 
 async def run_relay(
-    coordinator: str, seed: int, rpc_timeout_s: float, control_fd: int | None, ready: Callable[[str], None]
+    coordinator: str, seed: int, call_timeout_s: float, control_fd: int | None, ready: Callable[[str], None]
 ) -> None:
     """Until SIGTERM or SIGINT. `ready` is called with the address at which workers find it."""
     loop = asyncio.get_running_loop()
@@ -309,7 +309,7 @@ async def run_relay(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     async with rpc.channel(coordinator) as channel:
-        relay = Relay(channel, seed, rpc_timeout_s)
+        relay = Relay(channel, seed, call_timeout_s)
         if control_fd is not None:
             hear(control_fd, lambda lines: relay.control(lines[-1]))
         server = rpc.server()

@@ -1,7 +1,7 @@
 """Running a scenario in the live world: a coordinator and workers in processes of their own, on this machine.
 
 Nothing here decides anything about a task: the plan says what to submit and whom to strike, and the coordinator's
-journal what became of it.
+decision record what became of it.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _execute(
         policies = [
             "--scenario",
             str(resolved),
-            "--journal",
+            "--decision-record",
             str(out / decision_record.NAME),
             "--replication",
             str(replication),
@@ -161,9 +161,7 @@ def _execute(
         ]
         with LocalCluster(
             executor="inline" if scenario.workload.task == "sleep" else "process",
-            heartbeat_s=scenario.policies.detection.heartbeat_s,
             policies=policies,
-            options=["--rpc-timeout", str(scenario.network.rpc_timeout_s)],
             log=out / LOG,
         ) as cluster:
             stage = _Stage(scenario, plan, replication, cluster)
@@ -171,7 +169,7 @@ def _execute(
             injector = Injector(scenario, plan, cluster, stage.start_again, boot_s)
             drive = Drive(scenario, plan, cluster, _payload(scenario), injector, progress)
             interrupted = _complete(drive)
-            cluster.coordinator.terminate()  # it closes its journal
+            cluster.coordinator.terminate()  # it closes its decision record
             cluster.coordinator.wait(STOP_S)
     return drive.account(), interrupted
 
@@ -207,7 +205,7 @@ class _Stage:
         self._absent = plan.absent
         self._cluster = cluster
         self._heartbeat_s = scenario.policies.detection.heartbeat_s
-        self._rpc_timeout_s = scenario.network.rpc_timeout_s
+        self._call_timeout_s = scenario.network.rpc_timeout_s
         self._top_speed = top_speed(scenario)
         self._stream = functools.partial(generator, scenario.seed, replication)
         names = scenario.worker_names()
@@ -235,7 +233,7 @@ class _Stage:
 
     def _start_relay(self, host: Host) -> Process:
         seed = int(self._stream("relay", host.names[0]).integers(2**63))
-        return self._cluster.start_relay(*host.names, seed=seed, rpc_timeout_s=self._rpc_timeout_s)
+        return self._cluster.start_relay(*host.names, seed=seed, call_timeout_s=self._call_timeout_s)
 
     def _start(self, host: Host) -> Process:
         group = host.group

@@ -1,7 +1,7 @@
 """Distributions of seconds: parameters of each kind, its draws, its mean and squared coefficient of variation.
 
-Draws come one after the other from the generator, so the first n of a longer sample are the sample of n: a
-demand belongs to its task's index.
+Draws come one after the other from the generator, so the first n draws of a longer sample equal a sample of n. A
+task's demand therefore depends only on the task's index.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Constant(Seconds):
 
 
 class Uniform(Seconds):
-    """Anything between two values alike."""
+    """Between two values, all equally likely."""
 
     kind: Literal["uniform"]
     low_s: NonNegative

@@ -1,8 +1,8 @@
-"""Faults: what goes wrong in a scenario, with whom, when and for how long. One script for both worlds.
+"""Faults: what goes wrong in a scenario, where, when and for how long. Both worlds inject the same faults.
 
-A fault belongs to a layer of its worker: the process itself, the work in it, or one kind of trouble on its network.
-Faults of one layer never overlap on a worker, those of different layers do. What is done to the work and to the
-network is done to the host: it outlives the process, and a process that restarts there meets it again.
+A fault belongs to a layer of its worker: the process, the work in it, or one kind of network impairment. Faults of one
+layer never overlap on a worker, but faults of different layers may. Faults of the work and of the network belong to the
+host: they outlive the process, and a process that restarts there is affected again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Fault(Strict):
     """When something goes wrong."""
 
     at_s: NonNegative | None = None
-    """At this time, once."""
+    """Once, at this time."""
     every_s: Positive | None = None
     """Again and again: at every_s, 2 every_s, ... until duration_s."""
     mtbf_s: Positive | None = None
@@ -103,20 +103,20 @@ class Fault(Strict):
 
 
 class WorkerFault(Fault):
-    """Whom it hits."""
+    """Which workers it hits."""
 
     workers: Annotated[list[str], Field(min_length=1)] | None = None
     """The workers, by name."""
     count: Count | None = None
-    """So many workers, chosen at random once."""
+    """So many workers, chosen at random once for the whole run."""
     all: bool = False
     """Every worker."""
     group: str | None = None
     """Every worker of this group of the cluster, such as a rack."""
     stagger_s: NonNegative = 0.0
-    """Of at_s and every_s: each of the selected workers is hit so many seconds after the one before."""
+    """With at_s or every_s: each selected worker is hit so many seconds after the one before."""
     together: bool = False
-    """Of mtbf_s: all the selected share one clock, and are down for as long; else each has its own."""
+    """With mtbf_s: all selected workers are hit at the same times and for as long; otherwise each at its own."""
 
     def _of_whom(self) -> str:
         if self.workers is not None:
@@ -127,13 +127,13 @@ class WorkerFault(Fault):
         yield from super()._misfits()
         yield from self._one_of(("workers", "count", "all", "group"), "a selection of workers")
         if self.together and self.mtbf_s is None:
-            yield Misfit(("together",), "stands without mtbf_s: what has a fixed time hits all at once anyway", "key")
+            yield Misfit(("together",), "stands without mtbf_s: at a fixed time all are hit at once anyway", "key")
         if self.stagger_s and self.mtbf_s is not None:
             yield Misfit(("stagger_s",), "stands beside mtbf_s, expected at_s or every_s", "key")
 
 
 class Lasting(Fault):
-    """How long it lasts."""
+    """A fault that may end."""
 
     for_s: DurationOrDistribution | None = None
     """How long: seconds, or a distribution."""
@@ -149,7 +149,7 @@ class Lasting(Fault):
 
 
 class Ending(Lasting):
-    """What has to end."""
+    """A fault that has to end."""
 
     def _misfits(self) -> Iterator[Misfit]:
         yield from Fault._misfits(self)
@@ -205,7 +205,7 @@ class Pause(WorkerFault, Ending):
 
 
 class OfWork(WorkerFault, Lasting):
-    """Something is wrong with the work, and its worker beats on: a gray failure."""
+    """Something is wrong with the work, but heartbeats go on: a gray failure."""
 
     @property
     def layer(self) -> Layer:
@@ -213,7 +213,7 @@ class OfWork(WorkerFault, Lasting):
 
 
 class Slow(OfWork):
-    """The work goes on at a fraction of its speed; heartbeats come as ever."""
+    """The work goes on at a fraction of its speed; heartbeats go on."""
 
     kind: Literal["slow"]
     factor: Annotated[float, Field(gt=0, le=1)]
@@ -221,7 +221,7 @@ class Slow(OfWork):
 
 
 class Hang(OfWork):
-    """The work stands still; heartbeats come as ever."""
+    """The work stands still; heartbeats go on."""
 
     kind: Literal["hang"]
 
@@ -253,7 +253,7 @@ class Delay(OfNetwork):
 
     kind: Literal["delay"]
     delay: DurationOrDistribution
-    """One-way delay of a message beside the network's own: seconds, or a distribution."""
+    """Added to the one-way delay of each message: seconds, or a distribution."""
 
     @property
     def layer(self) -> Layer:
@@ -261,11 +261,11 @@ class Delay(OfNetwork):
 
 
 class Loss(OfNetwork):
-    """Messages are lost, beside those that the network loses anyway."""
+    """More messages are lost than the network loses anyway."""
 
     kind: Literal["loss"]
     probability: Probability
-    """Of a message to be lost."""
+    """Probability that a message is lost."""
 
     @property
     def layer(self) -> Layer:
@@ -273,11 +273,11 @@ class Loss(OfNetwork):
 
 
 class Duplicate(OfNetwork):
-    """Messages arrive twice, beside those that the network repeats anyway."""
+    """More messages arrive twice than the network repeats anyway."""
 
     kind: Literal["duplicate"]
     probability: Probability
-    """Of a message to arrive twice."""
+    """Probability that a message arrives twice."""
 
     @property
     def layer(self) -> Layer:

@@ -1,12 +1,12 @@
-"""Plans: all that chance decides about tasks and faults, drawn before a run, for both worlds to execute.
+"""Plans: everything about tasks and faults that is random, drawn before a run and executed by both worlds.
 
-Nothing here depends on policies, and a task's arrival, demand and priority depend on no cluster either:
-scenarios that share seed, replication and workload see the same tasks (common random numbers).
+Nothing here depends on policies, and a task's arrival, demand and priority do not depend on the cluster either.
+Scenarios with the same seed, replication and workload have the same tasks (common random numbers).
 
-Faults of one layer (see `faults`) never overlap on a worker. A fault that would strike a worker which is crashed,
-paused or gone misses it, as does a join of one that is there; the clock of a random fault (`mtbf_s`) runs only while
-its worker is well; neither random nor periodic faults strike after `duration_s`. What struck before may heal later. A
-worker that crashed for good, or drained, is only struck by a join; one whose first process fault is a join is absent
+Faults of one layer (see `faults`) never overlap on a worker. A fault is not injected into a worker that is crashed,
+paused or gone, and a join not into one that is there. The clock of a random fault (`mtbf_s`) runs only while its worker
+is well. No random or periodic fault is injected after `duration_s`, but one that was injected before may end later.
+After a drain or a crash for good, only a join is injected. A worker whose first process fault is a join is absent
 until then.
 """
 
@@ -45,7 +45,7 @@ class OpenArrivals:
 
 @dataclass(frozen=True, slots=True)
 class ClosedArrivals:
-    """Clients that each think, submit, await the result and think again; `tasks` limits them all together."""
+    """Clients that think, submit, await the result and think again. All together they submit at most `tasks` tasks."""
 
     clients: int
     tasks: int | None
@@ -71,8 +71,11 @@ class ClosedArrivals:
 
 @dataclass(frozen=True, slots=True)
 class FaultAction:
-    """At `time_s`, do this to that worker (None: the coordinator), or end it; `index` is the fault's place in the
-    scenario, where its parameters are. What ends a crash or a restart is the start of a new process."""
+    """At `time_s` a fault is injected into a worker (None: the coordinator), or ends (`heals`).
+
+    `index` is the fault's place in the scenario, where its parameters are. A crash or a restart ends when a new process
+    starts.
+    """
 
     time_s: float
     kind: FaultKind
@@ -124,7 +127,7 @@ def _draw_faults(scenario: Scenario, stream: Stream) -> tuple[list[FaultAction],
         if found and found[0].kind == "join":
             absent.add(worker)
         actions += found
-    # Stable: of one worker's simultaneous actions the cause stays before its effect.
+    # The sort is stable: among simultaneous actions on one worker, a cause stays before its effect.
     return sorted(actions, key=lambda action: action.time_s), frozenset(name for name in absent if name)
 
 
@@ -142,8 +145,11 @@ def _threats(fault: Fault, index: int, scenario: Scenario, stream: Stream) -> It
 
 
 class _Threat:
-    """One fault over one worker: when it strikes next, and for how long; a clock and a length of its own. Of a fault
-    that strikes all its victims together, each has the same clock and lengths, which heed nobody's health."""
+    """One fault and one of its victims: when it is injected next, and for how long.
+
+    Each victim has a clock and lengths of its own, except for a fault that hits all its victims together. The clock of
+    such a fault does not stop while a victim is down.
+    """
 
     def __init__(self, fault: Fault, index: int, worker: str | None, stream: Stream, later_s: float = 0.0) -> None:
         self.index = index
@@ -178,7 +184,7 @@ class _Threat:
         return self._fault.at_s is not None
 
     def next_injection_s(self, well_since_s: float) -> float:
-        """The next strike; infinity after the only one of a fault with a fixed time."""
+        """The time of the next injection; infinity after the only one of a fault with a fixed time."""
         fault, number = self._fault, next(self._injections)
         if fault.mtbf_s is not None:
             since_s = self._until_s if self.together else well_since_s
@@ -193,7 +199,7 @@ class _Threat:
         return at_s
 
     def length_s(self) -> float:
-        """Seconds until the strike is over; infinity if it never is."""
+        """Seconds until the injected fault ends; infinity if it never does."""
         if not self.together:
             self._draw_length()
         return self._length_s
@@ -224,6 +230,6 @@ def _actions(threats: list[_Threat], duration_s: float) -> Iterator[FaultAction]
                 yield FaultAction(end_s, kind, threat.worker, index, heals=True)
             there = kind != "drain" and not (kind == "crash" and end_s == math.inf)
             well_since_s = end_s if there else at_s
-        # A memoryless clock that stood still while the worker was down is as good as one that starts anew.
+        # The clock is memoryless, so one that stood still while the worker was down equals one that starts anew.
         if not threat.once:
             heapq.heappush(injections, (threat.next_injection_s(max(at_s, well_since_s)), index))

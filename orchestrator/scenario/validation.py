@@ -1,8 +1,8 @@
-"""Plain trees against the models that will read them: edits by key, and errors in words of the scenario.
+"""Plain trees and the models that will read them: edits by key, and errors in the words of a scenario.
 
-pydantic reports where an error lies by its own path, which names branches of unions, and in words about
-Python's types. Here the model's annotations are walked beside the tree, so that the path is one of keys, a new
-kind drops what it does not know, an absent mapping starts from its default, and a message says what was expected.
+pydantic gives the place of an error as a path through the branches of unions, and describes it in terms of Python's
+types. This module walks the model's annotations beside the tree. So a path consists of keys, a new kind drops the keys
+that it does not know, an absent mapping starts from its default, and a message says what was expected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a scenario's tasks are: when they arrive, how long each runs, how urgent it is."""
+"""The tasks of a scenario: when they arrive, how long each runs, how urgent it is."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PRIORITIES = tuple(priority.name.lower() for priority in Priority)
 
 
 class OpenLoop(Strict):
-    """Arrivals that come at their own times, whatever becomes of the tasks before them."""
+    """Arrivals at times of their own, whatever becomes of the tasks before them."""
 
     @abstractmethod
     def times(self, stream: Stream, duration_s: float, limit: int) -> Floats:
         """Increasing arrival times in [0, duration_s], the first `limit` of them at most."""
 
     def periods(self, duration_s: float) -> float:
-        """About how many changes of its rate have to be drawn."""
+        """About how many changes of the rate have to be drawn."""
         return 0.0
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Poisson(OpenLoop):
     """Mean arrivals per second."""
 
     def times(self, stream: Stream, duration_s: float, limit: int) -> Floats:
-        # Scaling one unit process, so that scenarios which differ in their rate share its pattern.
+        # One process of rate 1 is scaled, so that scenarios with different rates share its pattern.
         return unit_poisson(stream("arrivals"), duration_s * self.rate_per_s, limit) / self.rate_per_s
 
     def expected(self, duration_s: float) -> float:
@@ -196,9 +196,9 @@ class Workload(Strict):
     service: Distribution | None = None
     """Seconds that a task runs at speed 1; needed unless a trace brings its own service_s."""
     priorities: Priorities = Priorities(normal=1.0)
-    """Shares by name; a trace's own priority column comes first."""
+    """Shares by name; a trace's own column priority has precedence."""
     tasks: Count | None = None
-    """No more tasks than these; null: as many as arrive."""
+    """At most so many tasks; null: as many as arrive."""
     task: Literal["sleep", "spin", "prime"] = "sleep"
     """What a live worker does for a task's seconds."""
 
@@ -269,7 +269,7 @@ def unit_poisson(rng: np.random.Generator, span: float, limit: int) -> Floats:
     """The points of a Poisson process of rate 1 in [0, span], the first `limit` of them at most."""
     block = int(min(limit, 16 + span + 6 * span**0.5))
     gaps = rng.standard_exponential(block)
-    # Summed from the start each time, so that a point does not depend on where the blocks end.
+    # Summed from the start each time, so that no point depends on where the blocks end.
     while (points := np.cumsum(gaps))[-1] <= span and len(points) < limit:
         gaps = np.concatenate([gaps, rng.standard_exponential(block)])
     return points[: np.searchsorted(points, span, side="right")][:limit]

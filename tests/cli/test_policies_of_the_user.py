@@ -17,9 +17,30 @@ class Breaking(Random):
         raise ZeroDivisionError("no luck today")
 
 
+class Late(Random):
+    calls = 0
+
+    def choose(self, task):
+        self.calls += 1
+        if self.calls == 100:
+            raise ValueError("enough")
+        return super().choose(task)
+
+
+class Stranger(Random):
+    def choose(self, task):
+        return "w9"
+
+
 class Empty:
     pass
 """
+
+SENTENCES = {
+    "Breaking": "raised in __init__: ZeroDivisionError: no luck today",
+    "Late": "raised in choose: ValueError: enough",
+    "Stranger": "broke its protocol: choose gave 'w9', not a worker",
+}
 
 
 @pytest.fixture
@@ -46,9 +67,16 @@ def test_a_class_without_its_protocol_is_told_with_its_place(command: str, modul
     assert line.endswith("expected a class with every method of a routing policy")
 
 
-@pytest.mark.parametrize("further", [[], ["replications=2", "--jobs", "2"]], ids=["one run", "a pool of processes"])
-def test_a_policy_that_raises_ends_a_run_with_its_sentence(module: str, tmp_path: Path, further: list[str]):
-    """Also where the run has a process of its own."""
-    path = scenario(tmp_path, f"{module}:Breaking")
-    told = fail("simulate", path, "--out", tmp_path / "out", "--no-plots", *further)
-    assert told == f"{module}:Breaking: its constructor raised ZeroDivisionError: no luck today\n"
+@pytest.mark.parametrize("name", SENTENCES)
+def test_a_policy_that_fails_ends_a_run_with_its_sentence(module: str, tmp_path: Path, name: str):
+    """Whether it raises when it is built, raises amid the run, or answers nonsense."""
+    path = scenario(tmp_path, f"{module}:{name}")
+    told = fail("simulate", path, "--out", tmp_path / "out", "--no-plots")
+    assert told == f"the routing policy {module}:{name} {SENTENCES[name]}\n"
+
+
+def test_a_policy_that_fails_in_a_process_of_its_own_ends_the_command_alike(module: str, tmp_path: Path):
+    """A pool of processes passes the sentence on."""
+    path = scenario(tmp_path, f"{module}:Late")
+    told = fail("simulate", path, "replications=2", "--jobs", "2", "--out", tmp_path / "out", "--no-plots")
+    assert told == f"the routing policy {module}:Late {SENTENCES['Late']}\n"

@@ -20,12 +20,12 @@ MakeCluster = Callable[..., LocalCluster]
 
 @pytest.fixture
 def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
-    """LocalCluster's arguments; the coordinator checks itself and writes a journal, which must replay alike."""
+    """LocalCluster's arguments; the coordinator checks itself, and its decision record must replay alike."""
     clusters: list[LocalCluster] = []
     log = tmp_path / "log"
 
     def make(workers: int = 0, *, policies: tuple[str, ...] = PATIENT, **settings: object) -> LocalCluster:
-        own = ("--check", "--journal", str(tmp_path / f"{len(clusters)}-{NAME}"))
+        own = ("--check", "--decision-record", str(tmp_path / f"{len(clusters)}-{NAME}"))
         settings = {"heartbeat_s": 0.1, "executor": "inline", "log": log, **settings}
         cluster = LocalCluster(workers, policies=(*policies, *own), **settings)  # type: ignore[arg-type]
         clusters.append(cluster.__enter__())
@@ -42,8 +42,9 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
     assert "Traceback" not in text
     assert all(status in (0, -9) for status in statuses), f"a coordinator ended with {statuses}"
     for number in range(len(clusters)):
-        _, difference = replay(tmp_path / f"{number}-{NAME}")
-        assert difference is None, str(difference)
+        again = replay(tmp_path / f"{number}-{NAME}")
+        assert again.difference is None, str(again.difference)
+        assert again.remark is None or statuses[number] != 0, again.remark
 
 
 @pytest.fixture

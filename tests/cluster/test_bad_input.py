@@ -13,7 +13,7 @@ import grpc.aio
 import psutil
 import pytest
 
-from orchestrator.cluster.client import Client, NewTask, TaskRefused
+from orchestrator.cluster.client import AsyncClient, NewTask, TaskRefused
 from orchestrator.cluster.wire import rpc
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.rehearsal.local_cluster import LocalCluster
@@ -35,7 +35,7 @@ def still_serves(cluster: LocalCluster) -> bool:
     """A task goes round."""
 
     async def run() -> bool:
-        async with Client(cluster.address) as client:
+        async with AsyncClient(cluster.address) as client:
             return (await asyncio.wait_for(client.submit("0", kind="sleep"), 10)).settled
 
     return asyncio.run(run())
@@ -107,7 +107,7 @@ def test_tasks_that_make_no_sense_are_refused_one_by_one(make_cluster: MakeClust
     cluster = make_cluster(1)
 
     async def run() -> None:
-        async with Client(cluster.address) as client:
+        async with AsyncClient(cluster.address) as client:
             good, empty, odd, large = client.submit_batch(
                 [
                     NewTask("0", 1, "sleep"),
@@ -148,7 +148,7 @@ def test_a_client_may_vanish_while_its_results_stream(make_cluster: MakeCluster,
     talk(cluster, story)
 
     async def until_done() -> None:
-        async with Client(cluster.address) as client:
+        async with AsyncClient(cluster.address) as client:
             while (await client.metrics()).completed < 500:
                 await asyncio.sleep(0.01)
 
@@ -176,7 +176,7 @@ def test_a_client_that_does_not_read_fills_no_memory(make_cluster: MakeCluster):
 
         writing = asyncio.create_task(write())
         before = -1
-        async with Client(cluster.address) as client:
+        async with AsyncClient(cluster.address) as client:
             while before != (before := (await client.metrics()).failed):
                 await asyncio.sleep(0.3)
         assert before < count, "everything was read although nobody took the results"
@@ -195,7 +195,7 @@ def test_too_much_at_once_is_told_to_who_calls(make_cluster: MakeCluster):
     cluster = make_cluster(0, policies=("--max-unsettled", "3"))
 
     async def run() -> None:
-        async with Client(cluster.address, contract=True) as client:
+        async with AsyncClient(cluster.address, contract=True) as client:
             submissions = client.submit_batch([NewTask("0", 1, "sleep")] * 5)
             while (await client.metrics()).queue_depth < 3:
                 await asyncio.sleep(0.01)

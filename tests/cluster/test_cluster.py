@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
-from orchestrator.cluster.client import Client, NewTask, Submission
+from orchestrator.cluster.client import AsyncClient, NewTask, Submission
 from orchestrator.cluster.wire.translate import Outcome
 from orchestrator.core.model import TaskState
 from orchestrator.rehearsal.local_cluster import LocalCluster
@@ -26,14 +26,14 @@ from tests.cluster.conftest import FAST, MakeCluster
 from tests.cluster.contract.peers import wait_until
 
 T = TypeVar("T")
-Story = Callable[[Client], Coroutine[Any, Any, T]]
+Story = Callable[[AsyncClient], Coroutine[Any, Any, T]]
 
 
 def talk(cluster: LocalCluster, story: Story[T]) -> T:
     """Run a client's story against the cluster."""
 
     async def run() -> T:
-        async with Client(cluster.address) as client:
+        async with AsyncClient(cluster.address) as client:
             return await asyncio.wait_for(story(client), 40)
 
     return asyncio.run(run())
@@ -43,7 +43,7 @@ async def all_of(submissions: list[Submission]) -> list[Outcome]:
     return [await submission for submission in submissions]
 
 
-async def until(true: Callable[[Any], bool], client: Client) -> None:
+async def until(true: Callable[[Any], bool], client: AsyncClient) -> None:
     """Until the metrics say so."""
     while not true(await client.metrics()):
         await asyncio.sleep(0.01)
@@ -58,7 +58,7 @@ def test_many_short_tasks_are_each_executed_once(make_cluster: MakeCluster, coun
     """One attempt a task, on every worker."""
     cluster = make_cluster(4, capacity=8, policies=("policies.execution_timeout_s=3",))
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         return await all_of(client.submit_batch(sleeps(count)))
 
     outcomes = talk(cluster, story)
@@ -73,7 +73,7 @@ def test_killed_workers_lose_nothing(make_cluster: MakeCluster, victims: list[st
     """SIGKILL with tasks in flight: all are settled by who is left, or by new workers."""
     cluster = make_cluster(4, prefetch=prefetch)
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         submissions = client.submit_batch(sleeps(200, 0.02))
         await submissions[0]
         for name in victims:
@@ -95,7 +95,7 @@ def test_a_stopped_worker_is_convicted_and_revived(make_cluster: MakeCluster):
     """SIGSTOP beyond the timeout: another takes over; after SIGCONT it is given tasks again."""
     cluster = make_cluster(1, capacity=2, policies=(*FAST, "policies.execution_timeout_s=null"))
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         submissions = client.submit_batch(sleeps(2, 0.3))
         await submissions[0].id
         cluster.worker("w1").signal(signal.SIGSTOP)
@@ -118,7 +118,7 @@ def test_a_stopped_coordinator_convicts_nobody(make_cluster: MakeCluster, tmp_pa
     time.sleep(1.0)  # the pause itself
     cluster.coordinator.signal(signal.SIGCONT)
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         return await all_of(client.submit_batch(sleeps(6, 0.5)))
 
     assert [outcome.attempts for outcome in talk(cluster, story)] == [1] * 6
@@ -132,7 +132,7 @@ def test_a_killed_executor_fails_its_attempt_not_its_worker(make_cluster: MakeCl
     worker = psutil.Process(cluster.worker("w1").pid)
     (child,) = worker.children()
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         doomed = client.submit("60", kind="sleep")
         await doomed.id
         child.kill()
@@ -150,7 +150,7 @@ def test_busy_workers_do_not_look_dead(make_cluster: MakeCluster):
     policies = ("policies.detection.timeout_s=1.5", "policies.execution_timeout_s=null")
     cluster = make_cluster(1, capacity=4, executor="process", policies=policies)
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         return await all_of(client.submit_batch([NewTask("0.6", 1, "spin")] * 4))
 
     assert [outcome.attempts for outcome in talk(cluster, story)] == [1, 1, 1, 1]
@@ -160,7 +160,7 @@ def test_a_drained_worker_hands_back_what_has_not_begun(make_cluster: MakeCluste
     """SIGTERM: what runs is finished and reported, what waits goes to others, and it leaves with status 0."""
     cluster = make_cluster(1, capacity=1, prefetch=3)
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         submissions = client.submit_batch(sleeps(4, 1.5))
         await submissions[0].id
         cluster.start_worker("w2", options=("--capacity", "3")).ready()
@@ -178,7 +178,7 @@ def test_a_lost_coordinator_is_found_again(make_cluster: MakeCluster):
     """It is killed and starts anew, remembering nothing: workers register again, the client submits again."""
     cluster = make_cluster(2)
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         submissions = client.submit_batch(sleeps(100, 0.02))
         await submissions[0]
         cluster.coordinator.kill()
@@ -188,18 +188,20 @@ def test_a_lost_coordinator_is_found_again(make_cluster: MakeCluster):
     assert all(outcome.state is TaskState.COMPLETED for outcome in talk(cluster, story))
 
 
-def test_the_second_process_of_a_name_replaces_the_first(make_cluster: MakeCluster):
-    """What the first held is requeued at once; the first is told, and ends."""
-    cluster = make_cluster(1)
+def test_the_second_process_of_a_name_replaces_one_that_stands_still(make_cluster: MakeCluster):
+    """As soon as it is declared dead; what it held is requeued at once, and when it goes on it is told, and ends."""
+    cluster = make_cluster(1, policies=FAST)
     first = cluster.worker("w1")
 
-    async def story(client: Client) -> Outcome:
-        submission = client.submit("1.5", kind="sleep")
+    async def story(client: AsyncClient) -> Outcome:
+        submission = client.submit("0.5", kind="sleep")
         await submission.id
+        first.signal(signal.SIGSTOP)
         cluster.start_worker("w1").ready()
         return await submission
 
     assert talk(cluster, story).attempts == 2
+    first.signal(signal.SIGCONT)
     assert first.wait(10) == 1
 
 
@@ -208,7 +210,7 @@ def test_too_many_tasks_wait_at_their_client(make_cluster: MakeCluster):
     policies = ("--max-unsettled", "300", "policies.execution_timeout_s=null")
     cluster = make_cluster(1, capacity=50, policies=policies)
 
-    async def story(client: Client) -> int:
+    async def story(client: AsyncClient) -> int:
         submissions = client.submit_batch(sleeps(3000))
         deepest = 0
         while not submissions[-1].outcome.done():
@@ -223,7 +225,7 @@ def test_many_workers_share_a_process(make_cluster: MakeCluster):
     cluster = make_cluster(10, capacity=1, workers_per_process=5)
     assert len({cluster.worker(name).pid for name in cluster.names}) == 2
 
-    async def story(client: Client) -> list[Outcome]:
+    async def story(client: AsyncClient) -> list[Outcome]:
         return await all_of(client.submit_batch(sleeps(10, 0.2)))
 
     assert {outcome.worker_id for outcome in talk(cluster, story)} == set(cluster.names)

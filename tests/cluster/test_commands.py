@@ -63,21 +63,21 @@ def test_failures_are_told(make_cluster: MakeCluster):
     assert "Traceback" not in failed.stderr + unknown.stderr + refused.stderr + alone.stderr
 
 
-def test_a_broken_scenario_is_explained():
+def test_broken_policies_are_explained():
     """Exit 2, with the key."""
     done = command("coordinator", "--port", "0", "policies.routing.kind=astrology")
     assert done.returncode == 2
     assert "policies.routing" in done.stderr
 
 
-def test_a_journal_is_replayed(make_cluster: MakeCluster, tmp_path: Path):
+def test_a_decision_record_is_replayed(make_cluster: MakeCluster, tmp_path: Path):
     """By its folder or its file."""
     cluster = make_cluster(1)
     at(cluster, "submit", "--batch", "20", "--kind", "sleep", "--payload", "0")
     cluster.coordinator.terminate()
     assert cluster.coordinator.wait(10) == 0
-    (journal,) = tmp_path.glob("*journal*")
-    done = command("replay", str(journal))
+    (record,) = tmp_path.glob("*decisions*")
+    done = command("replay", str(record))
     assert done.returncode == 0
     assert "decided the same" in done.stdout
     assert command("replay", str(tmp_path / "nothing")).returncode == 2

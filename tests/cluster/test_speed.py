@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.cluster.client import Client
+from orchestrator.cluster.client import AsyncClient
 from orchestrator.cluster.control import hear
-from orchestrator.cluster.executor import Ended, Executor, Kind, make_executor
-from orchestrator.core.worker import Key
+from orchestrator.cluster.executor import Executor, Kind, make_executor
+from orchestrator.cluster.jobs import Ended
+from orchestrator.core.model import AttemptKey as Key
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
 from tests.cluster.conftest import FAST, MakeCluster
 from tests.cluster.contract.peers import wait_until
@@ -208,7 +209,7 @@ def test_a_stopped_worker_sleeps_on_for_what_was_left(make_cluster: MakeCluster)
     cluster = make_cluster(1)
     worker = cluster.worker("w1")
 
-    async def story(client: Client) -> float:
+    async def story(client: AsyncClient) -> float:
         submission = client.submit("0.5", kind="sleep")
         await submission.id
         await asyncio.sleep(0.1)
@@ -228,7 +229,7 @@ def test_a_worker_that_hangs_beats_on(make_cluster: MakeCluster, tmp_path: Path,
     cluster = make_cluster(1, executor=executor, policies=policies)
     kind = "sleep" if executor == "inline" else "spin"
 
-    async def story(client: Client) -> int:
+    async def story(client: AsyncClient) -> int:
         cluster.worker("w1").control({"speed": 0})
         submission = client.submit("0.05", kind=kind)
         await submission.id
@@ -247,7 +248,7 @@ def test_a_worker_may_be_slow_from_the_start(make_cluster: MakeCluster):
     worker = cluster.start_worker("w1", options=("--speed", "0.1"))
     worker.ready()
 
-    async def story(client: Client) -> list[float]:
+    async def story(client: AsyncClient) -> list[float]:
         slow = await client.submit("0.02", kind="sleep")
         worker.control({"speed": 10})
         while (quick := await client.submit("0.1", kind="sleep")).latency_s > 0.9:
@@ -274,10 +275,10 @@ def test_options_that_make_no_sense_are_refused():
 def test_assignments_to_a_stopped_worker_go_to_another(make_cluster: MakeCluster, tmp_path: Path):
     """It has not confirmed them: failed calls, long before the detector; when it beats again it gets more."""
     patient = ("policies.detection.timeout_s=30", "policies.detection.on_failed_call=hold")
-    policies = (*patient, "policies.execution_timeout_s=null", "network.rpc_timeout_s=0.5")
-    cluster = make_cluster(1, policies=policies, options=("--rpc-timeout", "0.5"))
+    policies = (*patient, "policies.execution_timeout_s=null", "--call-timeout", "0.5")
+    cluster = make_cluster(1, policies=policies)
 
-    async def story(client: Client) -> None:
+    async def story(client: AsyncClient) -> None:
         cluster.worker("w1").signal(signal.SIGSTOP)
         submissions = [client.submit("0", kind="sleep") for _ in range(2)]
         for submission in submissions:
@@ -294,10 +295,10 @@ def test_assignments_to_a_stopped_worker_go_to_another(make_cluster: MakeCluster
 
 def test_a_stopped_coordinator_loses_no_stream_and_fails_no_call(make_cluster: MakeCluster, tmp_path: Path):
     """Tasks under way, reports that nobody acknowledges: all is settled by its first attempt."""
-    policies = ("policies.execution_timeout_s=null", "network.rpc_timeout_s=0.4")
-    cluster = make_cluster(3, capacity=4, policies=policies, options=("--rpc-timeout", "0.4"))
+    policies = ("policies.execution_timeout_s=null", "--call-timeout", "0.4")
+    cluster = make_cluster(3, capacity=4, policies=policies)
 
-    async def story(client: Client) -> list[int]:
+    async def story(client: AsyncClient) -> list[int]:
         submissions = [client.submit(str(0.01 * (number % 20)), kind="sleep") for number in range(300)]
         await submissions[20]
         for _ in range(2):
@@ -322,7 +323,7 @@ def test_a_control_pipe_that_closes_is_let_go(make_cluster: MakeCluster):
     cluster.worker("w1")._control = -1
     wait_until(lambda: process.num_fds() < before)
 
-    async def story(client: Client) -> bool:
+    async def story(client: AsyncClient) -> bool:
         return (await client.submit("0", kind="sleep")).settled
 
     assert talk(cluster, story)

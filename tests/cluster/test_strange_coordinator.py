@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.cluster.client import Client, NewTask, SyncClient, TaskRefused
+from orchestrator.cluster.client import AsyncClient, Client, NewTask, TaskRefused
 from orchestrator.cluster.wire.translate import Outcome
 from orchestrator.rehearsal.local_cluster import Process
 from tests.cluster.contract import peers
@@ -26,7 +26,7 @@ def start_worker(stranger: peers.Coordinator) -> Iterator[StartWorker]:
     started: list[Process] = []
 
     def start(name: str, *options: str) -> Process:
-        arguments = ["worker", "-c", stranger.address, "--id", name, "--port", "0", "--heartbeat", "0.1", *options]
+        arguments = ["worker", "-c", stranger.address, "--id", name, "--port", "0", *options]
         started.append(Process(arguments))
         started[-1].ready()
         return started[-1]
@@ -108,7 +108,7 @@ def test_our_client_polls_there(stranger: peers.Coordinator, start_worker: Start
     start_worker("ours", "--capacity", "4", "--executor", "thread")
 
     async def talk() -> list[Outcome]:
-        async with Client(stranger.address) as client:
+        async with AsyncClient(stranger.address) as client:
             submissions = client.submit_batch([NewTask(str(number)) for number in range(50)])
             outcomes = [outcome async for _, outcome in client.results(submissions)]
             with pytest.raises(TaskRefused):
@@ -128,7 +128,7 @@ def test_our_client_polls_there(stranger: peers.Coordinator, start_worker: Start
 def test_our_synchronous_client_polls_there(stranger: peers.Coordinator, start_worker: StartWorker):
     """The same from a caller without an event loop."""
     start_worker("ours", "--executor", "thread")
-    with SyncClient(stranger.address) as client:
+    with Client(stranger.address) as client:
         assert client.submit("13").result(timeout=10).result == "13 is prime"
 
 

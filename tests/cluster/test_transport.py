@@ -8,37 +8,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc.aio
 import pytest
 
-from orchestrator.cli.cluster import REFERENCE
-from orchestrator.cluster.coordinator import LiveCoordinator, start
+from orchestrator.cluster.coordinator import LiveCoordinator
+from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.overdue import LATE_S, Overdue
+from orchestrator.cluster.services import start
+from orchestrator.cluster.streaming_worker import StreamingWorker
 from orchestrator.cluster.wire import rpc
+from orchestrator.cluster.wire.contract import registration_message
 from orchestrator.cluster.wire.proto.stream_pb2 import (
     Assignment,
     AttemptKey,
     FromWorker,
+    Registered,
     Registration,
     Report,
     ToWorker,
 )
-from orchestrator.cluster.wire.translate import Job, registration_message
-from orchestrator.cluster.worker import Settings, StreamingWorker
+from orchestrator.cluster.worker import Settings, Unwanted
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import TaskState
-from orchestrator.policies.settings import build_coordinator
-from orchestrator.scenario.schema import Scenario
+from orchestrator.core.model import Quarantine, TaskState
+from orchestrator.policies.settings import Policies, build_coordinator
 
 TIMEOUT_S = 0.4  # of a call; a worker confirms after an eighth of that
-PATIENT = (
-    "policies.detection.timeout_s=30",
-    "policies.detection.on_failed_call=hold",
-    "policies.execution_timeout_s=null",
-)
+PATIENT = Policies.model_validate({"detection": {"kind": "timeout", "timeout_s": 30}})
 
 
 def play(story: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -73,6 +71,10 @@ class Stage:
     def say(self, **parts: Any) -> None:
         self._to_say.put_nowait(ToWorker(**parts))
 
+    def welcome(self, term: int = 1, heartbeat_s: float = 60.0, dropped: Sequence[AttemptKey] = ()) -> None:
+        answer = Registered(term=term, heartbeat_s=heartbeat_s, call_timeout_s=TIMEOUT_S, dropped=dropped)
+        self.say(registered=answer)
+
     def assign(self, task_id: str, seconds: float, attempt: int = 1) -> None:
         job = Assignment(task_id=task_id, attempt=attempt, kind="sleep", payload=str(seconds))
         self.say(assignments=[job])
@@ -96,7 +98,7 @@ async def worker_on(stage: Stage, **settings: Any) -> AsyncIterator[StreamingWor
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     stage.address = f"127.0.0.1:{port}"
-    settings = {"executor": "inline", "heartbeat_s": 60.0, "rpc_timeout_s": TIMEOUT_S, **settings}
+    settings = {"executor": "inline", "incarnation": "this", **settings}
     async with rpc.channel(stage.address) as channel:
         worker = StreamingWorker("w1", Settings(stage.address, **settings), lambda: None, channel)
         running = asyncio.create_task(worker.run())
@@ -118,7 +120,7 @@ def test_a_report_is_repeated_with_its_number_until_that_is_acknowledged():
     async def story() -> None:
         stage = Stage()
         async with worker_on(stage) as worker:
-            stage.say(registered=True)
+            stage.welcome()
             stage.assign("a", 0)
             stage.assign("b", 0)
             first = [*await stage.hears("reports")]
@@ -142,7 +144,7 @@ def test_an_acknowledgement_that_comes_late_counts():
     async def story() -> None:
         stage = Stage()
         async with worker_on(stage, capacity=1) as worker:
-            stage.say(registered=True)
+            stage.welcome()
             stage.assign("a", 0)
             (report,) = await stage.hears("reports")
             await stage.hears("reports")
@@ -160,7 +162,7 @@ def test_an_assignment_is_confirmed_unless_it_is_over_before():
     async def story() -> None:
         stage = Stage()
         async with worker_on(stage, capacity=1):
-            stage.say(registered=True)
+            stage.welcome()
             stage.assign("short", 0)
             (report,) = await stage.hears("reports")
             stage.say(acknowledged=[report.number])
@@ -181,7 +183,7 @@ def test_what_waits_is_confirmed_and_what_begins_says_so():
     async def story() -> None:
         stage = Stage()
         async with worker_on(stage, capacity=1, prefetch=1):
-            stage.say(registered=True)
+            stage.welcome()
             stage.assign("first", 60)
             stage.assign("second", 60)
             assert list(await stage.hears("started")) == [key("first")]
@@ -191,36 +193,118 @@ def test_what_waits_is_confirmed_and_what_begins_says_so():
 
 
 def test_a_registration_is_repeated_until_it_is_answered():
-    """Assignments may come before the answer, and beats wait for it."""
+    """Beats wait for the answer; what comes before it is not for this process."""
 
     async def story() -> None:
         stage = Stage()
-        async with worker_on(stage, heartbeat_s=0.05):
+        async with worker_on(stage) as worker:
             assert (await stage.hears("registration")).worker_id == "w1"
-            stage.assign("a", 0)
-            assert [report.task_id for report in await stage.hears("reports")] == ["a"]
+            stage.assign("stray", 60)
             message = await stage.heard.get()
-            while not message.HasField("registration"):
-                assert not message.HasField("beat")
-                message = await stage.heard.get()
-            stage.say(registered=True)
-            await stage.hears("beat")
+            assert [field.name for field, _ in message.ListFields()] == ["registration"]
+            stage.welcome(heartbeat_s=0.05)
+            assert (await stage.hears("beat")).active == 0
+            assert worker.agent.active == 0
             assert stage.streams == 1
 
     play(story)
 
 
-def test_what_was_assigned_before_the_answer_is_lost_with_the_stream():
-    """The next stream is another registration, which stops it."""
+def test_a_worker_beats_as_it_is_told():
+    """And in the new rhythm, when it is told another one."""
 
     async def story() -> None:
         stage = Stage()
-        async with worker_on(stage, capacity=1) as worker:
+        async with worker_on(stage) as worker:
+            stage.welcome(heartbeat_s=0.05)
+            await stage.hears("beat")
+            stage.end_the_stream()
+            await stage.hears("registration")
+            stage.welcome(heartbeat_s=0.1)
+            for _ in range(2):
+                await stage.hears("beat")
+            assert worker.agent._heartbeat_s == 0.1
+
+    play(story)
+
+
+def test_a_worker_goes_on_with_what_it_holds_when_its_stream_breaks():
+    """It says so at its next registration, and reports what it finished meanwhile once it is known again."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage, capacity=3) as worker:
+            first = await stage.hears("registration")
+            assert (first.incarnation, first.term, list(first.held)) == ("this", 0, [])
+            stage.welcome(term=5)
+            for task_id, seconds in (("short", 0.05), ("long", 60), ("unwanted", 60)):
+                stage.assign(task_id, seconds)
+            await stage.hears("reports")
+            stage.end_the_stream()
+            again = await stage.hears("registration")
+            assert (again.incarnation, again.term) == ("this", 5)
+            assert sorted(item.task_id for item in again.held) == ["long", "short", "unwanted"]
+            stage.welcome(term=5, dropped=[key("unwanted")])
+            told = await stage.heard.get()
+            assert [report.task_id for report in told.reports] == ["short"]
+            assert list(told.cancelled) == [key("unwanted")]
+            assert worker.agent.held == (("long", 1), ("short", 1))
+
+    play(story)
+
+
+def test_a_worker_drops_for_a_new_coordinator_what_that_does_not_know():
+    """Without a word: the new one may have given the same numbers to other attempts."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage) as worker:
+            stage.welcome(term=5, heartbeat_s=0.05)
+            stage.assign("old", 60)
+            await stage.hears("confirmed")
+            stage.end_the_stream()
+            await stage.hears("registration")
+            stage.welcome(term=6, heartbeat_s=0.05, dropped=[key("old")])
+            stage.assign("old", 0)
+            while not (message := await stage.heard.get()).reports:
+                assert not message.cancelled
+            assert worker.agent.term == 6
+
+    play(story)
+
+
+def test_a_worker_refuses_a_coordinator_of_an_older_term():
+    """It looks for the newer one instead, and holds on to what it has from that."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage) as worker:
+            stage.welcome(term=5)
             stage.assign("a", 60)
             await stage.hears("confirmed")
             stage.end_the_stream()
-            assert (await stage.hears("registration")).worker_id == "w1"
-            assert worker.agent.active == 0
+            await stage.hears("registration")
+            stage.welcome(term=4)
+            stage.assign("b", 60)
+            assert (await stage.hears("registration")).term == 5
+            assert worker.agent.held == (("a", 1),)
+
+    play(story)
+
+
+@pytest.mark.parametrize("code", ["ABORTED", "ALREADY_EXISTS", "INVALID_ARGUMENT"])
+def test_a_worker_that_is_not_wanted_ends(code: str):
+    """With the coordinator's sentence."""
+
+    class Refusing(Stage):
+        async def Work(self, requests: AsyncIterator[FromWorker], context: Any) -> None:
+            await context.abort(grpc.StatusCode[code], "not you")
+
+    async def story() -> None:
+        stage = Refusing()
+        async with worker_on(stage) as worker:
+            with pytest.raises(Unwanted, match="not you"):
+                await worker.run()
 
     play(story)
 
@@ -230,8 +314,8 @@ def test_leave_is_repeated_until_the_stream_ends():
 
     async def story() -> None:
         stage = Stage()
-        async with worker_on(stage, capacity=1, prefetch=1, heartbeat_s=0.1) as worker:
-            stage.say(registered=True)
+        async with worker_on(stage, capacity=1, prefetch=1) as worker:
+            stage.welcome(heartbeat_s=0.1)
             stage.assign("runs", 0.4)
             stage.assign("waits", 60)
             await stage.hears("confirmed")
@@ -256,8 +340,8 @@ def test_beats_keep_their_phase():
 
     async def story() -> None:
         stage = Stage()
-        async with worker_on(stage, heartbeat_s=0.2, beat_phase_s={"w1": 0.05}) as worker:
-            stage.say(registered=True)
+        async with worker_on(stage, beat_phase_s={"w1": 0.05}) as worker:
+            stage.welcome(heartbeat_s=0.2)
             for _ in range(3):
                 await stage.hears("beat")
             next_beat: float = worker.agent._next_beat
@@ -272,13 +356,24 @@ def test_beats_keep_their_phase():
 class Hand:
     """A worker's stream."""
 
-    def __init__(self, channel: grpc.aio.Channel, name: str, capacity: int = 1) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        name: str,
+        capacity: int = 1,
+        process: str = "a",
+        held: Sequence[AttemptKey] = (),
+    ) -> None:
         self.call = rpc.Stub(channel, rpc.WORKER_STREAM).Work()
-        self._registration = Registration(worker_id=name, capacity=capacity)
+        self._registration = Registration(worker_id=name, capacity=capacity, incarnation=process, held=held)
+        self._first: ToWorker | None = None
 
     async def register(self) -> Hand:
+        """`self.told` is the answer."""
         await self.say(registration=self._registration)
-        assert (await self.call.read()).registered
+        self._first = await self.call.read()
+        assert self._first.HasField("registered")
+        self.told = self._first.registered
         return self
 
     async def say(self, **parts: Any) -> None:
@@ -286,7 +381,8 @@ class Hand:
 
     async def hears(self, part: str) -> Any:
         while True:
-            value = getattr(await self.call.read(), part)
+            message, self._first = self._first or await self.call.read(), None
+            value = getattr(message, part)
             if value:
                 return value
 
@@ -299,10 +395,7 @@ class Hand:
 
 @contextlib.asynccontextmanager
 async def coordinator() -> AsyncIterator[tuple[LiveCoordinator, grpc.aio.Channel]]:
-    scenario = Scenario.load(REFERENCE, PATIENT)
-    live = LiveCoordinator(
-        lambda fx: build_coordinator(scenario.policies, fx, scenario.seed), rpc_timeout_s=TIMEOUT_S, check=True
-    )
+    live = LiveCoordinator(lambda fx: build_coordinator(PATIENT, fx), call_timeout_s=TIMEOUT_S, check=True)
     server, port = await start(live, "127.0.0.1", 0)
     async with rpc.channel(f"127.0.0.1:{port}") as channel:
         try:
@@ -316,7 +409,7 @@ async def coordinator() -> AsyncIterator[tuple[LiveCoordinator, grpc.aio.Channel
 def is_held(core: Coordinator, name: str) -> bool:
     worker = core.worker(name)
     assert worker is not None
-    return worker.held == "failed_call"
+    return worker.quarantined is Quarantine.FAILED_CALL
 
 
 def is_open(core: Coordinator, task_id: str) -> bool:
@@ -395,6 +488,108 @@ def test_a_registration_that_is_repeated_is_answered_and_loses_nothing():
             task = live.core.task("t")
             assert task is not None
             assert task.attempt == 1
+
+    play(story)
+
+
+def test_a_registration_is_told_how_to_behave():
+    """The term, the rhythm of beats, and how long calls may take."""
+
+    async def story() -> None:
+        async with coordinator() as (live, channel):
+            told = (await Hand(channel, "w").register()).told
+            assert (told.term, told.heartbeat_s, told.call_timeout_s) == (live.core.term, 2.0, TIMEOUT_S)
+
+    play(story)
+
+
+def test_a_process_that_dials_again_keeps_its_attempts():
+    """Also where its former stream still stands; what it never received is given to somebody at once."""
+
+    async def story() -> None:
+        async with coordinator() as (live, channel):
+            former = await Hand(channel, "w", capacity=2).register()
+            for task_id in ("t", "u"):
+                live.submit(task_id, Job("sleep", "0"), 1)
+            await former.hears("assignments")
+            latter = await Hand(channel, "w", capacity=2, held=[key("t"), key("nobody's")]).register()
+            assert list(latter.told.dropped) == [key("nobody's")]
+            (again,) = await latter.hears("assignments")
+            assert (again.task_id, again.attempt) == ("u", 2)
+            assert await latter.report(1, key("t")) == [1]
+            task = live.core.task("t")
+            assert task is not None
+            assert (task.attempt, task.state) == (1, TaskState.COMPLETED)
+            assert await former.call.code() is grpc.StatusCode.ABORTED
+
+    play(story)
+
+
+def test_another_process_of_that_name_has_nothing():
+    """Once the stream of the former is gone: what that held is requeued at once."""
+
+    async def story() -> None:
+        async with coordinator() as (live, channel):
+            former = await Hand(channel, "w").register()
+            live.submit("t", Job("sleep", "0"), 1)
+            await former.hears("assignments")
+            former.call.cancel()
+            latter = await Hand(channel, "w", process="b").register()
+            (again,) = await latter.hears("assignments")
+            assert (again.task_id, again.attempt) == ("t", 2)
+
+    play(story)
+
+
+def test_another_process_of_that_name_is_refused_while_the_first_beats():
+    """ALREADY_EXISTS, with a sentence; the first notices nothing."""
+
+    async def story() -> None:
+        async with coordinator() as (live, channel):
+            first = await Hand(channel, "w").register()
+            second = Hand(channel, "w", process="b")
+            await second.say(registration=second._registration)
+
+            async def beat() -> None:
+                while True:
+                    await first.say(beat={"active": 0})
+                    await asyncio.sleep(0.02)
+
+            beating = asyncio.create_task(beat())
+            assert await second.call.code() is grpc.StatusCode.ALREADY_EXISTS
+            assert "give this one another name" in await second.call.details()
+            beating.cancel()
+            live.submit("t", Job("sleep", "0"), 1)
+            assert [item.attempt for item in await first.hears("assignments")] == [1]
+
+    play(story)
+
+
+def test_another_process_of_that_name_waits_until_the_first_is_known_to_be_gone():
+    """Its stream may be found broken only later."""
+
+    async def story() -> None:
+        async with coordinator() as (live, channel):
+            first = await Hand(channel, "w").register()
+            second = asyncio.create_task(Hand(channel, "w", process="b").register())
+            await first.say(beat={"active": 0})
+            first.call.cancel()
+            await second
+            assert live.core.knows_incarnation("w", "b")
+
+    play(story)
+
+
+def test_a_worker_that_was_forgotten_is_told_to_register_again():
+    """Its stream ends; the record of it and the way to it are gone."""
+
+    async def story() -> None:
+        async with coordinator() as (live, channel):
+            worker = await Hand(channel, "w").register()
+            live.core.deregister("w", live.now())
+            await worker.say(beat={"active": 0})
+            assert await worker.call.code() is grpc.StatusCode.UNAVAILABLE
+            assert "w" not in live.workers
 
     play(story)
 

@@ -141,8 +141,8 @@ def test_a_refusal_is_nobodys_fault(make_cluster: MakeCluster, make_worker: Make
 
 
 def test_an_unreachable_worker_is_dead_at_once(make_cluster: MakeCluster, make_worker: MakeWorker, connect: Connect):
-    """A refused connection convicts, whatever the detector's timeout."""
-    cluster = make_cluster()
+    """Where the policies say that a failed call means that, as in the reference, whatever the detector's timeout."""
+    cluster = make_cluster(policies=("policies.detection.on_failed_call=dead",))
     client = connect(cluster)
     gone = make_worker(cluster, "gone").start()
     client.settled(client.submit("0"))
@@ -154,9 +154,7 @@ def test_an_unreachable_worker_is_dead_at_once(make_cluster: MakeCluster, make_w
     assert client.settled(task).result == "here did 1"
 
 
-def test_a_worker_may_register_before_it_listens(
-    make_cluster: MakeCluster, make_worker: MakeWorker, connect: Connect
-):
+def test_a_worker_may_register_before_it_listens(make_cluster: MakeCluster, make_worker: MakeWorker, connect: Connect):
     """The first assignment waits until it is there."""
     cluster = make_cluster()
     client = connect(cluster)

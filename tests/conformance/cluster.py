@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from orchestrator.cli.cluster import REFERENCE
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import Attempt, Priority, Task, TaskId, Worker, WorkerId, WorkerState
+from orchestrator.core.model import (
+    Attempt,
+    AttemptKey,
+    Priority,
+    Task,
+    TaskId,
+    Worker,
+    WorkerEvent,
+    WorkerId,
+    WorkerState,
+)
 from orchestrator.core.ports import Effects
 from orchestrator.scenario.schema import Scenario
+from tests.reference import REFERENCE
 
 Direction = Literal["to_workers", "to_coordinator"]
 PATIENCE_S = 20.0
@@ -78,23 +88,27 @@ class History:
         self.onward.settled(task, now)
         self.news()
 
-    def acknowledged(self, worker_id: WorkerId, task_id: TaskId, number: int | None, known: bool) -> None:
-        self.onward.acknowledged(worker_id, task_id, number, known)
+    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
+        self.onward.registered(worker, request, dropped, now)
         self.news()
 
-    def heartbeat_answered(self, worker_id: WorkerId, known: bool) -> None:
+    def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
+        self.onward.acknowledged(worker_id, request, known, now)
+        self.news()
+
+    def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
         (self.beats if known else self.unknown)[worker_id] += 1
         self._heard[worker_id] = self.clock()
-        self.onward.heartbeat_answered(worker_id, known)
+        self.onward.heartbeat_answered(worker_id, request, known, now)
         self.news()
 
-    def worker_changed(self, worker: Worker, kind: str, detail: str, now: float) -> None:
-        self.workers.append((worker.id, f"{kind} {detail}".rstrip()))
-        if kind == "up":
+    def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
+        self.workers.append((worker.id, f"{event} {detail}".rstrip()))
+        if event is WorkerEvent.UP:
             self._heard[worker.id] = self.clock()
-        elif kind == "dead":
+        elif event is WorkerEvent.DEAD:
             self.silences.append(self.clock() - self._heard[worker.id])
-        self.onward.worker_changed(worker, kind, detail, now)
+        self.onward.worker_changed(worker, event, detail, now)
         self.news()
 
     def wake_at(self, at: float) -> None:
@@ -217,9 +231,7 @@ class Cluster(ABC):
     def prove(self) -> None:
         """Every task is settled exactly once, no worker that is up keeps a load, and none was convicted too early."""
         self.until(lambda: self.settled(*self.submitted))
-        self.until(
-            lambda: not any(worker.load for worker in self.core.workers() if worker.state is WorkerState.ALIVE)
-        )
+        self.until(lambda: not any(worker.load for worker in self.core.workers() if worker.state is WorkerState.ALIVE))
         settled = Counter(task.id for task in self.history.settled_tasks)
         assert settled == Counter(self.core_id(task) for task in self.submitted)
         for task in self.submitted:

@@ -13,11 +13,12 @@ from typing import TypeVar
 
 import psutil
 
-from orchestrator.cluster.client import Client, Submission
-from orchestrator.cluster.coordinator import LiveCoordinator, start
-from orchestrator.cluster.decision_record import KEEP_SETTLED, NAME, Journal, replay
-from orchestrator.cluster.executor import Ended
-from orchestrator.cluster.wire import rpc, translate
+from orchestrator.cluster.client import AsyncClient, Submission
+from orchestrator.cluster.coordinator import LiveCoordinator, Release, at_once
+from orchestrator.cluster.decision_record import NAME, DecisionRecord, replay
+from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.services import start
+from orchestrator.cluster.wire import contract, rpc, translate
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import Priority
 from orchestrator.core.ports import Effects
@@ -32,13 +33,19 @@ HOST = "127.0.0.1"
 
 
 class Live(Cluster):
-    """The coordinator proves its invariants as it runs, and writes a journal that must replay alike."""
+    """The coordinator proves its invariants as it runs, and writes a decision record that must replay alike.
 
-    def __init__(self, scenario: Scenario, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
+    `release`: what is done with each effect for a peer.
+    """
+
+    def __init__(
+        self, scenario: Scenario, loop: asyncio.AbstractEventLoop, folder: Path, release: Release = at_once
+    ) -> None:
         self._scenario = scenario
         self._loop = loop
         self._log = (folder / "log").open("ab", buffering=0)
-        self._journal = folder / NAME
+        self._record_at = folder / NAME
+        self._release = release
         self._processes: list[Process] = []
         self._workers: dict[str, Process] = {}
         self._relays: dict[str, Process] = {}
@@ -51,29 +58,33 @@ class Live(Cluster):
 
     async def _open(self) -> None:
         self._news = asyncio.Event()
-        self._book = Journal(self._journal, self._scenario.policies, self._scenario.seed)
-        timeout_s = self._scenario.network.rpc_timeout_s
-        self._live = LiveCoordinator(self._build, rpc_timeout_s=timeout_s, journal=self._book, check=True)
+        self._record = DecisionRecord(self._record_at, self._scenario.policies, self._scenario.seed)
+        self._live = LiveCoordinator(
+            self._build,
+            call_timeout_s=self._scenario.network.rpc_timeout_s,
+            record=self._record,
+            check=True,
+            release=self._release,
+        )
         self._live.failed.add_done_callback(lambda _: self._news.set())
         self.core = self._live.core
         self._server, port = await start(self._live, HOST, 0)
         self._address = f"{HOST}:{port}"
-        self._client = await Client(self._address).__aenter__()
+        self._client = await AsyncClient(self._address).__aenter__()
         self._channel = rpc.channel(self._address)
         self._registry = rpc.Stub(self._channel, rpc.REGISTRY)
 
     def _build(self, effects: Effects) -> Coordinator:
         self.history = History(effects, self._loop.time, self._news.set)
-        return build_coordinator(
-            self._scenario.policies, self.history, self._scenario.seed, keep_settled=KEEP_SETTLED
-        )
+        return build_coordinator(self._scenario.policies, self.history, self._scenario.seed)
 
     def start(
         self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False, fragile: bool = False
     ) -> None:
         before = len(self.history.workers)
         for name in names if fragile else ():
-            self._relays[name] = self._process("relay", self._address)
+            timeout_s = str(self._scenario.network.rpc_timeout_s)
+            self._relays[name] = self._process("relay", self._address, "--call-timeout", timeout_s)
         for name in names:
             self._begin(name, ["--capacity", str(capacity), "--prefetch", str(prefetch)], contract)
         self._wait(lambda: {name for name, _ in self.history.workers[before:]} >= set(names), READY_S)
@@ -82,15 +93,13 @@ class Live(Cluster):
         with socket.create_server((HOST, 0)) as free:
             port = free.getsockname()[1]
         self._addresses[name] = f"{HOST}:{port}"
-        heartbeat_s = self._scenario.policies.detection.heartbeat_s
-        options = [*options, "--heartbeat", str(heartbeat_s), "--port", str(port), *["--contract"] * contract]
+        options = [*options, "--port", str(port), *["--contract"] * contract]
         relay = self._relays.get(name)
         address = relay.ready() if relay else self._address
         self._workers[name] = self._process("worker", address, "--id", name, *options)
 
     def _process(self, command: str, address: str, *options: str) -> Process:
-        timeout_s = str(self._scenario.network.rpc_timeout_s)
-        arguments = [command, "--coordinator", address, "--rpc-timeout", timeout_s, *options]
+        arguments = [command, "--coordinator", address, *options]
         process = Process(arguments, self._log, controlled=True)
         self._processes.append(process)
         return process
@@ -130,11 +139,11 @@ class Live(Cluster):
 
     def report(self, name: str, task: int, attempt: int) -> None:
         ended = Ended(True, "", "", False, 0.0)
-        message = translate.result_message(name, (str(self.core_id(task)), attempt), ended, 0.0)
+        message = contract.result_message(name, (str(self.core_id(task)), attempt), ended, 0.0)
         self._loop.run_until_complete(self._registry.ReportResult(message))
 
     def claim(self, name: str, capacity: int) -> None:
-        message = translate.registration_message(name, self._addresses[name], capacity)
+        message = contract.registration_message(name, self._addresses[name], capacity)
         self._loop.run_until_complete(self._registry.RegisterWorker(message))
 
     def forget(self, name: str) -> None:
@@ -160,9 +169,7 @@ class Live(Cluster):
     def prove(self) -> None:
         super().prove()
         assert not self._live.failed.done(), self._live.failed.exception()
-        for submission, outcome in zip(
-            self._submissions, self._loop.run_until_complete(self._outcomes()), strict=True
-        ):
+        for submission, outcome in zip(self._submissions, self._loop.run_until_complete(self._outcomes()), strict=True):
             assert outcome.state == self.task(self._submissions.index(submission) + 1).state
         for process in self._drained:
             assert process.wait(READY_S) == 0
@@ -178,10 +185,10 @@ class Live(Cluster):
         finally:
             for process in self._processes:
                 process.close()
-            self._book.close()
+            self._record.close()
             self._log.close()
-        _, difference = replay(self._journal)
-        assert difference is None, str(difference)
+        again = replay(self._record_at)
+        assert (again.difference, again.remark) == (None, None), str(again.difference)
 
     async def _close(self) -> None:
         await self._client.__aexit__()

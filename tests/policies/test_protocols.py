@@ -29,6 +29,10 @@ class ChoiceOfTwo(FirstFit):
     def choose(self, task, workers): ...
 
 
+class LaneOfNothing(FirstFit):
+    def lane(self): ...
+
+
 class NoIteration:
     def push(self, task): ...
     def pop(self): ...
@@ -83,6 +87,7 @@ class CalledWithTwo:
 LACKING = [
     ("routing", "NoChoice", "lacks choose(task), expected a class with every method of a routing policy"),
     ("routing", "ChoiceOfTwo", "has choose(self, task, workers), expected choose(task) of a routing policy"),
+    ("routing", "LaneOfNothing", "has lane(self), expected lane(task) of a routing policy"),
     ("queue", "NoIteration", "lacks __iter__(), expected a class with every method of a queue"),
     ("queue", "PopByIndex", "has pop(self, index), expected pop() of a queue"),
     ("detection", "Deaf", "lacks heard(now), expected a class with every method of a failure detector"),

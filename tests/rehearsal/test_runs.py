@@ -160,7 +160,7 @@ def test_a_sweep_has_the_folders_of_the_simulator(tmp_path: Path):
 
 
 def test_a_replication_has_its_own_chance(tmp_path: Path):
-    """Its plan and its policies draw from its own streams, and its journal says so."""
+    """Its plan and its policies draw from its own streams, and its decision record says so."""
     finished = run(scenario(tmp_path, duration_s=0.5), tmp_path / "out", replication=1)
     assert_sound(finished, tmp_path / "out")
     arrivals = draw_plan(finished.scenario, 1).arrivals

@@ -6,9 +6,11 @@ An implementation has a method of the same name for every method of the service.
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import selectors
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -24,8 +26,13 @@ WORKER: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["WorkerService"
 WORKER_STREAM: ServiceDescriptor = stream_pb2.DESCRIPTOR.services_by_name["WorkerStream"]
 CLIENT_STREAM: ServiceDescriptor = stream_pb2.DESCRIPTOR.services_by_name["ClientStream"]
 
+log = logging.getLogger("orchestrator.rpc")
+
 Item = TypeVar("Item")
 
+PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 2.0
+STOPPED = "the coordinator stopped: "
+"""How the details of status INTERNAL begin when a coordinator stops because of a fault of its own."""
 MESSAGE_BYTES = 16 << 20
 MESSAGE_CHARACTERS = 2_000_000  # room for one more of the largest items, at four bytes a character
 # A process that is stopped for a while, on either side, is not a broken connection: only minutes of silence are.
@@ -64,14 +71,32 @@ def take(waiting: deque[Item], size: Callable[[Item], int], most: int = MESSAGE_
 
 
 async def first_of(*parts: Coroutine[Any, Any, Any]) -> Any:
-    """Run them together until one ends; its result, or its exception."""
+    """Run them together until one ends; its result, or its exception.
+
+    Of several that end at once, the first in the order of the arguments counts. The others are cancelled and awaited;
+    what they raise is logged.
+    """
     tasks = [asyncio.ensure_future(part) for part in parts]
+    first: asyncio.Task[Any] | None = None
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return done.pop().result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first = next(task for task in tasks if task.done())
     finally:
-        for task in tasks:
+        others = [task for task in tasks if task is not first]
+        for task in others:
             task.cancel()
+        for error in await asyncio.gather(*others, return_exceptions=True):
+            if isinstance(error, Exception):
+                log.warning("beside what ended first: %s: %s", type(error).__name__, error)
+    return first.result()
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between attempts to reach a coordinator: doubling, with jitter."""
+    bound_s = PAUSE_MIN_S
+    while True:
+        yield bound_s * random.uniform(0.5, 1.0)
+        bound_s = min(PAUSE_MAX_S, 2 * bound_s)
 
 
 def precise_loop() -> asyncio.AbstractEventLoop:

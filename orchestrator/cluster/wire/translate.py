@@ -1,4 +1,7 @@
-"""Between messages on the wire and what the state machines speak of. Nothing else builds or reads their parts."""
+"""Between the messages of our streams and what the state machines speak of; `contract` does it for the wire contract.
+
+Nothing else builds or reads parts of messages.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,20 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from orchestrator.cluster.executor import Ended
-from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
-from orchestrator.core.model import Attempt, Priority, Task, TaskState
+from orchestrator.cluster.jobs import Ended, Job
+from orchestrator.cluster.wire.proto import stream_pb2
+from orchestrator.core.model import Attempt, AttemptKey, Priority, Task, TaskState
 
-Key = tuple[str, int]  # a task's id and the number of an attempt at it
-
-
-@dataclass(slots=True)
-class Job:
-    """A task's payload in the core. `session`, `number`: whose client's stream it came by, empty for none."""
-
-    kind: str
-    payload: str
-    session: str = ""
-    number: int = 0
+Key = AttemptKey  # on the wire, and in the cluster, a task's id is a string
+FromWorker = stream_pb2.FromWorker
+ToWorker = stream_pb2.ToWorker
+FromClient = stream_pb2.FromClient
+Message = TypeVar("Message", FromWorker, ToWorker)
 
 
-class Report(NamedTuple):
+class Reported(NamedTuple):
     """A worker's word on an attempt; `attempt` None: its newest of the task. `number`: of the report, among those of
     its process; 0: it came by a call, whose answer is its acknowledgement."""
 
@@ -44,12 +41,34 @@ class Done(NamedTuple):
     number: int
 
 
-class Assigned(NamedTuple):
-    """An attempt as its worker sees it."""
+class Assignment(NamedTuple):
+    """An attempt on its way to its worker: copied, so that it says what was true when it was assigned."""
 
     key: Key
     kind: str
     payload: str
+    priority: int = Priority.NORMAL
+
+
+class Introduction(NamedTuple):
+    """A worker's registration, as its stream begins. `prefetch`: inf for any number. `term`: of the newest
+    coordinator that it has registered with, 0 for none."""
+
+    name: str
+    incarnation: str
+    capacity: int
+    prefetch: float
+    held: tuple[Key, ...] = ()
+    term: int = 0
+
+
+class Registered(NamedTuple):
+    """The coordinator's answer to a registration: its term, the rhythm it wants, and what the worker is to stop."""
+
+    term: int
+    heartbeat_s: float
+    call_timeout_s: float
+    dropped: tuple[Key, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -83,20 +102,20 @@ class Metrics(NamedTuple):
 
 @dataclass(slots=True)
 class WorkerNews:
-    """What a worker has for its coordinator. `registration`: name, capacity, prefetch; `beat`: active, completed."""
+    """What a worker has for its coordinator. `beat`: active, completed."""
 
     started: list[Key] = field(default_factory=list)
     rejected: list[Key] = field(default_factory=list)
     cancelled: list[Key] = field(default_factory=list)
     confirmed: list[Key] = field(default_factory=list)
     reports: deque[tuple[Key, Done]] = field(default_factory=deque)
-    registration: tuple[str, int, int] | None = None
+    introduction: Introduction | None = None
     beat: tuple[int, int] | None = None
     draining: bool = False
     leaving: bool = False
 
 
-def _duration(seconds: float) -> float:
+def duration_s(seconds: float) -> float:
     """What a stranger claims, where it can be one."""
     return seconds if 0 <= seconds < math.inf else 0.0
 
@@ -105,165 +124,77 @@ def is_priority(value: int) -> bool:
     return 0 <= value < len(Priority)
 
 
-# ---- the wire contract
-
-
-def report_of(result: wire_pb2.TaskResult) -> Report:
-    """ValueError for a state that is no end."""
-    if result.state not in (wire_pb2.COMPLETED, wire_pb2.FAILED):
-        raise ValueError(f"a result's state is COMPLETED or FAILED, not {result.state}")
-    succeeded = result.state == wire_pb2.COMPLETED
-    ran_s = result.ran_s if result.HasField("ran_s") else result.latency_ms / 1000
-    ended = Ended(succeeded, result.result, result.error, result.retryable, _duration(ran_s))
-    return Report(result.task_id, result.attempt or None, ended, _duration(result.queued_s))
-
-
-def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> wire_pb2.ReportResultRequest:
-    task_id, attempt = key
-    result = wire_pb2.TaskResult(
-        task_id=task_id,
-        state=wire_pb2.COMPLETED if ended.succeeded else wire_pb2.FAILED,
-        result=ended.result,
-        error=ended.error,
-        latency_ms=round(ended.ran_s * 1000),
-        attempt=attempt,
-        retryable=ended.retryable,
-        queued_s=queued_s,
-        ran_s=ended.ran_s,
-    )
-    return wire_pb2.ReportResultRequest(worker_id=worker_id, result=result)
-
-
-def assign_message(attempt: Attempt) -> wire_pb2.AssignTaskRequest:
-    task, job = attempt.task, _job(attempt.task)
-    payload = wire_pb2.TaskPayload(
-        task_id=str(task.id),
-        priority=task.priority,  # type: ignore[arg-type]  # the same numbers
-        payload=job.payload,
-        kind=job.kind,
-    )
-    return wire_pb2.AssignTaskRequest(task=payload, attempt=attempt.number)
-
-
-def submit_message(kind: str, payload: str, priority: int) -> wire_pb2.SubmitTaskRequest:
-    return wire_pb2.SubmitTaskRequest(
-        kind=kind,
-        payload=payload,
-        priority=priority,  # type: ignore[arg-type]  # the same numbers
-    )
-
-
-def status_request(task_id: str) -> wire_pb2.GetTaskStatusRequest:
-    return wire_pb2.GetTaskStatusRequest(task_id=task_id)
-
-
-def metrics_request() -> wire_pb2.GetMetricsRequest:
-    return wire_pb2.GetMetricsRequest()
-
-
-def assigned_by_call(request: wire_pb2.AssignTaskRequest, number: int) -> Assigned:
-    """`number` serves where the coordinator gives none."""
-    task = request.task
-    return Assigned((task.task_id, request.attempt or number), task.kind, task.payload)
-
-
-def assign_answer(accepted: bool) -> wire_pb2.AssignTaskResponse:
-    return wire_pb2.AssignTaskResponse(accepted=accepted)
-
-
-def registration_message(worker_id: str, address: str, capacity: int) -> wire_pb2.RegisterWorkerRequest:
-    return wire_pb2.RegisterWorkerRequest(worker_id=worker_id, address=address, capacity=capacity)
-
-
-def heartbeat_message(worker_id: str, active: int, completed: int) -> wire_pb2.HeartbeatRequest:
-    return wire_pb2.HeartbeatRequest(worker_id=worker_id, active_tasks=active, completed_tasks=completed)
-
-
-def status_message(task: Task) -> wire_pb2.GetTaskStatusResponse:
-    outcome = outcome_of(task)
-    return wire_pb2.GetTaskStatusResponse(
-        task_id=outcome.task_id,
-        state=outcome.state,  # type: ignore[arg-type]  # the same numbers
-        result=outcome.result,
-        error=outcome.error,
-        latency_ms=round(outcome.latency_s * 1000),
-        worker_id=outcome.worker_id,
-        attempts=outcome.attempts,
-    )
-
-
-def outcome_of_status(status: wire_pb2.GetTaskStatusResponse) -> Outcome:
-    return Outcome(
-        status.task_id,
-        TaskState(status.state),
-        status.result,
-        status.error,
-        status.worker_id,
-        status.attempts,
-        status.latency_ms / 1000,
-    )
-
-
-def metrics_message(metrics: Metrics) -> wire_pb2.GetMetricsResponse:
-    return wire_pb2.GetMetricsResponse(
-        throughput_tasks_per_sec=metrics.throughput_per_s,
-        p50_latency_ms=metrics.p50_ms,
-        p95_latency_ms=metrics.p95_ms,
-        p99_latency_ms=metrics.p99_ms,
-        queue_depth=metrics.queue_depth,
-        alive_workers=metrics.alive_workers,
-        total_ok=metrics.completed,
-        total_err=metrics.failed,
-    )
-
-
-def metrics_of(message: wire_pb2.GetMetricsResponse) -> Metrics:
-    return Metrics(
-        message.throughput_tasks_per_sec,
-        message.p50_latency_ms,
-        message.p95_latency_ms,
-        message.p99_latency_ms,
-        message.queue_depth,
-        message.alive_workers,
-        message.total_ok,
-        message.total_err,
-    )
-
-
 # ---- streams of workers
 
 
 def to_worker(
-    registered: bool, acknowledged: Sequence[int], assignments: Iterable[Attempt], cancels: Iterable[Attempt]
-) -> stream_pb2.ToWorker:
-    return stream_pb2.ToWorker(
-        registered=registered,
+    registered: Registered | None,
+    acknowledged: Sequence[int],
+    assignments: Iterable[Assignment],
+    cancels: Iterable[Key],
+) -> ToWorker:
+    message = ToWorker(
         acknowledged=acknowledged,
-        assignments=[_assignment(attempt) for attempt in assignments],
-        cancels=[
-            stream_pb2.AttemptKey(task_id=attempt.task.id, attempt=attempt.number)  # type: ignore[arg-type]
-            for attempt in cancels
+        assignments=[
+            stream_pb2.Assignment(
+                task_id=key[0],  # type: ignore[arg-type]
+                attempt=key[1],
+                kind=kind,
+                payload=payload,
+            )
+            for key, kind, payload, _ in assignments
         ],
+        cancels=_key_messages(cancels),
     )
+    if registered is not None:
+        term, heartbeat_s, call_timeout_s, dropped = registered
+        message.registered.CopyFrom(
+            stream_pb2.Registered(
+                term=term, heartbeat_s=heartbeat_s, call_timeout_s=call_timeout_s, dropped=_key_messages(dropped)
+            )
+        )
+    return message
 
 
-def acknowledged(message: stream_pb2.ToWorker) -> Sequence[int]:
+def registered(message: ToWorker) -> Registered | None:
+    """None where the message does not answer a registration."""
+    if not message.HasField("registered"):
+        return None
+    answer = message.registered
+    return Registered(answer.term, answer.heartbeat_s, answer.call_timeout_s, tuple(_keys(answer.dropped)))
+
+
+def acknowledged(message: ToWorker) -> Sequence[int]:
     return message.acknowledged
 
 
-def assigned(message: stream_pb2.ToWorker) -> Iterator[Assigned]:
+def assigned(message: ToWorker) -> Iterator[Assignment]:
     for item in message.assignments:
-        yield Assigned((item.task_id, item.attempt), item.kind, item.payload)
+        yield Assignment((item.task_id, item.attempt), item.kind, item.payload)
 
 
-def keys(items: Iterable[stream_pb2.AttemptKey]) -> Iterator[Key]:
+def _keys(items: Iterable[stream_pb2.AttemptKey]) -> Iterator[Key]:
     for item in items:
         yield item.task_id, item.attempt
 
 
-def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> stream_pb2.FromWorker:
+def introduction(message: FromWorker) -> Introduction | None:
+    """None where the message registers nobody."""
+    if not message.HasField("registration"):
+        return None
+    of = message.registration
+    prefetch = math.inf if of.prefetch < 0 else of.prefetch
+    return Introduction(of.worker_id, of.incarnation, of.capacity, prefetch, tuple(_keys(of.held)), of.term)
+
+
+def beat(message: FromWorker) -> int | None:
+    """The number of attempts that the worker holds, if the message is a heartbeat."""
+    return message.beat.active if message.HasField("beat") else None
+
+
+def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWorker:
     """`reports`: as many of the news' as fit."""
-    message = stream_pb2.FromWorker(
+    message = FromWorker(
         started=_key_messages(news.started),
         rejected=_key_messages(news.rejected),
         cancelled=_key_messages(news.cancelled),
@@ -272,23 +203,34 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> stream
         draining=news.draining,
         leaving=news.leaving,
     )
-    if news.registration is not None:
-        name, capacity, prefetch = news.registration
-        message.registration.CopyFrom(stream_pb2.Registration(worker_id=name, capacity=capacity, prefetch=prefetch))
+    if news.introduction is not None:
+        name, incarnation, capacity, prefetch, held, term = news.introduction
+        registration = stream_pb2.Registration(
+            worker_id=name,
+            incarnation=incarnation,
+            capacity=capacity,
+            prefetch=-1 if prefetch == math.inf else int(prefetch),
+            held=_key_messages(held),
+            term=term,
+        )
+        message.registration.CopyFrom(registration)
     if news.beat is not None:
         active, completed = news.beat
         message.beat.CopyFrom(stream_pb2.Beat(active=active, completed=completed))
     return message
 
 
-def _key_messages(keys: Sequence[Key]) -> list[stream_pb2.AttemptKey]:
-    return [stream_pb2.AttemptKey(task_id=task_id, attempt=attempt) for task_id, attempt in keys]
+def _key_messages(keys: Iterable[Key]) -> list[stream_pb2.AttemptKey]:
+    return [
+        stream_pb2.AttemptKey(task_id=task_id, attempt=attempt)  # type: ignore[arg-type]
+        for task_id, attempt in keys
+    ]
 
 
 def _report(key: Key, done: Done) -> stream_pb2.Report:
     ended = done.ended
     return stream_pb2.Report(
-        task_id=key[0],
+        task_id=key[0],  # type: ignore[arg-type]
         attempt=key[1],
         succeeded=ended.succeeded,
         result=ended.result,
@@ -300,13 +242,77 @@ def _report(key: Key, done: Done) -> stream_pb2.Report:
     )
 
 
-def reports(message: stream_pb2.FromWorker) -> Iterator[Report]:
+def started(message: FromWorker) -> Iterator[Key]:
+    return _keys(message.started)
+
+
+def rejected(message: FromWorker) -> Iterator[Key]:
+    return _keys(message.rejected)
+
+
+def cancelled(message: FromWorker) -> Iterator[Key]:
+    return _keys(message.cancelled)
+
+
+def confirmed(message: FromWorker) -> Iterator[Key]:
+    return _keys(message.confirmed)
+
+
+def cancels(message: ToWorker) -> Iterator[Key]:
+    return _keys(message.cancels)
+
+
+def reports(message: FromWorker) -> Iterator[Reported]:
     for item in message.reports:
-        ended = Ended(item.succeeded, item.result, item.error, item.retryable, _duration(item.ran_s))
-        yield Report(item.task_id, item.attempt or None, ended, _duration(item.queued_s), item.number)
+        ended = Ended(item.succeeded, item.result, item.error, item.retryable, duration_s(item.ran_s))
+        yield Reported(item.task_id, item.attempt or None, ended, duration_s(item.queued_s), item.number)
+
+
+# ---- what a relay between a worker and its coordinator does to their messages
+
+
+def parts(message: Message) -> Iterator[tuple[str, Message]]:
+    """A message for each item that there is in it, with its field's name."""
+    kind: Any = type(message)
+    for descriptor, value in message.ListFields():
+        items = [[item] for item in value] if descriptor.is_repeated else [value]
+        for item in items:
+            yield descriptor.name, kind(**{descriptor.name: item})
+
+
+def confirmations(message: Message) -> Iterator[Message]:
+    """For each attempt that a worker's message says something of, one that only says that it is there."""
+    if isinstance(message, FromWorker):
+        for item in (*message.started, *message.cancelled, *message.reports):
+            yield FromWorker(confirmed=[stream_pb2.AttemptKey(task_id=item.task_id, attempt=item.attempt)])
+
+
+def content(message: FromWorker | ToWorker) -> bytes:
+    """The same for messages that say the same."""
+    return message.SerializeToString(deterministic=True)
+
+
+def merged(parts: deque[FromWorker], most_bytes: int) -> FromWorker:
+    """One message of the first parts, as far as they fit, at least one; they are taken away."""
+    whole = FromWorker()
+    whole.MergeFrom(parts.popleft())
+    while parts and whole.ByteSize() < most_bytes:
+        whole.MergeFrom(parts.popleft())
+    return whole
 
 
 # ---- streams of clients
+
+
+def session(message: FromClient) -> str:
+    """The name that a client gives itself in its first message; empty in the others."""
+    return message.session
+
+
+def submitted(session: str, message: FromClient) -> Iterator[tuple[Job, int]]:
+    """Each task with its priority."""
+    for task in message.tasks:
+        yield Job(task.kind, task.payload, session, task.number), task.priority
 
 
 def new_task(number: int, kind: str, payload: str, priority: int) -> stream_pb2.NewTask:
@@ -318,17 +324,17 @@ def new_task(number: int, kind: str, payload: str, priority: int) -> stream_pb2.
     )
 
 
-def from_client(session: str, tasks: Iterable[stream_pb2.NewTask]) -> stream_pb2.FromClient:
-    return stream_pb2.FromClient(session=session, tasks=tasks)
+def from_client(session: str, tasks: Iterable[stream_pb2.NewTask]) -> FromClient:
+    return FromClient(session=session, tasks=tasks)
 
 
 def to_client(
-    accepted: Sequence[int], refused: Sequence[tuple[int, str]], settled: Iterable[Task]
+    accepted: Sequence[int], refused: Sequence[tuple[int, str]], settled: Iterable[tuple[int, Outcome]]
 ) -> stream_pb2.ToClient:
     return stream_pb2.ToClient(
         accepted=accepted,
         refused=[stream_pb2.Refusal(number=number, reason=reason) for number, reason in refused],
-        results=[_settled(task) for task in settled],
+        results=[_settled(*item) for item in settled],
     )
 
 
@@ -363,10 +369,16 @@ def outcome_of(task: Task) -> Outcome:
     return Outcome(str(task.id), task.state, result, task.error, task.worker_id or "", task.attempt, latency_s)
 
 
-def _settled(task: Task) -> stream_pb2.Settled:
-    _, state, result, error, worker_id, attempts, latency_s = outcome_of(task)
+def assignment_of(attempt: Attempt) -> Assignment:
+    task = attempt.task
+    job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+    return Assignment((task.id, attempt.number), job.kind, job.payload, task.priority)
+
+
+def _settled(number: int, outcome: Outcome) -> stream_pb2.Settled:
+    _, state, result, error, worker_id, attempts, latency_s = outcome
     return stream_pb2.Settled(
-        number=_job(task).number,
+        number=number,
         state=state,  # type: ignore[arg-type]  # the same numbers
         result=result,
         error=error,
@@ -374,18 +386,3 @@ def _settled(task: Task) -> stream_pb2.Settled:
         attempts=attempts,
         latency_s=latency_s,
     )
-
-
-def _assignment(attempt: Attempt) -> stream_pb2.Assignment:
-    job = _job(attempt.task)
-    return stream_pb2.Assignment(
-        task_id=attempt.task.id,  # type: ignore[arg-type]  # a string in this world
-        attempt=attempt.number,
-        kind=job.kind,
-        payload=job.payload,
-    )
-
-
-def _job(task: Task) -> Job:
-    assert isinstance(task.payload, Job)
-    return task.payload

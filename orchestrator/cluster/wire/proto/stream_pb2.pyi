@@ -9,14 +9,32 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Registration(_message.Message):
-    __slots__ = ("worker_id", "capacity", "prefetch")
+    __slots__ = ("worker_id", "capacity", "prefetch", "incarnation", "held", "term")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     capacity: int
     prefetch: int
-    def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ...) -> None: ...
+    incarnation: str
+    held: _containers.RepeatedCompositeFieldContainer[AttemptKey]
+    term: int
+    def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ..., incarnation: _Optional[str] = ..., held: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., term: _Optional[int] = ...) -> None: ...
+
+class Registered(_message.Message):
+    __slots__ = ("term", "heartbeat_s", "call_timeout_s", "dropped")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    CALL_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    heartbeat_s: float
+    call_timeout_s: float
+    dropped: _containers.RepeatedCompositeFieldContainer[AttemptKey]
+    def __init__(self, term: _Optional[int] = ..., heartbeat_s: _Optional[float] = ..., call_timeout_s: _Optional[float] = ..., dropped: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class AttemptKey(_message.Message):
     __slots__ = ("task_id", "attempt")
@@ -96,11 +114,11 @@ class ToWorker(_message.Message):
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
-    registered: bool
+    registered: Registered
     acknowledged: _containers.RepeatedScalarFieldContainer[int]
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     cancels: _containers.RepeatedCompositeFieldContainer[AttemptKey]
-    def __init__(self, registered: _Optional[bool] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class NewTask(_message.Message):
     __slots__ = ("number", "priority", "kind", "payload")

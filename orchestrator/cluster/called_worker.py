@@ -1,0 +1,157 @@
+"""A worker that speaks the wire contract: it listens, and is called.
+
+By the contract, to register again is to have lost what was assigned: so the worker stops what it holds, and reports
+what it had finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from orchestrator.cluster.wire import contract, rpc
+from orchestrator.cluster.wire.rpc import first_of
+from orchestrator.cluster.wire.translate import Done, Key
+from orchestrator.cluster.worker import Held, Settings, Unwanted, Worker
+from orchestrator.core.model import AttemptKey
+
+log = logging.getLogger("orchestrator.worker")
+
+HEARTBEAT_S = 2.0
+"""Where the coordinator does not say otherwise: of the contract, as are a report's tries and its deadline."""
+REPORT_TRIES = 5
+REPORT_DEADLINE_S = 5.0
+
+
+class CalledWorker(Worker):
+    """Speaks the wire contract: registers its address, listens, and is called."""
+
+    def __init__(
+        self, name: str, settings: Settings, registered: Callable[[], None], channel: grpc.aio.Channel
+    ) -> None:
+        self._registry = rpc.Stub(channel, rpc.REGISTRY)
+        self._calls: set[asyncio.Task[None]] = set()
+        self._refused: set[AttemptKey] = set()
+        self._numbers = itertools.count(1)
+        self._registering = True
+        self._heartbeat_s: float | None = None
+        self._era = 0
+        super().__init__(name, settings, registered, REPORT_TRIES)
+
+    async def run(self) -> None:
+        host, _, port = self.settings.address.rpartition(":")
+        server = rpc.server()
+        rpc.add_service(server, rpc.WORKER, self)
+        try:
+            bound = server.add_insecure_port(f"{self.settings.listen_host}:{port}")
+        except RuntimeError:
+            raise Unwanted(f"cannot listen on {self.settings.listen_host}:{port}") from None
+        await server.start()
+        self._address = f"{host}:{bound}"
+        try:
+            await first_of(self._register(), self.gone.wait())
+            await self.gone.wait()
+        finally:
+            await server.stop(0)
+
+    async def _register(self) -> None:
+        request = contract.registration_message(self.name, self._address, self.settings.capacity)
+        for pause_s in rpc.pauses():
+            try:
+                answer = await self._registry.RegisterWorker(request, timeout=REPORT_DEADLINE_S)
+            except grpc.aio.AioRpcError as error:
+                log.debug("worker %s: cannot register: %s", self.name, error.details())
+            else:
+                if not answer.success:
+                    raise Unwanted("the coordinator refused the registration")
+                self._registering = False
+                self._beat_every(answer.heartbeat_s or HEARTBEAT_S)
+                self.registered()
+                return
+            await asyncio.sleep(pause_s)
+
+    def _beat_every(self, heartbeat_s: float) -> None:
+        if heartbeat_s != self._heartbeat_s:
+            self._heartbeat_s = heartbeat_s
+            self.agent.registered(0, heartbeat_s, self.first_beat_at(heartbeat_s), (), self.now())
+
+    def _key(self, wire: Key) -> AttemptKey:
+        """In the agent, what was assigned before the last registration is another task than what comes after it: a
+        coordinator that began anew counts its attempts from one again."""
+        task_id, attempt = wire
+        return (self._era, task_id), attempt
+
+    async def AssignTask(self, request: Any, context: Any) -> Any:
+        now = self.now()
+        wire, kind, payload, _ = contract.assigned(request, next(self._numbers))
+        key = self._key(wire)
+        self.agent.assigned(key, Held(kind, payload, now), now)
+        accepted = key not in self._refused
+        self._refused.discard(key)
+        return contract.assign_answer(accepted)
+
+    async def _report(self, key: AttemptKey, done: Done) -> None:
+        request = contract.result_message(self.name, _on_wire(key), done.ended, done.queued_s)
+        try:
+            await self._registry.ReportResult(request, timeout=REPORT_DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            log.warning("worker %s: a report failed: %s", self.name, error.details())
+            self.agent.report_failed(key, self.now())
+        else:
+            self.agent.reported(key, self.now())
+
+    async def _beat(self, active: int, completed: int) -> None:
+        request = contract.heartbeat_message(self.name, active, completed)
+        try:
+            answer = await self._registry.Heartbeat(request, timeout=self._heartbeat_s)
+        except grpc.aio.AioRpcError as error:
+            log.debug("worker %s: a heartbeat failed: %s", self.name, error.details())
+            return
+        if not answer.acknowledged and not self._registering:
+            self._registering = True
+            log.warning("worker %s: the coordinator does not know it: registering again", self.name)
+            self.agent.start_over(self.now())
+            self._era += 1
+            await self._register()
+
+    def _begin(self, call: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    # ---- effects of the agent
+
+    def answer(self, key: AttemptKey, accepted: bool, now: float) -> None:
+        if not accepted:
+            self._refused.add(key)
+
+    def report_start(self, key: AttemptKey, now: float) -> None:
+        pass
+
+    def report(self, key: AttemptKey, result: Any, now: float) -> None:
+        self._begin(self._report(key, result))
+
+    def cancel_done(self, key: AttemptKey, now: float) -> None:
+        pass
+
+    def beat(self, active: int, completed: int, now: float) -> None:
+        if not self._registering:
+            self._begin(self._beat(active, completed))
+
+    def announce_drain(self, now: float) -> None:
+        pass
+
+    def leave(self, now: float) -> None:
+        self.gone.set()
+
+
+def _on_wire(key: AttemptKey) -> Key:
+    """The inverse of `CalledWorker._key`."""
+    named: Any = key[0]
+    return named[1], key[1]

@@ -1,0 +1,235 @@
+"""A worker that dials its coordinator and holds a stream to it.
+
+A coordinator that was lost is dialled again, with growing pauses, while what the worker holds goes on. Each stream
+begins with what it holds; the answer says what it is to stop of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
+from orchestrator.cluster.wire import rpc, translate
+from orchestrator.cluster.wire.rpc import first_of
+from orchestrator.cluster.wire.translate import Done, Introduction, Key, Registered
+from orchestrator.cluster.worker import ContractOnly, Held, Settings, Unwanted, Worker
+
+log = logging.getLogger("orchestrator.worker")
+
+FIRST_CALL_TIMEOUT_S = 2.0
+"""Of the registration, whose answer says how long calls may take."""
+UNWANTED = (grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+class StreamingWorker(Worker):
+    """Dials out, and holds one stream. Whatever travels on it may be lost, repeated or overtaken."""
+
+    def __init__(
+        self, name: str, settings: Settings, registered: Callable[[], None], channel: grpc.aio.Channel
+    ) -> None:
+        self._open = self._connected = self._leaving = False
+        self._forgotten = False  # by a new coordinator, which waits for no word on what was dropped
+        self._news = translate.WorkerNews()
+        self._gathered = asyncio.Event()
+        timeout_s = FIRST_CALL_TIMEOUT_S
+        self._unreported: dict[int, Key] = {}  # by the numbers of the reports that are not acknowledged
+        self._unacknowledged: Overdue[int] = Overdue(timeout_s, self._repeat, awake_s(timeout_s))
+        self._unmentioned: Overdue[Key] = Overdue(confirm_s(timeout_s), self._confirm)
+        self._unanswered: Overdue[str] = Overdue(timeout_s, self._ask_again, awake_s(timeout_s))
+        self._handed_back: list[Key] = []
+        self._stub = rpc.Stub(channel, rpc.WORKER_STREAM)
+        super().__init__(name, settings, registered)
+
+    async def run(self) -> None:
+        for pause_s in rpc.pauses():
+            connected = await self._session()
+            if self.gone.is_set():
+                return
+            if connected:
+                pause_s = rpc.PAUSE_MIN_S * random.random()
+            await first_of(asyncio.sleep(pause_s), self.gone.wait())
+
+    def close(self) -> None:
+        super().close()
+        self._stop_waiting()
+
+    async def _session(self) -> bool:
+        """One stream, from its start until it breaks or the worker has left. Whether it was ever taken in."""
+        call = self._stub.Work()
+        self._open, connected = True, False
+        self._news = translate.WorkerNews()
+        self._unreported.clear()
+        self._introduce()
+        try:
+            reason = await first_of(self._read(call), self._write(call), self.gone.wait())
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise ContractOnly from None
+            if error.code() in UNWANTED:
+                raise Unwanted(error.details()) from None
+            reason = f"{error.code().name}: {error.details()}"
+        finally:
+            connected = self._connected
+            self._open = self._connected = False
+            self._stop_waiting()
+            call.cancel()
+        if self._leaving:
+            self.gone.set()
+        elif not self.gone.is_set():
+            level = logging.WARNING if connected else logging.DEBUG
+            log.log(level, "worker %s: lost the coordinator: %s", self.name, reason)
+        return connected
+
+    async def _read(self, call: Any) -> str:
+        """Until the stream ends; why it did."""
+        async for message in call:
+            now = self.now()
+            answer = translate.registered(message)
+            if answer is not None and not self._connected:
+                self._take_in(answer, now)
+                if not self._connected:
+                    return f"its term {answer.term} is older than {self.agent.term}, that of the one before"
+            if not self._connected:
+                continue  # whatever was on its way from another time
+            for number in translate.acknowledged(message):
+                key = self._unreported.pop(number, None)
+                if key is not None:
+                    self._unacknowledged.met(number)
+                    self.agent.reported(key, now)
+            for key, kind, payload, _ in translate.assigned(message):
+                if key in self._queued_s:  # a repetition of what runs
+                    self._unmentioned.expect(key, now)
+                self.agent.assigned(key, Held(kind, payload, now), now)
+            for key in translate.cancels(message):
+                self.agent.cancel(key, now)
+        return "it ended the stream"
+
+    def _take_in(self, answer: Registered, now: float) -> None:
+        """The coordinator knows this worker now, unless the worker refuses it."""
+        self._forgotten = answer.term > self.agent.term
+        self._connected = answer.term >= self.agent.term
+        first_beat_at = self.first_beat_at(answer.heartbeat_s)
+        if not self.agent.registered(answer.term, answer.heartbeat_s, first_beat_at, answer.dropped, now):
+            return
+        self._forgotten = False
+        timeout_s = answer.call_timeout_s
+        self._unacknowledged.set_times(timeout_s, awake_s(timeout_s))
+        self._unmentioned.set_times(confirm_s(timeout_s), 0.0)
+        self._unanswered.set_times(timeout_s, awake_s(timeout_s))
+        self._unanswered.met("registration")
+        if self.prefetch:
+            self._news.started += self._queued_s
+            self._gathered.set()
+        self.registered()
+
+    async def _write(self, call: Any) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while True:
+                await self._gathered.wait()
+                await asyncio.sleep(0)  # whatever else has just finished travels with it
+                news, self._news = self._news, translate.WorkerNews()
+                news.draining, news.leaving = self.agent.draining, self._leaving
+                reports = rpc.take(news.reports, _size)
+                self._news.reports = news.reports
+                if not news.reports:
+                    self._gathered.clear()
+                now = self.now()
+                # One that was repeated may have been acknowledged while it waited here.
+                reports = [report for report in reports if report[1].number in self._unreported]
+                for _, done in reports:
+                    self._unacknowledged.expect(done.number, now)
+                await call.write(translate.from_worker(news, reports))
+        await asyncio.Event().wait()  # the stream is broken: its reader knows why
+
+    # ---- what was lost on the way
+
+    def _introduce(self) -> None:
+        settings, agent = self.settings, self.agent
+        self._news.introduction = Introduction(
+            self.name, settings.incarnation, settings.capacity, self.prefetch, agent.held, agent.term
+        )
+        self._unanswered.expect("registration", self.now())
+        self._gathered.set()
+
+    def _ask_again(self, unanswered: list[str]) -> None:
+        if "registration" in unanswered:
+            self._introduce()
+        if "leave" in unanswered:
+            self._unanswered.expect("leave", self.now())
+            self._gathered.set()
+
+    def _repeat(self, numbers: list[int]) -> None:
+        now = self.now()
+        for number in numbers:
+            key = self._unreported.get(number)
+            if key is not None:
+                self.agent.report_failed(key, now)
+
+    def _confirm(self, keys: list[Key]) -> None:
+        self._news.confirmed += keys
+        self._gathered.set()
+
+    def _stop_waiting(self) -> None:
+        for waiting in (self._unacknowledged, self._unmentioned, self._unanswered):
+            waiting.clear()
+
+    # ---- effects of the agent
+
+    def answer(self, key: Key, accepted: bool, now: float) -> None:
+        if accepted:
+            self._unmentioned.expect(key, now)
+            return
+        self._unmentioned.met(key)
+        self._news.rejected.append(key)
+        if self.agent.draining:
+            self._handed_back.append(key)
+        self._gathered.set()
+
+    def report_start(self, key: Key, now: float) -> None:
+        self._unmentioned.met(key)
+        self._news.started.append(key)
+        self._gathered.set()
+
+    def report(self, key: Key, result: Any, now: float) -> None:
+        self._unmentioned.met(key)
+        if self._connected:  # else it is reported once the next registration is answered
+            self._unreported[result.number] = key
+            self._news.reports.append((key, result))
+            self._gathered.set()
+
+    def cancel_done(self, key: Key, now: float) -> None:
+        self._unmentioned.met(key)
+        if not self._forgotten:
+            self._news.cancelled.append(key)
+            self._gathered.set()
+
+    def beat(self, active: int, completed: int, now: float) -> None:
+        if self._connected:
+            self._news.beat = (active, completed)
+            self._news.rejected += self._handed_back  # nothing answers a refusal, and this may be the last word
+            self._gathered.set()
+
+    def announce_drain(self, now: float) -> None:
+        """Every message from now on says so."""
+        self._gathered.set()
+
+    def leave(self, now: float) -> None:
+        self._leaving = True
+        self._gathered.set()
+        if self._open:
+            self._unanswered.expect("leave", now)
+        else:
+            self.gone.set()
+
+
+def _size(item: tuple[Key, Done]) -> int:
+    ended = item[1].ended
+    return len(ended.result) + len(ended.error) + 100

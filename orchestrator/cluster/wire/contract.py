@@ -1,0 +1,162 @@
+"""Between messages of the wire contract and what the state machines speak of; `translate` serves our streams."""
+
+from __future__ import annotations
+
+from orchestrator.cluster.jobs import Ended, Job
+from orchestrator.cluster.wire.proto import wire_pb2
+from orchestrator.cluster.wire.translate import Assignment, Key, Metrics, Outcome, Reported, duration_s, outcome_of
+from orchestrator.core.model import Task, TaskState
+
+
+def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Reported]:
+    """The worker's name, and what it reports. ValueError for a state that is no end."""
+    result = request.result
+    if result.state not in (wire_pb2.COMPLETED, wire_pb2.FAILED):
+        raise ValueError(f"a result's state is COMPLETED or FAILED, not {result.state}")
+    succeeded = result.state == wire_pb2.COMPLETED
+    ran_s = result.ran_s if result.HasField("ran_s") else result.latency_ms / 1000
+    ended = Ended(succeeded, result.result, result.error, result.retryable, duration_s(ran_s))
+    return request.worker_id, Reported(result.task_id, result.attempt or None, ended, duration_s(result.queued_s))
+
+
+def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> wire_pb2.ReportResultRequest:
+    task_id, attempt = key
+    result = wire_pb2.TaskResult(
+        task_id=task_id,  # type: ignore[arg-type]
+        state=wire_pb2.COMPLETED if ended.succeeded else wire_pb2.FAILED,
+        result=ended.result,
+        error=ended.error,
+        latency_ms=round(ended.ran_s * 1000),
+        attempt=attempt,
+        retryable=ended.retryable,
+        queued_s=queued_s,
+        ran_s=ended.ran_s,
+    )
+    return wire_pb2.ReportResultRequest(worker_id=worker_id, result=result)
+
+
+def assign_message(assignment: Assignment) -> wire_pb2.AssignTaskRequest:
+    (task_id, attempt), kind, payload, priority = assignment
+    task = wire_pb2.TaskPayload(
+        task_id=task_id,  # type: ignore[arg-type]
+        priority=priority,  # type: ignore[arg-type]  # the same numbers
+        payload=payload,
+        kind=kind,
+    )
+    return wire_pb2.AssignTaskRequest(task=task, attempt=attempt)
+
+
+def submit_message(kind: str, payload: str, priority: int) -> wire_pb2.SubmitTaskRequest:
+    return wire_pb2.SubmitTaskRequest(
+        kind=kind,
+        payload=payload,
+        priority=priority,  # type: ignore[arg-type]  # the same numbers
+    )
+
+
+def job_of(request: wire_pb2.SubmitTaskRequest) -> tuple[Job, int]:
+    """With its priority."""
+    return Job(request.kind, request.payload), request.priority
+
+
+def submit_answer(task_id: str) -> wire_pb2.SubmitTaskResponse:
+    return wire_pb2.SubmitTaskResponse(task_id=task_id)
+
+
+def status_request(task_id: str) -> wire_pb2.GetTaskStatusRequest:
+    return wire_pb2.GetTaskStatusRequest(task_id=task_id)
+
+
+def metrics_request() -> wire_pb2.GetMetricsRequest:
+    return wire_pb2.GetMetricsRequest()
+
+
+def assigned(request: wire_pb2.AssignTaskRequest, number: int) -> Assignment:
+    """`number` serves where the coordinator gives none."""
+    task = request.task
+    return Assignment((task.task_id, request.attempt or number), task.kind, task.payload, task.priority)
+
+
+def assign_answer(accepted: bool) -> wire_pb2.AssignTaskResponse:
+    return wire_pb2.AssignTaskResponse(accepted=accepted)
+
+
+def registration_message(worker_id: str, address: str, capacity: int) -> wire_pb2.RegisterWorkerRequest:
+    return wire_pb2.RegisterWorkerRequest(worker_id=worker_id, address=address, capacity=capacity)
+
+
+def registration_of(request: wire_pb2.RegisterWorkerRequest) -> tuple[str, str, int]:
+    """Name, address, capacity."""
+    return request.worker_id, request.address, request.capacity
+
+
+def registration_answer(heartbeat_s: float) -> wire_pb2.RegisterWorkerResponse:
+    return wire_pb2.RegisterWorkerResponse(success=True, heartbeat_s=heartbeat_s)
+
+
+def heartbeat_message(worker_id: str, active: int, completed: int) -> wire_pb2.HeartbeatRequest:
+    return wire_pb2.HeartbeatRequest(worker_id=worker_id, active_tasks=active, completed_tasks=completed)
+
+
+def heartbeat_of(request: wire_pb2.HeartbeatRequest) -> tuple[str, int]:
+    """Name, attempts that it holds."""
+    return request.worker_id, request.active_tasks
+
+
+def heartbeat_answer(known: bool) -> wire_pb2.HeartbeatResponse:
+    return wire_pb2.HeartbeatResponse(acknowledged=known)
+
+
+def report_answer(known: bool) -> wire_pb2.ReportResultResponse:
+    return wire_pb2.ReportResultResponse(acknowledged=known)
+
+
+def status_message(task: Task) -> wire_pb2.GetTaskStatusResponse:
+    outcome = outcome_of(task)
+    return wire_pb2.GetTaskStatusResponse(
+        task_id=outcome.task_id,
+        state=outcome.state,  # type: ignore[arg-type]  # the same numbers
+        result=outcome.result,
+        error=outcome.error,
+        latency_ms=round(outcome.latency_s * 1000),
+        worker_id=outcome.worker_id,
+        attempts=outcome.attempts,
+    )
+
+
+def outcome_of_status(status: wire_pb2.GetTaskStatusResponse) -> Outcome:
+    return Outcome(
+        status.task_id,
+        TaskState(status.state),
+        status.result,
+        status.error,
+        status.worker_id,
+        status.attempts,
+        status.latency_ms / 1000,
+    )
+
+
+def metrics_message(metrics: Metrics) -> wire_pb2.GetMetricsResponse:
+    return wire_pb2.GetMetricsResponse(
+        throughput_tasks_per_sec=metrics.throughput_per_s,
+        p50_latency_ms=metrics.p50_ms,
+        p95_latency_ms=metrics.p95_ms,
+        p99_latency_ms=metrics.p99_ms,
+        queue_depth=metrics.queue_depth,
+        alive_workers=metrics.alive_workers,
+        total_ok=metrics.completed,
+        total_err=metrics.failed,
+    )
+
+
+def metrics_of(message: wire_pb2.GetMetricsResponse) -> Metrics:
+    return Metrics(
+        message.throughput_tasks_per_sec,
+        message.p50_latency_ms,
+        message.p95_latency_ms,
+        message.p99_latency_ms,
+        message.queue_depth,
+        message.alive_workers,
+        message.total_ok,
+        message.total_err,
+    )

@@ -1,0 +1,95 @@
+"""A process of workers: signals, control lines, and one channel to the coordinator for all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import grpc.aio
+
+from orchestrator.cluster.called_worker import CalledWorker
+from orchestrator.cluster.control import hear
+from orchestrator.cluster.streaming_worker import StreamingWorker
+from orchestrator.cluster.wire import rpc
+from orchestrator.cluster.worker import ContractOnly, Settings, Unwanted, Worker
+
+log = logging.getLogger("orchestrator.worker")
+
+
+async def run_workers(
+    names: Sequence[str], settings: Settings, ready: Callable[[], None], contract: bool, control_fd: int | None = None
+) -> int:
+    """Workers that share this process, until all have left; the exit status.
+
+    SIGTERM and SIGINT drain them, a second signal ends the process at once. `ready` is called when every one has been
+    registered. `contract`: do not try streams. `control_fd`: lines of JSON come here: `{"speed": f}` (from now on,
+    times the settings') and `{"frozen_s": s}` (for so long it had been stopped).
+    """
+    speed = settings.speed
+    workers: dict[str, Worker] = {}
+    loop = asyncio.get_running_loop()
+    waiting = set(names)
+    draining = False
+
+    def registered(name: str) -> None:
+        log.info("worker %s: registered", name)
+        if name in waiting:
+            waiting.discard(name)
+            if not waiting:
+                ready()
+
+    def on_signal() -> None:
+        nonlocal draining
+        if draining:
+            log.warning("stopping at once")
+            for worker in workers.values():
+                worker.close()
+            os._exit(1)
+        draining = True
+        log.info("draining")
+        for worker in workers.values():
+            worker.drain()
+
+    def control(lines: list[dict[str, float]]) -> None:
+        nonlocal speed
+        for line in sorted(lines, key=lambda line: "frozen_s" not in line):  # it stood still before it was told
+            if "speed" in line:
+                speed = settings.speed * line["speed"]
+            for worker in workers.values():
+                if "speed" in line:
+                    worker.set_speed(speed)
+                if "frozen_s" in line:
+                    worker.frozen(line["frozen_s"])
+
+    async def live(name: str, channel: grpc.aio.Channel) -> bool:
+        kinds = [CalledWorker] if contract else [StreamingWorker, CalledWorker]
+        for kind in kinds:
+            worker = workers[name] = kind(name, settings, partial(registered, name), channel)
+            if speed != 1:
+                worker.set_speed(speed)
+            if draining:
+                return True
+            try:
+                await worker.run()
+                log.info("worker %s: left", name)
+                return True
+            except ContractOnly:
+                log.info("worker %s: the coordinator offers no streams: waiting to be called", name)
+            except Unwanted as error:
+                log.error("worker %s: %s", name, error)
+                return False
+            finally:
+                worker.close()
+        return False
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    if control_fd is not None:
+        hear(control_fd, control)
+    async with rpc.channel(settings.coordinator) as channel:
+        lived = await asyncio.gather(*(live(name, channel) for name in names))
+    return 0 if all(lived) else 1

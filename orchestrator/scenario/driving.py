@@ -1,0 +1,145 @@
+"""What both worlds need to drive a run: open arrivals, closed clients, and the end.
+
+A world passes in how it calls something at a time of the run, how it submits a task, and how it ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.scenario.plan import ClosedArrivals
+
+CallAt = Callable[[float, int, Callable[[Any], None], Any], None]
+"""`call_at(at_s, key, function, argument)`: call `function(argument)` at that second of the run. The key orders what
+happens at one time; real time has no use for it."""
+Columns = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8]]
+"""Arrival times, demands and priorities of tasks, in the order of their submission."""
+Progress = Callable[[float], None]
+"""Is told now and then which share of `duration_s` is over; more than 1 while the run drains."""
+
+
+class RunEnd:
+    """Decides when a run is over: all tasks are settled after the last arrival, or what remains never can be.
+
+    `due`: tasks that are not settled yet; of open arrivals, those to come included. `finish` ends the run and may be
+    called more than once. `hopeless`: no worker is up, and none will come.
+    """
+
+    def __init__(self, due: int, finish: Callable[[], None], hopeless: Callable[[], bool]) -> None:
+        self.due = due
+        self._finish = finish
+        self._hopeless = hopeless
+        self._arrivals_over = False
+
+    def submitted(self) -> None:
+        """A closed client submits a task."""
+        self.due += 1
+
+    def settled(self) -> None:
+        """A task is settled."""
+        self.due -= 1
+        if not self.due and self._arrivals_over:
+            self._finish()
+
+    def arrivals_over(self) -> None:
+        """`duration_s` is over."""
+        self._arrivals_over = True
+        if not self.due:
+            self._finish()
+        self.check_hopeless()
+
+    def check_hopeless(self) -> None:
+        """A worker may have been the last one."""
+        if self._arrivals_over and self._hopeless():
+            self._finish()
+
+
+class OpenStream:
+    """Open arrivals: each row at its own time, whatever becomes of the tasks before it. One timer is enough.
+
+    A row begins with its time and its key.
+    """
+
+    def __init__(
+        self, rows: Iterator[tuple[Any, ...]], call_at: CallAt, submit: Callable[[Any], None]
+    ) -> None:
+        self._rows = rows
+        self._call_at = call_at
+        self._submit = submit
+
+    def begin(self) -> None:
+        row = next(self._rows, None)
+        if row is not None:
+            self._call_at(row[0], row[1], self._arrive, row)
+
+    def _arrive(self, row: tuple[Any, ...]) -> None:
+        self.begin()
+        self._submit(row)
+
+
+class ClosedClients:
+    """Closed arrivals: each client thinks, submits, waits for the result and thinks again, until time is over.
+
+    `first_key`: the key of client 0. `submit(number, at_s, service_s, priority)`: of the task of that number, from 0.
+    """
+
+    def __init__(
+        self,
+        plan: ClosedArrivals,
+        until_s: float,
+        end: RunEnd,
+        call_at: CallAt,
+        submit: Callable[[int, float, float, int], None],
+        first_key: int = 0,
+    ) -> None:
+        self._until_s = until_s
+        self._limit = plan.tasks
+        self._end = end
+        self._call_at = call_at
+        self._submit = submit
+        self._first_key = first_key
+        self._draws = [plan.client(number) for number in range(plan.clients)]
+        self._client_of: list[int] = []
+        self._rows: list[tuple[float, float, int]] = []
+
+    def begin(self) -> None:
+        for client in range(len(self._draws)):
+            self._think(client, 0.0)
+
+    def client_of(self, number: int) -> int:
+        """Who submitted that task."""
+        return self._client_of[number]
+
+    def told(self, number: int, at_s: float) -> None:
+        """The client of that task hears that it is settled."""
+        self._think(self._client_of[number], at_s)
+
+    def columns(self) -> Columns:
+        arrival_s, service_s, priority = zip(*self._rows, strict=True) if self._rows else ((), (), ())
+        return np.array(arrival_s, float), np.array(service_s, float), np.array(priority, np.uint8)
+
+    def _think(self, client: int, since_s: float) -> None:
+        think_s, service_s, priority = next(self._draws[client])
+        at_s = since_s + think_s
+        if at_s < self._until_s:
+            row = client, at_s, service_s, priority
+            self._call_at(at_s, self._first_key + client, self._arrive, row)
+
+    def _arrive(self, row: tuple[int, float, float, int]) -> None:
+        client, at_s, service_s, priority = row
+        number = len(self._rows)
+        if self._limit is not None and number >= self._limit:
+            return
+        self._end.submitted()
+        self._client_of.append(client)
+        self._rows.append((at_s, service_s, priority))
+        self._submit(number, at_s, service_s, priority)
+
+
+def progress_of(progress: Progress, duration_s: float) -> Callable[[float], None]:
+    """Takes the second of the run, and reports the share of `duration_s`."""
+    return lambda now_s: progress(max(0.0, now_s) / duration_s)

@@ -1,0 +1,135 @@
+"""The fused path: an attempt that nothing can disturb is one event, the arrival of its result.
+
+An attempt is fused at its assignment if its worker has no prefetch, the scenario loses and duplicates no messages,
+the worker's process, host and links are in order, and no fault and no timeout comes before the result. Something may
+still disturb it: the worker is declared dead, the attempt is cancelled, or another attempt of the worker is not fused.
+Then all attempts of the worker are unfused first: each is put back where it would be by now. `World(fuse=False)` runs
+every attempt the long way, and the tests compare both, task by task.
+
+The state of a fused attempt is the `Fused` record in `attempt.note`, which is None for any other attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.inputs import Report
+from orchestrator.core.model import Attempt
+from sim import keys
+from sim.environment import Environment
+from sim.inbox import Inbox
+from sim.to_coordinator import ToCoordinator
+from sim.to_workers import ToWorkers
+from sim.worker import Job, SimWorker
+
+
+class Fused:
+    """When its execution begins and ends, its demand on this worker, and the delay of its result.
+
+    `arrived`: the result waits in the queue of the coordinator's server.
+    """
+
+    __slots__ = ("arrived", "finishes_at", "result_delay_s", "starts_at", "work_s")
+
+    def __init__(self, starts_at: float, finishes_at: float, work_s: float, result_delay_s: float) -> None:
+        self.starts_at = starts_at
+        self.finishes_at = finishes_at
+        self.work_s = work_s
+        self.result_delay_s = result_delay_s
+        self.arrived = False
+
+
+class FusedPath:
+    """`result`: handles the event that a fused attempt is. `unfused_result`: what the coordinator does with the
+    report of an attempt that is not fused. `execution_started`: for the record."""
+
+    def __init__(
+        self,
+        env: Environment,
+        coordinator: Coordinator,
+        inbox: Inbox,
+        to_workers: ToWorkers,
+        to_coordinator: ToCoordinator,
+        rpc_timeout_s: float,
+        unfused_result: Callable[[Job], None],
+        execution_started: Callable[[Attempt, float], None],
+    ) -> None:
+        self._env = env
+        self._coordinator = coordinator
+        self._to_workers = to_workers
+        self._to_coordinator = to_coordinator
+        self._rpc_timeout_s = rpc_timeout_s
+        self._unfused_result = unfused_result
+        self._execution_started = execution_started
+        self._unfused_in_queue: dict[Attempt, Job] = {}
+        self._queued = inbox.received(self._served)
+        # No pause of the coordinator meets a fused result: a pause is a fault.
+        self.result: Callable[[Attempt], None] = self._arrives if inbox.queues else self._result
+
+    def unfuse(self, worker: SimWorker) -> None:
+        """Put each fused attempt of the worker back where it would be by now."""
+        if not worker.may_fuse:
+            return
+        now = self._env._now
+        fused: list[tuple[Attempt, Any]] = [
+            (attempt, attempt.note)
+            for attempt in (*worker.record.open, *worker.record.abandoned)
+            if attempt.note is not None
+        ]
+        fused.sort(key=lambda pair: (pair[1].finishes_at, keys.attempt_number(pair[0])))  # the order of their ends
+        for attempt, was in fused:
+            attempt.note = None
+            call_ends_at = attempt.assigned_at + self._rpc_timeout_s
+            job = Job(attempt, worker, was.work_s, was.result_delay_s, call_ends_at)
+            worker.jobs[job.key] = job
+            if now < was.starts_at:
+                self._to_workers.deliver_at(was.starts_at, job)
+                continue
+            worker.restore(job, was.starts_at, was.finishes_at)
+            if was.arrived:
+                self._unfused_in_queue[attempt] = job
+            elif now >= was.finishes_at:
+                self._to_coordinator.deliver_result_at(was.finishes_at + was.result_delay_s, job)
+
+    def note_starts(self, worker: SimWorker) -> None:
+        """At the end of a run: record the starts of fused attempts that still run."""
+        for attempt in (*worker.record.open, *worker.record.abandoned):
+            if attempt.note is not None and attempt.note.starts_at <= self._env._now:
+                self._execution_started(attempt, attempt.note.starts_at)
+
+    def _result(self, attempt: Attempt) -> None:
+        fused = attempt.note
+        if fused is not None:
+            attempt.note = None
+            start = fused.starts_at
+            self._coordinator.result(
+                Report(
+                    attempt.worker.id,
+                    attempt.task.id,
+                    attempt.number,
+                    True,
+                    None,
+                    "",
+                    False,
+                    start,
+                    fused.finishes_at - start,
+                ),
+                self._env._now,
+            )
+
+    def _arrives(self, attempt: Attempt) -> None:
+        """Where messages wait for each other, the attempt may be unfused while its result does."""
+        fused = attempt.note
+        if fused is not None:
+            fused.arrived = True
+            self._execution_started(attempt, fused.starts_at)  # it may be given up while its result waits
+            self._queued(attempt)
+
+    def _served(self, attempt: Attempt) -> None:
+        job = self._unfused_in_queue.pop(attempt, None)
+        if job is None:
+            self._result(attempt)
+        else:
+            self._unfused_result(job)

@@ -1,0 +1,5 @@
+"""A scenario with the reference system's own settings, for tests that are given the rest."""
+
+from pathlib import Path
+
+REFERENCE = Path(__file__).with_name("reference.yaml")
