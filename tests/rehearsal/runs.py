@@ -49,9 +49,10 @@ def assert_sound(finished: Run, out: Path) -> None:
     assert counts["submitted"] == counts["completed"] + counts["failed"] + counts["unfinished"]
     assert counts["attempts"] == finished.tables.attempts.num_rows
     assert promises.check(finished, grace_s=LIVE_GRACE_S) == []
-    same, difference = decision_record.replay(out / decision_record.NAME)
+    same, difference, remark = decision_record.replay(out / decision_record.NAME)
     assert same > 0
     assert difference is None, str(difference)
+    assert remark is None, remark
     assert folders.load_run(out).summary == finished.summary
 
 

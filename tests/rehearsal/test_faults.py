@@ -332,5 +332,5 @@ def test_an_interrupt_ends_those_too_that_stand_still(tmp_path: Path):
     assert process.returncode == 130, told
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
-    _, difference = decision_record.replay(out / decision_record.NAME)
+    _, difference, _ = decision_record.replay(out / decision_record.NAME)
     assert difference is None, str(difference)

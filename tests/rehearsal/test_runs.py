@@ -177,7 +177,7 @@ def test_an_interrupt_keeps_what_was_done_and_ends_every_process(tmp_path: Path)
     command = [sys.executable, "-m", "orchestrator", "live", str(tmp_path / "small.yaml"), "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_until(lambda: written(out / decision_record.NAME) > 0)
+            wait_until(lambda: "submit" in written(out / decision_record.NAME))
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=30)
@@ -265,8 +265,8 @@ def test_a_prime_task_stays_a_number_of_64_bits():
     assert int(square_of_prime(1e12)) < 2**63
 
 
-def written(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def written(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def wait_until(holds: Callable[[], bool], timeout_s: float = 30) -> None:
