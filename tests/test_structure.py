@@ -19,9 +19,6 @@ MAX_LINES = 500
 TOO_LONG = {
     "tests/analysis/test_detectors.py",
     "tests/cluster/test_transport.py",
-    "tests/core/reference.py",
-    "tests/core/test_coordinator.py",
-    "tests/core/test_resilience.py",
 }
 """Tests that are still to be split. This list only shrinks."""
 

@@ -26,9 +26,7 @@ def recorded(folder: Path) -> list[Trace]:
     if isinstance(result, Sweep) and len(result.cells) > 1:
         raise RunFolderError(f"{folder} holds a sweep: name the folder of one of its runs")
     runs = (
-        zip(result.cells[0].runs, result.cells[0].numbers, strict=True)
-        if isinstance(result, Sweep)
-        else [(result, 0)]
+        zip(result.cells[0].runs, result.cells[0].numbers, strict=True) if isinstance(result, Sweep) else [(result, 0)]
     )
     return [_trace(run, number) for run, number in runs if isinstance(run, StoredRun)]
 

@@ -237,9 +237,7 @@ def test_a_registration_that_its_crash_overtook_begins_nothing():
     first, second = trace({"w1": [1.0, 3.0]}, 20.0, *events).lives
     assert (first.judged_s, first.crash_s) == (4, None)
     assert (second.judged_s, second.crash_s) == (0, 4)
-    assert follow(TimeoutConfig().build(), second, Alarm(None, []), np.empty(0)).own_detection_s == pytest.approx(
-        [6.1]
-    )
+    assert follow(TimeoutConfig().build(), second, Alarm(None, []), np.empty(0)).own_detection_s == pytest.approx([6.1])
 
 
 def test_whoever_left_is_no_longer_judged():
@@ -313,9 +311,7 @@ def test_a_detector_inside_another_is_varied_by_its_own_parameter():
     """`two_level` with phi inside is tried over thresholds."""
     inside = {"kind": "two_level", "start_to_close_s": 5, "detector": {"kind": "phi_accrual"}}
     found = [
-        c
-        for c in candidates(scenario(policies={"detection": inside}).policies.detection)
-        if c.detector == "two_level"
+        c for c in candidates(scenario(policies={"detection": inside}).policies.detection) if c.detector == "two_level"
     ]
     assert {c.parameter for c in found} == {"threshold"}
     assert len({c.value for c in found}) > 5

@@ -361,7 +361,7 @@ def a_forgotten_worker_registers_again(cluster: Cluster) -> None:
 
 @behaviour(TIMING_OUT)
 def a_slow_attempt_is_given_up_but_may_still_deliver(cluster: Cluster) -> None:
-    """After the execution timeout another worker tries too; the first result counts, and the other attempt ends with it."""
+    """After the execution timeout another worker tries too; the first result counts, and the other attempt ends."""
     cluster.start("w1", "w2")
     task = cluster.submit(1.5)
     cluster.until(lambda: cluster.settled(task))

@@ -237,7 +237,7 @@ class Cluster(ABC):
         return name
 
     def prove(self) -> None:
-        """Every task is settled exactly once, no worker that is up keeps a load, and none was declared dead too early."""
+        """Every task is settled exactly once, no worker that is up keeps a load, and none died too early."""
         self.until(lambda: self.settled(*self.submitted))
         self.until(lambda: not any(worker.load for worker in self.core.workers() if worker.state is WorkerState.ALIVE))
         settled = Counter(task.id for task in self.history.settled_tasks)

@@ -18,7 +18,7 @@ from orchestrator.policies.queueing import Fifo, StrictPriority
 from orchestrator.policies.retry import Constant, Retry
 from orchestrator.policies.routing import LeastLoaded, PowerOfD, Random, RoundRobin
 from tests.core import making
-from tests.core.reference import Rules
+from tests.core.reference_records import Rules
 
 USUAL = settings(
     max_examples=200,

@@ -16,8 +16,8 @@ from tests.mutations import MUTATIONS, Mutation
 ROOT = Path(__file__).resolve().parents[2]
 # The state machines come first: they know nothing of the bugs.
 FILES = [
-    *("test_cluster.py", "test_state_machine.py", "test_coordinator.py"),
-    *("test_resilience.py", "test_worker.py", "test_deadlines.py"),
+    *("test_cluster.py", "test_state_machine.py", "test_tasks.py", "test_attempts.py", "test_workers.py"),
+    *("test_suspicion.py", "test_returns.py", "test_hedging.py", "test_worker.py", "test_deadlines.py"),
 ]
 
 

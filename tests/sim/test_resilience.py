@@ -7,6 +7,7 @@ import math
 import pytest
 
 import sim
+from orchestrator.core.model import Task
 from orchestrator.policies.settings import build_coordinator
 from tests.core.recording import Recorder
 
@@ -31,7 +32,8 @@ def test_the_smaller_of_two_limits_on_execution_counts(make, limit_s, effective_
     detection = {"kind": "two_level", "start_to_close_s": 4}
     scenario = cluster(make, detection=detection, execution_timeout_s=limit_s)
     assert scenario.policies.attempt_timeout_s == effective_s
-    assert build_coordinator(scenario.policies, Recorder())._execution_timeout_s == effective_s
+    core = build_coordinator(scenario.policies, Recorder())
+    assert core._timeouts.limit_s(Task("t1", 0, 1, None, 0.0)) == effective_s
 
 
 @pytest.mark.parametrize(("own_pause_s", "seconds"), [(None, math.inf), (0.25, 0.25)])

@@ -131,9 +131,7 @@ def test_routing_to_ten_queues(make: MakeScenario, routing: dict, rho: float, re
     assert_truth(found, response, floor=0.03, ceiling=0.2)
 
 
-@pytest.mark.parametrize(
-    ("d", "rho", "response"), [(2, 0.7, 1.614), (2, 0.9, 2.614), (3, 0.7, 1.357), (3, 0.9, 2.028)]
-)
+@pytest.mark.parametrize(("d", "rho", "response"), [(2, 0.7, 1.614), (2, 0.9, 2.614), (3, 0.7, 1.357), (3, 0.9, 2.028)])
 def test_power_of_d_in_the_mean_field(make: MakeScenario, d: int, rho: float, response: float):
     """Many queues: T = sum of rho^((d^i - d) / (d - 1)) (Mitzenmacher 2001; Vvedenskaya et al. 1996)."""
     policies = {"routing": {"kind": "power_of_d", "d": d}}
@@ -237,9 +235,7 @@ def test_detection_without_a_periodic_check(make: MakeScenario):
     assert time_s["p50"] == pytest.approx(5, abs=0.1)
 
 
-def mistakes_per_s(
-    make: MakeScenario, timeout_s: float, delay: dict, loss: float, duration_s: float = 20_000
-) -> float:
+def mistakes_per_s(make: MakeScenario, timeout_s: float, delay: dict, loss: float, duration_s: float = 20_000) -> float:
     scenario = make(
         duration_s=duration_s,
         workload={"arrivals": {"kind": "poisson", "rate_per_s": 0.01}, "service": EXPONENTIAL},
