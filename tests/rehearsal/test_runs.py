@@ -21,7 +21,7 @@ from orchestrator.results import folders
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
 from orchestrator.scenario.schema import ScenarioError
-from tests.rehearsal.runs import HEARTBEAT_S, TIMEOUT_S, assert_sound, executed, scenario, story
+from tests.rehearsal.runs import BASE, HEARTBEAT_S, TIMEOUT_S, assert_sound, executed, scenario, story
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_an_interrupt_keeps_what_was_done_and_ends_every_process(tmp_path: Path)
     command = [sys.executable, "-m", "orchestrator", "live", str(tmp_path / "small.yaml"), "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_until(lambda: "submit" in written(out / decision_record.NAME))
+            wait_until(lambda: '"submit"' in written(out / decision_record.NAME))
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=30)
@@ -208,6 +208,23 @@ def test_a_coordinator_that_dies_ends_the_run(tmp_path: Path):
     assert len(cluster) == 2
     assert not any(process.is_running() for process in cluster)
     assert not (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.parametrize("arrivals", ["open", "closed"])
+def test_a_policy_that_stops_the_coordinator_is_named(tmp_path: Path, arrivals: str):
+    """In the error and on the command's only line; the command exits like the coordinator, with 70."""
+    workload = {**BASE["workload"], "arrivals": {"kind": "closed", "clients": 10}} if arrivals == "closed" else {}
+    routing = {"kind": "tests.cluster.lame:Lame", "after": 50}
+    keys = {"policies": {**BASE["policies"], "routing": routing}, **({"workload": workload} if workload else {})}
+    sentence = (
+        "the coordinator stopped: the routing policy tests.cluster.lame:Lame raised in choose: "
+        "ZeroDivisionError: by zero"
+    )
+    with pytest.raises(ClusterBroke) as broke:
+        run(scenario(tmp_path, **keys), tmp_path / "out")
+    assert (str(broke.value), broke.value.status) == (f"{sentence} (see {tmp_path / 'out' / 'cluster.log'})", 70)
+    told = CliRunner().invoke(app, ["live", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "again")])
+    assert (told.exit_code, told.stderr) == (70, f"{sentence} (see {tmp_path / 'again' / 'cluster.log'})\n")
 
 
 def test_what_is_not_applied_is_told(tmp_path: Path):

@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 import pytest
 
 import sim
+from orchestrator.core.ports import PolicyError
 from orchestrator.results.tables import FAULTS, Tables
 from orchestrator.scenario.schema import Scenario
+from sim.world import World
 from tests.sim import family
 from tests.sim.conftest import REPOSITORY, TRACE, MakeScenario, assert_same_run, world_of
 
@@ -360,6 +362,52 @@ def test_the_same_seed_gives_the_same_bytes(make: MakeScenario, tmp_path: Path):
     assert found[0] == found[1] == found[2]
     tasks = [content for path, content in found[0].items() if path.name == "tasks.parquet"]
     assert len(set(tasks)) == 4  # routing and replication do matter
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_policy_that_raises_ends_a_run_and_a_sweep(make: MakeScenario, tmp_path: Path, jobs: int):
+    """Also in a process of its own, with a sentence that names the policy, its method and what it raised."""
+    scenario = make("policies.routing={kind: 'tests.cluster.lame:Lame', after: 20}", replications=2)
+    sentence = "the routing policy tests.cluster.lame:Lame raised in choose: ZeroDivisionError: by zero"
+    with pytest.raises(PolicyError, match=f"^{sentence}$"):
+        sim.run(scenario)
+    with pytest.raises(PolicyError, match=f"^{sentence}$"):
+        sim.sweep(scenario, tmp_path / "out", jobs)
+
+
+def test_a_fault_of_the_simulator_itself_blames_no_policy(make: MakeScenario, monkeypatch: pytest.MonkeyPatch):
+    """The exception passes as it is."""
+
+    def settled(*_: object) -> None:
+        raise ZeroDivisionError("of the simulator")
+
+    monkeypatch.setattr(World, "settled", settled)
+    with pytest.raises(ZeroDivisionError, match="of the simulator"):
+        sim.run(make())
+
+
+def test_invariants_are_proved_under_optimisation_too(make: MakeScenario, tmp_path: Path):
+    """`python -O` drops bare asserts; a broken invariant is an error of its own."""
+    make()
+    code = (
+        "import sys, sim\n"
+        "from orchestrator.core.invariants import InvariantError\n"
+        "from orchestrator.scenario.schema import Scenario\n"
+        "from sim.world import World\n"
+        "assert False\n"
+        "run = World.run\n"
+        "def leak(world):\n"
+        "    run(world)\n"
+        "    world.coordinator.pending += 1\n"
+        "World.run = leak\n"
+        "try:\n"
+        "    sim.run(Scenario.load(sys.argv[1]), check=True)\n"
+        "except InvariantError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-O", "-c", code, str(tmp_path / "test.yaml")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stdout == "0 tasks are pending, not 1\n"
 
 
 def test_another_routing_meets_the_same_tasks(make: MakeScenario):
