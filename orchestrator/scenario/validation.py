@@ -59,7 +59,7 @@ RENAMED: dict[KeyPath, str] = {
 
 
 def with_new_names(tree: Any, around: str = "") -> Any:
-    """The tree with new names instead of old ones, also in the dotted keys of a sweep. `around`: the key of the tree."""
+    """The tree with new names for old ones, also in the dotted keys of a sweep. `around`: the key of the tree."""
     if isinstance(tree, list):
         return [with_new_names(value, around) for value in tree]
     if not isinstance(tree, dict):
