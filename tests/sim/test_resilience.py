@@ -69,7 +69,7 @@ def test_two_levels_see_work_that_is_stuck_behind_beats(make):
     ],
     ids=lambda rule: rule["kind"],
 )
-def test_a_coordinator_that_slept_convicts_nobody_and_gives_nothing_up(make, rule):
+def test_a_coordinator_that_slept_declares_nobody_dead_and_gives_nothing_up(make, rule):
     """20 s, with suspicion, an execution timeout, and every detector; afterwards a crash is found all the same."""
     faults = [
         {"kind": "coordinator_pause", "at_s": 15, "for_s": 20},
@@ -88,7 +88,7 @@ def test_a_coordinator_that_slept_convicts_nobody_and_gives_nothing_up(make, rul
 
 
 def test_hedging_halves_the_tail_of_a_gray_cluster(make):
-    """One of sixteen workers at a tenth of its speed: p99 falls to less than a half, by twins for under 5 %."""
+    """One of sixteen workers at a tenth of its speed: p99 falls to less than a half, by hedges for under 5 %."""
     fault = {"kind": "slow", "at_s": 5, "workers": ["w3"], "factor": 0.1}
 
     def summary(hedging):

@@ -41,7 +41,7 @@ MESSY: dict[str, Any] = {
         },
     },
     "policies": {
-        # Heartbeats that are often late: healthy workers are convicted with work in their hands, and revived.
+        # Heartbeats that are often late: healthy workers are declared dead while they work, and revived.
         "detection": {"kind": "timeout", "heartbeat_s": 1, "timeout_s": 1.1, "check_every_s": 0.5},
         "execution_timeout_s": 1,
     },
@@ -65,7 +65,7 @@ def settled_once(tables: Tables) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("routing", ["least_loaded", "power_of_d", "round_robin", "random"])
 def test_the_fused_path_changes_nothing(make: MakeScenario, routing: str, seed: int):
-    """Task by task and attempt by attempt the same, amid crashes, pauses, timeouts and wrong convictions."""
+    """Task by task and attempt by attempt the same, amid crashes, pauses, timeouts and false positives."""
     scenario = make(f"policies.routing.kind={routing}", f"seed={seed}", **MESSY)
     fused, unfused = world_of(scenario), world_of(scenario, fuse=False)
     tables = assert_same_run(fused, unfused)
@@ -190,8 +190,8 @@ def test_a_call_to_a_crashed_worker_fails_and_is_nobodys_try(make: MakeScenario)
     assert expected.items() <= run.summary["detection"].items()
 
 
-def test_a_failed_call_can_convict(make: MakeScenario):
-    """`dead`, as in the reference: the conviction is counted beside the detector's."""
+def test_a_failed_call_can_mean_death(make: MakeScenario):
+    """`dead`, as in the reference: this death is counted beside the detector's."""
     scenario = make(
         duration_s=20,
         workload={"arrivals": {"kind": "poisson", "rate_per_s": 5}, "service": {"kind": "constant", "value_s": 0.1}},
@@ -204,7 +204,7 @@ def test_a_failed_call_can_convict(make: MakeScenario):
 
 
 def test_a_short_pause_is_only_a_delay(make: MakeScenario):
-    """The work of a paused worker takes as much longer as the pause; nobody is convicted."""
+    """The work of a paused worker takes as much longer as the pause; nobody is declared dead."""
     scenario = make(
         duration_s=10,
         workload={
@@ -222,7 +222,7 @@ def test_a_short_pause_is_only_a_delay(make: MakeScenario):
 
 
 def test_a_long_pause_is_a_false_positive_and_its_late_result_is_dropped(make: MakeScenario):
-    """Convicting a paused worker is a mistake; it revives with its next heartbeat, its twin's result counts."""
+    """A paused worker is declared dead by mistake; its next heartbeat revives it, and the other result counts."""
     scenario = make(
         duration_s=30,
         workload={
