@@ -108,7 +108,7 @@ def test_one_long_task_is_no_evidence(make):
 
 
 def test_a_cancelled_attempt_has_spent_its_time(make):
-    """A worker whose slow attempts are all overtaken by their twins does not hide behind that."""
+    """A worker whose slow attempts are all overtaken by their hedges does not hide behind that."""
     cluster = make(4)
     for k in (1, 2, 3):
         cluster.work(k, 0.1, 30)
