@@ -97,9 +97,7 @@ class ClientSubmissions:
         self._answer_delay_s = MessageKind(network, seed, replication, "answer").delay
         self._rpc_timeout_s = network.rpc_timeout_s
         self._accept = received(self._submit)
-        self._clients = ClosedClients(
-            plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0)
-        )
+        self._clients = ClosedClients(plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0))
         self.columns = self._clients.columns
         self.client_of = self._clients.client_of
         self._clients.begin()

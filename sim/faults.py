@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from orchestrator.results.fault_events import CRASH, FaultEvent, event_of
+from orchestrator.results.fault_events import CRASH, Entry, entry_of
 from orchestrator.results.recorder import Recorder
 from orchestrator.scenario.faults import OfNetwork, Slow
 from orchestrator.scenario.plan import FaultAction, Plan
@@ -80,7 +80,7 @@ class Faults:
     def _inject_into_coordinator(self, action: FaultAction) -> None:
         for worker in self._cluster.workers:
             self._look_ahead(worker)
-        self._record(action, event_of(action))
+        self._record(action, entry_of(action))
         if action.heals:
             self._cluster.go_on()
         else:
@@ -92,7 +92,7 @@ class Faults:
         if action.starts:
             self._start(worker, action)
             return
-        self._record(action, event_of(action))
+        self._record(action, entry_of(action))
         if kind == "crash":
             worker.end()
         elif kind in ("restart", "drain"):
@@ -110,7 +110,7 @@ class Faults:
         if worker.up:
             self._record(action, CRASH)
             worker.end()
-        self._record(action, event_of(action))
+        self._record(action, entry_of(action))
         self._cluster.start_process(worker)
 
     def _speed_factor(self, action: FaultAction) -> float:
@@ -134,6 +134,6 @@ class Faults:
             self._impairments[key] = Impairment(fault, self._network, stream)
         return self._impairments[key]
 
-    def _record(self, action: FaultAction, event: FaultEvent | None) -> None:
-        if event is not None:
-            self._cluster.recorder.event(self._env._now, event.kind, action.worker, event.detail)
+    def _record(self, action: FaultAction, entry: Entry | None) -> None:
+        if entry is not None:
+            self._cluster.recorder.event(self._env._now, entry.kind, action.worker, entry.detail)

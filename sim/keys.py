@@ -4,7 +4,7 @@ Every event has a key, and events of one time run in the order of their keys. A 
 the number of the attempt, worker, client or task that the event concerns. The ranks, in order:
 
 1. faults;
-2. what workers do: assignments and cancels arrive, work ends, heartbeats fall due;
+2. what workers do: answers to registrations, assignments and cancels arrive, work ends, heartbeats fall due;
 3. what the coordinator hears: its server gets free, then starts, results, refusals, cancels, heartbeats,
    registrations, new tasks (a closed client submits just before), and last its own alarm;
 4. the end of the run, and a look at its progress.
@@ -28,6 +28,7 @@ class Rank:
     """The first key of each rank."""
 
     FAULT = 0 * RANK
+    REGISTERED = 1 * RANK - (1 << 40)
     DELIVER = 1 * RANK
     FINISH = 2 * RANK
     BEAT = 3 * RANK
@@ -64,6 +65,11 @@ def fault_key(number: int) -> int:
 
 
 # ---- at the workers; `attempt` is an `attempt_number`
+
+
+def deliver_registered_key(worker: int) -> int:
+    """The answer to a registration arrives, before any assignment does."""
+    return Rank.REGISTERED + worker
 
 
 def deliver_key(attempt: int) -> int:
@@ -104,11 +110,6 @@ def worker_alarm_key(worker: int) -> int:
 def deliver_unknown_key(worker: int) -> int:
     """A worker hears that the coordinator does not know it."""
     return Rank.BEAT + _SECOND_KIND + worker
-
-
-def deliver_registered_key(worker: int) -> int:
-    """The answer to a registration arrives."""
-    return Rank.BEAT + _THIRD_KIND + worker
 
 
 # ---- at the coordinator

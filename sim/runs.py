@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.analysis.traces import Trace
-from orchestrator.core.culprit import explained
 from orchestrator.results import folders, sweeps
 from orchestrator.results.parallel import unordered
 from orchestrator.results.runs import Run, Sweep
@@ -42,22 +41,21 @@ def run(
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
-    end the coordinator proves its invariants (InvariantError where one does not hold).
-    PolicyError names a policy that raised or answered nonsense.
+    end the coordinator and the workers prove their invariants; InvariantError names one that does not hold. Raises
+    PolicyError if a policy fails.
     """
     began = time.perf_counter()
     world = World(scenario, draw_plan(scenario, replication), replication)
     if progress is not None:
-        report = progress
-        world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
+        world.watch(progress)
     interrupted = False
     try:
-        with _no_garbage_collection(), _named_policies(world):
+        with _no_garbage_collection():
             world.run()
     except KeyboardInterrupt:
         interrupted = True
     if check and not interrupted:
-        world.coordinator.check()
+        world.check()
     tables = world.tables()
     if out is not None:
         folders.write_tables(Path(out), tables)
@@ -80,7 +78,8 @@ def sweep(
     """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
 
     `progress` is called with the share of the runs that is done. Ctrl-C keeps the finished runs: the result is then
-    made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on.
+    made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. Raises PolicyError if a policy
+    fails in one of the runs.
     """
     out = Path(out)
 
@@ -103,9 +102,8 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
     heard: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     world.listen(lambda worker, now: heard[worker].append(now))
     if progress is not None:
-        report = progress
-        world.watch(scenario.duration_s / 200, lambda now: report(now / scenario.duration_s))
-    with _no_garbage_collection(), _named_policies(world):
+        world.watch(progress)
+    with _no_garbage_collection():
         world.run()
     heartbeat_s = scenario.policies.detection.heartbeat_s
     return Trace.of("sim", heartbeat_s, event_rows(world.tables().events), heard, world.now, replication)
@@ -117,17 +115,6 @@ def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:
     if "interrupted" in finished.summary:
         raise KeyboardInterrupt
     return cell.name, number
-
-
-@contextmanager
-def _named_policies(world: World) -> Iterator[None]:
-    """What a policy raises becomes a PolicyError that names it. Any other exception passes on as it is."""
-    try:
-        yield
-    except Exception as error:
-        if policy := explained(world.coordinator, error):
-            raise policy from error
-        raise
 
 
 @contextmanager

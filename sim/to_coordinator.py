@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from orchestrator.core.worker import Key
+from orchestrator.core.model import AttemptKey
 from orchestrator.scenario.schema import Network
 from orchestrator.scenario.streams import Stream
 from sim import keys
@@ -17,12 +17,11 @@ from sim.worker import Job, SimWorker
 
 
 class Introduction(NamedTuple):
-    """A registration under way: the process of that `life` says what it holds. `again`: it did so before, and the
-    connection or the coordinator's memory of it was lost."""
+    """A registration under way: the process of that `life` says what it holds."""
 
     worker: SimWorker
     life: int
-    held: tuple[Key, ...]
+    held: tuple[AttemptKey, ...]
 
 
 class Repeated(NamedTuple):
@@ -83,9 +82,7 @@ class ToCoordinator:
     def send_start(self, job: Job, now: float) -> None:
         key, key_again = keys.start_key(job.number), keys.start_again_key(job.number)
         worker, handler = job.worker, self._handlers.start
-        self._repeat(
-            Repeated(self._start, worker, worker.life, key, key_again, handler, lambda: job, in_order=False)
-        )
+        self._repeat(Repeated(self._start, worker, worker.life, key, key_again, handler, lambda: job, in_order=False))
 
     def send_result(self, job: Job, now: float) -> None:
         if job.report_sent_at is not None:
@@ -103,7 +100,7 @@ class ToCoordinator:
     def deliver_result_at(self, at: float, job: Job) -> None:
         self._env.call_at(at, keys.result_key(job.number), self._handlers.result, job)
 
-    def send_cancelled(self, worker: SimWorker, key: Key, now: float) -> None:
+    def send_cancelled(self, worker: SimWorker, key: AttemptKey, now: float) -> None:
         delay_s = self._cancelled.once(worker.link_to_coordinator)
         if delay_s is not None:
             task, number = key
@@ -143,9 +140,7 @@ class ToCoordinator:
         self._repeat_in_order(self._register, worker, key, self._handlers.register, introduction, _registration_passed)
 
     def send_drain(self, worker: SimWorker) -> None:
-        self._repeat_in_order(
-            self._drain, worker, keys.drain_key(worker.index), self._handlers.drain, lambda: worker
-        )
+        self._repeat_in_order(self._drain, worker, keys.drain_key(worker.index), self._handlers.drain, lambda: worker)
 
     def send_leave(self, worker: SimWorker) -> None:
         self._repeat_in_order(

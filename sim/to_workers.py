@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.core.worker import Key
+from orchestrator.core.model import AttemptKey
 from orchestrator.scenario.schema import Network
 from sim import keys
 from sim.environment import Environment
@@ -44,7 +44,7 @@ class ToWorkers:
         arrives_s, copy_s = self.assign.fate(worker.link_to_worker, delay_s)
         if arrives_s is not None:
             worker.jobs[job.key] = job
-            self.deliver_at(now + arrives_s, job)
+            self.deliver_at(max(now + arrives_s, worker.registered_arrives_at), job)
         if copy_s is not None:
             copy = Job(job.attempt, worker, job.remaining_s, job.result_delay_s, 0.0, job)
             worker.expect_copy()
@@ -90,7 +90,7 @@ class ToWorkers:
 
     # ---- cancels, and the answers to what a worker sent
 
-    def send_cancel(self, worker: SimWorker, key: Key, number: int) -> None:
+    def send_cancel(self, worker: SimWorker, key: AttemptKey, number: int) -> None:
         """`number`: the attempt's, for the keys of its events."""
         delay_s = self._cancel.once(worker.link_to_worker)
         if delay_s is not None:
@@ -104,11 +104,11 @@ class ToWorkers:
             at = self._env._now + delay_s
             self._env.call_at(at, keys.deliver_unknown_key(worker.index), self._deliver_unknown, worker)
 
-    def send_registered(self, worker: SimWorker, life: int, term: int, dropped: tuple[Key, ...]) -> None:
+    def send_registered(self, worker: SimWorker, life: int, term: int, dropped: tuple[AttemptKey, ...]) -> None:
         """The answer to the registration of the process of that `life`."""
         delay_s = self._registered.once(worker.link_to_worker)
         if delay_s is not None:
-            at = self._env._now + delay_s
+            at = worker.registered_arrives_at = self._env._now + delay_s
             news = worker, life, term, dropped
             self._env.call_at(at, keys.deliver_registered_key(worker.index), self._deliver_registered, news)
 
@@ -132,20 +132,20 @@ class ToWorkers:
         at = max(self._env._now, job.report_sent_at + self._rpc_timeout_s)
         self._env.call_at(at, keys.report_failed_key(job.number), self._deliver_report_failed, job)
 
-    def _deliver_cancel(self, cancel: tuple[SimWorker, Key]) -> None:
+    def _deliver_cancel(self, cancel: tuple[SimWorker, AttemptKey]) -> None:
         cancel[0].receive(self._hand_over_cancel, cancel)
 
-    def _hand_over_cancel(self, cancel: tuple[SimWorker, Key]) -> None:
+    def _hand_over_cancel(self, cancel: tuple[SimWorker, AttemptKey]) -> None:
         worker, key = cancel
         worker.agent.cancel(key, self._env._now)
 
     def _deliver_unknown(self, worker: SimWorker) -> None:
         worker.receive(self._hear_unknown, worker)
 
-    def _deliver_registered(self, news: tuple[SimWorker, int, int, tuple[Key, ...]]) -> None:
+    def _deliver_registered(self, news: tuple[SimWorker, int, int, tuple[AttemptKey, ...]]) -> None:
         news[0].receive(self._hand_over_registered, news)
 
-    def _hand_over_registered(self, news: tuple[SimWorker, int, int, tuple[Key, ...]]) -> None:
+    def _hand_over_registered(self, news: tuple[SimWorker, int, int, tuple[AttemptKey, ...]]) -> None:
         worker, life, term, dropped = news
         if worker.life == life:
             worker.registered(term, dropped)

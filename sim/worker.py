@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from orchestrator.core.model import Attempt, Worker
-from orchestrator.core.worker import Key, WorkerAgent
+from orchestrator.core.model import Attempt, AttemptKey, Worker
+from orchestrator.core.worker import WorkerAgent
 from sim import keys
 from sim.environment import Environment
 from sim.network import Impairment, Link
@@ -66,7 +66,7 @@ class Outbox(Protocol):
     def send_refusal(self, job: Job, now: float) -> None: ...
     def send_start(self, job: Job, now: float) -> None: ...
     def send_result(self, job: Job, now: float) -> None: ...
-    def send_cancelled(self, worker: SimWorker, key: Key, now: float) -> None: ...
+    def send_cancelled(self, worker: SimWorker, key: AttemptKey, now: float) -> None: ...
     def send_heartbeat(self, worker: SimWorker, active: int, now: float) -> None: ...
     def send_drain(self, worker: SimWorker) -> None: ...
     def send_leave(self, worker: SimWorker) -> None: ...
@@ -80,7 +80,8 @@ class SimWorker:
     `record` is the coordinator's side of the worker, an empty one until it registers. `jobs` are its attempts that
     are not on the fused path. `copies_under_way` counts copies of assignments that the network has not delivered.
     `may_fuse`: the scenario allows the fused path; `fusible`: so does the worker's state. `next_fault_s`: when a fault
-    next changes anything for the worker. `last_message_arrives_at`: a leave must not arrive earlier. `registering`: a
+    next changes anything for the worker. `last_message_arrives_at`: a leave must not arrive earlier;
+    `registered_arrives_at`: an assignment must not arrive before that answer to a registration. `registering`: a
     registration was not sent successfully yet, so there are no heartbeats.
     """
 
@@ -109,6 +110,7 @@ class SimWorker:
         self.fusible = False
         self.next_fault_s = math.inf
         self.last_message_arrives_at = 0.0
+        self.registered_arrives_at = 0.0
         self.beats = 0
         self.life = 0
         self.up = False
@@ -117,14 +119,14 @@ class SimWorker:
         self.speed_factor = 1.0
         self.link_to_worker: Link | None = None
         self.link_to_coordinator: Link | None = None
-        self.jobs: dict[Key, Job] = {}
+        self.jobs: dict[AttemptKey, Job] = {}
         self.copies_under_way = 0
         self._heartbeat_s = heartbeat_s
         self._env = env
         self._outbox = outbox
         self._execution_started = execution_started
         self._rate = 1.0  # the host's speed factor, or 0 while the process is paused
-        self._running: dict[Key, Job] = {}
+        self._running: dict[AttemptKey, Job] = {}
         self._arrived_in_pause: list[tuple[Callable[[Any], None], Any]] = []
         self._reporting = True
         self._wake_time = math.inf
@@ -143,11 +145,6 @@ class SimWorker:
             first_beat_at=first_beat_at,
         )
         self._update_fusible()
-
-    @property
-    def incarnation(self) -> str:
-        """Names the process."""
-        return f"{self.life}"
 
     # ---- what the world does to it
 
@@ -192,7 +189,7 @@ class SimWorker:
         self._update_fusible()
         self.receive(self.take, copy)
 
-    def registered(self, term: int, dropped: Sequence[Key]) -> None:
+    def registered(self, term: int, dropped: Sequence[AttemptKey]) -> None:
         """The coordinator's answer to a registration."""
         # A simulated worker knows its rhythm from the start: the scenario has one heartbeat for all.
         self.agent.registered(term, self._heartbeat_s, math.inf, dropped, self._env._now)
@@ -248,7 +245,7 @@ class SimWorker:
 
     # ---- effects of its agent
 
-    def answer(self, key: Key, accepted: bool, now: float) -> None:
+    def answer(self, key: AttemptKey, accepted: bool, now: float) -> None:
         job = self.jobs[key]
         job.taken = True
         if not accepted:
@@ -259,7 +256,7 @@ class SimWorker:
         else:
             self._outbox.send_confirmation(job, now)
 
-    def execute(self, key: Key, payload: Any, now: float) -> None:
+    def execute(self, key: AttemptKey, payload: Any, now: float) -> None:
         job: Job = payload
         self._running[key] = job
         if job.started_at is None:
@@ -269,17 +266,17 @@ class SimWorker:
             self._schedule_finish(job, job.finish_at)
         self._execution_started(job.attempt, job.started_at)
 
-    def stop(self, key: Key, now: float) -> None:
+    def stop(self, key: AttemptKey, now: float) -> None:
         self._running.pop(key).run += 1
 
-    def report_start(self, key: Key, now: float) -> None:
+    def report_start(self, key: AttemptKey, now: float) -> None:
         self._outbox.send_start(self.jobs[key], now)
 
-    def report(self, key: Key, result: Any, now: float) -> None:
+    def report(self, key: AttemptKey, result: Any, now: float) -> None:
         if self._reporting:
             self._outbox.send_result(result, now)
 
-    def cancel_done(self, key: Key, now: float) -> None:
+    def cancel_done(self, key: AttemptKey, now: float) -> None:
         job = self.jobs.get(key)
         if job is not None and job.arrived:
             del self.jobs[key]

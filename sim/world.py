@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
-import numpy as np
 from simpy.core import StopSimulation
 
+from orchestrator.core.culprit import explained
 from orchestrator.core.inputs import Registration, Report
 from orchestrator.core.model import Attempt, AttemptKey, Detail, Task, TaskId, Worker, WorkerEvent, WorkerId
 from orchestrator.policies.settings import build_coordinator
 from orchestrator.results.recorder import Recorder
+from orchestrator.results.sweeps import Progress
 from orchestrator.results.tables import Tables
 from orchestrator.scenario.distributions import Constant
 from orchestrator.scenario.driving import RunEnd
@@ -34,8 +36,8 @@ from sim.to_coordinator import Introduction, ToCoordinator
 from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
 
-TERM = 1
-"""A simulated coordinator is the only one of its run."""
+_REPORTS = 200
+"""How often progress is reported while tasks arrive."""
 
 
 def _events_per_s(scenario: Scenario, plan: Plan) -> float:
@@ -58,6 +60,7 @@ class World:
         self.env = Environment(events_per_s=_events_per_s(scenario, plan))
         self.recorder = Recorder()
         self.ended = self.recorder.ended
+        self._duration_s = scenario.duration_s
         self._heartbeat_s = policies.detection.heartbeat_s
         timeout_s = policies.attempt_timeout_s
         self._timeout_s = math.inf if timeout_s is None else timeout_s
@@ -75,9 +78,7 @@ class World:
         self.inbox = Inbox(self.env, scenario.coordinator.cost_s, pauses)
         self._handlers = self._name_handlers()
         self._to_workers = ToWorkers(self.env, network, message_kind, self._handlers, self._register_again)
-        self._to_coordinator = ToCoordinator(
-            self.env, network, message_kind, stream, self._handlers, self._to_workers
-        )
+        self._to_coordinator = ToCoordinator(self.env, network, message_kind, stream, self._handlers, self._to_workers)
         self._fused_path = FusedPath(
             self.env,
             self.coordinator,
@@ -102,7 +103,8 @@ class World:
         may_fuse = fuse and network.loss == 0 and network.duplicate == 0
         self._make_workers(scenario, may_fuse)
         self.faults = Faults(self, scenario, plan, replication)
-        self._boot(plan, stream("phase", "heartbeat"))
+        self._phases = stream("phase", "heartbeat").random(len(self.workers)) * self._heartbeat_s
+        self._absent = plan.absent
         self._submit_all(scenario, plan, replication)
         self.env.call_at(scenario.duration_s, keys.Rank.ARRIVALS_OVER, self._arrivals_over, None)
         if scenario.drain_s is not None:
@@ -115,18 +117,20 @@ class World:
     def run(self) -> None:
         """Run until everything is settled after the last arrival, or what remains can't be.
 
-        After a KeyboardInterrupt the record holds what was done until then.
+        After a KeyboardInterrupt the record holds what was done until then. Raises PolicyError if a policy fails.
         """
-        self.env.run_callbacks()
+        try:
+            self._boot()
+            self.env.run_callbacks()
+        except Exception as error:  # whatever a policy raises
+            fault = explained(self.coordinator, error)
+            if fault is None or fault is error:
+                raise
+            raise fault from error
 
-    def watch(self, every_s: float, progress: Callable[[float], None]) -> None:
-        """Call `progress(now)` every so many simulated seconds; it changes nothing else."""
-
-        def tick(_: None) -> None:
-            progress(self.now)
-            self.watch(every_s, progress)
-
-        self.env.call_at(self.now + every_s, keys.Rank.PROGRESS, tick, None)
+    def watch(self, progress: Progress) -> None:
+        """Report now and then which share of the scenario's duration is over. It changes nothing else."""
+        self.env.call_at(self.now + self._duration_s / _REPORTS, keys.Rank.PROGRESS, self._report, progress)
 
     def listen(self, heard: Callable[[WorkerId, float], None]) -> None:
         """Report every heartbeat as the coordinator gets it. Call this before the run."""
@@ -196,11 +200,11 @@ class World:
         self.by_name[name] = worker
         return worker
 
-    def _boot(self, plan: Plan, phases: np.random.Generator) -> None:
+    def _boot(self) -> None:
         """At the beginning the workers that are present are registered, and each has its phase of beating."""
-        for worker, phase in zip(self.workers, phases.random(len(self.workers)).tolist(), strict=True):
-            if worker.name not in plan.absent:
-                worker.boot(phase * self._heartbeat_s)
+        for worker, phase_s in zip(self.workers, self._phases.tolist(), strict=True):
+            if worker.name not in self._absent:
+                worker.boot(phase_s)
                 self._register(Introduction(worker, worker.life, ()))
 
     def _submit_all(self, scenario: Scenario, plan: Plan, replication: int) -> None:
@@ -228,7 +232,9 @@ class World:
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         if request is not None:  # the life of a process that held something; to any other the answer says nothing
             to = self.by_name[worker.id]
-            self._release(worker.id, self._to_workers.send_registered, to, request, TERM, tuple(dropped))
+            self._release(
+                worker.id, self._to_workers.send_registered, to, request, self.coordinator.term, tuple(dropped)
+            )
 
     def assign(self, attempt: Attempt, now: float) -> None:
         worker = self._by_slot[attempt.worker.slot]
@@ -257,8 +263,9 @@ class World:
     def settled(self, task: Task, now: float) -> None:
         self._record_settled(task, now)
         if self._clients is not None:
-            client = self._clients.client_of(task.id)
-            self._release(f"client {client}", self._clients.send_settled, task.id)
+            number: Any = task.id
+            client = self._clients.client_of(number)
+            self._release(f"client {client}", self._clients.send_settled, number)
         self.end.settled()
 
     def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
@@ -335,11 +342,9 @@ class World:
     def _register(self, introduction: Introduction) -> None:
         worker, life, held = introduction
         self.unfuse(worker)  # the coordinator may give up what it assigned since the process sent this
-        incarnation = f"{life}"
+        incarnation = f"{life}"  # names the process
         request = life if held else None
-        registration = Registration(
-            worker.name, incarnation, worker.capacity, worker.prefetch, True, held, request
-        )
+        registration = Registration(worker.name, incarnation, worker.capacity, worker.prefetch, True, held, request)
         if self.coordinator.knows_incarnation(worker.name, incarnation):
             self.coordinator.reconnected(registration, self.now)
         else:
@@ -402,6 +407,10 @@ class World:
 
     def _is_hopeless(self) -> bool:
         return not self.faults.starting and not any(worker.up for worker in self.workers)
+
+    def _report(self, progress: Progress) -> None:
+        progress(self.now / self._duration_s)
+        self.watch(progress)
 
     def _arrivals_over(self, _: None) -> None:
         self.end.arrivals_over()

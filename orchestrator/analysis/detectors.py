@@ -284,9 +284,7 @@ class Judgement:
             "mistakes_per_day": self.per_day(point.rate_per_s),
             "mistakes_per_day_upper": self.per_day(point.rate_upper_per_s),
             "mistake_s": describe(point.mistake_s, DETECTION_QUANTILES),
-            "detection_s": describe(
-                point.detection_s if point.p99_s < math.inf else np.empty(0), DETECTION_QUANTILES
-            ),
+            "detection_s": describe(point.detection_s if point.p99_s < math.inf else np.empty(0), DETECTION_QUANTILES),
             "own_crashes": {
                 "detected": len(point.own_detection_s),
                 "missed": point.missed,

@@ -184,9 +184,7 @@ class History:
     def limit(self) -> Floats:
         """How many attempts each worker may hold: capacity + prefetch."""
         groups = self.scenario.cluster.groups
-        limits = [
-            group.capacity + (math.inf if group.prefetch == "unlimited" else group.prefetch) for group in groups
-        ]
+        limits = [group.capacity + (math.inf if group.prefetch == "unlimited" else group.prefetch) for group in groups]
         return np.repeat(limits, [group.workers for group in groups])
 
     def given(self, worker: int, since_s: float, until_s: float) -> Rows:

@@ -424,9 +424,7 @@ def _progress(h: History) -> Iterator[Breach]:
     left = np.flatnonzero((h.state == _UNFINISHED) & h.healed)
     yield h.tasks(
         left,
-        lambda i: (
-            f"was never settled: it arrived at {at_time(h.arrival_s[i])}, and {h.counted[i]} attempts were made"
-        ),
+        lambda i: f"was never settled: it arrived at {at_time(h.arrival_s[i])}, and {h.counted[i]} attempts were made",
     )
 
 

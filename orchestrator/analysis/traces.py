@@ -132,9 +132,7 @@ def _lives(events: Iterable[Event], beats: Mapping[str, npt.ArrayLike], until_s:
             times = heard.get(worker, np.empty(0))
             # If a beat and a registration come at the same moment, the beat comes first.
             first, last = np.searchsorted(times, (life.registered_s, at_s), "right")
-            yield replace(
-                life, beats_s=times[first:last], up_until_s=min(life.up_until_s, at_s), watched_until_s=at_s
-            )
+            yield replace(life, beats_s=times[first:last], up_until_s=min(life.up_until_s, at_s), watched_until_s=at_s)
 
     for at_s, kind, worker, detail in events:
         if worker is None:

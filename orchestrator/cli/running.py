@@ -159,7 +159,7 @@ def run_live(
     scenario: Scenario, cells: list[Cell], folder: Path, replications: int | None, check: bool = False
 ) -> Run | Sweep:
     from orchestrator.rehearsal import runs as world
-    from orchestrator.rehearsal.drive import ClusterBroke
+    from orchestrator.rehearsal.drive import STOPPED, ClusterBroke
 
     try:
         with progress(f"{scenario.name} (live)") as advance:
@@ -167,7 +167,10 @@ def run_live(
                 return world.run(cells[0].scenario, folder, progress=advance, check=check)
             return world.sweep(scenario, folder, replications, advance, check)
     except ClusterBroke as error:
-        raise Refusal(str(error)) from None
+        if error.status != STOPPED:
+            raise Refusal(str(error)) from None
+        complain([str(error)])
+        raise typer.Exit(STOPPED) from None
 
 
 def compared_worlds(

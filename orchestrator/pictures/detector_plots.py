@@ -135,9 +135,7 @@ def _curves(points: Sequence[Point]) -> list[tuple[list[Point], Line2D]]:
         repeated = places <= seen
         seen |= places
         # Later curves are thinner and smaller, so that curves on top of one another can be told apart.
-        style: dict[str, Any] = (
-            {"ls": "--", "lw": 0.8} if repeated else {"ls": "-", "lw": max(3.4 - 0.6 * index, 1.0)}
-        )
+        style: dict[str, Any] = {"ls": "--", "lw": 0.8} if repeated else {"ls": "-", "lw": max(3.4 - 0.6 * index, 1.0)}
         parameter = mine[0].candidate.parameter
         label = f"{kind}, by {parameter}" if parameter else kind
         color, marker, size = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)], max(8.5 - index, 3.5)

@@ -78,9 +78,7 @@ def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
         rank = rank[slowest_first[rank - 1] > 0]
         marker = "." if len(rank) < 20 else ""
         share = rank / len(slowest_first)
-        axes.plot(
-            slowest_first[rank - 1], share, color=color, label=curve.label, marker=marker, drawstyle="steps-post"
-        )
+        axes.plot(slowest_first[rank - 1], share, color=color, label=curve.label, marker=marker, drawstyle="steps-post")
     axes.xaxis.set_major_formatter(FuncFormatter(seconds))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))

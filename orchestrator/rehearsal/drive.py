@@ -6,34 +6,40 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import grpc.aio
-import numpy as np
 
-from orchestrator.cluster.client import AsyncClient, NewTask, Submission
+from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask, Submission
 from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from orchestrator.rehearsal.record import Account
+from orchestrator.results.sweeps import Progress
+from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
 from orchestrator.scenario.plan import ClosedArrivals, OpenArrivals, Plan
 from orchestrator.scenario.schema import Scenario
 
 log = logging.getLogger("orchestrator.rehearsal")
 
-Progress = Callable[[float], None]
 Payload = Callable[[float], str]
 HEAD_START_S = 0.1
 COMMON_S = 5.0
 WATCH_S = 0.2
 LATE_S = 0.05
+STOPPED = 70
+"""The exit status of a coordinator that a fault of a policy, or of its own, has stopped."""
 
 
 class ClusterBroke(RuntimeError):
-    """A process of the cluster ended of itself."""
+    """A process of the cluster ended without having been told to. `status`: the exit status of the coordinator, if that
+    is the one that ended."""
+
+    def __init__(self, sentence: str, status: int | None = None) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class Drive:
@@ -54,25 +60,32 @@ class Drive:
         self._payload = payload
         self._injector = injector
         self._progress = progress
-        self._closing = self._stopped = False
+        self._stopped = False
         self._late_s = 0.0
-        self.due = 0  # tasks that are not settled yet; of open arrivals, those to come included
         self.began = self.ended = 0.0
         arrivals = plan.arrivals
+        due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
+        self._end = RunEnd(due, self._finish, lambda: injector.hopeless)
         self._arrivals: _Submissions | _Clients = (
-            _Clients(self, arrivals, scenario.duration_s)
+            _Clients(self, arrivals, scenario.duration_s, self._end)
             if isinstance(arrivals, ClosedArrivals)
             else _Submissions(self, arrivals)
         )
 
     async def run(self) -> None:
-        """Until everything is settled after the last arrival, or what remains can't be. Raises ClusterBroke."""
+        """Run until everything is settled after the last arrival, or what remains can't be. Raises ClusterBroke."""
+        try:
+            await self._run()
+        except CoordinatorStopped as error:
+            raise ClusterBroke(str(error), STOPPED) from error
+
+    async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         async with AsyncClient(self._cluster.address) as self._client:
             await self._connect()
             self.began = self.ended = beginning(self._scenario, self._loop.time() + HEAD_START_S)
-            faults = self._injector.run(self.began, self._end_if_hopeless)
+            faults = self._injector.run(self.began, self._end.check_hopeless)
             background = [asyncio.create_task(part) for part in (faults, self._watch())]
             for task in background:
                 task.add_done_callback(self._fail_with)
@@ -104,13 +117,12 @@ class Drive:
 
     def _set_timers(self) -> None:
         duration_s, drain_s = self._scenario.duration_s, self._scenario.drain_s
-        self.at(duration_s, self._arrivals_over)
+        self.call_at(duration_s, 0, lambda _: self._end.arrivals_over(), None)
         if drain_s is not None:
-            self.at(duration_s + drain_s, self._finish)
+            self.call_at(duration_s + drain_s, 0, lambda _: self._finish(), None)
 
     def account(self) -> Account:
-        arrival_s, service_s, priority = self._arrivals.columns()
-        return Account(self.began, self.ended, arrival_s, service_s, priority, self._injector.injections)
+        return Account(self.began, self.ended, *self._arrivals.columns(), self._injector.injections)
 
     # ---- for the arrivals
 
@@ -119,8 +131,13 @@ class Drive:
         """Seconds of the run."""
         return self._loop.time() - self.began
 
-    def at(self, at_s: float, call: Callable[..., None], *arguments: object) -> None:
-        self._loop.call_at(self.began + at_s, call, *arguments)
+    def call_at(self, at_s: float, key: int, function: Callable[[Any], None], argument: Any) -> None:
+        """As `scenario.driving.CallAt`; once the run is over, nothing is called."""
+        self._loop.call_at(self.began + at_s, self._call, function, argument)
+
+    def _call(self, function: Callable[[Any], None], argument: Any) -> None:
+        if not self.over:
+            function(argument)
 
     def submit(self, at_s: float, service_s: float, priority: int) -> Submission:
         """Now; `at_s` is when it was to be."""
@@ -135,35 +152,22 @@ class Drive:
         return self._over.done()
 
     def _settled(self, outcome: asyncio.Future[Any]) -> None:
-        if self._fail_with(outcome):
-            return
-        self.due -= 1
-        if not self.due and self._closing:
-            self._finish()
+        if not self._fail_with(outcome):
+            self._end.settled()
 
     # ---- the end
 
     async def _watch(self) -> None:
-        """Show how far the run is, and see that nothing ends which was not told to."""
+        """Report how far the run is, and see that no process ends that was not told to."""
         while not self._stopped:
             await asyncio.sleep(WATCH_S)
             if self._progress is not None:
                 self._progress(max(0.0, self.now) / self._scenario.duration_s)
             ended = self._injector.look()
             if ended is not None:
-                raise ClusterBroke(ended)
-            self._end_if_hopeless()
+                raise ClusterBroke(ended, self._cluster.coordinator.status)
+            self._end.check_hopeless()
         self._finish()
-
-    def _arrivals_over(self) -> None:
-        self._closing = True
-        if not self.due:
-            self._finish()
-        self._end_if_hopeless()
-
-    def _end_if_hopeless(self) -> None:
-        if self._closing and self._injector.hopeless:
-            self._finish()
 
     def _finish(self) -> None:
         if not self._over.done():
@@ -177,72 +181,46 @@ class Drive:
 
 
 class _Submissions:
-    """Open arrivals: each at its own time, whatever becomes of the tasks before it."""
+    """Open arrivals. One that is sent late delays no later one."""
 
     def __init__(self, drive: Drive, plan: OpenArrivals) -> None:
         self._drive = drive
         self._plan = plan
         self._sent = 0
-        self._rows: Iterator[tuple[float, float, int]] = zip(
-            plan.arrival_s.tolist(), plan.service_s.tolist(), plan.priority.tolist(), strict=True
-        )
-        drive.due = len(plan)
+        columns = (plan.arrival_s.tolist(), plan.service_s.tolist(), plan.priority.tolist())
+        rows = ((at_s, 0, service_s, priority) for at_s, service_s, priority in zip(*columns, strict=True))
+        self._stream = OpenStream(rows, drive.call_at, self._send)
 
     def begin(self) -> None:
-        self._next = next(self._rows, None)
-        if self._next is not None:
-            self._drive.at(self._next[0], self._send)
+        self._stream.begin()
 
-    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Arrival times, demands and priorities of all tasks that were sent, in their order."""
+    def columns(self) -> Columns:
+        """Of the tasks that were sent, in their order."""
         plan, sent = self._plan, self._sent
         return plan.arrival_s[:sent], plan.service_s[:sent], plan.priority[:sent]
 
-    def _send(self) -> None:
-        """Whatever is due; a send that comes late moves no later one."""
-        drive, now = self._drive, self._drive.now
-        while self._next is not None and self._next[0] <= now and not drive.over:
-            drive.submit(*self._next)
-            self._sent += 1
-            self._next = next(self._rows, None)
-        if self._next is not None and not drive.over:
-            drive.at(self._next[0], self._send)
+    def _send(self, row: tuple[float, int, float, int]) -> None:
+        at_s, _, service_s, priority = row
+        self._drive.submit(at_s, service_s, priority)
+        self._sent += 1
 
 
 class _Clients:
-    """Closed arrivals: each client thinks, submits, waits for the result, and thinks again, until time is over."""
+    """Closed arrivals. A client thinks from the moment at which it is told."""
 
-    def __init__(self, drive: Drive, plan: ClosedArrivals, until_s: float) -> None:
+    def __init__(self, drive: Drive, plan: ClosedArrivals, until_s: float, end: RunEnd) -> None:
         self._drive = drive
-        self._until_s = until_s
-        self._limit = plan.tasks
-        self._draws = [plan.client(number) for number in range(plan.clients)]
-        self._rows: list[tuple[float, float, int]] = []
+        self._clients = ClosedClients(plan, until_s, end, drive.call_at, self._send)
+        self.begin = self._clients.begin
+        self.columns = self._clients.columns
 
-    def begin(self) -> None:
-        for client in range(len(self._draws)):
-            self._think(client, 0.0)
+    def _send(self, number: int, at_s: float, service_s: float, priority: int) -> None:
+        submission = self._drive.submit(at_s, service_s, priority)
+        submission.outcome.add_done_callback(lambda _: self._told(number))
 
-    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Arrival times, demands and priorities of all tasks, in the order of their submission."""
-        arrival_s, service_s, priority = zip(*self._rows, strict=True) if self._rows else ((), (), ())
-        return np.array(arrival_s, float), np.array(service_s, float), np.array(priority, np.uint8)
-
-    def _think(self, client: int, since: float) -> None:
-        think_s, service_s, priority = next(self._draws[client])
-        if since + think_s < self._until_s:
-            self._drive.at(since + think_s, self._arrive, client, (since + think_s, service_s, priority))
-
-    def _arrive(self, client: int, row: tuple[float, float, int]) -> None:
-        if self._drive.over or (self._limit is not None and len(self._rows) >= self._limit):
-            return
-        self._rows.append(row)
-        self._drive.due += 1
-        self._drive.submit(*row).outcome.add_done_callback(partial(self._settled, client))
-
-    def _settled(self, client: int, _: object) -> None:
+    def _told(self, number: int) -> None:
         if not self._drive.over:
-            self._think(client, self._drive.now)
+            self._clients.told(number, self._drive.now)
 
 
 def beginning(scenario: Scenario, at: float) -> float:

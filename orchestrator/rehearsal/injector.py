@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.rehearsal.local_cluster import LocalCluster, Process
 from orchestrator.rehearsal.record import Injection
+from orchestrator.results.fault_events import CRASH, entry_of
 from orchestrator.scenario.faults import Delay, Duplicate, FaultKind, Loss, OfNetwork, Partition, Slow
 from orchestrator.scenario.plan import FaultAction, Plan
 from orchestrator.scenario.schema import Scenario
@@ -125,12 +126,11 @@ class Injector:
         if kind == "crash":
             self._kill(name)
         elif kind in ("restart", "drain"):
-            if kind == "restart":
-                self._note(action)
+            self._note(action)
             self._cluster.worker(name).terminate()
             host.leaving = True
         elif kind == "pause" and action.heals:
-            self._resume(name, host)
+            self._resume(action, host)
         elif kind == "pause":
             host.paused_at = self._note(action)
             self._cluster.worker(name).signal(signal.SIGSTOP)
@@ -150,7 +150,7 @@ class Injector:
     # ---- processes
 
     def _kill(self, name: str) -> None:
-        self.injections.append(Injection(self._loop.time(), "crash", name))
+        self.injections.append(Injection(self._loop.time(), CRASH.kind, name))
         self._cluster.worker(name).signal(signal.SIGKILL)
         self._hosts[name].gone = True
 
@@ -165,21 +165,22 @@ class Injector:
             self._kill(name)
         self._started += 1
         host.gone = host.leaving = False
-        self.injections.append(Injection(self._loop.time(), "heal", name, "restart"))
+        self._note(action)
         self._start(name, action.time_s)
         if host.speed != 1.0:
             self._tell_speed(name, host)
         return True
 
-    def _resume(self, name: str, host: _Host) -> None:
-        """It is told first, before it can look at its clock."""
-        process = self._cluster.worker(name)
+    def _resume(self, action: FaultAction, host: _Host) -> None:
+        """The process is told how long it stood still before it can look at its clock."""
+        name = action.worker
+        assert name is not None
         assert host.paused_at is not None
-        now = self._loop.time()
-        process.control({"frozen_s": now - host.paused_at})
+        process = self._cluster.worker(name)
+        process.control({"frozen_s": self._loop.time() - host.paused_at})
         host.paused_at = None
         self._tell_speed(name, host)
-        self.injections.append(Injection(now, "heal", name, "resume"))
+        self._note(action)
         process.signal(signal.SIGCONT)
 
     def _tell_speed(self, name: str, host: _Host) -> None:
@@ -210,10 +211,11 @@ class Injector:
         relay.control({"blocked": sorted(blocked), "loss": loss, "duplicate": duplicate, "delay": delay})
 
     def _note(self, action: FaultAction) -> float:
-        """Write down that it is done now, before anybody can notice."""
+        """Record that it is done now, before anybody can notice; the time on the driver's clock."""
         now = self._loop.time()
-        kind, detail = ("heal", action.kind) if action.heals else (action.kind, None)
-        self.injections.append(Injection(now, kind, action.worker, detail))
+        entry = entry_of(action)
+        if entry is not None:
+            self.injections.append(Injection(now, entry.kind, action.worker, entry.detail))
         return now
 
 

@@ -1,6 +1,6 @@
 """Running a scenario in the live world: a coordinator and workers in processes of their own, on this machine.
 
-Nothing here decides anything about a task: the plan says what to submit and whom to strike, and the coordinator's
+Nothing here decides anything about a task. The plan says what to submit and which faults to inject, the coordinator's
 decision record what became of it.
 """
 
@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cluster import decision_record, tasks
-from orchestrator.cluster.wire.rpc import precise_loop
-from orchestrator.rehearsal.drive import ClusterBroke, Drive, Payload, Progress
+from orchestrator.cluster.wire import rpc
+from orchestrator.rehearsal.drive import STOPPED, ClusterBroke, Drive, Payload
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
 from orchestrator.rehearsal.record import Account, record
 from orchestrator.results import folders, sweeps
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import engine_summary, summarise
+from orchestrator.results.sweeps import Progress
 from orchestrator.scenario.faults import OfNetwork
 from orchestrator.scenario.loading import Problem
 from orchestrator.scenario.plan import Plan, draw_plan
@@ -65,8 +66,8 @@ def run(
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: the
-    coordinator proves its invariants while it runs. Raises ScenarioError for what cannot be done here, ClusterBroke
-    where a process ended of itself.
+    coordinator proves its invariants while it runs. Raises ScenarioError for what cannot be done here, ClusterBroke if
+    a process ended that was not told to; if a policy stopped the coordinator, its text names the policy.
     """
     began = time.perf_counter()
     out = Path(out)
@@ -76,8 +77,8 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     try:
         account, interrupted = _execute(scenario, plan, replication, out, progress, check)
-    except (ClusterBroke, NotReady) as error:
-        raise ClusterBroke(f"{error} (see {out / LOG})") from error
+    except ClusterBroke as error:
+        raise ClusterBroke(f"{error} (see {out / LOG})", error.status) from error
     tables, inputs, counters = record(out / decision_record.NAME, scenario, account)
     tables.write(out)
     wall_s = time.perf_counter() - began
@@ -124,7 +125,7 @@ def warn(scenario: Scenario, file: str = "scenario") -> list[str]:
 
 
 def hosts(scenario: Scenario, plan: Plan) -> list[Host]:
-    """The worker processes: `live.workers_per_process` to each, but one that a fault strikes is alone in its own.
+    """The worker processes: `live.workers_per_process` to each, but one that a fault hits is alone in its own.
     Those whom the network may fail have a relay."""
     victims = {action.worker for action in plan.faults}
     all_relayed = scenario.network.loss > 0 or scenario.network.duplicate > 0
@@ -164,14 +165,26 @@ def _execute(
             policies=policies,
             log=out / LOG,
         ) as cluster:
-            stage = _Stage(scenario, plan, replication, cluster)
-            boot_s = stage.set_up()
-            injector = Injector(scenario, plan, cluster, stage.start_again, boot_s)
-            drive = Drive(scenario, plan, cluster, _payload(scenario), injector, progress)
-            interrupted = _complete(drive)
+            try:
+                stage = _Stage(scenario, plan, replication, cluster)
+                boot_s = stage.set_up()
+                injector = Injector(scenario, plan, cluster, stage.start_again, boot_s)
+                drive = Drive(scenario, plan, cluster, _payload(scenario), injector, progress)
+                interrupted = _complete(drive)
+            except (ClusterBroke, NotReady) as error:
+                # Its clients are told before its process ends.
+                status = error.status if isinstance(error, ClusterBroke) else cluster.coordinator.status
+                raise ClusterBroke(_last_words(out / LOG) if status == STOPPED else str(error), status) from error
             cluster.coordinator.terminate()  # it closes its decision record
             cluster.coordinator.wait(STOP_S)
     return drive.account(), interrupted
+
+
+def _last_words(log: Path) -> str:
+    """Why the coordinator stopped, in its own words."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line[line.index(rpc.STOPPED) :] for line in lines if rpc.STOPPED in line]
+    return said[-1] if said else "the coordinator stopped, and did not say why"
 
 
 def _complete(drive: Drive) -> bool:
@@ -191,7 +204,7 @@ def _complete(drive: Drive) -> bool:
 @functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
     """One for the life of the process, as grpc.aio wants it, in a thread of its own: callers may have theirs."""
-    loop = precise_loop()
+    loop = rpc.precise_loop()
     threading.Thread(target=loop.run_forever, name="orchestrator-live", daemon=True).start()
     return loop
 
@@ -318,7 +331,7 @@ def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
         yield (
             "live.workers_per_process",
             f"is {scenario.live.workers_per_process}, which makes {total:,} processes ({parts}), expected at most "
-            f"{most:,} on this machine's {cpus} processors (workers that faults strike have one each)",
+            f"{most:,} on this machine's {cpus} processors (workers that faults hit have one each)",
         )
     elif slots > SLOTS_MAX:
         yield "cluster", f"has {slots:,} slots, expected at most {SLOTS_MAX:,} in a live run"

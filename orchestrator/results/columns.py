@@ -36,9 +36,7 @@ COLUMNS: dict[str, dict[str, Column]] = {
         "worker": Column("", "The worker to which it was assigned."),
         "assigned_s": Column("s", "When the coordinator assigned it."),
         "started_s": Column("s", "When its execution began; null if it never did, or if nobody knows."),
-        "given_up_s": Column(
-            "s", "When the task stopped counting on it. It may have occupied its worker for longer."
-        ),
+        "given_up_s": Column("s", "When the task stopped counting on it. It may have occupied its worker for longer."),
         "ended_s": Column("s", "When the coordinator heard of its end, or was sure of it; null if it never did."),
         "ran_s": Column("s", "How long it was executed by the worker's clock; null if the worker reported nothing."),
         "outcome": Column("", "How it ended."),

@@ -37,9 +37,7 @@ class Executions:
         if len(unreported):
             ended_s = floats(attempts, "ended_s")[unreported]
             last_s = np.where(np.isnan(ended_s), end_s(tables, scenario), ended_s)
-            stop_s[unreported] = np.minimum(
-                last_s, _next_crash(tables, names, worker[unreported], start_s[unreported])
-            )
+            stop_s[unreported] = np.minimum(last_s, _next_crash(tables, names, worker[unreported], start_s[unreported]))
         return cls(worker, np.nan_to_num(start_s), np.nan_to_num(np.maximum(start_s, stop_s)))
 
     def busy_s(self, scenario: Scenario) -> Floats:

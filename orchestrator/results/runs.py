@@ -125,8 +125,7 @@ class Sweep:
         if self.interrupted:
             header["interrupted"] = True
         cells = [
-            {"cell": cell.name, "values": cell.values, "runs": list(cell.numbers), **cell.pooled}
-            for cell in self.cells
+            {"cell": cell.name, "values": cell.values, "runs": list(cell.numbers), **cell.pooled} for cell in self.cells
         ]
         return {**header, **(first if len(cells) == 1 else {}), "cells": cells}
 

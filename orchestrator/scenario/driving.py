@@ -18,8 +18,6 @@ CallAt = Callable[[float, int, Callable[[Any], None], Any], None]
 happens at one time; real time has no use for it."""
 Columns = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8]]
 """Arrival times, demands and priorities of tasks, in the order of their submission."""
-Progress = Callable[[float], None]
-"""Is told now and then which share of `duration_s` is over; more than 1 while the run drains."""
 
 
 class RunEnd:
@@ -64,9 +62,7 @@ class OpenStream:
     A row begins with its time and its key.
     """
 
-    def __init__(
-        self, rows: Iterator[tuple[Any, ...]], call_at: CallAt, submit: Callable[[Any], None]
-    ) -> None:
+    def __init__(self, rows: Iterator[tuple[Any, ...]], call_at: CallAt, submit: Callable[[Any], None]) -> None:
         self._rows = rows
         self._call_at = call_at
         self._submit = submit
@@ -138,8 +134,3 @@ class ClosedClients:
         self._client_of.append(client)
         self._rows.append((at_s, service_s, priority))
         self._submit(number, at_s, service_s, priority)
-
-
-def progress_of(progress: Progress, duration_s: float) -> Callable[[float], None]:
-    """Takes the second of the run, and reports the share of `duration_s`."""
-    return lambda now_s: progress(max(0.0, now_s) / duration_s)

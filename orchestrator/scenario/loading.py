@@ -114,9 +114,9 @@ def read_document(path: Path) -> Document:
         text = path.read_bytes().decode("utf-8-sig")
         tree, document.marks = parse(text)
         if not isinstance(tree, dict):
-            raise Misfit((), f"is {show(tree)}, expected a mapping of name, duration_s, workload, ...")
+            raise Misfit((), f"is {show(tree)}, expected a mapping")
     except FileNotFoundError:
-        problems = [document.problem(Misfit((), "no such file, expected a scenario in YAML"))]
+        problems = [document.problem(Misfit((), "no such file, expected a YAML file"))]
     except OSError as error:
         problems = [document.problem(Misfit((), f"cannot be read ({error.strerror}), expected a YAML file"))]
     except UnicodeDecodeError as error:

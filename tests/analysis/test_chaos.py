@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
 import pytest
@@ -21,142 +18,47 @@ from orchestrator.analysis import chaos
 from orchestrator.analysis.random_scenarios import Options, draw, live_options
 from orchestrator.analysis.shrinking import explicit, shrink
 from orchestrator.cli.app import app
-from orchestrator.policies import queueing, retry, settings
 from orchestrator.results.runs import Run
 from orchestrator.scenario.faults import FaultKind
 from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario
-from tests.mutations import COORDINATOR, Mutation
+from tests import mutations
+from tests.mutations import Bug
 
 ROOT = Path(__file__).resolve().parents[2]
-QUEUEING = "orchestrator/policies/queueing.py"
-RETRY = "orchestrator/policies/retry.py"
 SEEDS = 40
 """A planted bug is found within so many."""
 
 
-@dataclass(frozen=True)
-class Planted:
-    """A bug, and the promises of which one must be the first that is seen to be broken."""
-
-    mutation: Mutation
-    promises: set[str]
-
-    def __str__(self) -> str:
-        return self.mutation.name
-
-
-PLANTED = [
-    Planted(
-        Mutation(
-            "drop a requeue",
-            COORDINATOR,
-            "            self._make_pending(task)\n            self._enqueue(task)\n\n    def _fail(",
-            "            self._make_pending(task)\n\n    def _fail(",
-        ),
-        {"order", "progress"},
-    ),
-    Planted(
-        Mutation("lose a retry", COORDINATOR, "            self._retries.add(now + delay_s, task)\n", ""),
-        {"progress"},
-    ),
-    Planted(Mutation("skip a wake", COORDINATOR, "            self._fx.wake_at(at)\n", ""), {"progress"}),
-    Planted(
-        Mutation("leak a load", COORDINATOR, "        worker.load = before - 1\n", "        worker.load = before\n"),
-        {"runs", "progress"},
-    ),
-    Planted(
-        Mutation(
-            "settle twice",
-            COORDINATOR,
-            "        self._fx.settled(task, now)\n",
-            2 * "        self._fx.settled(task, now)\n",
-        ),
-        {"outcome"},
-    ),
-    Planted(
-        Mutation("accept a late result as new", COORDINATOR, "settles = task.state < _COMPLETED and ", "settles = "),
-        {"outcome"},
-    ),
-    Planted(
-        Mutation("number attempts alike", COORDINATOR, "number = task.attempt + 1", "number = max(1, task.attempt)"),
-        {"numbering"},
-    ),
-    Planted(
-        Mutation(
-            "assign to the dead",
-            COORDINATOR,
-            '        self._make_unassignable(worker)\n        self._fx.worker_changed(worker, "dead"',
-            '        self._fx.worker_changed(worker, "dead"',
-        ),
-        {"membership"},
-    ),
-    Planted(
-        Mutation(
-            "count on the dead",
-            COORDINATOR,
-            '            self._give_up(attempt, Outcome.WORKER_DIED, "its worker was declared dead", now)\n'
-            "            self._retry_or_fail(attempt, now)\n",
-            "            pass\n",
-        ),
-        {"membership", "progress"},
-    ),
-    Planted(
-        Mutation(
-            "assign while it drains",
-            COORDINATOR,
-            "            worker.draining = True\n            self._make_unassignable(worker)\n",
-            "            worker.draining = True\n",
-        ),
-        {"membership"},
-    ),
-    Planted(Mutation("let twins run", COORDINATOR, "            self._fx.cancel(twin, now)\n", ""), {"cancel"}),
-    Planted(
-        Mutation(
-            "exceed the capacity",
-            COORDINATOR,
-            "worker.limit = capacity + prefetch",
-            "worker.limit = capacity + prefetch + 1",
-        ),
-        {"load"},
-    ),
-    Planted(
-        Mutation("serve the lowest priority first", QUEUEING, "in reversed(self._lanes):", "in self._lanes:"),
-        {"order"},
-    ),
-    Planted(Mutation("serve returned tasks last", QUEUEING, " or returned[0][0] < fresh[0].seq)", ")"), {"order"}),
-    Planted(
-        Mutation("try once too often", RETRY, "tries >= self.max_attempts", "tries > self.max_attempts"), {"tries"}
-    ),
-]
-HOMES: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
-    COORDINATOR: (settings, ("Coordinator",)),
-    QUEUEING: (queueing, ("StrictPriority", "Fifo")),
-    RETRY: (retry, ("Retry",)),
+PLANTED: dict[Bug, set[str]] = {
+    mutations.drop_a_requeue: {"order", "progress"},
+    mutations.lose_a_retry: {"progress"},
+    mutations.skip_a_wake: {"progress"},
+    mutations.leak_a_load: {"runs", "progress"},
+    mutations.settle_twice: {"outcome"},
+    mutations.accept_a_late_result_as_new: {"outcome"},
+    mutations.number_attempts_alike: {"numbering"},
+    mutations.give_the_dead_tasks: {"membership"},
+    mutations.count_on_the_dead: {"membership", "progress"},
+    mutations.give_a_draining_worker_tasks: {"membership"},
+    mutations.let_the_others_run: {"cancel"},
+    mutations.exceed_the_capacity: {"load"},
+    mutations.serve_the_lowest_priority_first: {"order"},
+    mutations.serve_returned_tasks_last: {"order"},
+    mutations.try_once_too_often: {"tries"},
 }
-"""Where the classes of a mutated file are looked up when a run is put together."""
+"""Bugs, and the promises of which one must be the first that is seen to be broken."""
 
 
-@pytest.fixture
-def planted(request, monkeypatch) -> Planted:
-    bug: Planted = request.param
-    module = ModuleType(f"mutated_{bug.mutation.file.replace('/', '_')}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for their annotations
-    exec(compile(bug.mutation.source(ROOT), bug.mutation.file, "exec"), module.__dict__)
-    home, names = HOMES[bug.mutation.file]
-    for name in names:
-        monkeypatch.setattr(home, name, getattr(module, name))
-    return bug
-
-
-@pytest.mark.parametrize("planted", PLANTED, ids=str, indirect=True)
-def test_a_planted_bug_is_found_and_shrunk(planted: Planted):
+@pytest.mark.parametrize("bug", PLANTED, ids=lambda bug: bug.__name__)
+def test_a_planted_bug_is_found_and_shrunk(bug: Bug, monkeypatch: pytest.MonkeyPatch):
     """The history alone shows the bug within a few seeds, and so does a script of at most five faults."""
+    bug(monkeypatch.setattr)
     options = Options(drain_s=300.0)  # what never ends costs time
     broken = next((trial for trial in chaos.hunt(range(SEEDS), sim.run, options=options) if trial.violations), None)
     assert broken is not None, "no seed shows it"
     promise = broken.violations[0].promise
-    assert promise in planted.promises, broken.violations
+    assert promise in PLANTED[bug], broken.violations
 
     def fails(scenario: Scenario) -> bool:
         return any(found.promise == promise for found in chaos.trial(0, scenario, sim.run).violations)
@@ -309,12 +211,9 @@ def test_chaos_without_a_violation_leaves_nothing(tmp_path):
     assert not out.exists()
 
 
-TWINS = [planted for planted in PLANTED if planted.mutation.name == "number attempts alike"]
-
-
-@pytest.mark.parametrize("planted", TWINS, ids=str, indirect=True)
-def test_a_violation_is_saved_and_can_be_had_again(tmp_path, planted: Planted):
+def test_a_violation_is_saved_and_can_be_had_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The exit code is 1, and the saved file shows the same violation with `simulate` and `check`."""
+    mutations.number_attempts_alike(monkeypatch.setattr)
     found = command("chaos", "--seeds", 20, "--jobs", 1, "--out", tmp_path / "chaos")
     assert found.exit_code == 1, found.stderr
     seed = re.search(r"^seed (\d+): numbering: attempt 1 of task ", found.stdout, re.M)

@@ -35,8 +35,7 @@ CRASH = [(20.0, "crash", 0, None), (22.0, "dead", 0, "detector"), (30.0, "heal",
 def by_hand(latencies_s: list[float], world: str, detected_s: float = 22.0) -> Run:
     """Tasks at 15, 16, ... with the given latencies and 1 s of service each; w1 is out from 20 to 31."""
     tasks = [
-        task(15.0 + n, 15.0 + n + latency_s, started_s=14.0 + n + latency_s)
-        for n, latency_s in enumerate(latencies_s)
+        task(15.0 + n, 15.0 + n + latency_s, started_s=14.0 + n + latency_s) for n, latency_s in enumerate(latencies_s)
     ]
     attempts = [
         attempt(n, 14.0 + n + latency_s, ended_s=15.0 + n + latency_s, ran_s=1.0, outcome="completed", settled=True)

@@ -73,9 +73,7 @@ def test_a_task_is_settled_by_one_attempt():
 
 def test_an_unfinished_task_was_settled_by_nobody():
     """An unfinished task with an attempt that settled it is a violation."""
-    assert told([task(0.0)], [done(0, 0.0, 1.0)]) == [
-        "outcome: task 0 is unfinished, but was settled by its attempt 1"
-    ]
+    assert told([task(0.0)], [done(0, 0.0, 1.0)]) == ["outcome: task 0 is unfinished, but was settled by its attempt 1"]
 
 
 def test_the_summary_adds_up():
@@ -159,9 +157,7 @@ def test_a_settled_task_is_not_assigned_again():
 # ---- tries
 
 
-def deaths(
-    number: int, last: dict[str, Any]
-) -> tuple[list[dict[str, Any]], list[tuple[float, str, int, str | None]]]:
+def deaths(number: int, last: dict[str, Any]) -> tuple[list[dict[str, Any]], list[tuple[float, str, int, str | None]]]:
     """Attempts at task 0 whose workers died one after the other, then a last one; and the events."""
     attempts = [lost(0, float(k), k + 1.0, attempt=k + 1, worker=k % 2) for k in range(number)]
     events = [
@@ -319,9 +315,7 @@ def test_a_worker_holds_no_more_than_it_may():
     """Abandoned attempts count, and an end and a beginning at the same moment do not overlap."""
     tasks = [task(0.0, 2.0), task(1.0, 3.0)]
     attempts = [done(0, 0.0, 2.0), done(1, 1.0, 3.0)]
-    assert told(tasks, attempts) == [
-        "load: attempt 1 of task 1 on w1 was number 2 there at 1 s, of 1 that it may hold"
-    ]
+    assert told(tasks, attempts) == ["load: attempt 1 of task 1 on w1 was number 2 there at 1 s, of 1 that it may hold"]
     assert told(tasks, attempts, cluster={"workers": 2, "capacity": 1, "prefetch": 1}) == []
     assert told(tasks, attempts, cluster={"workers": 2, "capacity": 1, "prefetch": "unlimited"}) == []
     assert told([task(0.0, 2.0), task(2.0, 3.0)], [done(0, 0.0, 2.0), done(1, 2.0, 3.0)]) == []

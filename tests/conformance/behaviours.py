@@ -1,6 +1,6 @@
 """What a cluster does, whichever world it is in: each behaviour is a function of a `Cluster`, and fails by raising.
 
-Work is long enough for faults to strike in the middle of it, and for nothing else.
+Work lasts long enough for a fault to hit it in the middle, and no longer.
 """
 
 from __future__ import annotations
@@ -77,26 +77,26 @@ def urgent_tasks_overtake_others_in_the_queue(cluster: Cluster) -> None:
 
 @behaviour(DETECTING)
 def a_crashed_workers_task_is_done_elsewhere(cluster: Cluster) -> None:
-    """The detector convicts the worker, and its task is requeued."""
+    """The detector declares the worker dead, and its task is requeued."""
     cluster.start("w1", "w2")
     task = cluster.submit(LONG_S)
     victim = cluster.begun(task)
     cluster.kill(victim)
     cluster.until(lambda: cluster.settled(task))
     assert cluster.story(task) == [f"{victim} worker_died", f"{other(victim)} completed"]
-    assert cluster.convicted(victim)
+    assert cluster.declared_dead(victim)
 
 
 @behaviour()
 def a_worker_that_begins_again_is_given_its_task_at_once(cluster: Cluster) -> None:
-    """Its registration says that what the process before it held is lost: no conviction is needed."""
-    cluster.start("w1")
-    task = cluster.submit(LONG_S)
-    cluster.begun(task)
+    """The registration of a new process says that what the one before it held is lost: nobody waits for a detector."""
+    cluster.start("w1", capacity=2)
+    tasks = [cluster.submit(LONG_S) for _ in range(2)]
+    cluster.begun(tasks[-1])
     cluster.kill("w1")
-    cluster.start("w1")
-    cluster.until(lambda: cluster.settled(task))
-    assert cluster.story(task) == ["w1 worker_died", "w1 completed"]
+    cluster.start("w1", capacity=2)
+    cluster.until(lambda: cluster.settled(*tasks))
+    assert [cluster.story(task) for task in tasks] == [["w1 worker_died", "w1 completed"]] * 2
     assert cluster.changes("w1") == ["up registered", "up reregistered"]
 
 
@@ -109,7 +109,7 @@ def nothing_is_lost_when_one_dies_or_half_or_all(cluster: Cluster) -> None:
         tasks = [cluster.submit(0.5) for _ in range(60)]
         cluster.begun(tasks[0])
         cluster.kill(*victims)
-        cluster.until(partial(cluster.convicted, *victims))
+        cluster.until(partial(cluster.declared_dead, *victims))
     cluster.start("new1", "new2", "new3", capacity=10)
 
 
@@ -117,7 +117,7 @@ def nothing_is_lost_when_one_dies_or_half_or_all(cluster: Cluster) -> None:
 
 
 @behaviour()
-def a_short_pause_convicts_nobody(cluster: Cluster) -> None:
+def a_short_pause_is_no_death(cluster: Cluster) -> None:
     """A worker that is back before the timeout goes on with what it had."""
     cluster.start("w1", "w2")
     held = cluster.submit(LONG_S)
@@ -133,7 +133,7 @@ def a_short_pause_convicts_nobody(cluster: Cluster) -> None:
 
 
 @behaviour(DETECTING)
-def a_long_pause_convicts_and_a_heartbeat_revives(cluster: Cluster) -> None:
+def a_long_pause_means_death_and_a_heartbeat_revives(cluster: Cluster) -> None:
     """The task is done elsewhere, once; the paused worker is taken back, and its load comes out right."""
     cluster.start("w1", "w2")
     task = cluster.submit(LONG_S)
@@ -148,7 +148,7 @@ def a_long_pause_convicts_and_a_heartbeat_revives(cluster: Cluster) -> None:
 
 @behaviour(DETECTING)
 def a_late_result_is_counted_and_dropped(cluster: Cluster) -> None:
-    """A convicted worker that cannot be told to cancel finishes what has been done elsewhere long ago."""
+    """A worker that was declared dead and cannot be told to cancel finishes what was done elsewhere long ago."""
     cluster.start("w1", "w2", contract=True)
     task = cluster.submit(LONG_S)
     paused = cluster.begun(task)
@@ -161,11 +161,11 @@ def a_late_result_is_counted_and_dropped(cluster: Cluster) -> None:
     assert cluster.task(task).worker_id == other(paused)
 
 
-# ---- a network that is cut, hosts that are slow, and a coordinator that stands still
+# ---- a network that is cut, a host that hangs, and a coordinator that stands still
 
 
 @behaviour(CUT)
-def who_is_cut_off_is_convicted_and_its_result_is_late(cluster: Cluster) -> None:
+def a_worker_that_is_cut_off_is_declared_dead_and_its_result_is_late(cluster: Cluster) -> None:
     """It works on, and reports until it is heard: by then its task has been done elsewhere."""
     cluster.start("w1", "w2", fragile=True)
     task = cluster.submit(LONG_S)
@@ -181,7 +181,7 @@ def who_is_cut_off_is_convicted_and_its_result_is_late(cluster: Cluster) -> None
 
 
 @behaviour(CUT)
-def who_does_not_hear_is_not_convicted_but_its_calls_fail(cluster: Cluster) -> None:
+def a_worker_that_hears_nothing_stays_alive_but_its_calls_fail(cluster: Cluster) -> None:
     """Each after the timeout of a call; when it hears again, the task is done."""
     cluster.start("w1", fragile=True)
     cluster.cut("w1", "to_workers")
@@ -196,15 +196,15 @@ def who_does_not_hear_is_not_convicted_but_its_calls_fail(cluster: Cluster) -> N
 
 
 @behaviour(CUT)
-def who_is_not_heard_does_the_work_and_its_call_fails(cluster: Cluster) -> None:
-    """Its task is done elsewhere as well, before anybody is convicted; the report comes when it can."""
+def a_worker_that_is_not_heard_does_the_work_and_its_call_fails(cluster: Cluster) -> None:
+    """Its task is done elsewhere as well, before anybody is declared dead; the report comes when it can."""
     cluster.start("w1", fragile=True)
     cluster.cut("w1", "to_coordinator")
     task = cluster.submit(0.1)
     cluster.until(lambda: cluster.story(task) == ["w1 call_failed"])
     cluster.start("w2")
     cluster.until(lambda: cluster.settled(task))
-    cluster.until(lambda: cluster.convicted("w1"))
+    cluster.until(lambda: cluster.declared_dead("w1"))
     cluster.cut("w1")
     cluster.until(lambda: cluster.core.counters["late_results"])
     assert cluster.story(task) == ["w1 call_failed", "w2 completed"]
@@ -213,7 +213,7 @@ def who_is_not_heard_does_the_work_and_its_call_fails(cluster: Cluster) -> None:
 
 @behaviour(DETECTING)
 def a_host_that_hangs_beats_on(cluster: Cluster) -> None:
-    """Nobody is convicted, and the work goes on where it had stopped."""
+    """Nobody is declared dead, and the work goes on where it had stopped."""
     cluster.start("w1")
     cluster.work_at("w1", 0.0)
     task = cluster.submit(0.2)
@@ -228,8 +228,8 @@ def a_host_that_hangs_beats_on(cluster: Cluster) -> None:
 
 
 @behaviour(DETECTING)
-def a_coordinator_that_stood_still_convicts_nobody(cluster: Cluster) -> None:
-    """The silence was its own: it hears first what came meanwhile."""
+def a_coordinator_that_stood_still_declares_nobody_dead(cluster: Cluster) -> None:
+    """The silence was its own: first it hears what came meanwhile."""
     cluster.start("w1", "w2")
     task = cluster.submit(LONG_S)
     worker = cluster.begun(task)
@@ -241,12 +241,63 @@ def a_coordinator_that_stood_still_convicts_nobody(cluster: Cluster) -> None:
     assert cluster.changes("w1") == cluster.changes("w2") == ["up registered"]
 
 
+# ---- connections that break
+
+
+@behaviour()
+def a_broken_connection_loses_no_attempt(cluster: Cluster) -> None:
+    """A worker that returns as the same process keeps what it runs and what it had fetched: none is started twice."""
+    cluster.start("w1", capacity=2, prefetch=1, fragile=True)
+    tasks = [cluster.submit(LONG_S) for _ in range(3)]
+    cluster.begun(tasks[-1])
+    for returns in (1, 2):
+        cluster.break_connection("w1")
+        cluster.registered("w1", 1 + returns)
+    cluster.until(lambda: cluster.settled(*tasks))
+    assert [cluster.story(task) for task in tasks] == [["w1 completed"]] * 3
+    assert cluster.history.registrations["w1"] == [[]] * 3
+    assert cluster.changes("w1") == ["up registered"]
+
+
+@behaviour({"policies.detection.on_failed_call": "dead"})
+def a_worker_whose_broken_connection_meant_death_returns_with_its_attempts(cluster: Cluster) -> None:
+    """They had been given up, but nothing else had begun them yet."""
+    cluster.start("w1", capacity=2, fragile=True)
+    tasks = [cluster.submit(LONG_S) for _ in range(2)]
+    cluster.begun(tasks[-1])
+    cluster.break_connection("w1")
+    cluster.until(lambda: cluster.settled(*tasks))
+    assert [cluster.story(task) for task in tasks] == [["w1 completed"]] * 2
+    assert cluster.changes("w1") == ["up registered", "dead failed_call", "up reconnected"]
+
+
+@behaviour(CUT)
+def a_worker_that_returns_drops_what_was_done_elsewhere(cluster: Cluster) -> None:
+    """The answer to its registration names the attempt, which was settled while nobody could reach the worker."""
+    cluster.start("w1", "w2", fragile=True)
+    task = cluster.submit(LONG_S)
+    victim = cluster.begun(task)
+    (attempt,) = cluster.attempts(task)
+    cluster.work_at(victim, 0.0)
+    cluster.cut(victim, "to_workers", "to_coordinator")
+    cluster.until(lambda: cluster.settled(task))
+    cluster.cut(victim)
+    cluster.break_connection(victim)
+    cluster.until(lambda: [attempt.key] in cluster.history.registrations[victim])
+    cluster.work_at(victim, 1.0)
+    after = [cluster.submit(LONG_S) for _ in range(2)]
+    cluster.until(lambda: cluster.settled(*after))
+    assert cluster.story(task) == [f"{victim} worker_died", f"{other(victim)} completed"]
+    assert sorted(cluster.story(number) for number in after) == [["w1 completed"], ["w2 completed"]]
+    assert cluster.core.counters["late_results"] == 0
+
+
 # ---- leaving and refusing
 
 
 @behaviour()
 def a_draining_worker_finishes_and_leaves(cluster: Cluster) -> None:
-    """It takes nothing new, reports what it has, and is not convicted of anything."""
+    """It takes nothing new, reports what it has, and is not declared dead."""
     cluster.start("w1", "w2")
     held = cluster.submit(LONG_S)
     leaving = cluster.begun(held)
@@ -289,7 +340,7 @@ def a_refused_task_is_offered_again(cluster: Cluster) -> None:
     assert set(refusals) == {"w1 rejected"}
     assert last == "w1 completed"
     assert cluster.task(second).tries == 0
-    assert not cluster.convicted("w1")
+    assert not cluster.declared_dead("w1")
 
 
 @behaviour()
@@ -310,7 +361,7 @@ def a_forgotten_worker_registers_again(cluster: Cluster) -> None:
 
 @behaviour(TIMING_OUT)
 def a_slow_attempt_is_given_up_but_may_still_deliver(cluster: Cluster) -> None:
-    """After the execution timeout another worker tries too; the first result counts, and the twin ends with it."""
+    """After the execution timeout another worker tries too; the first result counts, and the other attempt ends."""
     cluster.start("w1", "w2")
     task = cluster.submit(1.5)
     cluster.until(lambda: cluster.settled(task))
@@ -332,7 +383,7 @@ def what_waits_at_its_worker_does_not_time_out(cluster: Cluster) -> None:
 
 @behaviour(TIMING_OUT)
 def a_task_on_a_paused_worker_times_out(cluster: Cluster) -> None:
-    """It is done elsewhere, though nobody is convicted."""
+    """It is done elsewhere, though nobody is declared dead."""
     cluster.start("w1", "w2")
     task = cluster.submit(0.7)
     paused = cluster.begun(task)

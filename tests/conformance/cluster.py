@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
+    Detail,
     Priority,
     Task,
     TaskId,
@@ -29,7 +30,7 @@ PATIENCE_S = 20.0
 CLOCK_S = 0.05
 """How much later the history may look at the clock than the coordinator did."""
 
-# No worker is convicted for being slow to get a processor, and nothing times out, unless a behaviour asks for it.
+# No worker is declared dead for being slow to get a processor, and nothing times out, unless a behaviour asks for it.
 PATIENT = {
     "duration_s": 1e6,
     "network.delay": "{kind: constant, value_s: 0.001}",
@@ -49,7 +50,8 @@ def scenario(settings: dict[str, Any]) -> Scenario:
 class History:
     """Implements the core's `Effects`: remembers them, tells that there is news, and passes them on.
 
-    `silences`: how long each worker that the detector convicted had not been heard, in seconds.
+    `registrations`: of each worker, which of the attempts that it held it was told to drop, each time it registered.
+    `silences`: how long each worker that the detector declared dead had not been heard, in seconds.
     """
 
     def __init__(self, onward: Effects, clock: Callable[[], float], news: Callable[[], None] = lambda: None) -> None:
@@ -62,6 +64,7 @@ class History:
         self.workers: list[tuple[WorkerId, str]] = []
         self.beats: Counter[WorkerId] = Counter()
         self.unknown: Counter[WorkerId] = Counter()
+        self.registrations: defaultdict[WorkerId, list[list[AttemptKey]]] = defaultdict(list)
         self.silences: list[float] = []
         self._heard: dict[WorkerId, float] = {}
 
@@ -89,6 +92,7 @@ class History:
         self.news()
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
+        self.registrations[worker.id].append(list(dropped))
         self.onward.registered(worker, request, dropped, now)
         self.news()
 
@@ -106,7 +110,7 @@ class History:
         self.workers.append((worker.id, f"{event} {detail}".rstrip()))
         if event is WorkerEvent.UP:
             self._heard[worker.id] = self.clock()
-        elif event is WorkerEvent.DEAD:
+        elif detail == Detail.DETECTOR:
             self.silences.append(self.clock() - self._heard[worker.id])
         self.onward.worker_changed(worker, event, detail, now)
         self.news()
@@ -153,6 +157,10 @@ class Cluster(ABC):
     @abstractmethod
     def cut(self, name: str, *directions: Direction) -> None:
         """No message passes in these directions; in none of them: all pass again."""
+
+    @abstractmethod
+    def break_connection(self, name: str) -> None:
+        """The connection of a worker whose network can be cut breaks; its process lives on, and dials again."""
 
     @abstractmethod
     def stand_still(self, seconds: float) -> None:
@@ -212,12 +220,16 @@ class Cluster(ABC):
         return all(task is not None and task.settled for task in known)
 
     def changes(self, name: str) -> list[str]:
-        """What became known of a worker, such as `dead detector`."""
+        """What happened to a worker as the coordinator sees it, such as `dead detector`."""
         return [change for worker, change in self.history.workers if worker == name]
 
-    def convicted(self, *names: str) -> bool:
+    def declared_dead(self, *names: str) -> bool:
         """Whether the detector has declared each of them dead."""
         return all("dead detector" in self.changes(name) for name in names)
+
+    def registered(self, name: str, times: int) -> None:
+        """Wait until the worker has registered so often."""
+        self.until(lambda: len(self.history.registrations[name]) == times)
 
     def begun(self, task: int) -> str:
         """Wait until the newest attempt of a task is being executed, as far as one can tell: its worker has beaten
@@ -229,7 +241,7 @@ class Cluster(ABC):
         return name
 
     def prove(self) -> None:
-        """Every task is settled exactly once, no worker that is up keeps a load, and none was convicted too early."""
+        """Every task is settled exactly once, no worker that is up keeps a load, and none died too early."""
         self.until(lambda: self.settled(*self.submitted))
         self.until(lambda: not any(worker.load for worker in self.core.workers() if worker.state is WorkerState.ALIVE))
         settled = Counter(task.id for task in self.history.settled_tasks)

@@ -120,6 +120,9 @@ class Live(Cluster):
     def cut(self, name: str, *directions: Direction) -> None:
         self._relays[name].control({"blocked": directions})
 
+    def break_connection(self, name: str) -> None:
+        self._relays[name].control({"broken": True})
+
     def stand_still(self, seconds: float) -> None:
         time.sleep(seconds)  # the coordinator runs on this very thread
 

@@ -18,7 +18,7 @@ from orchestrator.policies.queueing import Fifo, StrictPriority
 from orchestrator.policies.retry import Constant, Retry
 from orchestrator.policies.routing import LeastLoaded, PowerOfD, Random, RoundRobin
 from tests.core import making
-from tests.core.reference import Rules
+from tests.core.reference_records import Rules
 
 USUAL = settings(
     max_examples=200,
@@ -40,7 +40,7 @@ WORKERS = ["w1", "w2", "w3"]
 
 
 class TwoStage:
-    """Suspects after one silence, convicts after a longer one."""
+    """Suspects after one silence, and declares dead after a longer one."""
 
     def __init__(self, now: float) -> None:
         self._heard_at, self._suspected = now, False

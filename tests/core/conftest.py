@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core import making
-from tests.core.recording import Recorder, WorkerRecorder
+from tests.core.recording import Recorder, WorkerRecorder, register
 
 
 @pytest.fixture
@@ -22,6 +22,20 @@ def make_coordinator():
     yield make
     for core in made:
         core.check()
+
+
+@pytest.fixture
+def make_cluster(make_coordinator):
+    """`make_cluster("w1", "w2", capacity=1, prefetch=0, **settings)`: a coordinator whose workers stand ready."""
+
+    def make(*workers, capacity=1, prefetch=0, reports_start=True, **settings):
+        core, fx = make_coordinator(**settings)
+        for worker in workers:
+            register(core, worker, capacity, prefetch, reports_start, 0.0)
+        fx.take()
+        return core, fx
+
+    return make
 
 
 @pytest.fixture

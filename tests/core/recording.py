@@ -12,6 +12,7 @@ from orchestrator.core.model import (
     Attempt,
     AttemptKey,
     Outcome,
+    Priority,
     Task,
     TaskId,
     TaskState,
@@ -212,6 +213,22 @@ def register(
 
 def heartbeat(core: Coordinator, worker: WorkerId, active: int, now: float) -> None:
     tell(core, "heartbeat", worker, active, now)
+
+
+def beat(core: Coordinator, *workers: WorkerId, now: float, active: int = 0) -> None:
+    for worker in workers:
+        heartbeat(core, worker, active, now)
+
+
+def submit(core: Coordinator, *tasks: TaskId, now: float = 0.0, priority: int = Priority.NORMAL) -> None:
+    for task in tasks:
+        core.submit(task, priority, f"payload of {task}", None, now)
+
+
+def assigned(core: Coordinator, *tasks: TaskId, now: float = 0.0) -> None:
+    """Submit, and forget what that caused."""
+    submit(core, *tasks, now=now)
+    core._fx.take()  # type: ignore[attr-defined]
 
 
 def complete(core: Coordinator, worker: str, task: TaskId, number: int | None, now: float) -> None:

@@ -8,7 +8,6 @@ several abandoned attempts), the model follows the coordinator and looks whether
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -16,84 +15,10 @@ from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.deadlines import Ticks
 from orchestrator.core.model import TaskId, TaskState, WorkerId
 from tests.core.recording import Acknowledged, Answered, Assign, Cancel, Changed, Ended, Settled, WakeAt
+from tests.core.reference_records import Host, Job, Rules, Try
 
 Name = tuple[TaskId, WorkerId, int]
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
-
-
-@dataclass
-class Rules:
-    """The settings that the model must know. `suspect_s`, `dead_s`: (at the earliest, at the latest) this silence
-    makes a worker suspect or dead; `delay_s` maps tries to the wait before the next attempt."""
-
-    by_priority: bool = True
-    least_loaded: bool = False
-    suspect_s: tuple[float, float] = (math.inf, math.inf)
-    dead_s: tuple[float, float] = (math.inf, math.inf)
-    detection_check: Ticks | None = None
-    execution_timeout_s: float | None = None
-    execution_check: Ticks | None = None
-    max_attempts: int | None = None
-    delay_s: Any = lambda tries: 0.0
-    on_failed_call: str = "hold"
-    keep_settled: int = 100_000
-    heartbeat_s: float = 1.0
-    own_pause_s: float = math.inf
-    on_suspect: str = "hold"
-    max_dead_share: float | None = None
-    on_return: str = "first_result"
-    max_worker_kills: int | None = None
-    hedges: bool = False
-    ejects: bool = False
-
-
-@dataclass(eq=False)
-class Try:
-    task: Job
-    worker: str
-    number: int
-    timed_from: float | None
-    twin: bool = False
-    lost: bool = False  # given up with its worker, which may yet return with it
-    open: bool = True
-    live: bool = True  # it occupies its worker
-    started: bool = False
-
-    @property
-    def name(self) -> Name:
-        return (self.task.id, self.worker, self.number)
-
-
-@dataclass(eq=False)
-class Job:
-    id: str
-    seq: int
-    priority: int
-    tried: list[Try] = field(default_factory=list)
-    consumed: int = 0
-    killed: list[str] = field(default_factory=list)
-    ready_at: float | None = 0.0  # while it waits: for a worker (0) or for its retry; None: an attempt is open
-    outcome: TaskState | None = None
-
-    def live(self) -> list[Try]:
-        return [attempt for attempt in self.tried if attempt.live]
-
-    def opened(self) -> list[Try]:
-        return [attempt for attempt in self.tried if attempt.open]
-
-
-@dataclass(eq=False)
-class Host:
-    id: str
-    limit: float = 0
-    reports_start: bool = False
-    opinion: str = "alive"  # or suspect, dead, left
-    by_detector: bool = False  # dead so
-    held: str = ""
-    draining: bool = False
-    ejected: bool = False
-    blames: list[Job] = field(default_factory=list)
-    heard_at: float = 0.0
 
 
 class Model:
@@ -283,7 +208,7 @@ class Model:
         assert sum(host.ejected for host in self.hosts.values()) <= 1, "more than a third ejected"
         for host in self.hosts.values():
             overdue = self._at_latest(host, self.rules.dead_s) <= now
-            spared = host.opinion == "suspect" and not self._may_convict()
+            spared = host.opinion == "suspect" and not self._may_declare_dead()
             assert host.opinion in ("dead", "left") or spared or not overdue, host
             assert host.opinion != "alive" or self._at_latest(host, self.rules.suspect_s) > now, host
         for job in self.jobs.values():
@@ -297,16 +222,18 @@ class Model:
         if change.kind == "dead":
             assert change.detail == "detector"
             assert is_dead, f"{change} at {now}, heard at {host.heard_at}"
-            assert self._may_convict(), f"{change}, and enough are dead"
+            assert self._may_declare_dead(), f"{change}, and enough are dead"
             host.by_detector = True
             self._bury(host, now)
         else:
             assert (change.kind, host.opinion) == ("suspect", "alive")
             is_suspect = host.heard_at + self.rules.suspect_s[0] <= now
-            assert is_suspect or (is_dead and not self._may_convict()), f"{change} at {now}, heard at {host.heard_at}"
+            assert is_suspect or (is_dead and not self._may_declare_dead()), (
+                f"{change} at {now}, heard at {host.heard_at}"
+            )
             host.opinion = "suspect"
 
-    def _may_convict(self) -> bool:
+    def _may_declare_dead(self) -> bool:
         if self.rules.max_dead_share is None:
             return True
         present = sum(host.opinion != "left" for host in self.hosts.values())
@@ -364,7 +291,7 @@ class Model:
 
     def _consume(self, attempt: Try, now: float) -> None:
         job = attempt.task
-        job.consumed += not attempt.twin
+        job.consumed += not attempt.hedge
         if job.opened():
             return
         if self._is_spent(job):
@@ -457,7 +384,7 @@ class Model:
         assert not self._to_answer, f"not answered: {self._to_answer}"
         if self._woken:
             self.alarm = math.inf
-        if not self._may_convict():
+        if not self._may_declare_dead():
             self.room_since = None
         elif self.room_since is None:
             self.room_since = now
@@ -468,11 +395,11 @@ class Model:
 
     def _see_assign(self, effect: Assign, now: float) -> None:
         job, host = self.jobs[str(effect.task)], self.hosts[effect.worker]
-        line, twin = self.waiting(), bool(job.opened())
-        holders = [attempt.worker for attempt in job.live()] if twin else []
-        if twin:
-            assert not line, f"{effect} is a twin, and {line[0]} waits"
-            self._see_twin(effect, job)
+        line, hedge = self.waiting(), bool(job.opened())
+        holders = [attempt.worker for attempt in job.live()] if hedge else []
+        if hedge:
+            assert not line, f"{effect} is a hedge, and {line[0]} waits"
+            self._see_hedge(effect, job)
         else:
             assert line, f"{effect}, and nothing waits"
             assert line[0] is job, f"{effect} before {line[0].id}"
@@ -484,15 +411,15 @@ class Model:
             free = [len(self.on(other.id)) for other in able]
             assert len(self.on(host.id)) == min(free), f"{effect}, and others have less to do"
         timed_from = None if host.reports_start else now
-        attempt = Try(job, effect.worker, effect.number, timed_from, twin)
+        attempt = Try(job, effect.worker, effect.number, timed_from, hedge)
         job.tried.append(attempt)
         job.ready_at = None
         self.attempts.append(attempt)
 
-    def _see_twin(self, effect: Assign, job: Job) -> None:
-        assert not self._is_poison(job), f"{effect} is a twin of {job}"
+    def _see_hedge(self, effect: Assign, job: Job) -> None:
+        assert not self._is_poison(job), f"{effect} is a hedge of {job}"
         slow = self.rules.hedges and len(job.opened()) == 1
-        assert slow or self._is_orphan(job), f"{effect} is a twin, and {job} needs none"
+        assert slow or self._is_orphan(job), f"{effect} is a hedge, and {job} needs none"
 
     def _is_orphan(self, job: Job) -> bool:
         """Its attempts are all on suspects, and it is to have another."""
@@ -533,13 +460,13 @@ class Model:
         for job in self.jobs.values():
             holders = [attempt.worker for attempt in job.live()]
             alone = job.outcome is None and self._is_orphan(job) and not self._is_poison(job)
-            assert not alone or all(host in holders for host in idle), f"{job} has no twin on {idle}"
+            assert not alone or all(host in holders for host in idle), f"{job} has no hedge on {idle}"
 
     def _check_alarm(self) -> None:
         """It rings no later than anything that must happen then."""
         deadlines = [self.times_out_at(attempt) for attempt in self.attempts if attempt.open]
         for host in self.hosts.values():
-            if host.opinion in ("alive", "suspect") and self._may_convict():
+            if host.opinion in ("alive", "suspect") and self._may_declare_dead():
                 deadlines.append(self._at_latest(host, self.rules.dead_s))
             if host.opinion == "alive":
                 deadlines.append(self._at_latest(host, self.rules.suspect_s))

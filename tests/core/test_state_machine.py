@@ -12,7 +12,8 @@ from orchestrator.core.model import Priority
 from tests.core import making
 from tests.core.configurations import RESULTS, SETTINGS, WORKERS, configurations, same_settings
 from tests.core.recording import Recorder, tell
-from tests.core.reference import Model, Try
+from tests.core.reference import Model
+from tests.core.reference_records import Try
 
 TASKS = [f"t{number}" for number in range(8)]
 WORDS = ["started", "rejected", "cancelled", "call_failed"]

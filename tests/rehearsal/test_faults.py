@@ -62,25 +62,25 @@ def partitioned(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_partition_loses_nothing(partitioned: Run):
-    """Calls fail, workers are convicted, and every task is completed once."""
+    """Calls fail, workers are declared dead, and every task is completed once."""
     assert_all_completed(partitioned)
     assert "call_failed" in set(partitioned.attempts["outcome"])
 
 
-def test_who_is_cut_off_is_convicted_and_comes_back(partitioned: Run):
+def test_a_worker_that_is_cut_off_is_declared_dead_and_comes_back(partitioned: Run):
     """The process lives on: its next heartbeat after the partition revives it."""
     assert story(partitioned, "w1") == ["up registered", "partition", "dead detector", "heal partition", "up revived"]
     (dead_s,) = moments(partitioned, "w1", "dead")
     assert dead_s - 0.6 < TIMEOUT_S + 0.1
 
 
-def test_who_is_not_heard_is_convicted_and_who_does_not_hear_is_not(partitioned: Run):
+def test_a_worker_that_is_not_heard_is_declared_dead_and_one_that_hears_nothing_is_not(partitioned: Run):
     """Heartbeats are all that counts, in the one direction in which they go."""
     assert "dead detector" in story(partitioned, "w3")
     assert story(partitioned, "w2") == ["up registered", "partition", "heal partition"]
 
 
-def test_who_does_not_hear_has_its_calls_fail(partitioned: Run):
+def test_calls_to_a_worker_that_hears_nothing_fail(partitioned: Run):
     """Each after the timeout of a call; after the partition it works again."""
     attempts = partitioned.attempts[partitioned.attempts["worker"] == "w2"]
     failed = attempts[attempts["outcome"] == "call_failed"]
@@ -172,7 +172,7 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return executed(folder, faults=faults, network=network(), workload=workload, duration_s=2)
 
 
-def test_a_gray_failure_convicts_nobody(gray: Run):
+def test_a_gray_failure_means_nobodys_death(gray: Run):
     """Heartbeats come as ever, and assignments are confirmed: nothing is taken away."""
     assert_all_completed(gray)
     assert story(gray, "w1") == ["up registered", "slow", "heal slow"]
@@ -197,7 +197,7 @@ def test_time_in_which_a_process_stood_still_is_no_work(gray: Run):
     assert (across["ran_s"] >= 0.25 + 0.5 - 0.03).all()
 
 
-def test_a_coordinator_that_stood_still_convicts_nobody(tmp_path: Path):
+def test_a_coordinator_that_stood_still_declares_nobody_dead(tmp_path: Path):
     """Longer than its own timeouts: the silence was its own."""
     faults = [{"kind": "coordinator_pause", "at_s": 0.5, "for_s": TIMEOUT_S + 0.5}]
     finished = executed(tmp_path, faults=faults, network=network(), duration_s=2.5)
@@ -311,7 +311,7 @@ def test_a_replaced_process_keeps_no_descriptor():
         assert max(open_before[1:]) == open_before[1] == open_before[0]
 
 
-def test_an_interrupt_ends_those_too_that_stand_still(tmp_path: Path):
+def test_an_interrupt_ends_paused_processes_too(tmp_path: Path):
     """A coordinator and a worker that are stopped, and a relay: nothing is left, and the record is kept."""
     faults = [
         {"kind": "coordinator_pause", "at_s": 0.3, "for_s": 60},

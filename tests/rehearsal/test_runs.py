@@ -21,7 +21,7 @@ from orchestrator.results import folders
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
 from orchestrator.scenario.schema import ScenarioError
-from tests.rehearsal.runs import HEARTBEAT_S, TIMEOUT_S, assert_sound, executed, scenario, story
+from tests.rehearsal.runs import BASE, HEARTBEAT_S, TIMEOUT_S, assert_sound, executed, scenario, story
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def test_a_crash_is_detected_when_the_last_heartbeat_is_old_enough(crashed: tupl
     assert TIMEOUT_S - 2 * HEARTBEAT_S < detection["time_s"]["max"] < 2.5
 
 
-def test_faults_are_told_as_in_the_simulator(crashed: tuple[Run, Path]):
-    """The events of the struck worker, in their order, and of no other worker."""
+def test_faults_leave_the_same_events_as_in_the_simulator(crashed: tuple[Run, Path]):
+    """Those of the crashed worker, in their order, and of no other worker."""
     finished, _ = crashed
     assert story(finished, "w3") == ["up registered", "crash", "dead detector", "heal restart", "up reregistered"]
     assert story(finished, "w1") == ["up registered"]
@@ -93,7 +93,7 @@ def test_a_run_leaves_no_process(crashed: tuple[Run, Path]):
     ]
 
 
-def test_a_paused_worker_is_convicted_and_revived(tmp_path: Path):
+def test_a_paused_worker_is_declared_dead_and_revived(tmp_path: Path):
     """A pause beyond the timeout is a false positive; the worker's late word counts, and its load comes right."""
     faults = [{"kind": "pause", "at_s": 0.5, "workers": ["w2"], "for_s": 2}]
     finished = executed(tmp_path, faults=faults, duration_s=3.5)
@@ -177,7 +177,7 @@ def test_an_interrupt_keeps_what_was_done_and_ends_every_process(tmp_path: Path)
     command = [sys.executable, "-m", "orchestrator", "live", str(tmp_path / "small.yaml"), "--out", str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_until(lambda: "submit" in written(out / decision_record.NAME))
+            wait_until(lambda: '"submit"' in written(out / decision_record.NAME))
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
             _, told = process.communicate(timeout=30)
@@ -210,7 +210,24 @@ def test_a_coordinator_that_dies_ends_the_run(tmp_path: Path):
     assert not (tmp_path / "out" / "summary.json").exists()
 
 
-def test_what_is_not_applied_is_told(tmp_path: Path):
+@pytest.mark.parametrize("arrivals", ["open", "closed"])
+def test_a_policy_that_stops_the_coordinator_is_named(tmp_path: Path, arrivals: str):
+    """In the error and on the command's only line; the command exits like the coordinator, with 70."""
+    workload = {**BASE["workload"], "arrivals": {"kind": "closed", "clients": 10}} if arrivals == "closed" else {}
+    routing = {"kind": "tests.cluster.lame:Lame", "after": 50}
+    keys = {"policies": {**BASE["policies"], "routing": routing}, **({"workload": workload} if workload else {})}
+    sentence = (
+        "the coordinator stopped: the routing policy tests.cluster.lame:Lame raised in choose: "
+        "ZeroDivisionError: by zero"
+    )
+    with pytest.raises(ClusterBroke) as broke:
+        run(scenario(tmp_path, **keys), tmp_path / "out")
+    assert (str(broke.value), broke.value.status) == (f"{sentence} (see {tmp_path / 'out' / 'cluster.log'})", 70)
+    told = CliRunner().invoke(app, ["live", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "again")])
+    assert (told.exit_code, told.stderr) == (70, f"{sentence} (see {tmp_path / 'again' / 'cluster.log'})\n")
+
+
+def test_a_warning_names_what_is_not_applied(tmp_path: Path):
     """The simulator's network and the simulator's coordinator stay in the simulator."""
     network = {"delay": {"kind": "constant", "value_s": 0.01}}
     said = warn(scenario(tmp_path, network=network, coordinator={"cost_s": 0.001}))
@@ -241,7 +258,7 @@ def test_more_restarts_than_are_sensible_are_refused(tmp_path: Path):
         warn(scenario(tmp_path, faults=faults))
 
 
-def test_struck_workers_are_alone_in_their_processes(tmp_path: Path):
+def test_workers_that_faults_hit_are_alone_in_their_processes(tmp_path: Path):
     """Others share theirs, within their group."""
     cluster = {"groups": [{"name": "a", "workers": 4, "capacity": 1}, {"name": "b", "workers": 3, "capacity": 2}]}
     faults = [{"kind": "pause", "at_s": 1, "workers": ["w2"], "for_s": 1}]

@@ -147,7 +147,7 @@ def test_bertiers_margin_is_beta_times_the_delay_and_phi_times_the_deviation():
     assert 0.9 * exact - 3 * math.sqrt(count) / 50_000 < rate < 4 * exact
 
 
-# ---- the same through the simulator: convictions and revivals are the transitions of the theory
+# ---- the same through the simulator: deaths and revivals are the transitions of the theory
 
 
 def judged(make: MakeScenario, seconds: float, workers: int, network: dict[str, Any], **detection: Any) -> Verdicts:
@@ -175,7 +175,7 @@ def judged(make: MakeScenario, seconds: float, workers: int, network: dict[str, 
 
 
 def test_chens_quality_in_a_simulated_cluster(make):
-    """Forty workers with h 1, loss .01, and exponential delay of mean .02: a false conviction, and the revival by the
+    """Forty workers with h 1, loss .01, and exponential delay of mean .02: a false positive, and the revival by the
     next fresh beat, are mistakes as the formulas count them."""
     network = {"delay": {"kind": "exponential", "mean_s": 0.02}, "loss": 0.01}
     found = judged(make, 3_000.0, 40, network, kind="chen", heartbeat_s=1.0, alpha_s=0.08)

@@ -31,7 +31,7 @@ def drained(make: MakeScenario, fuse: bool, prefetch: int) -> Tables:
 
 @pytest.mark.parametrize("prefetch", [0, 3])
 def test_a_drained_worker_leaves_and_loses_nothing(make: MakeScenario, prefetch: int):
-    """It finishes what it executes, gets nothing any more, and is not convicted."""
+    """It finishes what it executes, gets nothing any more, and is not declared dead."""
     tables = drained(make, True, prefetch)
     events = tables.events.to_pandas()
     attempts = tables.attempts.to_pandas()

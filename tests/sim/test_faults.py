@@ -88,7 +88,7 @@ def test_the_tasks_of_a_slow_worker_take_so_much_longer(play):
     assert run.story("w1") == ["up registered", "slow", "heal slow"]
 
 
-def test_a_hung_worker_beats_and_is_not_convicted(play):
+def test_a_hung_worker_beats_and_stays_alive(play):
     """Its tasks time out, and are done by the other one; what it is given later goes on when it does."""
     run = play(
         {"kind": "hang", "at_s": 10.1, "for_s": 10, "workers": ["w1"]},
@@ -139,7 +139,7 @@ def test_a_slow_worker_that_crashes_comes_back_slow(play):
 # ---- the network
 
 
-def test_a_partition_convicts_and_heals(play):
+def test_a_worker_behind_a_partition_is_declared_dead_and_revived(play):
     """Dead after the detector's timeout, revived by the next heartbeat, its late result dropped."""
     run = play({"kind": "partition", "at_s": 10.37, "for_s": 8, "workers": ["w1"]})
     dead = run.events[run.events.kind == "dead"].time_s.item()
@@ -158,7 +158,7 @@ def test_a_partition_convicts_and_heals(play):
 
 
 def test_nothing_reaches_a_worker_behind_a_one_way_partition(play):
-    """Calls fail after the timeout, and it beats on: held back for a while, never convicted."""
+    """Calls fail after the timeout, and it beats on: quarantined for a while, never declared dead."""
     run = play({"kind": "partition", "at_s": 10.05, "for_s": 8, "workers": ["w1"], "direction": "to_workers"})
     failed = run.on("w1", "call_failed")
     assert len(failed) > 0
@@ -398,7 +398,7 @@ def test_the_run_waits_for_a_worker_that_will_come(play):
     assert run.all_completed()
 
 
-def test_a_twin_that_lost_frees_its_slot(play):
+def test_the_loser_of_a_hedge_frees_its_slot(play):
     """Hedged tasks of a slow worker are done elsewhere; it stops when it hears of that, and is given the next."""
     run = play(
         {"kind": "slow", "at_s": 10.05, "workers": ["w1"], "factor": 0.01},
@@ -435,7 +435,7 @@ def test_the_loser_of_a_hedge_is_found_on_the_fused_path(make: MakeScenario):
 # ---- the coordinator
 
 
-def test_a_coordinator_that_slept_convicts_nobody(play):
+def test_a_coordinator_that_slept_declares_nobody_dead(play):
     """Twenty seconds, five times the detector's patience: what came meanwhile is heard first."""
     run = play({"kind": "coordinator_pause", "at_s": 8.1, "for_s": 20})
     assert run.story(None) == ["coordinator_pause", "heal coordinator_pause"]

@@ -7,6 +7,7 @@ import math
 import pytest
 
 import sim
+from orchestrator.core.model import Task
 from orchestrator.policies.settings import build_coordinator
 from tests.core.recording import Recorder
 
@@ -31,7 +32,8 @@ def test_the_smaller_of_two_limits_on_execution_counts(make, limit_s, effective_
     detection = {"kind": "two_level", "start_to_close_s": 4}
     scenario = cluster(make, detection=detection, execution_timeout_s=limit_s)
     assert scenario.policies.attempt_timeout_s == effective_s
-    assert build_coordinator(scenario.policies, Recorder())._execution_timeout_s == effective_s
+    core = build_coordinator(scenario.policies, Recorder())
+    assert core._timeouts.limit_s(Task("t1", 0, 1, None, 0.0)) == effective_s
 
 
 @pytest.mark.parametrize(("own_pause_s", "seconds"), [(None, math.inf), (0.25, 0.25)])
@@ -67,7 +69,7 @@ def test_two_levels_see_work_that_is_stuck_behind_beats(make):
     ],
     ids=lambda rule: rule["kind"],
 )
-def test_a_coordinator_that_slept_convicts_nobody_and_gives_nothing_up(make, rule):
+def test_a_coordinator_that_slept_declares_nobody_dead_and_gives_nothing_up(make, rule):
     """20 s, with suspicion, an execution timeout, and every detector; afterwards a crash is found all the same."""
     faults = [
         {"kind": "coordinator_pause", "at_s": 15, "for_s": 20},
@@ -86,7 +88,7 @@ def test_a_coordinator_that_slept_convicts_nobody_and_gives_nothing_up(make, rul
 
 
 def test_hedging_halves_the_tail_of_a_gray_cluster(make):
-    """One of sixteen workers at a tenth of its speed: p99 falls to less than a half, by twins for under 5 %."""
+    """One of sixteen workers at a tenth of its speed: p99 falls to less than a half, by hedges for under 5 %."""
     fault = {"kind": "slow", "at_s": 5, "workers": ["w3"], "factor": 0.1}
 
     def summary(hedging):

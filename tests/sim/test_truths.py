@@ -23,10 +23,10 @@ EXPONENTIAL = {"kind": "exponential", "mean_s": 1}
 
 
 def queue(
-    make: MakeScenario, c: int, rho: float, tasks: int, service=EXPONENTIAL, policies=None, **cluster
+    make: MakeScenario, c: int, offered_load: float, tasks: int, service=EXPONENTIAL, policies=None, **cluster
 ) -> Scenario:
     """M/G/c in a central queue, or with prefetch at the workers; a tenth of it is warm-up."""
-    rate = rho * c
+    rate = offered_load * c
     return make(
         duration_s=tasks / rate,
         warmup_s=tasks / rate / 10,
@@ -60,7 +60,7 @@ def assert_truth(found: tuple[float, float], truth: float, floor: float = 0.02, 
 
 
 @pytest.mark.parametrize(
-    ("c", "rho", "wait", "response", "w99", "t99"),
+    ("c", "offered_load", "wait", "response", "w99", "t99"),
     [
         (1, 0.7, 2.333, 3.333, 14.16, 15.35),
         (2, 0.9, 4.263, 5.263, 22.23, 23.34),
@@ -70,23 +70,25 @@ def assert_truth(found: tuple[float, float], truth: float, floor: float = 0.02, 
         (100, 0.9, 0.02169, 1.022, 0.3077, 4.629),
     ],
 )
-def test_m_m_c(make: MakeScenario, c: int, rho: float, wait: float, response: float, w99: float, t99: float):
+def test_m_m_c(make: MakeScenario, c: int, offered_load: float, wait: float, response: float, w99: float, t99: float):
     """Erlang's queue: mean wait and response, and their 99th percentiles."""
     tasks = 100_000 if c < 100 else 200_000
-    found = measured(queue(make, c, rho, tasks), "wait_s.mean", "latency_s.mean", "wait_s.p99", "latency_s.p99")
+    found = measured(
+        queue(make, c, offered_load, tasks), "wait_s.mean", "latency_s.mean", "wait_s.p99", "latency_s.p99"
+    )
     for value, truth in zip(found, (wait, response, w99, t99), strict=True):
         assert_truth(value, truth, floor=0.04, ceiling=0.5)
 
 
-@pytest.mark.parametrize(("rho", "wait"), [(0.7, 1.167), (0.9, 4.5)])
-def test_m_d_1(make: MakeScenario, rho: float, wait: float):
+@pytest.mark.parametrize(("offered_load", "wait"), [(0.7, 1.167), (0.9, 4.5)])
+def test_m_d_1(make: MakeScenario, offered_load: float, wait: float):
     """Pollaczek and Khinchine: with a constant service time the wait is half of the exponential one's."""
-    [found] = measured(queue(make, 1, rho, 60_000, {"kind": "constant", "value_s": 1}), "wait_s.mean")
+    [found] = measured(queue(make, 1, offered_load, 60_000, {"kind": "constant", "value_s": 1}), "wait_s.mean")
     assert_truth(found, wait)
 
 
 def test_m_g_1_with_a_heavy_coefficient_of_variation(make: MakeScenario):
-    """W = rho (1 + cv^2) / (2 (1 - rho)), here for lognormal service with cv 2."""
+    """W = offered_load (1 + cv^2) / (2 (1 - offered_load)), here for lognormal service with cv 2."""
     [found] = measured(queue(make, 1, 0.5, 80_000, {"kind": "lognormal", "mean_s": 1, "cv": 2}), "wait_s.mean")
     assert_truth(found, 0.5 * (1 + 4) / (2 * 0.5), floor=0.03)
 
@@ -113,7 +115,7 @@ def test_priority_classes(make: MakeScenario):
 
 
 @pytest.mark.parametrize(
-    ("routing", "rho", "response"),
+    ("routing", "offered_load", "response"),
     [
         ({"kind": "random"}, 0.7, 3.333),
         ({"kind": "random"}, 0.9, 10.00),
@@ -123,21 +125,23 @@ def test_priority_classes(make: MakeScenario):
         ({"kind": "least_loaded"}, 0.9, 1.910),
     ],
 )
-def test_routing_to_ten_queues(make: MakeScenario, routing: dict, rho: float, response: float):
+def test_routing_to_ten_queues(make: MakeScenario, routing: dict, offered_load: float, response: float):
     """c = 10 with a queue at each worker: random, two choices without replacement, the least loaded."""
-    tasks = 120_000 if routing["kind"] == "random" and rho == 0.9 else 60_000
-    scenario = queue(make, 10, rho, tasks, policies={"routing": routing}, prefetch="unlimited")
+    tasks = 120_000 if routing["kind"] == "random" and offered_load == 0.9 else 60_000
+    scenario = queue(make, 10, offered_load, tasks, policies={"routing": routing}, prefetch="unlimited")
     [found] = measured(scenario, "latency_s.mean")
     assert_truth(found, response, floor=0.03, ceiling=0.2)
 
 
 @pytest.mark.parametrize(
-    ("d", "rho", "response"), [(2, 0.7, 1.614), (2, 0.9, 2.614), (3, 0.7, 1.357), (3, 0.9, 2.028)]
+    ("d", "offered_load", "response"), [(2, 0.7, 1.614), (2, 0.9, 2.614), (3, 0.7, 1.357), (3, 0.9, 2.028)]
 )
-def test_power_of_d_in_the_mean_field(make: MakeScenario, d: int, rho: float, response: float):
-    """Many queues: T = sum of rho^((d^i - d) / (d - 1)) (Mitzenmacher 2001; Vvedenskaya et al. 1996)."""
+def test_power_of_d_in_the_mean_field(make: MakeScenario, d: int, offered_load: float, response: float):
+    """Many queues: T = sum of offered_load^((d^i - d) / (d - 1)) (Mitzenmacher 2001; Vvedenskaya et al. 1996)."""
     policies = {"routing": {"kind": "power_of_d", "d": d}}
-    [found] = measured(queue(make, 400, rho, 60_000, policies=policies, prefetch="unlimited"), "latency_s.mean")
+    [found] = measured(
+        queue(make, 400, offered_load, 60_000, policies=policies, prefetch="unlimited"), "latency_s.mean"
+    )
     assert_truth(found, response)
 
 
@@ -165,7 +169,7 @@ def test_closed_clients(make: MakeScenario):
 
 
 def test_a_coordinator_that_costs_time_is_a_queue_of_its_own(make: MakeScenario):
-    """Two messages a task (submission and result) through a server with constant cost: M/D/1 at rho 0.6, about.
+    """Two messages a task (submission and result) through a server with constant cost: M/D/1 at load 0.6, about.
 
     Results are the submissions of a moment before, so that the stream is not quite Poisson: 5 %.
     """
@@ -237,9 +241,7 @@ def test_detection_without_a_periodic_check(make: MakeScenario):
     assert time_s["p50"] == pytest.approx(5, abs=0.1)
 
 
-def mistakes_per_s(
-    make: MakeScenario, timeout_s: float, delay: dict, loss: float, duration_s: float = 20_000
-) -> float:
+def mistakes_per_s(make: MakeScenario, timeout_s: float, delay: dict, loss: float, duration_s: float = 20_000) -> float:
     scenario = make(
         duration_s=duration_s,
         workload={"arrivals": {"kind": "poisson", "rate_per_s": 0.01}, "service": EXPONENTIAL},
@@ -267,7 +269,7 @@ def test_three_heartbeats_is_a_knife_edge(make: MakeScenario):
 
 
 def test_without_jitter_a_beat_at_the_edge_is_in_time(make: MakeScenario):
-    """T = 3h with constant delay and no loss convicts nobody."""
+    """T = 3h with constant delay and no loss makes nobody dead."""
     assert mistakes_per_s(make, 6.0, {"kind": "constant", "value_s": 0.013}, 0.0, 2_000) == 0
     assert mistakes_per_s(make, 2.0, {"kind": "constant", "value_s": 0.013}, 0.0, 2_000) == 0
 
@@ -281,7 +283,7 @@ def test_the_timeout_that_phi_amounts_to(threshold: float, timeout_s: float):
 
 def test_phi_swallows_single_losses(make: MakeScenario):
     """h = 2, p = .05, threshold 8: the window's deviation makes phi a timeout of about 4.75 s, so that only two
-    losses in a row convict: p^2 (1 - p) / h = 1.19e-3 mistakes per second, and a few more while the window fills."""
+    losses in a row mean death: p^2 (1 - p) / h = 1.19e-3 mistakes per second, and a few more while the window fills."""
     workers, duration_s = 30, 40_000
     scenario = make(
         duration_s=duration_s,

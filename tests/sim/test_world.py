@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 import pytest
 
 import sim
+from orchestrator.core.ports import PolicyError
 from orchestrator.results.tables import FAULTS, Tables
 from orchestrator.scenario.schema import Scenario
+from sim.world import World
 from tests.sim import family
 from tests.sim.conftest import REPOSITORY, TRACE, MakeScenario, assert_same_run, world_of
 
@@ -39,7 +41,7 @@ MESSY: dict[str, Any] = {
         },
     },
     "policies": {
-        # Heartbeats that are often late: healthy workers are convicted with work in their hands, and revived.
+        # Heartbeats that are often late: healthy workers are declared dead while they work, and revived.
         "detection": {"kind": "timeout", "heartbeat_s": 1, "timeout_s": 1.1, "check_every_s": 0.5},
         "execution_timeout_s": 1,
     },
@@ -63,7 +65,7 @@ def settled_once(tables: Tables) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("routing", ["least_loaded", "power_of_d", "round_robin", "random"])
 def test_the_fused_path_changes_nothing(make: MakeScenario, routing: str, seed: int):
-    """Task by task and attempt by attempt the same, amid crashes, pauses, timeouts and wrong convictions."""
+    """Task by task and attempt by attempt the same, amid crashes, pauses, timeouts and false positives."""
     scenario = make(f"policies.routing.kind={routing}", f"seed={seed}", **MESSY)
     fused, unfused = world_of(scenario), world_of(scenario, fuse=False)
     tables = assert_same_run(fused, unfused)
@@ -188,8 +190,8 @@ def test_a_call_to_a_crashed_worker_fails_and_is_nobodys_try(make: MakeScenario)
     assert expected.items() <= run.summary["detection"].items()
 
 
-def test_a_failed_call_can_convict(make: MakeScenario):
-    """`dead`, as in the reference: the conviction is counted beside the detector's."""
+def test_a_failed_call_can_mean_death(make: MakeScenario):
+    """`dead`, as in the reference: this death is counted beside the detector's."""
     scenario = make(
         duration_s=20,
         workload={"arrivals": {"kind": "poisson", "rate_per_s": 5}, "service": {"kind": "constant", "value_s": 0.1}},
@@ -202,7 +204,7 @@ def test_a_failed_call_can_convict(make: MakeScenario):
 
 
 def test_a_short_pause_is_only_a_delay(make: MakeScenario):
-    """The work of a paused worker takes as much longer as the pause; nobody is convicted."""
+    """The work of a paused worker takes as much longer as the pause; nobody is declared dead."""
     scenario = make(
         duration_s=10,
         workload={
@@ -220,7 +222,7 @@ def test_a_short_pause_is_only_a_delay(make: MakeScenario):
 
 
 def test_a_long_pause_is_a_false_positive_and_its_late_result_is_dropped(make: MakeScenario):
-    """Convicting a paused worker is a mistake; it revives with its next heartbeat, its twin's result counts."""
+    """A paused worker is declared dead by mistake; its next heartbeat revives it, and the other result counts."""
     scenario = make(
         duration_s=30,
         workload={
@@ -360,6 +362,52 @@ def test_the_same_seed_gives_the_same_bytes(make: MakeScenario, tmp_path: Path):
     assert found[0] == found[1] == found[2]
     tasks = [content for path, content in found[0].items() if path.name == "tasks.parquet"]
     assert len(set(tasks)) == 4  # routing and replication do matter
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_policy_that_raises_ends_a_run_and_a_sweep(make: MakeScenario, tmp_path: Path, jobs: int):
+    """Also in a process of its own, with a sentence that names the policy, its method and what it raised."""
+    scenario = make("policies.routing={kind: 'tests.cluster.lame:Lame', after: 20}", replications=2)
+    sentence = "the routing policy tests.cluster.lame:Lame raised in choose: ZeroDivisionError: by zero"
+    with pytest.raises(PolicyError, match=f"^{sentence}$"):
+        sim.run(scenario)
+    with pytest.raises(PolicyError, match=f"^{sentence}$"):
+        sim.sweep(scenario, tmp_path / "out", jobs)
+
+
+def test_a_fault_of_the_simulator_itself_blames_no_policy(make: MakeScenario, monkeypatch: pytest.MonkeyPatch):
+    """The exception passes as it is."""
+
+    def settled(*_: object) -> None:
+        raise ZeroDivisionError("of the simulator")
+
+    monkeypatch.setattr(World, "settled", settled)
+    with pytest.raises(ZeroDivisionError, match="of the simulator"):
+        sim.run(make())
+
+
+def test_invariants_are_proved_under_optimisation_too(make: MakeScenario, tmp_path: Path):
+    """`python -O` drops bare asserts; a broken invariant is an error of its own."""
+    make()
+    code = (
+        "import sys, sim\n"
+        "from orchestrator.core.invariants import InvariantError\n"
+        "from orchestrator.scenario.schema import Scenario\n"
+        "from sim.world import World\n"
+        "assert False\n"
+        "run = World.run\n"
+        "def leak(world):\n"
+        "    run(world)\n"
+        "    world.coordinator.pending += 1\n"
+        "World.run = leak\n"
+        "try:\n"
+        "    sim.run(Scenario.load(sys.argv[1]), check=True)\n"
+        "except InvariantError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-O", "-c", code, str(tmp_path / "test.yaml")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.stdout == "0 tasks are pending, not 1\n"
 
 
 def test_another_routing_meets_the_same_tasks(make: MakeScenario):
