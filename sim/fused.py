@@ -12,7 +12,8 @@ The state of a fused attempt is the `Fused` record in `attempt.note`, which is N
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import Report
@@ -25,20 +26,22 @@ from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
 
 
-class Fused:
+class Fused(NamedTuple):
     """When its execution begins and ends, its demand on this worker, and the delay of its result.
 
     `arrived`: the result waits in the queue of the coordinator's server.
     """
 
-    __slots__ = ("arrived", "finishes_at", "result_delay_s", "starts_at", "work_s")
+    starts_at: float
+    finishes_at: float
+    work_s: float
+    result_delay_s: float
+    arrived: bool = False
 
-    def __init__(self, starts_at: float, finishes_at: float, work_s: float, result_delay_s: float) -> None:
-        self.starts_at = starts_at
-        self.finishes_at = finishes_at
-        self.work_s = work_s
-        self.result_delay_s = result_delay_s
-        self.arrived = False
+
+# A named tuple's own constructor is a function in Python. Each task pays for one call of either.
+fused_record: Callable[[tuple[float, float, float, float, bool]], Fused] = partial(tuple.__new__, Fused)
+_report: Callable[[tuple[Any, ...]], Report] = partial(tuple.__new__, Report)
 
 
 class FusedPath:
@@ -100,21 +103,24 @@ class FusedPath:
                 self._execution_started(attempt, attempt.note.starts_at)
 
     def _result(self, attempt: Attempt) -> None:
-        fused = attempt.note
+        fused: Fused | None = attempt.note
         if fused is not None:
             attempt.note = None
-            start = fused.starts_at
+            start, finish, _, _, _ = fused
             self._coordinator.result(
-                Report(
-                    attempt.worker.id,
-                    attempt.task.id,
-                    attempt.number,
-                    True,
-                    None,
-                    "",
-                    False,
-                    start,
-                    fused.finishes_at - start,
+                _report(
+                    (
+                        attempt.worker.id,
+                        attempt.task.id,
+                        attempt.number,
+                        True,
+                        None,
+                        "",
+                        False,
+                        start,
+                        finish - start,
+                        None,
+                    )
                 ),
                 self._env._now,
             )
@@ -123,7 +129,7 @@ class FusedPath:
         """Where messages wait for each other, the attempt may be unfused while its result does."""
         fused = attempt.note
         if fused is not None:
-            fused.arrived = True
+            attempt.note = fused._replace(arrived=True)
             self._execution_started(attempt, fused.starts_at)  # it may be given up while its result waits
             self._queued(attempt)
 

@@ -47,10 +47,6 @@ class Rank:
     PROGRESS = 15 * RANK
 
 
-FUSED_RESULT = Rank.RESULT + 2
-"""`FUSED_RESULT + attempt_number(attempt)`: a result arrives on the fused path, which adds inline."""
-
-
 def attempt_number(attempt: Attempt) -> int:
     """A number for the keys of an attempt's events. Its last two bits are free, to tell its messages apart."""
     return attempt.task.id << 24 | attempt.number << 2  # type: ignore[operator]  # ids are row numbers here
@@ -138,6 +134,12 @@ def result_key(attempt: int) -> int:
 def result_copy_key(attempt: int) -> int:
     """The network's copy of a report arrives."""
     return Rank.RESULT + attempt + 1
+
+
+def fused_result_key(attempt: Attempt) -> int:
+    """A result arrives on the fused path."""
+    # As `attempt_number` has it, which this does not call because every task pays for it.
+    return Rank.RESULT + 2 + (attempt.task.id << 24 | attempt.number << 2)  # type: ignore[operator]
 
 
 def call_ended_key(attempt: int) -> int:

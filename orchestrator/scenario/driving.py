@@ -73,7 +73,9 @@ class OpenStream:
             self._call_at(row[0], row[1], self._arrive, row)
 
     def _arrive(self, row: tuple[Any, ...]) -> None:
-        self.begin()
+        following = next(self._rows, None)
+        if following is not None:
+            self._call_at(following[0], following[1], self._arrive, following)
         self._submit(row)
 
 
