@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import chain
 
 import numpy as np
 
@@ -38,7 +39,8 @@ class OpenSubmissions:
         self._coordinator = coordinator
         self._plan = plan
         self._at_s, self._task = self._messages(scenario, replication)
-        OpenStream(self._rows(), env.call_at, received(self._submit)).begin()
+        rows = chain.from_iterable(self._chunks())
+        OpenStream(rows, env.call_at, received(self._submit)).begin()
 
     def columns(self) -> Columns:
         """Of all tasks, in the order of their ids."""
@@ -61,10 +63,10 @@ class OpenSubmissions:
         order = np.lexsort((tasks, at))
         return at[order], tasks[order]
 
-    def _rows(self) -> Iterator[_Row]:
+    def _chunks(self) -> Iterator[Iterable[_Row]]:
         for low in range(0, len(self._at_s), _CHUNK):
             tasks = self._task[low : low + _CHUNK]
-            yield from zip(
+            yield zip(
                 self._at_s[low : low + _CHUNK].tolist(),
                 (keys.submit_key(0) + tasks).tolist(),
                 tasks.tolist(),

@@ -12,7 +12,6 @@ The state of a fused attempt is the `Fused` record in `attempt.note`, which is N
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 from orchestrator.core.coordinator import Coordinator
@@ -39,9 +38,8 @@ class Fused(NamedTuple):
     arrived: bool = False
 
 
-# A named tuple's own constructor is a function in Python. Each task pays for one call of either.
-fused_record: Callable[[tuple[float, float, float, float, bool]], Fused] = partial(tuple.__new__, Fused)
-_report: Callable[[tuple[Any, ...]], Report] = partial(tuple.__new__, Report)
+make_record: Callable[[type, tuple[Any, ...]], Any] = tuple.__new__
+"""A named tuple from its fields. Its own constructor is a function in Python, for which every task would pay."""
 
 
 class FusedPath:
@@ -106,9 +104,10 @@ class FusedPath:
         fused: Fused | None = attempt.note
         if fused is not None:
             attempt.note = None
-            start, finish, _, _, _ = fused
+            start = fused.starts_at
             self._coordinator.result(
-                _report(
+                make_record(
+                    Report,
                     (
                         attempt.worker.id,
                         attempt.task.id,
@@ -118,9 +117,9 @@ class FusedPath:
                         "",
                         False,
                         start,
-                        finish - start,
+                        fused.finishes_at - start,
                         None,
-                    )
+                    ),
                 ),
                 self._env._now,
             )

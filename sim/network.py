@@ -6,8 +6,9 @@ one worker's network, its messages also pass a `Link`, one for each direction, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
+from collections.abc import Callable, Iterable
+from itertools import chain, repeat
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from orchestrator.scenario.distributions import Constant, Distribution
 from orchestrator.scenario.faults import Delay, Duplicate, Loss, OfNetwork, Partition
 from orchestrator.scenario.schema import Network
 from orchestrator.scenario.streams import Stream, generator
+
+Item = TypeVar("Item")
 
 _BLOCK = 4096
 _SMALL_BLOCK = 64
@@ -31,24 +34,19 @@ def draws(distribution: Distribution, rng: np.random.Generator, block: int = _BL
     """A function that returns the distribution's next number."""
     if isinstance(distribution, Constant):
         return repeat(distribution.value_s).__next__
-
-    def blocks() -> Iterator[float]:
-        while True:
-            yield from distribution.sample(rng, block).tolist()
-
-    return blocks().__next__
+    return _one_by_one(lambda: distribution.sample(rng, block).tolist())
 
 
 def chances(probability: float, rng: np.random.Generator, block: int = _BLOCK) -> Callable[[], bool]:
     """A function that says whether the next message is hit."""
     if probability == 0:
         return repeat(False).__next__
+    return _one_by_one(lambda: (rng.random(block) < probability).tolist())
 
-    def blocks() -> Iterator[bool]:
-        while True:
-            yield from (rng.random(block) < probability).tolist()
 
-    return blocks().__next__
+def _one_by_one(draw_block: Callable[[], list[Item]]) -> Callable[[], Item]:
+    """A function that returns the next item of the blocks. No call of it runs Python, except for a new block."""
+    return chain.from_iterable(iter(draw_block, None)).__next__
 
 
 class Impairment:
