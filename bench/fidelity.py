@@ -4,7 +4,7 @@
 
 A live run of `reference.yaml` at a low load, with another service time and seed, gives the model: the delays of the
 messages, the coordinator's cost, a worker's overhead. It is frozen. Then `reference.yaml` and `worker-crash.yaml` run
-in both worlds, each at rho 0.6 and 0.8, with the same plan of arrivals, demands and faults. Takes six minutes.
+in both worlds, each at offered load 0.6 and 0.8, with the same plan of arrivals, demands and faults. Takes six minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
-RATES = {"rho 0.6": 96, "rho 0.8": 128}
+RATES = {"offered load 0.6": 96, "offered load 0.8": 128}
 
 
 def orchestrator(*arguments: str | Path) -> str:

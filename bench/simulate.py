@@ -4,7 +4,7 @@
 
 1. `scenarios/ten-thousand-workers.yaml`: ours (tables written) and a process and a Resource request per task, with
    the same routing index, delays, priorities, heartbeats, failure detection, execution timeouts and records.
-2. M/M/100 at rho 0.9: ours, the whole coordinator in the loop, and Ciw.
+2. M/M/100 at offered load 0.9: ours, the whole coordinator in the loop, and Ciw.
 3. The cost of a task at 100, 1,000 and 10,000 workers.
 
 Machines drift: only the ratios of one run count. Every measurement runs in a process of its own.

@@ -22,7 +22,7 @@
 # to be wrong, and $T$ trades one for the other:
 #
 # * **large $T$**: the tasks of a dead worker lie there for long,
-# * **small $T$**: healthy workers are convicted, and their work is done twice.
+# * **small $T$**: healthy workers are declared dead, and their work is done twice.
 #
 # This notebook measures both on the simulated cluster, which runs the real coordinator, holds them against what
 # theory says, and ends with a number for a stated budget.
@@ -120,10 +120,11 @@ assert detection_s[-1] <= 8
 # ## How often is it wrong?
 #
 # Now the network loses one message in ten and delays the others by 20 ms on average, exponentially distributed.
-# Nobody crashes, so every conviction is a mistake. When does one happen? A heartbeat gets through; the next $m$ are
-# lost, and the one after those, which gets through again, arrives $(m+1)h + D' - D$ after the first, where $D$ and
-# $D'$ are the delays of the two: a gap with the probability $(1-p)\,p^m\,(1-p)$. The worker is convicted if that is
-# more than $T$. The difference of two exponential delays has a Laplace distribution, which makes
+# Nobody crashes, so every worker that is declared dead is a mistake. When does one happen? A heartbeat gets
+# through; the next $m$ are lost, and the one after those, which gets through again, arrives $(m+1)h + D' - D$ after
+# the first, where $D$ and $D'$ are the delays of the two: a gap with the probability $(1-p)\,p^m\,(1-p)$. The
+# worker is declared dead if that is more than $T$. The difference of two exponential delays has a Laplace
+# distribution, which makes
 #
 # $$\text{mistakes per worker and second} = \frac{(1-p)^2}{h} \sum_{m \ge 0} p^m \;
 # P\big(D' - D > T - (m+1)h\big).$$
@@ -137,7 +138,7 @@ ROUGH = [f"network={{delay: {{kind: exponential, mean_s: {DELAY}}}, loss: {LOSS}
 
 
 def mistakes_per_h(timeout_s, loss=LOSS, heartbeat_s=H):
-    """False convictions per worker and hour, in theory."""
+    """Mistakes per worker and hour, in theory."""
     m = np.arange(200)
     late = stats.laplace(scale=DELAY).sf(timeout_s - (m + 1) * heartbeat_s)
     return 3600 / heartbeat_s * (1 - loss) ** 2 * float(np.sum(loss**m * late))
@@ -178,11 +179,11 @@ for timeout_s, count in counts.items():
     inside += low <= mistakes_per_h(timeout_s) <= high
     surely = np.array(poisson_interval(count, 0.9995)) / (WORKERS * HOURS)
     assert surely[0] <= mistakes_per_h(timeout_s) <= surely[1], (timeout_s, count)
-axes.set(yscale="log", ylim=(0.05, 200), xlabel="timeout T (s)", ylabel="false convictions per worker and hour")
+axes.set(yscale="log", ylim=(0.05, 200), xlabel="timeout T (s)", ylabel="mistakes per worker and hour")
 axes.legend()
 plt.show()
 print(f"Theory lies inside {inside} of {len(counts)} intervals of 95 %.")
-display(counts.loc[5.7:6.3].rename("convictions, all of them false").to_frame().T)
+display(counts.loc[5.7:6.3].rename("mistakes").to_frame().T)
 
 # %% [markdown]
 # A staircase, with its steps at the multiples of $h$. On a tread only the number of heartbeats that may be lost in a
@@ -197,7 +198,7 @@ display(counts.loc[5.7:6.3].rename("convictions, all of them false").to_frame().
 ratio = counts[6] / counts[6.3]
 of_all = stats.binomtest(int(counts[6]), int(counts[6] + counts[6.3])).proportion_ci()
 low, high = of_all.low / (1 - of_all.low), of_all.high / (1 - of_all.high)
-print(f"T = 6 convicts {ratio:.1f} times as often as T = 6.3 (95 %: {low:.1f} to {high:.1f}).")
+print(f"T = 6 makes {ratio:.1f} times as many mistakes as T = 6.3 (95 %: {low:.1f} to {high:.1f}).")
 print(f"In theory {mistakes_per_h(6) / mistakes_per_h(6.3):.1f} times.")
 assert low > 2  # the knife-edge is no accident of this run
 
@@ -206,8 +207,8 @@ assert low > 2  # the knife-edge is no accident of this run
 #
 # A timeout has to be chosen for a network. *Phi accrual* (Hayashibara et al., 2004) watches instead: it keeps the
 # mean and the standard deviation of the gaps between a worker's heartbeats, and computes how unlikely the present
-# silence is if gaps are normally distributed, $\varphi = -\log_{10} P(\text{gap} > \text{silence})$. It convicts
-# when $\varphi$ reaches a threshold. $\varphi = 8$ reads: "if I convict now, I am wrong once in $10^8$".
+# silence is if gaps are normally distributed, $\varphi = -\log_{10} P(\text{gap} > \text{silence})$. It declares
+# a worker dead when $\varphi$ reaches a threshold. $\varphi = 8$ reads: "if I do so now, I am wrong once in $10^8$".
 #
 # Both detectors on two networks: a calm one without loss, and the rough one of above. Now each worker crashes at
 # some time, for good. The first minute, in which phi accrual has hardly any gaps to learn from, does not count.
@@ -218,7 +219,7 @@ LEARNING_S, END_S = 60, 900
 
 
 def judge(loss, detector):
-    """Mean detection time, false convictions, and the hours that workers lived, after the first minute."""
+    """Mean detection time, mistakes, and the hours that workers lived, after the first minute."""
     overrides = [
         *ROUGH,
         "sweep={}",
@@ -262,7 +263,7 @@ for axes, (title, table) in zip(panels, rivals.items(), strict=True):
     axes.plot(fine - silence_s, [mistakes_per_h(t, loss) for t in fine], color=BLUE, lw=0.8, alpha=0.6)
     axes.set_yscale("symlog", linthresh=0.1, linscale=0.4)
     axes.set(xlim=(0, 9), ylim=(-0.01, 1000), xlabel="mean detection time (s)", title=title)
-panels[0].set_ylabel("false convictions\nper worker and hour")
+panels[0].set_ylabel("mistakes\nper worker and hour")
 panels[0].legend()
 plt.show()
 
@@ -287,9 +288,9 @@ assert poisson_interval(rough["false"])[0] / gaps > 1e-4  # ... and is far from 
 #
 # ## A number for a budget
 #
-# Now choose. The network loses one message in twenty. The budget: **a worker may be wrongly convicted once a day, at
-# most.** Under that, as fast as possible. The staircase does the work: the candidates are the treads, $T = kh$ plus
-# a margin for the delays. A margin of 0.3 s is fifteen mean delays. Two heartbeat intervals are on offer:
+# Now choose. The network loses one message in twenty. The budget: **a worker may be wrongly declared dead once a
+# day, at most.** Under that, as fast as possible. The staircase does the work: the candidates are the treads, $T =
+# kh$ plus a margin for the delays. A margin of 0.3 s is fifteen mean delays. Two heartbeat intervals are on offer:
 
 # %%
 BUDGET_PER_DAY, LOSS_HERE, MARGIN_S = 1.0, 0.05, 0.3
@@ -298,7 +299,7 @@ options = pd.DataFrame(
         {
             "h (s)": heartbeat_s,
             "T (s)": (timeout_s := k * heartbeat_s + MARGIN_S),
-            "false convictions a day": 24 * mistakes_per_h(timeout_s, LOSS_HERE, heartbeat_s),
+            "mistakes a day": 24 * mistakes_per_h(timeout_s, LOSS_HERE, heartbeat_s),
             "mean detection (s)": timeout_s - heartbeat_s / 2,
             "worst detection (s)": timeout_s,
             "heartbeats a day": 86400 / heartbeat_s,
@@ -307,7 +308,7 @@ options = pd.DataFrame(
         for k in (3, 4, 5)
     ]
 )
-options["within budget"] = options["false convictions a day"] <= BUDGET_PER_DAY
+options["within budget"] = options["mistakes a day"] <= BUDGET_PER_DAY
 display(options.round(2))
 
 # %% [markdown]
@@ -322,7 +323,7 @@ display(options.round(2))
 
 # %%
 def mistakes(timeout_s, workers, hours):
-    """How many false convictions there are, and the worker-days in which they happened."""
+    """How many mistakes there are, and the worker-days in which they happened."""
     overrides = [
         *ROUGH,
         "sweep={}",
@@ -340,8 +341,8 @@ rejected, its_days = mistakes(6.3, workers=50, hours=1)
 chosen, days = mistakes(8.3, workers=288, hours=1)
 at_least = poisson_interval(rejected, 0.9)[0] / its_days  # an interval of 90 % has 5 % on each side
 at_most = poisson_interval(chosen, 0.9)[1] / days
-print(f"T = 6.3 s: {rejected} false convictions in {its_days:.1f} worker-days: at least {at_least:.1f} a day")
-print(f"T = 8.3 s: {chosen} false convictions in {days:.1f} worker-days: at most {at_most:.2f} a day")
+print(f"T = 6.3 s: {rejected} mistakes in {its_days:.1f} worker-days: at least {at_least:.1f} a day")
+print(f"T = 8.3 s: {chosen} mistakes in {days:.1f} worker-days: at most {at_most:.2f} a day")
 
 assert at_least > BUDGET_PER_DAY
 assert at_most <= BUDGET_PER_DAY
@@ -351,11 +352,11 @@ assert at_most <= BUDGET_PER_DAY
 #
 # * **Loss comes in bursts.** The staircase assumes that heartbeats are lost independently. Real losses cluster, and a
 #   burst of ten seconds skips five steps at once. Measure the gaps between your own heartbeats.
-# * **Pauses are not losses.** A worker that stops for a garbage collection longer than $T$ is convicted for certain,
-#   whatever the network does: `scenarios/gc-pause.yaml` shows one.
-# * **The second error has a price of its own.** Here both were counted, not weighed. What a conviction costs (work
-#   done twice, `wasted_s` in the summary) and what a late detection costs (the far end of the latency curve, see *A
-#   first latency curve*) depends on the tasks: run your own.
+# * **Pauses are not losses.** A worker that stops for a garbage collection longer than $T$ is declared dead for
+#   certain, whatever the network does: `scenarios/gc-pause.yaml` shows one.
+# * **The second error has a price of its own.** Here both were counted, not weighed. What it costs to declare a
+#   healthy worker dead (work done twice, `wasted_s` in the summary) and what a late detection costs (the far end of
+#   the latency curve, see *A first latency curve*) depends on the tasks: run your own.
 #
 # The shipped scenario draws the whole trade-off, with crashes, loss and replications, from the command line:
 #

@@ -18,6 +18,7 @@ FAST = (
     "scenario/",
     "sim/test_drain.py",
     "sim/test_environment.py",
+    "test_documents.py",
     "test_house.py",
     "test_structure.py",
 )

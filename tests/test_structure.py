@@ -16,12 +16,6 @@ from tests.test_house import ROOT, project_files
 PACKAGES = ("orchestrator", "sim")
 MAX_LINES = 500
 
-TOO_LONG = {
-    "tests/analysis/test_detectors.py",
-    "tests/cluster/test_transport.py",
-}
-"""Tests that are still to be split. This list only shrinks."""
-
 
 def modules(root: Path, packages: tuple[str, ...]) -> dict[str, Path]:
     """Every module of the packages by its dotted name. A package's `__init__` has the package's name."""
@@ -125,7 +119,7 @@ def test_a_file_is_at_most_500_lines_long():
         for path in project_files()
         if path.suffix == ".py" and not path.stem.endswith("_pb2") and path.read_bytes().count(b"\n") > MAX_LINES
     }
-    assert long - TOO_LONG == set()
+    assert long == set()
 
 
 HEAVY = (

@@ -33,6 +33,9 @@ log = logging.getLogger("orchestrator.coordinator")
 Code = grpc.StatusCode
 Answer = TypeVar("Answer")
 KIND_CHARACTERS = 200
+NUMBER_BITS = 32
+"""Of a request: below them the number that a report has on its stream, above them the stream's serial, 0 for calls."""
+NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 Release = Callable[..., None]
 """`release(peer, call, *values)` makes the call, at once or later, in order for each peer. It is given copies."""
@@ -90,20 +93,22 @@ class LiveCoordinator:
         self._characters = 0  # of payloads not settled
         self._room = asyncio.Event()
         self._requests = itertools.count(1)
-        self._reports: dict[int, tuple[StreamedWorker, int]] = {}  # who waits, for which of its numbers
+        self._serials = itertools.count(1)
+        self._streams: dict[int, StreamedWorker] = {}  # by what they count their requests from
         self._calls: dict[int | str, asyncio.Future[Any]] = {}  # by request; submissions by the task's id
         self._next_check = 0.0
         self._check = check
         self._record = record
-        core = record.open(self, build) if record else build(self)
-        self.core = intercepted(core, self._guarded)
+        # Inputs go by the guarded core; questions that are asked for every task go straight.
+        self._asked = record.open(self, build) if record else build(self)
+        self.core = intercepted(self._asked, self._guarded)
         self.window = Window(self.now())
         self._flush()
 
     # ---- effects of the core
 
     def accepted(self, task: Task, now: float) -> None:
-        job = _job(task)
+        job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
         client = self.clients.get(job.session)
         if client is not None:
             self._release(job.session, client.accept, job.number)
@@ -140,7 +145,7 @@ class LiveCoordinator:
             self.window.add(attempt.ran_s, now)
 
     def settled(self, task: Task, now: float) -> None:
-        job = _job(task)
+        job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
         self._characters -= len(job.payload)
         job.payload = ""  # nobody needs it any more, and settled tasks are many
         client = self.clients.get(job.session)
@@ -149,12 +154,11 @@ class LiveCoordinator:
         self._room.set()
 
     def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
-        report = self._reports.pop(request, None)
-        if report is None:
+        reporter = self._streams.get(request >> NUMBER_BITS)
+        if reporter is None:
             self._answer(worker_id, request, known)
         else:
-            peer, number = report
-            self._release(worker_id, peer.acknowledge, number)
+            self._release(worker_id, reporter.acknowledge, request & NUMBER_MASK)
 
     def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
         if request is not None:
@@ -218,7 +222,7 @@ class LiveCoordinator:
             raise Refused(Code.INVALID_ARGUMENT, f"unknown kind: {job.kind[:KIND_CHARACTERS]}...")
         if not translate.is_priority(priority):
             raise Refused(Code.INVALID_ARGUMENT, f"unknown priority: {priority}")
-        if self.core.task(task_id) is None:
+        if self._asked.task(task_id) is None:
             self._characters += len(payload)
         self.core.submit(task_id, priority, job, execution_timeout_s, self.now())
 
@@ -235,7 +239,7 @@ class LiveCoordinator:
 
     @property
     def full(self) -> bool:
-        core, limits = self.core, self.limits
+        core, limits = self._asked, self.limits
         unsettled = core.submitted - core.completed - core.failed
         return unsettled >= limits.unsettled or self._characters >= limits.unsettled_characters
 
@@ -252,15 +256,16 @@ class LiveCoordinator:
 
     def report(self, worker_id: str, reported: Reported, reporter: StreamedWorker) -> None:
         """What a worker says on its stream, where its acknowledgement goes too."""
-        request = next(self._requests)
-        self._reports[request] = reporter, reported.number
-        self.core.result(self._report(worker_id, reported, request), self.now())
+        request = reporter.serial << NUMBER_BITS | reported.number
+        now = self.now()
+        self.core.result(self._report(worker_id, reported, request, now), now)
 
     async def answer_report(self, worker_id: str, reported: Reported) -> bool:
         """What a worker says by a call. Whether the task is known."""
         request = next(self._requests)
         call = self._call(request)
-        self.core.result(self._report(worker_id, reported, request), self.now())
+        now = self.now()
+        self.core.result(self._report(worker_id, reported, request, now), now)
         return bool(await call)
 
     async def answer_heartbeat(self, worker_id: str, active: int) -> bool:
@@ -300,7 +305,8 @@ class LiveCoordinator:
     def register_streamed(self, introduction: Introduction) -> StreamedWorker:
         """A worker whose stream begins; the answer waits in what it is to be told."""
         name, incarnation, capacity, prefetch, held, _ = introduction
-        peer = StreamedWorker(name, self.core, self.call_timeout_s)
+        peer = StreamedWorker(name, self.core, self.call_timeout_s, next(self._serials))
+        self._streams[peer.serial] = peer
         self._attach(name, peer)
         known = self.core.knows_incarnation(name, incarnation)
         register = self.core.reconnected if known else self.core.register
@@ -315,6 +321,7 @@ class LiveCoordinator:
 
     def detach(self, worker_id: str, peer: StreamedWorker, left: bool) -> None:
         """The peer's stream has ended."""
+        del self._streams[peer.serial]
         if self.workers.get(worker_id) is not peer:
             return
         if left:
@@ -324,27 +331,18 @@ class LiveCoordinator:
             self.core.connection_lost(worker_id, self.now())
         self.workers.pop(worker_id, None)
 
-    def _report(self, worker_id: str, reported: Reported, request: int) -> Report:
-        task_id, attempt, ended, queued_s, _ = reported
+    def _report(self, worker_id: str, reported: Reported, request: int, now: float) -> Report:
+        task_id, attempt, succeeded, result, error, retryable, queued_s, ran_s, _ = reported
         most = self.limits.payload_characters
-        if len(ended.result) > most:
-            ended = ended._replace(succeeded=False, result="", error="the result is too large")
-        begun_at = self._started_at(task_id, attempt, queued_s, ended.ran_s, self.now())
-        return Report(
-            worker_id,
-            task_id,
-            attempt,
-            ended.succeeded,
-            ended.result,
-            ended.error[:most],
-            ended.retryable,
-            begun_at,
-            ended.ran_s,
-            request,
-        )
+        if len(result) > most:
+            succeeded, result, error = False, "", "the result is too large"
+        elif len(error) > most:
+            error = error[:most]
+        begun_at = self._started_at(task_id, attempt, queued_s, ran_s, now)
+        return Report(worker_id, task_id, attempt, succeeded, result, error, retryable, begun_at, ran_s, request)
 
     def _started_at(self, task_id: str, number: int | None, queued_s: float, ran_s: float, now: float) -> float | None:
-        task = self.core.task(task_id)
+        task = self._asked.task(task_id)
         for attempt in task.live if task else ():
             if attempt.number == number or number is None:
                 return started_at(attempt.assigned_at, queued_s, ran_s, now)
@@ -424,11 +422,6 @@ def started_at(assigned_at: float, queued_s: float, ran_s: float, now: float) ->
     """When an execution reported `now` began, from durations alone: both messages are taken to last equally long."""
     travelled_s = max(0.0, now - assigned_at - queued_s - ran_s)
     return min(now, assigned_at + travelled_s / 2 + queued_s)
-
-
-def _job(task: Task) -> Job:
-    assert isinstance(task.payload, Job)
-    return task.payload
 
 
 def _resolve(call: asyncio.Future[Answer], answer: Answer) -> None:

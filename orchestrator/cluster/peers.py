@@ -66,10 +66,11 @@ class Stream:
 
 class StreamedWorker(Stream):
     """A worker that holds a stream. It says of every assignment that it is there, or what became of it: one that it
-    has not said a word of `call_timeout_s` after it was sent is a failed call."""
+    has not said a word of `call_timeout_s` after it was sent is a failed call. `serial`: of its stream."""
 
-    def __init__(self, worker_id: str, core: Coordinator, call_timeout_s: float) -> None:
+    def __init__(self, worker_id: str, core: Coordinator, call_timeout_s: float, serial: int) -> None:
         super().__init__()
+        self.serial = serial
         self._worker_id = worker_id
         self._core = core
         self._call_timeout_s = call_timeout_s

@@ -25,7 +25,7 @@ class Backlog:
     """
 
     __slots__ = (
-        "_first_of", "_lane_of", "_lanes", "_new_queue", "_retries", "_retry_at", "closed_lanes", "queue", "size",
+        "_lane_of", "_new_queue", "_retries", "_retry_at", "closed_lanes", "lanes", "open_lanes", "queue", "size",
     )  # fmt: skip
 
     def __init__(self, new_queue: Callable[[], QueueDiscipline], routing: RoutingPolicy) -> None:
@@ -33,24 +33,19 @@ class Backlog:
         self.queue = new_queue()
         self.size = 0  # places in the queue, stale ones too, without those in lanes
         self._lane_of: Callable[[Task], Hashable] = routing.lane if isinstance(routing, LaneAware) else _itself
-        self._lanes: dict[Hashable, QueueDiscipline] = {}
-        self._first_of: dict[Task, Hashable] = {}  # the open lanes, by the task that stands in the queue for them
+        self.lanes: dict[Hashable, QueueDiscipline] = {}
+        self.open_lanes: dict[Task, Hashable] = {}  # the open lanes, by the task that stands in the queue for them
         self.closed_lanes: dict[Hashable, None] = {}
         self._retry_at: dict[Task, float] = {}
         self._retries: AnyOrder[Task] = AnyOrder()
-
-    @property
-    def is_empty(self) -> bool:
-        """Nobody waits for a worker."""
-        return not self.size and not self._lanes
 
     def add(self, task: Task) -> None:
         """The task waits for a worker."""
         if task.queued:
             return
-        if self._lanes:
+        if self.lanes:
             lane = self._lane_of(task)
-            if lane in self._lanes:
+            if lane in self.lanes:
                 self._push_to_lane(lane, task)
                 return
         self._push(task)
@@ -70,25 +65,24 @@ class Backlog:
 
     def assigned(self, task: Task) -> None:
         """The task has left the queue for good. If it stood there for a lane, the next one follows."""
-        if self._first_of:
-            lane = self._first_of.pop(task, None)
-            if lane is not None:
-                self._open(lane)
+        lane = self.open_lanes.pop(task, None)
+        if lane is not None:
+            self._open(lane)
 
     def refuse(self, task: Task) -> None:
         """No worker can take the task now: its lane closes."""
         lane = self._lane_of(task)
-        stood_for = self._first_of.pop(task, lane)
+        stood_for = self.open_lanes.pop(task, lane)
         self._push_to_lane(lane, task)
         self.closed_lanes[lane] = None
         if stood_for != lane:
             self.closed_lanes[stood_for] = None  # a policy may have changed its mind about which tasks are alike
 
-    def open_lanes(self) -> None:
+    def open_all(self) -> None:
         """Something may have changed for those that were refused."""
         lanes = list(self.closed_lanes)
         self.closed_lanes.clear()
-        stands = set(self._first_of.values())
+        stands = set(self.open_lanes.values())
         for lane in lanes:
             if lane not in stands:
                 self._open(lane)
@@ -116,7 +110,7 @@ class Backlog:
         standing = list(self.queue)
         if not self.size == len(standing) == len(self.queue):
             yield f"{len(standing)} tasks stand in the queue, which says {len(self.queue)}, not {self.size}"
-        for queue in self._lanes.values():
+        for queue in self.lanes.values():
             standing += queue
         places = Counter(standing)
         for task, times in places.items():
@@ -131,8 +125,8 @@ class Backlog:
                 yield f"{task} waits nowhere"
             if task.state is not _PENDING and task in self._retry_at:
                 yield f"{task} waits for a retry"
-        for lane in self._lanes:
-            if (lane in self.closed_lanes) == (lane in self._first_of.values()):
+        for lane in self.lanes:
+            if (lane in self.closed_lanes) == (lane in self.open_lanes.values()):
                 yield f"the lane {lane} is open and closed, or neither"
 
     def _push(self, task: Task) -> None:
@@ -143,9 +137,9 @@ class Backlog:
             raise self._broken("push", f"was given {task} and says that it holds {len(self.queue)} of {self.size}")
 
     def _push_to_lane(self, lane: Hashable, task: Task) -> None:
-        queue = self._lanes.get(lane)
+        queue = self.lanes.get(lane)
         if queue is None:
-            queue = self._lanes[lane] = self._new_queue()
+            queue = self.lanes[lane] = self._new_queue()
         before = len(queue)
         task.queued = True
         queue.push(task)
@@ -154,7 +148,7 @@ class Backlog:
 
     def _open(self, lane: Hashable) -> None:
         """Put the first task of the lane into the queue; the lane ends with its last task."""
-        queue = self._lanes[lane]
+        queue = self.lanes[lane]
         while len(queue):
             before = len(queue)
             task = queue.pop()
@@ -162,10 +156,10 @@ class Backlog:
                 raise self._broken("pop", f"gave {task!r} and says that {len(queue)} of {before - 1} remain")
             task.queued = False
             if task.state is _PENDING and task not in self._retry_at:
-                self._first_of[task] = lane
+                self.open_lanes[task] = lane
                 self._push(task)
                 return
-        del self._lanes[lane]
+        del self.lanes[lane]
 
     def _broken(self, method: str, what: str) -> Exception:
         return nonsense("queue", self.queue, method, what)

@@ -16,41 +16,40 @@ class Blame:
     that then returns.
     """
 
-    __slots__ = ("_killed", "_limit")
+    __slots__ = ("killed", "_limit")
 
     def __init__(self, max_worker_kills: int | None) -> None:
         self._limit = math.inf if max_worker_kills is None else max_worker_kills
-        self._killed: dict[Task, tuple[WorkerId, ...]] = {}
+        self.killed: dict[Task, tuple[WorkerId, ...]] = {}
 
     def died(self, worker: Worker, running: Iterable[Attempt]) -> None:
         if self._limit == math.inf:
             return
         for attempt in running:
-            killed = self._killed.get(attempt.task, ())
+            killed = self.killed.get(attempt.task, ())
             if worker.id not in killed:
-                self._killed[attempt.task] = (*killed, worker.id)
+                self.killed[attempt.task] = (*killed, worker.id)
                 worker.blamed.append(attempt.task)
 
     def absolve(self, worker: Worker) -> None:
         """The worker did not die after all."""
         for task in worker.blamed:
-            if task in self._killed:
-                self._killed[task] = tuple(killed for killed in self._killed[task] if killed != worker.id)
+            if task in self.killed:
+                self.killed[task] = tuple(killed for killed in self.killed[task] if killed != worker.id)
         worker.blamed.clear()
 
     def forget(self, task: Task) -> None:
-        if self._killed:
-            self._killed.pop(task, None)
+        self.killed.pop(task, None)
 
     def is_poison(self, task: Task) -> bool:
         return len(self.victims(task)) >= self._limit
 
     def victims(self, task: Task) -> tuple[WorkerId, ...]:
         """The workers that died with the task."""
-        return self._killed.get(task, ())
+        return self.killed.get(task, ())
 
     def violations(self, workers: Iterable[Worker]) -> Iterator[str]:
-        for task in self._killed:
+        for task in self.killed:
             if task.settled:
                 yield f"{task} is settled and blamed"
         for worker in workers:

@@ -106,8 +106,8 @@ class Coordinator(Membership):
         self.pending += 1
         self._fx.accepted(task, now)
         backlog = self._backlog
-        if self._roomy and backlog.is_empty:
-            worker = self._choose(task)
+        if self._roomy and not backlog.size and not backlog.lanes:
+            worker = self._routing.choose(task)
             if worker is None:
                 backlog.refuse(task)
             else:
@@ -383,7 +383,8 @@ class Coordinator(Membership):
             self._eject_and_readmit(self._ejection, now)
         if self._hedges.policy is not None:
             self._hedges.find_slow(now)
-        self._forget_gone(now)
+        if self._gone:
+            self._forget_gone(now)
         self._dispatch(now)
         self._alarm = math.inf
         self._rearm(now)

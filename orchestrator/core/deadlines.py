@@ -82,14 +82,15 @@ class Timeouts:
     def start(self, attempt: Attempt, now: float) -> float:
         """The attempt's time begins now. Gives its deadline, inf if it has none."""
         task = attempt.task
-        limit_s = self.limit_s(task)
+        own_s = task.execution_timeout_s
+        limit_s = self._limit_s if own_s is None else own_s
         if limit_s is None:
             return math.inf
         at = now + limit_s
         if self._ticks is not None:
             at = self._ticks.at_or_after(at)
         attempt.times_out_at = at
-        if task.execution_timeout_s is None:
+        if own_s is None:
             self._in_order.append((at, task.id))
         else:
             self._own.add(at, task.id)

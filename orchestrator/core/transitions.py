@@ -34,6 +34,7 @@ from orchestrator.core.ports import (
     Effects,
     EjectionPolicy,
     HedgingPolicy,
+    PolicyError,
     QueueDiscipline,
     RetryPolicy,
     RoutingPolicy,
@@ -151,19 +152,10 @@ class Transitions:
 
     # ---- tasks
 
-    def _choose(self, task: Task) -> Worker | None:
-        """The worker for a task. Call it while a worker has room."""
-        worker = self._routing.choose(task)
-        if worker is None:
-            return None
-        if worker.__class__ is not Worker:
-            raise nonsense("routing policy", self._routing, "choose", f"gave {worker!r}, not a worker")
-        if worker.load >= worker.limit or not worker.assignable:
-            why = "is full" if worker.assignable else "gets no tasks at present"
-            raise nonsense("routing policy", self._routing, "choose", f"gave {worker}, which {why}")
-        return worker
-
     def _assign(self, task: Task, worker: Worker, now: float, make: type[Attempt] = Attempt) -> None:
+        """The worker is whatever the routing policy chose."""
+        if worker.__class__ is not Worker or not worker.assignable or worker.load >= worker.limit:
+            raise self._wrong_choice(worker)
         before = worker.load
         number = task.attempt + 1
         attempt = make(task, worker, number, now)
@@ -176,11 +168,18 @@ class Transitions:
         if before + 1 >= worker.limit:
             self._roomy -= 1
         self._routing.load_changed(worker, before)
-        if (self._limited or task.execution_timeout_s is not None) and not worker.reports_start:
+        if not worker.reports_start and (self._limited or task.execution_timeout_s is not None):
             self._time_out_later(attempt, now)
         if self._hedges.policy is not None:
             self._ring_by(self._hedges.began(attempt, self._workers.values()))
         self._fx.assign(attempt, now)
+
+    def _wrong_choice(self, worker: object) -> PolicyError:
+        if not isinstance(worker, Worker):
+            why = f"{worker!r}, not a worker"
+        else:
+            why = f"{worker}, which {'is full' if worker.assignable else 'gets no tasks at present'}"
+        return nonsense("routing policy", self._routing, "choose", f"gave {why}")
 
     def _dispatch(self, now: float) -> None:
         """Assign waiting tasks while a worker has room."""
@@ -188,16 +187,17 @@ class Transitions:
         if self._room_appeared:
             self._room_appeared = False
             if backlog.closed_lanes:
-                backlog.open_lanes()
+                backlog.open_all()
         while self._roomy and backlog.size:
             task = backlog.pop()
             if task is None:
                 break
-            worker = self._choose(task)
+            worker = self._routing.choose(task)
             if worker is None:
                 backlog.refuse(task)
                 continue
-            backlog.assigned(task)
+            if backlog.open_lanes:
+                backlog.assigned(task)
             self._assign(task, worker, now)
         if self._hedges.wanted and self._roomy:
             self._start_hedges(now)
@@ -207,7 +207,8 @@ class Transitions:
         if task.state is _PENDING:
             self.pending -= 1
             self._backlog.forget_retry(task)
-        self._blame.forget(task)
+        if self._blame.killed:
+            self._blame.forget(task)
         task.state = state
         task.settled_at = now
         task.worker_id = worker_id
@@ -393,7 +394,7 @@ class Transitions:
         holders = [other.worker for other in task.live if other.worker.assignable]
         for worker in holders:
             self._make_unassignable(worker)
-        chosen = self._choose(task) if self._roomy else None
+        chosen = self._routing.choose(task) if self._roomy else None
         if chosen is not None:
             before = task.state
             self._make_pending(task)

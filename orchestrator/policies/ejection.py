@@ -80,7 +80,8 @@ class Outlier:
         return -math.inf if self._failing else self._next_look
 
     def review(self, workers: Iterable[Worker], now: float) -> Iterable[tuple[Worker, str, float]]:
-        present = [worker for worker in workers if worker.state is not WorkerState.LEFT]
+        known = dict.fromkeys(workers)
+        present = [worker for worker in known if worker.state is not WorkerState.LEFT]
         inside = [worker for worker in present if worker.ejected_until == -math.inf]
         room = max(1, math.floor(self._max_share * len(present) + 1e-9)) - (len(present) - len(inside))
         suspects = [
@@ -92,6 +93,7 @@ class Outlier:
         if now >= self._next_look:
             suspects += [found for found in self._slow(inside, now) if all(found[0] is not w for w, _ in suspects)]
             self._next_look = now + self._interval_s
+            self._records = {worker: record for worker, record in self._records.items() if worker in known}
             for record in self._records.values():
                 record.done, record.spent_s = 0, 0.0
         return [self._out(worker, why) for worker, why in suspects[: max(0, room)]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -62,23 +61,16 @@ def _trace(run: StoredRun, replication: int) -> Trace:
 
 
 def _read_record(path: Path) -> tuple[dict[str, list[float]], list[tuple[float, str]], float | None]:
-    """Heartbeats by worker, registrations, and the first submission, by the coordinator's clock."""
+    """Signs of life by worker, registrations of new processes, and the first submission, by the coordinator's clock."""
     heard: defaultdict[str, list[float]] = defaultdict(list)
     registered: list[tuple[float, str]] = []
-    submitted_at: float | None = None
-    with path.open() as lines:
-        next(lines, None)
-        for line in lines:
-            start = line[:48]  # saves parsing the lines about tasks, which may be a million
-            if '"heartbeat"' in start or '"register"' in start or (submitted_at is None and '"submit"' in start):
-                try:
-                    at, name, arguments, _ = json.loads(line)
-                except ValueError:
-                    break  # a killed coordinator leaves its last line unfinished
-                if name == "heartbeat":
-                    heard[arguments[0]].append(at)
-                elif name == "register":
-                    registered.append((at, arguments[0]))
-                elif name == "submit":
-                    submitted_at = at
-    return heard, registered, submitted_at
+    record = decision_record.Recorded(path)
+    for item in record.inputs(("heartbeat", "register", "reconnected")):
+        if item.name == "heartbeat":
+            heard[item.arguments[0]].append(item.now)
+        elif item.name == "reconnected":
+            heard[item.arguments[0].worker_id].append(item.now)
+        else:
+            registered.append((item.now, item.arguments[0].worker_id))
+    submission = next(record.inputs(("submit",)), None)
+    return heard, registered, None if submission is None else submission.now

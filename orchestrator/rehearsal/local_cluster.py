@@ -215,7 +215,7 @@ class LocalCluster:
         """Close what has ended and been replaced: a run may restart more processes than there are descriptors."""
         hosts = set(self._hosts.values())
         ended = [process for process in self._replaced if process.status is not None and process not in hosts]
-        for process in set(ended):
+        for process in dict.fromkeys(ended):
             process.close()
             self._processes.remove(process)
         self._replaced = [process for process in self._replaced if process not in ended]

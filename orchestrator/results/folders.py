@@ -228,7 +228,7 @@ def _read_summary(folder: Path) -> Summary:
 
 def _load_scenario(folder: Path) -> Scenario:
     try:
-        return Scenario.load(folder / _SCENARIO)
+        return Scenario.load(folder / _SCENARIO, saved=True)
     except (OSError, ScenarioError) as error:
         raise RunFolderError(f"{folder}: {_SCENARIO} is missing or damaged: {_first_line(error)}") from None
 

@@ -21,7 +21,7 @@ from orchestrator.scenario.datafiles import DataFile
 from orchestrator.scenario.loading import Problem, ScenarioError, read_document, to_yaml
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.sections import Group, Network
-from orchestrator.scenario.validation import explain
+from orchestrator.scenario.validation import explain, with_new_names
 
 __all__ = ["Cell", "Group", "Network", "Problem", "Scenario", "ScenarioError", "json_schema"]
 
@@ -46,17 +46,21 @@ class Scenario(RunSettings):
         return sources.completed({**tree, "model": None}, sources.read_model(file))
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+    def load(cls, path: str | Path, overrides: Sequence[str] = (), *, saved: bool = False) -> Self:
         """Read a YAML file and apply overrides `key=value`. ScenarioError lists everything that is wrong.
 
         Policies of the user's own are imported from the current directory and from the scenario's directory. Files
         that the scenario names are looked for in its directory first, then in the current one. For files that an
         override names it is the other way round.
+
+        `saved`: a run left the file behind, perhaps one of an older version, so that old keys are understood.
         """
         path = Path(path)
         here, beside = os.getcwd(), os.path.abspath(path.parent)
         sys.path.extend(place for place in dict.fromkeys((here, beside)) if place not in sys.path)
         document = read_document(path)
+        if saved:
+            document.tree = with_new_names(document.tree)
         document.tree = sources.with_absolute_files(document.tree, (), (beside, here))
         roots = (here, beside)
         problems = [problem for text in overrides for problem in sources.override(cls, document, text, roots)]

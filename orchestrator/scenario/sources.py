@@ -22,7 +22,6 @@ from orchestrator.scenario.loading import (
     read_document,
     undotted,
 )
-from orchestrator.scenario.sections import Model
 from orchestrator.scenario.validation import assign, explain
 
 
@@ -56,6 +55,8 @@ def with_absolute_files(value: Any, path: KeyPath, roots: Sequence[str]) -> Any:
 
 def read_model(file: str) -> dict[str, Any]:
     """The values of a model file. ScenarioError says what is wrong, at its place in that file."""
+    from orchestrator.scenario.sections import Model  # it needs numpy, which a coordinator given KEY=VALUE does not
+
     document = read_document(Path(file))
     roots = (os.path.dirname(os.path.abspath(file)), os.getcwd())
     document.tree = with_absolute_files(document.tree, (), roots)

@@ -58,6 +58,20 @@ RENAMED: dict[KeyPath, str] = {
 """Old keys, each with the one around it, and their new names."""
 
 
+def with_new_names(tree: Any, around: str = "") -> Any:
+    """The tree with new names for old ones, also in the dotted keys of a sweep. `around`: the key of the tree."""
+    if isinstance(tree, list):
+        return [with_new_names(value, around) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    renamed = {}
+    for key, value in tree.items():
+        *above, last = str(key).split(".")
+        new = RENAMED.get(((above or [around])[-1], last))
+        renamed[key if new is None else ".".join([*above, new])] = with_new_names(value, last)
+    return renamed
+
+
 def misfit(path: KeyPath, message: str, place: Place = "value") -> PydanticCustomError:
     """What a validator raises to blame the value (or the key) at a path below its own model."""
     return misfits([Misfit(path, message, place)])

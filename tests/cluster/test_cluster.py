@@ -91,7 +91,7 @@ def test_killed_workers_lose_nothing(make_cluster: MakeCluster, victims: list[st
     assert max(outcome.attempts for outcome in outcomes) > 1
 
 
-def test_a_stopped_worker_is_convicted_and_revived(make_cluster: MakeCluster):
+def test_a_stopped_worker_is_declared_dead_and_revived(make_cluster: MakeCluster):
     """SIGSTOP beyond the timeout: another takes over; after SIGCONT it is given tasks again."""
     cluster = make_cluster(1, capacity=2, policies=(*FAST, "policies.execution_timeout_s=null"))
 
@@ -111,7 +111,7 @@ def test_a_stopped_worker_is_convicted_and_revived(make_cluster: MakeCluster):
     assert [outcome.worker_id for outcome in outcomes] == ["helper", "helper", "w1", "w1"]
 
 
-def test_a_stopped_coordinator_convicts_nobody(make_cluster: MakeCluster, tmp_path: Path):
+def test_a_stopped_coordinator_declares_nobody_dead(make_cluster: MakeCluster, tmp_path: Path):
     """After its own pause it first hears what the workers said meanwhile."""
     cluster = make_cluster(3, policies=FAST)
     cluster.coordinator.signal(signal.SIGSTOP)

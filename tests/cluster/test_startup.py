@@ -9,13 +9,16 @@ import pytest
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
 from tests.cluster.test_commands import command
 
-HEAVY = {"numpy", "pandas", "pyarrow", "matplotlib", "scipy", "simpy", "orchestrator.scenario"}
+HEAVY = {"numpy", "pandas", "pyarrow", "matplotlib", "scipy", "simpy", "orchestrator.scenario.schema"}
 
 
-def test_no_process_of_the_product_imports_what_is_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Coordinator and worker, from their start until they have ended."""
+@pytest.mark.parametrize("keys", [[], ["routing.kind=random"]], ids=["by default", "with policies"])
+def test_no_process_of_the_product_imports_what_is_heavy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str]
+):
+    """Coordinator and worker, from their start until they have ended. Only keys need the reader of scenarios."""
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    policies = ["routing.kind=random", "--decision-record", str(tmp_path / "record")]
+    policies = [*keys, "--decision-record", str(tmp_path / "record")]
     with LocalCluster(1, policies=policies, log=tmp_path / "log") as cluster:
         cluster.worker("w1").terminate()
         assert cluster.worker("w1").wait(10) == 0
@@ -25,6 +28,7 @@ def test_no_process_of_the_product_imports_what_is_heavy(tmp_path: Path, monkeyp
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
     assert {"orchestrator.cluster.worker_process", "orchestrator.cluster.services"} <= imported
     assert not imported & HEAVY
+    assert keys or "orchestrator.scenario" not in imported
 
 
 def test_policies_come_from_a_file_and_from_the_command_line(tmp_path: Path):
@@ -33,7 +37,7 @@ def test_policies_come_from_a_file_and_from_the_command_line(tmp_path: Path):
     file.write_text("detection: {kind: timeout, heartbeat_s: 0.5}\nrouting: {kind: astrology}\n")
     done = command("coordinator", "--port", "0", "--policies", str(file))
     assert done.returncode == 2
-    assert "policies.routing" in done.stderr
+    assert f"{file}:2:17: routing.kind: unknown kind" in done.stderr
     with LocalCluster(1, policies=["--policies", str(file), "routing.kind=random"], log=tmp_path / "log") as cluster:
         assert cluster.worker("w1").status is None
     both = command("coordinator", "--policies", str(file), "--scenario", str(file))

@@ -181,7 +181,7 @@ def test_a_reported_failure_is_final(make_cluster: MakeCluster, make_worker: Mak
     assert len(worker.taken) == 1
 
 
-def test_a_result_after_conviction_is_accepted_once(
+def test_a_result_of_a_worker_that_was_declared_dead_is_accepted_once(
     make_cluster: MakeCluster, make_worker: MakeWorker, connect: Connect
 ):
     """A draining worker of the reference stops beating first: its result still settles the task, only once."""

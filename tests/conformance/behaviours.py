@@ -252,7 +252,7 @@ def a_broken_connection_loses_no_attempt(cluster: Cluster) -> None:
     cluster.begun(tasks[-1])
     for returns in (1, 2):
         cluster.break_connection("w1")
-        cluster.until(lambda returns=returns: len(cluster.history.registrations["w1"]) == 1 + returns)
+        cluster.registered("w1", 1 + returns)
     cluster.until(lambda: cluster.settled(*tasks))
     assert [cluster.story(task) for task in tasks] == [["w1 completed"]] * 3
     assert cluster.history.registrations["w1"] == [[]] * 3

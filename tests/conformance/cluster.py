@@ -227,6 +227,10 @@ class Cluster(ABC):
         """Whether the detector has declared each of them dead."""
         return all("dead detector" in self.changes(name) for name in names)
 
+    def registered(self, name: str, times: int) -> None:
+        """Wait until the worker has registered so often."""
+        self.until(lambda: len(self.history.registrations[name]) == times)
+
     def begun(self, task: int) -> str:
         """Wait until the newest attempt of a task is being executed, as far as one can tell: its worker has beaten
         twice since. The worker's name."""

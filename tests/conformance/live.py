@@ -164,8 +164,7 @@ class Live(Cluster):
                 while not condition():
                     self._news.clear()
                     await self._news.wait()
-                    if self._live.failed.done():
-                        self._live.failed.result()
+                    assert not self._live.failed.done(), self._live.failed.exception()
         except TimeoutError:
             raise self.in_vain() from None
 

@@ -40,7 +40,7 @@ WORKERS = ["w1", "w2", "w3"]
 
 
 class TwoStage:
-    """Suspects after one silence, convicts after a longer one."""
+    """Suspects after one silence, and declares dead after a longer one."""
 
     def __init__(self, now: float) -> None:
         self._heard_at, self._suspected = now, False

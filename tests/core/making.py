@@ -17,7 +17,7 @@ from orchestrator.policies.routing import RoundRobin
 
 TIMEOUT_S = 6.0
 DEAD_AFTER_S = TIMEOUT_S + SLACK_S
-"""The silence that convicts a worker of `coordinator()`."""
+"""The silence after which a worker is declared dead, of `coordinator()`."""
 
 
 def coordinator(

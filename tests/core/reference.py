@@ -208,7 +208,7 @@ class Model:
         assert sum(host.ejected for host in self.hosts.values()) <= 1, "more than a third ejected"
         for host in self.hosts.values():
             overdue = self._at_latest(host, self.rules.dead_s) <= now
-            spared = host.opinion == "suspect" and not self._may_convict()
+            spared = host.opinion == "suspect" and not self._may_declare_dead()
             assert host.opinion in ("dead", "left") or spared or not overdue, host
             assert host.opinion != "alive" or self._at_latest(host, self.rules.suspect_s) > now, host
         for job in self.jobs.values():
@@ -222,16 +222,18 @@ class Model:
         if change.kind == "dead":
             assert change.detail == "detector"
             assert is_dead, f"{change} at {now}, heard at {host.heard_at}"
-            assert self._may_convict(), f"{change}, and enough are dead"
+            assert self._may_declare_dead(), f"{change}, and enough are dead"
             host.by_detector = True
             self._bury(host, now)
         else:
             assert (change.kind, host.opinion) == ("suspect", "alive")
             is_suspect = host.heard_at + self.rules.suspect_s[0] <= now
-            assert is_suspect or (is_dead and not self._may_convict()), f"{change} at {now}, heard at {host.heard_at}"
+            assert is_suspect or (is_dead and not self._may_declare_dead()), (
+                f"{change} at {now}, heard at {host.heard_at}"
+            )
             host.opinion = "suspect"
 
-    def _may_convict(self) -> bool:
+    def _may_declare_dead(self) -> bool:
         if self.rules.max_dead_share is None:
             return True
         present = sum(host.opinion != "left" for host in self.hosts.values())
@@ -289,7 +291,7 @@ class Model:
 
     def _consume(self, attempt: Try, now: float) -> None:
         job = attempt.task
-        job.consumed += not attempt.twin
+        job.consumed += not attempt.hedge
         if job.opened():
             return
         if self._is_spent(job):
@@ -382,7 +384,7 @@ class Model:
         assert not self._to_answer, f"not answered: {self._to_answer}"
         if self._woken:
             self.alarm = math.inf
-        if not self._may_convict():
+        if not self._may_declare_dead():
             self.room_since = None
         elif self.room_since is None:
             self.room_since = now
@@ -393,11 +395,11 @@ class Model:
 
     def _see_assign(self, effect: Assign, now: float) -> None:
         job, host = self.jobs[str(effect.task)], self.hosts[effect.worker]
-        line, twin = self.waiting(), bool(job.opened())
-        holders = [attempt.worker for attempt in job.live()] if twin else []
-        if twin:
-            assert not line, f"{effect} is a twin, and {line[0]} waits"
-            self._see_twin(effect, job)
+        line, hedge = self.waiting(), bool(job.opened())
+        holders = [attempt.worker for attempt in job.live()] if hedge else []
+        if hedge:
+            assert not line, f"{effect} is a hedge, and {line[0]} waits"
+            self._see_hedge(effect, job)
         else:
             assert line, f"{effect}, and nothing waits"
             assert line[0] is job, f"{effect} before {line[0].id}"
@@ -409,15 +411,15 @@ class Model:
             free = [len(self.on(other.id)) for other in able]
             assert len(self.on(host.id)) == min(free), f"{effect}, and others have less to do"
         timed_from = None if host.reports_start else now
-        attempt = Try(job, effect.worker, effect.number, timed_from, twin)
+        attempt = Try(job, effect.worker, effect.number, timed_from, hedge)
         job.tried.append(attempt)
         job.ready_at = None
         self.attempts.append(attempt)
 
-    def _see_twin(self, effect: Assign, job: Job) -> None:
-        assert not self._is_poison(job), f"{effect} is a twin of {job}"
+    def _see_hedge(self, effect: Assign, job: Job) -> None:
+        assert not self._is_poison(job), f"{effect} is a hedge of {job}"
         slow = self.rules.hedges and len(job.opened()) == 1
-        assert slow or self._is_orphan(job), f"{effect} is a twin, and {job} needs none"
+        assert slow or self._is_orphan(job), f"{effect} is a hedge, and {job} needs none"
 
     def _is_orphan(self, job: Job) -> bool:
         """Its attempts are all on suspects, and it is to have another."""
@@ -458,13 +460,13 @@ class Model:
         for job in self.jobs.values():
             holders = [attempt.worker for attempt in job.live()]
             alone = job.outcome is None and self._is_orphan(job) and not self._is_poison(job)
-            assert not alone or all(host in holders for host in idle), f"{job} has no twin on {idle}"
+            assert not alone or all(host in holders for host in idle), f"{job} has no hedge on {idle}"
 
     def _check_alarm(self) -> None:
         """It rings no later than anything that must happen then."""
         deadlines = [self.times_out_at(attempt) for attempt in self.attempts if attempt.open]
         for host in self.hosts.values():
-            if host.opinion in ("alive", "suspect") and self._may_convict():
+            if host.opinion in ("alive", "suspect") and self._may_declare_dead():
                 deadlines.append(self._at_latest(host, self.rules.dead_s))
             if host.opinion == "alive":
                 deadlines.append(self._at_latest(host, self.rules.suspect_s))

@@ -45,7 +45,7 @@ class Try:
     worker: str
     number: int
     timed_from: float | None
-    twin: bool = False
+    hedge: bool = False
     lost: bool = False  # given up with its worker, which may yet return with it
     open: bool = True
     live: bool = True  # it occupies its worker

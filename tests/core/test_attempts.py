@@ -288,8 +288,8 @@ def test_an_attempt_whose_call_failed_may_have_arrived(make_cluster):
     assert core.task("t1").attempt == 2
 
 
-def test_a_failed_call_that_means_death_convicts_the_worker(make_cluster):
-    """With `dead` everything that it holds is requeued at once, and the conviction is named."""
+def test_a_failed_call_may_mean_that_the_worker_is_dead(make_cluster):
+    """With `dead` everything that it holds is requeued at once, and the cause is named."""
     core, fx = make_cluster("w1", capacity=2, on_failed_call="dead")
     assigned(core, "t1", "t2")
     core.call_failed("w1", "t2", 1, 1.0)
@@ -320,7 +320,7 @@ def test_a_broken_connection_holds_but_gives_nothing_up(make_cluster):
 
 
 def test_a_broken_connection_that_means_death_requeues_everything(make_cluster):
-    """With `dead` a broken stream is a conviction by failed call."""
+    """With `dead` a broken stream means a death by failed call."""
     core, fx = make_cluster("w1", "w2", on_failed_call="dead")
     assigned(core, "t1")
     core.connection_lost("w1", 1.0)

@@ -35,7 +35,7 @@ def hedging(quantile=0.5, budget=1.0, window=10, min_samples=2):
 
 @pytest.fixture
 def hedged(make_cluster):
-    """A cluster that has seen tasks of a second each, and has credit for twins."""
+    """A cluster that has seen tasks of a second each, and has credit for hedges."""
 
     def make(*workers, tasks=12, **settings):
         policy = hedging()
@@ -54,7 +54,7 @@ def hedged(make_cluster):
     return make
 
 
-def test_a_slow_attempt_gets_a_twin_on_another_worker(hedged):
+def test_a_slow_attempt_gets_a_hedge_on_another_worker(hedged):
     """At the age of the quantile; the first result counts, and the loser is cancelled."""
     core, fx = hedged("w1", "w2", capacity=2)
     submit(core, "t1", now=1.0)
@@ -69,7 +69,7 @@ def test_a_slow_attempt_gets_a_twin_on_another_worker(hedged):
     assert core.task("t1").tries == 0
 
 
-def test_a_twin_never_runs_where_its_original_does(hedged):
+def test_a_hedge_never_runs_where_its_original_does(hedged):
     """One worker with room for both is not enough; a second one is, as soon as it comes."""
     core, fx = hedged("w1", capacity=2)
     submit(core, "t1", now=1.0)
@@ -79,7 +79,7 @@ def test_a_twin_never_runs_where_its_original_does(hedged):
     assert fx.take(Assign) == [Assign("t1", "w2", 2)]
 
 
-def test_a_failed_twin_is_no_try(hedged):
+def test_a_failed_hedge_is_no_try(hedged):
     """The original goes on, and its task's tries are left."""
     core, _ = hedged("w1", "w2", max_attempts=1)
     submit(core, "t1", now=1.0)
@@ -92,8 +92,8 @@ def test_a_failed_twin_is_no_try(hedged):
     assert core.task("t1").tries == 1
 
 
-def test_twins_stay_within_the_budget(make_cluster):
-    """One in ten: of thirty slow tasks three get a twin."""
+def test_hedges_stay_within_the_budget(make_cluster):
+    """One in ten: of thirty slow tasks three get a hedge."""
     core, fx = make_cluster("w1", "w2", capacity=100, hedging=Quantile(0.5, 0.1, 10, 1))
     submit(core, "past")
     complete(core, "w1", "past", 1, 0.0)

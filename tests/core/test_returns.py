@@ -212,7 +212,7 @@ def test_a_worker_that_leaves_was_not_killed(make_cluster):
     assert fx.take(Settled) == []
 
 
-def test_a_worker_that_was_convicted_wrongly_was_not_killed(make_cluster):
+def test_a_worker_that_was_wrongly_declared_dead_was_not_killed(make_cluster):
     """It beats again: the task is blamed for one death less, until the worker really dies."""
     core, fx = make_cluster("w1", "w2", "w3", max_worker_kills=2)
     assigned(core, "t1")
@@ -225,8 +225,8 @@ def test_a_worker_that_was_convicted_wrongly_was_not_killed(make_cluster):
     assert fx.take(Settled) == [Settled("t1", FAILED, "w3")]
 
 
-def test_a_convict_that_comes_back_as_another_process_was_killed(make_cluster):
-    """Its conviction was right."""
+def test_a_dead_worker_that_comes_back_as_another_process_was_killed(make_cluster):
+    """It was rightly declared dead."""
     core, fx = make_cluster("w1", "w2", max_worker_kills=2)
     assigned(core, "t1")
     beat(core, "w2", now=5.0)

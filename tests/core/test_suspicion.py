@@ -102,7 +102,7 @@ def sleep_and_wake_with(detector, make_cluster):
     ],
     ids=["timeout", "phi", "chen"],
 )
-def test_a_sleeper_convicts_nobody_who_had_no_time_to_beat(make_cluster, detector):
+def test_a_sleeper_declares_nobody_dead_who_had_no_time_to_beat(make_cluster, detector):
     """For a heartbeat and a half nobody is judged; then the one that is still silent is dead, the other one well."""
     core, fx = sleep_and_wake_with(detector, make_cluster)
     now = 120.1
@@ -152,7 +152,7 @@ def test_one_that_never_wakes_in_time_acts_all_the_same(make_cluster):
 
 
 def test_a_suspects_work_is_hedged_elsewhere(make_cluster):
-    """Each of its open attempts gets a twin on another worker; the first result settles the task."""
+    """Each of its open attempts gets a hedge on another worker; the first result settles the task."""
     core, fx = make_cluster("w1", "w2", capacity=2, detector=SUSPECTING, on_suspect="hedge")
     assigned(core, "t1", "t2", "t3")
     beat(core, "w2", now=2.0, active=1)
@@ -165,8 +165,8 @@ def test_a_suspects_work_is_hedged_elsewhere(make_cluster):
     assert core.task("t1").tries == 0
 
 
-def test_a_waiting_task_goes_before_a_twin(make_cluster):
-    """A twin gets only room that nobody else wants."""
+def test_a_waiting_task_goes_before_a_hedge(make_cluster):
+    """A hedge gets only room that nobody else wants."""
     core, fx = make_cluster("w1", "w2", detector=SUSPECTING, on_suspect="hedge")
     assigned(core, "t1", "t2", "t3")
     beat(core, "w2", now=2.0, active=1)
@@ -177,7 +177,7 @@ def test_a_waiting_task_goes_before_a_twin(make_cluster):
     assert fx.take(Assign) == [Assign("t1", "w2", 2)]
 
 
-def test_a_suspect_that_beats_again_needs_no_twins(make_cluster):
+def test_a_suspect_that_beats_again_needs_no_hedges(make_cluster):
     """Those that have not started don't."""
     core, fx = make_cluster("w1", "w2", detector=SUSPECTING, on_suspect="hedge")
     assigned(core, "t1", "t2")
@@ -188,7 +188,7 @@ def test_a_suspect_that_beats_again_needs_no_twins(make_cluster):
     assert fx.take(Assign) == []
 
 
-def test_a_twin_on_a_suspect_gets_a_twin(make_cluster):
+def test_a_hedge_on_a_suspect_gets_a_hedge(make_cluster):
     """As long as a task counts on nothing but suspects."""
     core, fx = make_cluster("w1", "w2", "w3", detector=SUSPECTING, on_suspect="hedge")
     assigned(core, "t1")
@@ -199,7 +199,7 @@ def test_a_twin_on_a_suspect_gets_a_twin(make_cluster):
     assert fx.take(Assign) == [Assign("t1", "w2", 2), Assign("t1", "w3", 3)]
 
 
-def test_a_twin_that_comes_to_nothing_is_replaced(make_cluster):
+def test_a_hedge_that_comes_to_nothing_is_replaced(make_cluster):
     """The suspect's attempt is alone again."""
     core, fx = make_cluster("w1", "w2", "w3", detector=SUSPECTING, on_suspect="hedge")
     assigned(core, "t1")
@@ -209,7 +209,7 @@ def test_a_twin_that_comes_to_nothing_is_replaced(make_cluster):
     assert fx.take(Assign) == [Assign("t1", "w2", 2), Assign("t1", "w3", 3)]
 
 
-def test_the_twin_of_a_suspect_goes_on_when_that_is_dead(make_cluster):
+def test_the_hedge_of_a_suspect_goes_on_when_that_is_dead(make_cluster):
     """The death consumes a try, and needs no further attempt."""
     core, fx = make_cluster("w1", "w2", detector=SUSPECTING, on_suspect="hedge", max_attempts=1)
     assigned(core, "t1")
@@ -223,8 +223,8 @@ def test_the_twin_of_a_suspect_goes_on_when_that_is_dead(make_cluster):
     assert fx.take(Settled) == [Settled("t1", COMPLETED, "w2")]
 
 
-def test_a_task_whose_last_twin_is_turned_away_has_no_tries_left(make_cluster):
-    """The original consumed the only one; the twin, which never ran, is no reason to begin another."""
+def test_a_task_whose_last_hedge_is_turned_away_has_no_tries_left(make_cluster):
+    """The original consumed the only one; the hedge, which never ran, is no reason to begin another."""
     core, fx = make_cluster("w1", "w2", detector=SUSPECTING, on_suspect="hedge", max_attempts=1)
     assigned(core, "t1")
     beat(core, "w2", now=2.0)
@@ -237,11 +237,11 @@ def test_a_task_whose_last_twin_is_turned_away_has_no_tries_left(make_cluster):
     assert core.task("t1").error == "gave up after 1 attempts: its worker was declared dead"
 
 
-# ---- the cap on convictions
+# ---- the cap on the dead
 
 
 def test_no_more_than_a_share_is_dead_at_once(make_cluster):
-    """Of four silent workers half are convicted; the others are suspects, and keep their work."""
+    """Of four silent workers half are declared dead; the others are suspects, and keep their work."""
     core, fx = make_cluster("w1", "w2", "w3", "w4", max_dead_share=0.5)
     core.wake(DEAD_AFTER_S)
     assert fx.take(Changed) == [
@@ -252,7 +252,7 @@ def test_no_more_than_a_share_is_dead_at_once(make_cluster):
 
 @pytest.mark.parametrize("back", ["heartbeat", "register"])
 def test_who_returns_makes_room_among_the_dead(make_cluster, back):
-    """The next one is convicted at once, not at its next beat."""
+    """The next one is declared dead at once, not at its next beat."""
     core, fx = make_cluster("w1", "w2", "w3", "w4", max_dead_share=0.5)
     core.wake(DEAD_AFTER_S)
     beat(core, "w4", now=6.5)
@@ -266,14 +266,14 @@ def test_who_returns_makes_room_among_the_dead(make_cluster, back):
     assert fx.take(Changed) == [Changed("w3", "dead", "detector")]
 
 
-def test_one_may_always_be_convicted(make_cluster):
+def test_one_may_always_be_declared_dead(make_cluster):
     """A small share of a small cluster is no reason to wait for the dead."""
     core, fx = make_cluster("w1", "w2", max_dead_share=0.1)
     core.wake(DEAD_AFTER_S)
     assert fx.take(Changed) == [Changed("w1", "dead", "detector"), Changed("w2", "suspect")]
 
 
-def test_a_conviction_by_failed_call_is_not_the_detectors(make_cluster):
+def test_a_death_by_failed_call_is_not_the_detectors(make_cluster):
     """It is no opinion about silence, and not limited."""
     core, fx = make_cluster("w1", "w2", max_dead_share=0.5, on_failed_call="dead")
     core.connection_lost("w1", 1.0)

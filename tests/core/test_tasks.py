@@ -179,7 +179,7 @@ def test_a_stale_place_in_the_queue_does_not_hold_up_the_next_task(make_cluster)
     assert fx.take(Assign) == [Assign("t2", "w1", 1)]
 
 
-def test_running_twins_are_cancelled_when_their_task_settles(make_cluster):
+def test_running_hedges_are_cancelled_when_their_task_settles(make_cluster):
     """The losers are told, and their workers stay occupied until they answer."""
     core, fx = make_cluster("w1", "w2", execution_timeout_s=3.0)
     assigned(core, "t1")
@@ -263,7 +263,7 @@ def test_a_result_for_a_task_that_was_never_assigned_is_unknown(make_cluster, nu
 
 
 def test_a_result_from_a_dead_worker_settles_its_task(make_cluster):
-    """A worker convicted wrongly, or draining in silence, has not worked in vain; but it stays dead."""
+    """A worker that was wrongly declared dead, or drains in silence, has not worked in vain; but it stays dead."""
     core, fx = make_cluster("w1")
     assigned(core, "t1")
     core.wake(DEAD_AFTER_S)

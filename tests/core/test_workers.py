@@ -63,7 +63,7 @@ def test_registering_again_ends_hold_and_drain(make_cluster):
 
 
 def test_a_silent_worker_is_dead_and_its_tasks_go_back(make_cluster):
-    """At the moment after the timeout, not before it, the worker is convicted and its task runs elsewhere."""
+    """At the moment after the timeout, not before it, the worker is declared dead and its task runs elsewhere."""
     core, fx = make_cluster("w1", "w2")
     assigned(core, "t1")
     heartbeat(core, "w2", 0, 5.0)
@@ -82,7 +82,7 @@ def test_a_heartbeat_postpones_the_verdict(make_cluster):
     assert fx.take() == [WakeAt(2.0 + DEAD_AFTER_S)]
 
 
-def test_a_periodic_check_convicts_at_its_next_tick(make_cluster):
+def test_a_periodic_check_declares_dead_at_its_next_tick(make_cluster):
     """With a check every 2 s from 0.5 s on, a silence since 0 is seen at 6.5 s."""
     core, fx = make_coordinator_with_ticks(make_cluster)
     core.wake(DEAD_AFTER_S)
@@ -181,7 +181,7 @@ def test_a_draining_worker_gets_nothing_and_finishes(make_cluster):
 
 
 def test_a_draining_worker_that_falls_silent_may_still_deliver(make_cluster):
-    """It stopped beating at the signal and was convicted; its result is accepted, and the retry cancelled."""
+    """It stopped beating at the signal and was declared dead; its result is accepted, and the retry cancelled."""
     core, fx = make_cluster("w1", "w2")
     assigned(core, "t1")
     core.drain("w1", 1.0)
@@ -209,7 +209,7 @@ def test_a_worker_that_leaves_hands_back_what_it_held(make_cluster):
 
 
 def test_a_worker_that_left_is_not_judged(make_cluster):
-    """Nobody convicts a worker that said goodbye."""
+    """Nobody declares a worker dead that said goodbye."""
     core, fx = make_cluster("w1")
     core.deregister("w1", 1.0)
     fx.take()

@@ -108,7 +108,7 @@ def test_one_long_task_is_no_evidence(make):
 
 
 def test_a_cancelled_attempt_has_spent_its_time(make):
-    """A worker whose slow attempts are all overtaken by their twins does not hide behind that."""
+    """A worker whose slow attempts are all overtaken by their hedges does not hide behind that."""
     cluster = make(4)
     for k in (1, 2, 3):
         cluster.work(k, 0.1, 30)
@@ -167,3 +167,13 @@ def test_a_look_forgets_what_was_before_the_last(make):
     for k in range(1, 5):
         cluster.work(k, 0.1, 30, until=20.0)
     assert cluster.review(20.0) == []
+
+
+def test_the_coordinators_forgotten_workers_are_forgotten_here_too(make):
+    """Names come and go for ever, and memory does not grow with them."""
+    cluster = make(4)
+    for k in (1, 2, 3, 4):
+        cluster.work(k, 0.1, 1)
+    del cluster.workers[3]
+    cluster.review(10.0)
+    assert {worker.id for worker in cluster.policy._records} == {"w1", "w2", "w3"}

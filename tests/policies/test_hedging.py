@@ -1,4 +1,4 @@
-"""Hedging: the age at which an attempt is slow, and what twins may cost."""
+"""Hedging: the age at which an attempt is slow, and what hedges may cost."""
 
 from __future__ import annotations
 
@@ -66,25 +66,25 @@ def test_credit_that_runs_short_goes_to_the_slowest():
 
 
 @pytest.mark.parametrize("budget", [0.0, 0.01, 0.05, 0.3, 1.0])
-def test_twins_are_at_most_the_budgets_share_of_the_attempts(budget):
+def test_hedges_are_at_most_the_budgets_share_of_the_attempts(budget):
     """At every moment, and no less than that if they are always wanted."""
-    hedging, twins = policy(budget=budget), 0
+    hedging, hedges = policy(budget=budget), 0
     for attempts in range(1, 2001):
         hedging.began(None, False)
         while hedging.may_begin():
             hedging.began(None, True)
-            twins += 1
-        assert twins <= budget * attempts + 1e-6
-    assert twins == pytest.approx(budget * 2000, abs=1)
+            hedges += 1
+        assert hedges <= budget * attempts + 1e-6
+    assert hedges == pytest.approx(budget * 2000, abs=1)
 
 
 def test_a_long_calm_saves_only_so_much():
-    """After a million attempts without one, a storm gets ten twins at once and its share from then on."""
+    """After a million attempts without one, a storm gets ten hedges at once and its share from then on."""
     hedging = policy(budget=0.05)
     for _ in range(100_000):
         hedging.began(None, False)
-    twins = 0
+    hedges = 0
     while hedging.may_begin():
         hedging.began(None, True)
-        twins += 1
-    assert twins == 10
+        hedges += 1
+    assert hedges == 10

@@ -9,6 +9,7 @@ import pytest
 from orchestrator.pictures import draw
 from orchestrator.results import folders
 from orchestrator.results.runs import CellRuns, Run, Sweep
+from orchestrator.scenario.schema import Scenario, ScenarioError
 from tests.results.synthetic import mm1, scenario, sweep
 
 RUN_FILES = {
@@ -68,6 +69,20 @@ def test_a_loaded_run_equals_the_saved_one(tmp_path):
     for table in ("tasks", "attempts", "events"):
         assert getattr(loaded.tables, table).equals(getattr(saved.tables, table))
         assert getattr(loaded, table).equals(getattr(saved, table))
+
+
+def test_a_run_of_an_older_version_is_read(tmp_path):
+    """Its scenario has keys that have other names now; in a scenario of today they are errors."""
+    run = mm1(200)
+    folders.save(tmp_path, run)
+    path = tmp_path / "scenario.yaml"
+    text = path.read_text()
+    old = text.replace("message_kinds:", "legs:").replace("max_worker_kills:", "poison_after:")
+    assert old != text
+    path.write_text(old)
+    assert folders.load_run(tmp_path).scenario == run.scenario
+    with pytest.raises(ScenarioError, match="was renamed"):
+        Scenario.load(path)
 
 
 def test_equal_runs_give_equal_bytes(tmp_path):

@@ -15,8 +15,17 @@ def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Reported]:
         raise ValueError(f"a result's state is COMPLETED or FAILED, not {result.state}")
     succeeded = result.state == wire_pb2.COMPLETED
     ran_s = result.ran_s if result.HasField("ran_s") else result.latency_ms / 1000
-    ended = Ended(succeeded, result.result, result.error, result.retryable, duration_s(ran_s))
-    return request.worker_id, Reported(result.task_id, result.attempt or None, ended, duration_s(result.queued_s))
+    reported = Reported(
+        result.task_id,
+        result.attempt or None,
+        succeeded,
+        result.result,
+        result.error,
+        result.retryable,
+        duration_s(result.queued_s),
+        duration_s(ran_s),
+    )
+    return request.worker_id, reported
 
 
 def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> wire_pb2.ReportResultRequest:

@@ -19,6 +19,7 @@ Key = AttemptKey  # on the wire, and in the cluster, a task's id is a string
 FromWorker = stream_pb2.FromWorker
 ToWorker = stream_pb2.ToWorker
 FromClient = stream_pb2.FromClient
+_LOWEST, _HIGHEST = min(Priority), max(Priority)
 Message = TypeVar("Message", FromWorker, ToWorker)
 
 
@@ -28,8 +29,12 @@ class Reported(NamedTuple):
 
     task_id: str
     attempt: int | None
-    ended: Ended
+    succeeded: bool
+    result: str
+    error: str
+    retryable: bool
     queued_s: float
+    ran_s: float
     number: int = 0
 
 
@@ -121,7 +126,7 @@ def duration_s(seconds: float) -> float:
 
 
 def is_priority(value: int) -> bool:
-    return 0 <= value < len(Priority)
+    return _LOWEST <= value <= _HIGHEST
 
 
 # ---- streams of workers
@@ -264,8 +269,17 @@ def cancels(message: ToWorker) -> Iterator[Key]:
 
 def reports(message: FromWorker) -> Iterator[Reported]:
     for item in message.reports:
-        ended = Ended(item.succeeded, item.result, item.error, item.retryable, duration_s(item.ran_s))
-        yield Reported(item.task_id, item.attempt or None, ended, duration_s(item.queued_s), item.number)
+        yield Reported(
+            item.task_id,
+            item.attempt or None,
+            item.succeeded,
+            item.result,
+            item.error,
+            item.retryable,
+            duration_s(item.queued_s),
+            duration_s(item.ran_s),
+            item.number,
+        )
 
 
 # ---- what a relay between a worker and its coordinator does to their messages

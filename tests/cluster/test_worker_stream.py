@@ -1,0 +1,252 @@
+"""A worker on its stream: whatever is lost, repeated or late on it, no task is lost. The test is the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from orchestrator.cluster.wire.proto.stream_pb2 import (
+    FromWorker,
+)
+from orchestrator.cluster.worker import Unwanted
+from tests.cluster.streams import Stage, key, play, worker_on
+
+
+def test_a_report_is_repeated_with_its_number_until_that_is_acknowledged():
+    """The acknowledgement of another one does not count; a repeated one is harmless."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage) as worker:
+            stage.welcome()
+            stage.assign("a", 0)
+            stage.assign("b", 0)
+            first = [*await stage.hears("reports")]
+            if len(first) < 2:
+                first += await stage.hears("reports")
+            a, b = sorted(first, key=lambda report: report.task_id)
+            stage.say(acknowledged=[b.number, 4711])
+            (again,) = await stage.hears("reports")
+            assert again == a
+            stage.say(acknowledged=[a.number, a.number])
+            worker.drain()
+            assert await stage.hears("leaving")
+            assert stage.heard.empty()
+
+    play(story)
+
+
+def test_an_acknowledgement_that_comes_late_counts():
+    """Also after the report was given up for lost: it would be repeated for ever where every answer takes long."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage, capacity=1) as worker:
+            stage.welcome()
+            stage.assign("a", 0)
+            (report,) = await stage.hears("reports")
+            await stage.hears("reports")
+            stage.say(acknowledged=[report.number])
+            worker.drain()
+            await stage.hears("leaving")
+            assert worker.agent.idle
+
+    play(story)
+
+
+def test_an_assignment_is_confirmed_unless_it_is_over_before():
+    """And again when it is repeated; but not what was refused, nor what has begun by its own word."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage, capacity=1):
+            stage.welcome()
+            stage.assign("short", 0)
+            (report,) = await stage.hears("reports")
+            stage.say(acknowledged=[report.number])
+            stage.assign("long", 60)
+            stage.assign("too much", 60)
+            stage.assign("too much", 60)
+            assert list(await stage.hears("rejected")) == [key("too much")]
+            assert list(await stage.hears("confirmed")) == [key("long")]
+            stage.assign("long", 60)
+            assert list(await stage.hears("confirmed")) == [key("long")]
+
+    play(story)
+
+
+def test_what_waits_is_confirmed_and_what_begins_says_so():
+    """With a prefetch queue."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage, capacity=1, prefetch=1):
+            stage.welcome()
+            stage.assign("first", 60)
+            stage.assign("second", 60)
+            assert list(await stage.hears("started")) == [key("first")]
+            assert list(await stage.hears("confirmed")) == [key("second")]
+
+    play(story)
+
+
+def test_a_registration_is_repeated_until_it_is_answered():
+    """Beats wait for the answer; what comes before it is not for this process."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage) as worker:
+            assert (await stage.hears("registration")).worker_id == "w1"
+            stage.assign("stray", 60)
+            message = await stage.heard.get()
+            assert [field.name for field, _ in message.ListFields()] == ["registration"]
+            stage.welcome(heartbeat_s=0.05)
+            assert (await stage.hears("beat")).active == 0
+            assert worker.agent.active == 0
+            assert stage.streams == 1
+
+    play(story)
+
+
+def test_a_worker_beats_as_it_is_told():
+    """And in the new rhythm, when it is told another one."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage) as worker:
+            stage.welcome(heartbeat_s=0.05)
+            await stage.hears("beat")
+            stage.end_the_stream()
+            await stage.hears("registration")
+            stage.welcome(heartbeat_s=0.1)
+            for _ in range(2):
+                await stage.hears("beat")
+            assert worker.agent._heartbeat_s == 0.1
+
+    play(story)
+
+
+def test_a_worker_goes_on_with_what_it_holds_when_its_stream_breaks():
+    """It says so at its next registration, and reports what it finished meanwhile once it is known again."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage, capacity=3) as worker:
+            first = await stage.hears("registration")
+            assert (first.incarnation, first.term, list(first.held)) == ("this", 0, [])
+            stage.welcome(term=5)
+            for task_id, seconds in (("short", 0.05), ("long", 60), ("unwanted", 60)):
+                stage.assign(task_id, seconds)
+            await stage.hears("reports")
+            stage.end_the_stream()
+            again = await stage.hears("registration")
+            assert (again.incarnation, again.term) == ("this", 5)
+            assert sorted(item.task_id for item in again.held) == ["long", "short", "unwanted"]
+            stage.welcome(term=5, dropped=[key("unwanted")])
+            told = await stage.heard.get()
+            assert [report.task_id for report in told.reports] == ["short"]
+            assert list(told.cancelled) == [key("unwanted")]
+            assert worker.agent.held == (("long", 1), ("short", 1))
+
+    play(story)
+
+
+def test_a_worker_drops_for_a_new_coordinator_what_that_does_not_know():
+    """Without a word: the new one may have given the same numbers to other attempts."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage) as worker:
+            stage.welcome(term=5, heartbeat_s=0.05)
+            stage.assign("old", 60)
+            await stage.hears("confirmed")
+            stage.end_the_stream()
+            await stage.hears("registration")
+            stage.welcome(term=6, heartbeat_s=0.05, dropped=[key("old")])
+            stage.assign("old", 0)
+            while not (message := await stage.heard.get()).reports:
+                assert not message.cancelled
+            assert worker.agent.term == 6
+
+    play(story)
+
+
+def test_a_worker_refuses_a_coordinator_of_an_older_term():
+    """It looks for the newer one instead, and holds on to what it has from that."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage) as worker:
+            stage.welcome(term=5)
+            stage.assign("a", 60)
+            await stage.hears("confirmed")
+            stage.end_the_stream()
+            await stage.hears("registration")
+            stage.welcome(term=4)
+            stage.assign("b", 60)
+            assert (await stage.hears("registration")).term == 5
+            assert worker.agent.held == (("a", 1),)
+
+    play(story)
+
+
+@pytest.mark.parametrize("code", ["ABORTED", "ALREADY_EXISTS", "INVALID_ARGUMENT"])
+def test_a_worker_that_is_not_wanted_ends(code: str):
+    """With the coordinator's sentence."""
+
+    class Refusing(Stage):
+        async def Work(self, requests: AsyncIterator[FromWorker], context: Any) -> None:
+            await context.abort(grpc.StatusCode[code], "not you")
+
+    async def story() -> None:
+        stage = Refusing()
+        async with worker_on(stage) as worker:
+            with pytest.raises(Unwanted, match="not you"):
+                await worker.run()
+
+    play(story)
+
+
+def test_leave_is_repeated_until_the_stream_ends():
+    """And whatever a draining worker sends says that it drains; its refusals are told again with every beat."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage, capacity=1, prefetch=1) as worker:
+            stage.welcome(heartbeat_s=0.1)
+            stage.assign("runs", 0.4)
+            stage.assign("waits", 60)
+            await stage.hears("confirmed")
+            worker.drain()
+            for _ in range(2):
+                message = await stage.heard.get()
+                while list(message.rejected) != [key("waits")]:
+                    message = await stage.heard.get()
+                assert message.draining
+            (report,) = await stage.hears("reports")
+            stage.say(acknowledged=[report.number])
+            for _ in range(3):
+                assert await stage.hears("leaving")
+            stage.end_the_stream()
+            await worker.gone.wait()
+
+    play(story)
+
+
+def test_beats_keep_their_phase():
+    """At times of the monotonic clock that leave the given remainder, whenever the process began."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage, beat_phase_s={"w1": 0.05}) as worker:
+            stage.welcome(heartbeat_s=0.2)
+            for _ in range(3):
+                await stage.hears("beat")
+            next_beat: float = worker.agent._next_beat
+            assert next_beat % 0.2 == pytest.approx(0.05, abs=1e-6)
+
+    play(story)
