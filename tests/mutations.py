@@ -419,7 +419,7 @@ def try_poison_again(patch: Patch) -> None:
 @of_the_core
 def never_open_a_lane(patch: Patch) -> None:
     """Tasks that were refused are not tried again when something has changed."""
-    leave_out(patch, Method(Backlog, "open_lanes"), within=of_core("_dispatch"))
+    leave_out(patch, Method(Backlog, "_open"), within=of_core("_dispatch"))
 
 
 # ---- the worker's half
