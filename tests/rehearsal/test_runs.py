@@ -200,7 +200,9 @@ def test_a_coordinator_that_dies_ends_the_run(tmp_path: Path):
 
     def kill(share: float) -> None:
         if not cluster:
-            cluster.extend(psutil.Process().children())
+            # Children of other tests may be left, such as multiprocessing's own helper.
+            children = psutil.Process().children()
+            cluster.extend(child for child in children if "orchestrator.cli.cluster" in child.cmdline())
             next(process for process in cluster if "coordinator" in process.cmdline()).kill()
 
     with pytest.raises(ClusterBroke, match=r"the coordinator ended with status -9 \(see .*cluster\.log\)"):
@@ -213,7 +215,8 @@ def test_a_coordinator_that_dies_ends_the_run(tmp_path: Path):
 @pytest.mark.parametrize("arrivals", ["open", "closed"])
 def test_a_policy_that_stops_the_coordinator_is_named(tmp_path: Path, arrivals: str):
     """In the error and on the command's only line; the command exits like the coordinator, with 70."""
-    workload = {**BASE["workload"], "arrivals": {"kind": "closed", "clients": 10}} if arrivals == "closed" else {}
+    closed = {"kind": "closed", "clients": 10, "think": {"kind": "exponential", "mean_s": 0.01}}
+    workload = {**BASE["workload"], "arrivals": closed} if arrivals == "closed" else {}
     routing = {"kind": "tests.cluster.lame:Lame", "after": 50}
     keys = {"policies": {**BASE["policies"], "routing": routing}, **({"workload": workload} if workload else {})}
     sentence = (
