@@ -52,15 +52,17 @@ class Backlog:
 
     def pop(self) -> Task | None:
         """The task that is tried next, None if none waits. Tell what became of it: `assigned` or `refuse`."""
-        while self.size:
-            task = self.queue.pop()
-            self.size -= 1
-            if task.__class__ is not Task or not task.queued or len(self.queue) != self.size:
-                raise self._broken("pop", f"gave {task!r} and says that {len(self.queue)} of {self.size} remain")
+        queue, size = self.queue, self.size
+        while size:
+            task = queue.pop()
+            self.size = size = size - 1
+            if task.__class__ is not Task or not task.queued or len(queue) != size:
+                raise self._broken("pop", f"gave {task!r} and says that {len(queue)} of {size} remain")
             task.queued = False
             if task.state is _PENDING and not (self._retry_at and task in self._retry_at):
                 return task
             self.assigned(task)
+            size = self.size  # the next task of its lane may have followed
         return None
 
     def assigned(self, task: Task) -> None:
@@ -131,10 +133,11 @@ class Backlog:
 
     def _push(self, task: Task) -> None:
         task.queued = True
-        self.queue.push(task)
-        self.size += 1
-        if len(self.queue) != self.size:
-            raise self._broken("push", f"was given {task} and says that it holds {len(self.queue)} of {self.size}")
+        queue = self.queue
+        queue.push(task)
+        self.size = size = self.size + 1
+        if len(queue) != size:
+            raise self._broken("push", f"was given {task} and says that it holds {len(queue)} of {size}")
 
     def _push_to_lane(self, lane: Hashable, task: Task) -> None:
         queue = self.lanes.get(lane)
