@@ -29,7 +29,12 @@ KEY: Key = ("task", 1)
 Story = Callable[[Executor, "asyncio.Queue[Ended]"], Awaitable[None]]
 
 
+LEFT: list[psutil.Process] = []
+
+
 def play(kind: Kind, slots: int, story: Story) -> None:
+    LEFT[:] = psutil.Process().children()
+
     async def run() -> None:
         ends: asyncio.Queue[Ended] = asyncio.Queue()
         executor = make_executor(kind, slots, lambda _, ended: ends.put_nowait(ended))
@@ -42,7 +47,8 @@ def play(kind: Kind, slots: int, story: Story) -> None:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    """The executor's, without those that an earlier test left, such as multiprocessing's own helper."""
+    return [child for child in psutil.Process().children() if child not in LEFT]
 
 
 async def until_they_are_stopped() -> None:
