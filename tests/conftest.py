@@ -40,9 +40,13 @@ SLOW = (
 )
 """What takes long in spite of that."""
 
+FIRST = ("test_wheel.py", "test_notebooks.py", "core/test_cluster.py", "core/test_state_machine.py")
+"""Single tests of a minute and more. They begin first, so that no process works on alone at the end."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         test = f"{item.path.relative_to(TESTS).as_posix()}::{item.name}"
         if not test.startswith(FAST) or test.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: not item.path.relative_to(TESTS).as_posix().startswith(FIRST))
