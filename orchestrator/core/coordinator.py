@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from orchestrator.core.culprit import checked_review_at
 from orchestrator.core.inputs import Registration, Report, declared
 from orchestrator.core.invariants import raise_if_broken
 from orchestrator.core.membership import Membership
@@ -202,7 +203,7 @@ class Coordinator(Membership):
         if worker.state is _ALIVE and not worker.quarantined and not worker.abandoned:
             review_at = worker.detector.review_at()
             if review_at.__class__ is not float:
-                review_at = self._review_at(worker)
+                review_at = checked_review_at("failure detector", worker.detector)
             if not review_at >= worker.review_at:  # NaN is neither
                 self._review_later(worker, now)
             self._fx.heartbeat_answered(worker_id, request, True, now)
@@ -395,7 +396,7 @@ class Coordinator(Membership):
             self._hedges.drop_stale_ages()
         earliest = self._next_deadline()
         if self._ejection is not None:
-            earliest = min(earliest, self._ejection_review_at(self._ejection))
+            earliest = min(earliest, checked_review_at("ejection policy", self._ejection))
         if earliest < math.inf:
             self._ring_by(max(now, min(earliest, now + self._own_pause_s)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Protocol
@@ -9,6 +10,10 @@ from typing import Any, Protocol
 from orchestrator.core.ports import PolicyError
 
 _CORE = "orchestrator.core."
+
+
+class Reviewed(Protocol):
+    def review_at(self) -> float: ...
 
 
 class HasPolicies(Protocol):
@@ -19,6 +24,14 @@ class HasPolicies(Protocol):
 def nonsense(role: str, policy: object, method: str, what: str) -> PolicyError:
     """A policy answered what its protocol excludes. `what`: what it did, as in "gave -1, not a number of seconds"."""
     return PolicyError(f"the {role} {_name(policy)} broke its protocol: {method} {what}")
+
+
+def checked_review_at(role: str, policy: Reviewed) -> float:
+    """When the policy wants to be asked next. PolicyError if what it answers is not a time."""
+    at = policy.review_at()
+    if not isinstance(at, (int, float)) or math.isnan(at):
+        raise nonsense(role, policy, "review_at", f"gave {at!r}, not a time")
+    return at
 
 
 def explained(core: HasPolicies, error: BaseException) -> PolicyError | None:

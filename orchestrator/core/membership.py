@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 
-from orchestrator.core.culprit import nonsense
+from orchestrator.core.culprit import checked_review_at, nonsense
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
@@ -134,7 +134,7 @@ class Membership(Transitions):
                 worker.ejected_until = -math.inf
                 self._fx.worker_changed(worker, WorkerEvent.READMITTED, Detail.NONE, now)
                 self._reconsider(worker)
-        if self._ejection_review_at(ejection) > now:
+        if checked_review_at("ejection policy", ejection) > now:
             return
         for worker, why, for_s in ejection.review(self._workers.values(), now):
             if not isinstance(for_s, (int, float)) or not 0 < for_s < math.inf:
@@ -144,19 +144,13 @@ class Membership(Transitions):
                 self._readmissions.add(now + for_s, worker)
                 self._make_unassignable(worker)
                 self._fx.worker_changed(worker, WorkerEvent.EJECTED, why, now)
-        if self._ejection_review_at(ejection) <= now:
+        if checked_review_at("ejection policy", ejection) <= now:
             raise nonsense("ejection policy", ejection, "review_at", "wants to be asked again at once, for ever")
 
     def _review_later(self, worker: Worker, now: float) -> None:
         """Judge the worker when its detector may change its mind."""
-        self._review_by(worker, max(now, self._review_at(worker)))  # an old beat: the verdict turned in the past
-
-    @staticmethod
-    def _review_at(worker: Worker) -> float:
-        at = worker.detector.review_at()
-        if not isinstance(at, (int, float)) or math.isnan(at):
-            raise nonsense("failure detector", worker.detector, "review_at", f"gave {at!r}, not a time")
-        return at
+        at = checked_review_at("failure detector", worker.detector)
+        self._review_by(worker, max(now, at))  # a beat may be so old that the verdict turned in the past
 
     def _review_by(self, worker: Worker, at: float) -> None:
         if self._detection_check is not None:

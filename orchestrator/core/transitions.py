@@ -12,7 +12,7 @@ from typing import Literal
 
 from orchestrator.core.backlog import Backlog
 from orchestrator.core.blame import Blame
-from orchestrator.core.culprit import nonsense
+from orchestrator.core.culprit import checked_review_at, nonsense
 from orchestrator.core.dead_share import DeadShare
 from orchestrator.core.deadlines import AnyOrder, Ticks, Timeouts
 from orchestrator.core.hedges import Hedges, is_alone, is_orphan, kind_of_payload
@@ -328,7 +328,7 @@ class Transitions:
         task.live = tuple(other for other in task.live if other is not attempt) if len(task.live) > 1 else ()
         if self._ejection is not None:
             self._ejection.ended(attempt, now)
-            if self._ejection_review_at(self._ejection) <= now:
+            if checked_review_at("ejection policy", self._ejection) <= now:
                 self._ring_by(now)
         before = worker.load
         worker.load = before - 1
@@ -438,12 +438,6 @@ class Transitions:
             self._hedges.next_age_at(),
             self._readmissions.earliest(),
         )
-
-    def _ejection_review_at(self, ejection: EjectionPolicy) -> float:
-        at = ejection.review_at()
-        if not isinstance(at, (int, float)) or math.isnan(at):
-            raise nonsense("ejection policy", ejection, "review_at", f"gave {at!r}, not a time")
-        return at
 
 
 def _has_open(task: Task) -> bool:

@@ -122,12 +122,7 @@ class WorkerAgent:
         if term > self.term:
             self._over.clear()  # a new coordinator may count the attempts of a task from one again
         self.term = term
-        self._repeat_at.clear()
-        for key, (result, _) in self._unreported.items():
-            self._unreported[key] = (result, 1)
-            self._fx.report(key, result, now)
-        self._rearm()
-        self._leave_when_idle(now)
+        self._report_again(now)
         return True
 
     def assigned(self, key: Key, payload: object, now: float) -> None:
@@ -191,12 +186,7 @@ class WorkerAgent:
             self._forget(key)
         self._running.clear()
         self._waiting.clear()
-        self._repeat_at.clear()
-        for key, (result, _) in self._unreported.items():
-            self._unreported[key] = (result, 1)
-            self._fx.report(key, result, now)
-        self._rearm()
-        self._leave_when_idle(now)
+        self._report_again(now)
 
     def drain(self, now: float) -> None:
         """Take nothing new, hand back what has not begun, finish and report the rest, then leave."""
@@ -239,6 +229,15 @@ class WorkerAgent:
             yield f"the worker holds {self.active} attempts, more than it may"
         if not set(self._repeat_at) <= set(self._unreported):
             yield "a report is to be repeated that is not due"
+
+    def _report_again(self, now: float) -> None:
+        """After a registration: every report that is not acknowledged, as if for the first time."""
+        self._repeat_at.clear()
+        for key, (result, _) in self._unreported.items():
+            self._unreported[key] = (result, 1)
+            self._fx.report(key, result, now)
+        self._rearm()
+        self._leave_when_idle(now)
 
     def _execute(self, key: Key, payload: object, now: float) -> None:
         self._running[key] = payload
