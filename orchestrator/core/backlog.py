@@ -25,7 +25,7 @@ class Backlog:
     """
 
     __slots__ = (
-        "_lane_of", "_new_queue", "_retries", "_retry_at", "closed_lanes", "lanes", "open_lanes", "queue", "size",
+        "_lane_of", "_new_queue", "_retries", "_retry_at", "lanes", "open_lanes", "queue", "size",
     )  # fmt: skip
 
     def __init__(self, new_queue: Callable[[], QueueDiscipline], routing: RoutingPolicy) -> None:
@@ -35,7 +35,6 @@ class Backlog:
         self._lane_of: Callable[[Task], Hashable] = routing.lane if isinstance(routing, LaneAware) else _itself
         self.lanes: dict[Hashable, QueueDiscipline] = {}
         self.open_lanes: dict[Task, Hashable] = {}  # the open lanes, by the task that stands in the queue for them
-        self.closed_lanes: dict[Hashable, None] = {}
         self._retry_at: dict[Task, float] = {}
         self._retries: AnyOrder[Task] = AnyOrder()
 
@@ -52,41 +51,29 @@ class Backlog:
 
     def pop(self) -> Task | None:
         """The task that is tried next, None if none waits. Tell what became of it: `assigned` or `refuse`."""
-        queue, size = self.queue, self.size
-        while size:
-            task = queue.pop()
-            self.size = size = size - 1
-            if task.__class__ is not Task or not task.queued or len(queue) != size:
-                raise self._broken("pop", f"gave {task!r} and says that {len(queue)} of {size} remain")
-            task.queued = False
+        while self.size:
+            task = self._take(self.queue, self.size)
+            self.size -= 1
             if task.state is _PENDING and not (self._retry_at and task in self._retry_at):
                 return task
             self.assigned(task)
-            size = self.size  # the next task of its lane may have followed
         return None
 
     def assigned(self, task: Task) -> None:
         """The task has left the queue for good. If it stood there for a lane, the next one follows."""
-        lane = self.open_lanes.pop(task, None)
-        if lane is not None:
-            self._open(lane)
+        if task in self.open_lanes:
+            self._open(self.open_lanes.pop(task))
 
     def refuse(self, task: Task) -> None:
-        """No worker can take the task now: its lane closes."""
-        lane = self._lane_of(task)
-        stood_for = self.open_lanes.pop(task, lane)
-        self._push_to_lane(lane, task)
-        self.closed_lanes[lane] = None
-        if stood_for != lane:
-            self.closed_lanes[stood_for] = None  # a policy may have changed its mind about which tasks are alike
+        """No worker can take the task now. If it stood in the queue for a lane, that one closes."""
+        self.open_lanes.pop(task, None)
+        self._push_to_lane(self._lane_of(task), task)
 
     def open_all(self) -> None:
-        """Something may have changed for those that were refused."""
-        lanes = list(self.closed_lanes)
-        self.closed_lanes.clear()
-        stands = set(self.open_lanes.values())
-        for lane in lanes:
-            if lane not in stands:
+        """Something may have changed for those that were refused: open every lane that is closed."""
+        already_open = set(self.open_lanes.values())
+        for lane in list(self.lanes):
+            if lane not in already_open:
                 self._open(lane)
 
     def retry_later(self, task: Task, at: float) -> None:
@@ -127,45 +114,51 @@ class Backlog:
                 yield f"{task} waits nowhere"
             if task.state is not _PENDING and task in self._retry_at:
                 yield f"{task} waits for a retry"
-        for lane in self.lanes:
-            if (lane in self.closed_lanes) == (lane in self.open_lanes.values()):
-                yield f"the lane {lane} is open and closed, or neither"
+        for lane, times in Counter(self.open_lanes.values()).items():
+            if lane not in self.lanes or times > 1:
+                yield f"{times} tasks stand in the queue for the lane {lane}"
+        for task in self.open_lanes:
+            if not task.queued:
+                yield f"{task} stands for a lane, and not in the queue"
 
     def _push(self, task: Task) -> None:
-        task.queued = True
-        queue = self.queue
-        queue.push(task)
-        self.size = size = self.size + 1
-        if len(queue) != size:
-            raise self._broken("push", f"was given {task} and says that it holds {len(queue)} of {size}")
+        self._put(self.queue, self.size, task)
+        self.size += 1
 
     def _push_to_lane(self, lane: Hashable, task: Task) -> None:
         queue = self.lanes.get(lane)
         if queue is None:
             queue = self.lanes[lane] = self._new_queue()
-        before = len(queue)
-        task.queued = True
-        queue.push(task)
-        if len(queue) != before + 1:
-            raise self._broken("push", f"was given {task} and says that it holds {len(queue)} of {before + 1}")
+        self._put(queue, len(queue), task)
 
     def _open(self, lane: Hashable) -> None:
         """Put the first task of the lane into the queue; the lane ends with its last task."""
         queue = self.lanes[lane]
-        while len(queue):
-            before = len(queue)
-            task = queue.pop()
-            if task.__class__ is not Task or not task.queued or len(queue) != before - 1:
-                raise self._broken("pop", f"gave {task!r} and says that {len(queue)} of {before - 1} remain")
-            task.queued = False
+        while size := len(queue):
+            task = self._take(queue, size)
             if task.state is _PENDING and task not in self._retry_at:
                 self.open_lanes[task] = lane
                 self._push(task)
                 return
         del self.lanes[lane]
 
-    def _broken(self, method: str, what: str) -> Exception:
-        return nonsense("queue", self.queue, method, what)
+    @staticmethod
+    def _put(queue: QueueDiscipline, size: int, task: Task) -> None:
+        """Push a task into a queue that holds `size`. PolicyError if it then does not hold one more."""
+        task.queued = True
+        queue.push(task)
+        if len(queue) != size + 1:
+            said = f"was given {task} and says that it holds {len(queue)} of {size + 1}"
+            raise nonsense("queue", queue, "push", said)
+
+    @staticmethod
+    def _take(queue: QueueDiscipline, size: int) -> Task:
+        """Pop a task from a queue that holds `size`. PolicyError if it gives what is not in it, or loses one."""
+        task = queue.pop()
+        if task.__class__ is not Task or not task.queued or len(queue) != size - 1:
+            raise nonsense("queue", queue, "pop", f"gave {task!r} and says that {len(queue)} of {size - 1} remain")
+        task.queued = False
+        return task
 
 
 def _itself(task: Task) -> Hashable:

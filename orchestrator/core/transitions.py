@@ -186,7 +186,7 @@ class Transitions:
         backlog = self._backlog
         if self._room_appeared:
             self._room_appeared = False
-            if backlog.closed_lanes:
+            if backlog.lanes:
                 backlog.open_all()
         while self._roomy and backlog.size:
             task = backlog.pop()

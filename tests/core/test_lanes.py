@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 from orchestrator.core.model import Priority
@@ -153,4 +155,38 @@ def test_a_policy_may_change_its_mind_about_lanes(make_coordinator):
         core.check()
     fx.take()
     register(core, "gpu1", 3, 0, True, 2.0)
+    assert [effect.task for effect in fx.take(Assign)] == ["gpu-1", "gpu-2", "gpu-3"]
+
+
+class InOrderOfArrival(deque):
+    """A discipline that puts a task which comes back at the end."""
+
+    push = deque.append
+    pop = deque.popleft
+
+
+def test_a_lane_may_grow_while_a_task_stands_in_the_queue_for_it(make_coordinator):
+    """Some of its tasks were queued before there was a lane: they join it, and the one in the queue stands on."""
+    core, fx = make_coordinator(routing=ByLane(), queue=InOrderOfArrival)
+    register(core, "cpu1", 1, 0, True, 0.0)
+    submit(core, "cpu-0", "gpu-1", "cpu-1", "gpu-2", "cpu-2")
+    for done in ("cpu-0", "cpu-1"):
+        complete(core, "cpu1", done, 1, 1.0)
+        core.check()
+    fx.take()
+    register(core, "gpu1", 2, 0, True, 2.0)
+    assert {effect.task for effect in fx.take(Assign)} == {"gpu-1", "gpu-2"}
+
+
+def test_any_value_names_a_lane(make_coordinator):
+    """None too: all tasks of such a lane follow one another."""
+
+    class Nameless(ByLane):
+        def lane(self, task):
+            return None
+
+    core, fx = make_coordinator(routing=Nameless())
+    register(core, "cpu1", 1, 0, True, 0.0)
+    submit(core, "gpu-1", "gpu-2", "gpu-3")
+    register(core, "gpu1", 3, 0, True, 1.0)
     assert [effect.task for effect in fx.take(Assign)] == ["gpu-1", "gpu-2", "gpu-3"]
