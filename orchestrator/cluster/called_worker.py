@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.wire import contract, rpc
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import Done, Key
@@ -32,10 +33,8 @@ REPORT_DEADLINE_S = 5.0
 class CalledWorker(Worker):
     """Speaks the wire contract: registers its address, listens, and is called."""
 
-    def __init__(
-        self, name: str, settings: Settings, registered: Callable[[], None], channel: grpc.aio.Channel
-    ) -> None:
-        self._registry = rpc.Stub(channel, rpc.REGISTRY)
+    def __init__(self, name: str, settings: Settings, registered: Callable[[], None], connection: Connection) -> None:
+        self._connection = connection
         self._calls: set[asyncio.Task[None]] = set()
         self._refused: set[AttemptKey] = set()
         self._numbers = itertools.count(1)
@@ -55,8 +54,10 @@ class CalledWorker(Worker):
         await server.start()
         self._address = f"{host}:{bound}"
         try:
-            await first_of(self._register(), self.gone.wait())
-            await self.gone.wait()
+            async with self._connection.channel() as channel:
+                self._registry = rpc.Stub(channel, rpc.REGISTRY)
+                await first_of(self._register(), self.gone.wait())
+                await self.gone.wait()
         finally:
             await server.stop(0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -22,7 +23,7 @@ from orchestrator.cluster.peers import CalledWorker, ClientPeer, Refused, Stream
 from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.culprit import explained
+from orchestrator.core.culprit import checked_review_at, explained
 from orchestrator.core.inputs import Registration, Report, intercepted
 from orchestrator.core.invariants import InvariantError
 from orchestrator.core.model import Attempt, AttemptKey, Task, Worker, WorkerEvent, WorkerId, WorkerState
@@ -123,7 +124,8 @@ class LiveCoordinator:
             return
         peer = self.workers.get(worker.id)
         if peer is not None:
-            answer = Registered(self.core.term, self.core.heartbeat_s, self.call_timeout_s, tuple(dropped))
+            core, silence_s = self._asked, self._silence_s(worker, now)
+            answer = Registered(core.term, core.heartbeat_s, self.call_timeout_s, tuple(dropped), silence_s)
             self._release(worker.id, peer.register, answer)
 
     def assign(self, attempt: Attempt, now: float) -> None:
@@ -184,6 +186,13 @@ class LiveCoordinator:
             self._release(worker.id, peer.end, _unknown(worker.id))
         elif event in (WorkerEvent.SUSPECT, WorkerEvent.DEAD) and isinstance(peer, StreamedWorker):
             peer.doubt()
+
+    def _silence_s(self, worker: Worker, now: float) -> float:
+        """After which silence the worker makes another connection, 0 for never: in time to be back before its detector
+        would call it dead, but not before the answer to a beat is late."""
+        heartbeat_s = self._asked.heartbeat_s
+        until = checked_review_at("failure detector", worker.detector)
+        return max(until - now - 2 * heartbeat_s, 1.5 * heartbeat_s) if until < math.inf else 0.0
 
     def wake_at(self, at: float) -> None:
         if self._alarm is not None:
@@ -279,7 +288,8 @@ class LiveCoordinator:
         """A worker of the wire contract, which says neither what it holds nor which process it is."""
         request = next(self._requests)
         call = self._call(request)
-        self._attach(worker_id, CalledWorker(worker_id, address, self.core, self.call_timeout_s))
+        peer = CalledWorker(worker_id, address, self.core, self.call_timeout_s)
+        self._attach(worker_id, peer, Refused(Code.ABORTED, f"worker {worker_id} goes on by calls"))
         registration = Registration(worker_id, "", capacity, 0, reports_start=False, request=request)
         self.core.register(registration, self.now())
         await call
@@ -307,16 +317,23 @@ class LiveCoordinator:
         name, incarnation, capacity, prefetch, held, _ = introduction
         peer = StreamedWorker(name, self.core, self.call_timeout_s, next(self._serials))
         self._streams[peer.serial] = peer
-        self._attach(name, peer)
         known = self.core.knows_incarnation(name, incarnation)
+        if known:
+            # Streams of one process may be read in another order than it began them: should the newest be ended here,
+            # the process has to come again.
+            reason = Refused(Code.UNAVAILABLE, f"worker {name} goes on by another stream")
+        else:
+            reason = Refused(Code.ABORTED, f"worker {name} goes on as another process")
+        self._attach(name, peer, reason)
         register = self.core.reconnected if known else self.core.register
         register(Registration(name, incarnation, capacity, prefetch, reports_start=True, held=held), self.now())
         return peer
 
-    def _attach(self, worker_id: str, peer: WorkerPeer) -> None:
+    def _attach(self, worker_id: str, peer: WorkerPeer, reason: Refused) -> None:
+        """From now on this is the way to the worker; the former one ends at once, for that reason."""
         former = self.workers.get(worker_id)
         if former is not None:
-            former.end(Refused(Code.ABORTED, f"worker {worker_id} goes on by another stream, or as another process"))
+            former.end(reason)
         self.workers[worker_id] = peer
 
     def detach(self, worker_id: str, peer: StreamedWorker, left: bool) -> None:

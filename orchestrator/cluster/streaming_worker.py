@@ -2,6 +2,10 @@
 
 A coordinator that was lost is dialled again, with growing pauses, while what the worker holds goes on. Each stream
 begins with what it holds; the answer says what it is to stop of that.
+
+Every beat is answered. A worker that hears nothing for as long as its coordinator told it makes another connection.
+It gives the silent one up only when the other one stands, and the silent one is silent still: a coordinator that stood
+still itself then goes on where it was, and one that cannot be reached is no better reached elsewhere.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
 from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.rpc import first_of
@@ -32,9 +37,7 @@ UNWANTED = (grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.Status
 class StreamingWorker(Worker):
     """Dials out, and holds one stream. Whatever travels on it may be lost, repeated or overtaken."""
 
-    def __init__(
-        self, name: str, settings: Settings, registered: Callable[[], None], channel: grpc.aio.Channel
-    ) -> None:
+    def __init__(self, name: str, settings: Settings, registered: Callable[[], None], connection: Connection) -> None:
         self._open = self._connected = self._leaving = False
         self._forgotten = False  # by a new coordinator, which waits for no word on what was dropped
         self._news = translate.WorkerNews()
@@ -45,7 +48,10 @@ class StreamingWorker(Worker):
         self._unmentioned: Overdue[Key] = Overdue(confirm_s(timeout_s), self._confirm)
         self._unanswered: Overdue[str] = Overdue(timeout_s, self._ask_again, awake_s(timeout_s))
         self._handed_back: list[Key] = []
-        self._stub = rpc.Stub(channel, rpc.WORKER_STREAM)
+        self._connection = connection
+        self._silence_s = self._grace_s = 0.0  # as it was told when it was last registered
+        self._unheard: Overdue[str] = Overdue(0.0, self._note_silence)
+        self._silent, self._heard = asyncio.Event(), asyncio.Event()
         super().__init__(name, settings, registered)
 
     async def run(self) -> None:
@@ -63,13 +69,18 @@ class StreamingWorker(Worker):
 
     async def _session(self) -> bool:
         """One stream, from its start until it breaks or the worker has left. Whether it was ever taken in."""
-        call = self._stub.Work()
+        async with self._connection.channel() as channel:
+            return await self._hold(channel)
+
+    async def _hold(self, channel: grpc.aio.Channel) -> bool:
+        call = rpc.Stub(channel, rpc.WORKER_STREAM).Work()
         self._open, connected = True, False
         self._news = translate.WorkerNews()
         self._unreported.clear()
         self._introduce()
+        self._note_word()
         try:
-            reason = await first_of(self._read(call), self._write(call), self.gone.wait())
+            reason = await first_of(self._read(call), self._write(call), self._forsaken(channel), self.gone.wait())
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 raise ContractOnly from None
@@ -92,6 +103,7 @@ class StreamingWorker(Worker):
         """Until the stream ends; why it did."""
         async for message in call:
             now = self.now()
+            self._note_word()
             answer = translate.registered(message)
             if answer is not None and not self._connected:
                 self._take_in(answer, now)
@@ -125,6 +137,10 @@ class StreamingWorker(Worker):
         self._unmentioned.set_times(confirm_s(timeout_s), 0.0)
         self._unanswered.set_times(timeout_s, awake_s(timeout_s))
         self._unanswered.met("registration")
+        self._silence_s = answer.silence_s
+        self._grace_s = max(answer.heartbeat_s, awake_s(timeout_s))
+        self._unheard.set_times(answer.silence_s, answer.heartbeat_s)
+        self._note_word()
         if self.prefetch:
             self._news.started += self._queued_s
             self._gathered.set()
@@ -148,6 +164,31 @@ class StreamingWorker(Worker):
                     self._unacknowledged.expect(done.number, now)
                 await call.write(translate.from_worker(news, reports))
         await asyncio.Event().wait()  # the stream is broken: its reader knows why
+
+    # ---- a connection by which nothing comes
+
+    def _note_word(self) -> None:
+        """The coordinator has said something, or a stream begins: the silence is counted from here."""
+        self._silent.clear()
+        self._heard.set()
+        self._unheard.met("a word")
+        if self._silence_s:
+            self._unheard.expect("a word", self.now())
+
+    def _note_silence(self, _: list[str]) -> None:
+        self._heard.clear()
+        self._silent.set()
+
+    async def _forsaken(self, channel: grpc.aio.Channel) -> str:
+        """Until this connection is silent although another one stands."""
+        while True:
+            await self._silent.wait()
+            log.info("worker %s: heard nothing for %g s: making another connection", self.name, self._silence_s)
+            await self._connection.replace(channel)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), self._grace_s)
+            if self._silent.is_set():
+                return f"heard nothing for {self._silence_s:g} s"
 
     # ---- what was lost on the way
 
@@ -178,7 +219,7 @@ class StreamingWorker(Worker):
         self._gathered.set()
 
     def _stop_waiting(self) -> None:
-        for waiting in (self._unacknowledged, self._unmentioned, self._unanswered):
+        for waiting in (self._unacknowledged, self._unmentioned, self._unanswered, self._unheard):
             waiting.clear()
 
     # ---- effects of the agent

@@ -1,4 +1,4 @@
-"""A process of workers: signals, control lines, and one channel to the coordinator for all."""
+"""A process of workers: signals, control lines, and one connection to the coordinator for all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import grpc.aio
-
 from orchestrator.cluster.called_worker import CalledWorker
+from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.control import hear
 from orchestrator.cluster.streaming_worker import StreamingWorker
-from orchestrator.cluster.wire import rpc
 from orchestrator.cluster.worker import ContractOnly, Settings, Unwanted, Worker
 
 log = logging.getLogger("orchestrator.worker")
@@ -65,10 +63,10 @@ async def run_workers(
                 if "frozen_s" in line:
                     worker.frozen(line["frozen_s"])
 
-    async def live(name: str, channel: grpc.aio.Channel) -> bool:
+    async def live(name: str, connection: Connection) -> bool:
         kinds = [CalledWorker] if contract else [StreamingWorker, CalledWorker]
         for kind in kinds:
-            worker = workers[name] = kind(name, settings, partial(registered, name), channel)
+            worker = workers[name] = kind(name, settings, partial(registered, name), connection)
             if speed != 1:
                 worker.set_speed(speed)
             if draining:
@@ -90,6 +88,6 @@ async def run_workers(
         loop.add_signal_handler(number, on_signal)
     if control_fd is not None:
         hear(control_fd, control)
-    async with rpc.channel(settings.coordinator) as channel:
-        lived = await asyncio.gather(*(live(name, channel) for name in names))
+    async with Connection(settings.coordinator) as connection:
+        lived = await asyncio.gather(*(live(name, connection) for name in names))
     return 0 if all(lived) else 1

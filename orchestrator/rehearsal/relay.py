@@ -4,7 +4,8 @@ Each part of a message meets its own fate, by the state that the last control li
 sent: a partition holds it back, or it is lost, repeated or delayed. Where nothing is impaired, whole messages pass at
 once.
 
-A worker's death breaks its stream to the coordinator too, which does not learn of it before a partition ends.
+A worker's death breaks its stream to the coordinator too, which does not learn of it before a partition ends. A worker
+that lives keeps its connection to here in a partition.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ class _Session:
 
     def __init__(self, stub: rpc.Stub, up: Link, down: Link, repeat_after_s: float) -> None:
         self._stub = stub
-        self._down_way = down
+        self._up_way, self._down_way = up, down
         self._up = _Lane[FromWorker](up, self._arrived_up, repeat_after_s)
         self._down = _Lane[ToWorker](down, self._arrived_down, repeat_after_s)
         self._for_coordinator: asyncio.Queue[FromWorker] = asyncio.Queue()
@@ -204,6 +205,10 @@ class _Session:
 
     async def _read(self, requests: AsyncIterator[FromWorker]) -> None:
         async for message in requests:
+            if translate.beat(message) is not None and not (self._up_way.clear and self._down_way.clear):
+                # Other answers to beats do not come through. In the other world nobody answers them, and nobody makes
+                # another connection in a partition: so the one to here stands.
+                self._for_worker.put_nowait(ToWorker())
             self._up.send(message)
 
     async def _write(self, write: Any) -> None:

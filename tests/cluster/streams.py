@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.services import start
 from orchestrator.cluster.streaming_worker import StreamingWorker
@@ -59,8 +60,12 @@ class Stage:
     def say(self, **parts: Any) -> None:
         self._to_say.put_nowait(ToWorker(**parts))
 
-    def welcome(self, term: int = 1, heartbeat_s: float = 60.0, dropped: Sequence[AttemptKey] = ()) -> None:
-        answer = Registered(term=term, heartbeat_s=heartbeat_s, call_timeout_s=TIMEOUT_S, dropped=dropped)
+    def welcome(
+        self, term: int = 1, heartbeat_s: float = 60.0, dropped: Sequence[AttemptKey] = (), silence_s: float = 0.0
+    ) -> None:
+        answer = Registered(
+            term=term, heartbeat_s=heartbeat_s, call_timeout_s=TIMEOUT_S, dropped=dropped, silence_s=silence_s
+        )
         self.say(registered=answer)
 
     def assign(self, task_id: str, seconds: float, attempt: int = 1) -> None:
@@ -87,8 +92,8 @@ async def worker_on(stage: Stage, **settings: Any) -> AsyncIterator[StreamingWor
     await server.start()
     stage.address = f"127.0.0.1:{port}"
     settings = {"executor": "inline", "incarnation": "this", **settings}
-    async with rpc.channel(stage.address) as channel:
-        worker = StreamingWorker("w1", Settings(stage.address, **settings), lambda: None, channel)
+    async with Connection(stage.address) as connection:
+        worker = StreamingWorker("w1", Settings(stage.address, **settings), lambda: None, connection)
         running = asyncio.create_task(worker.run())
         try:
             yield worker

@@ -106,12 +106,13 @@ def test_a_registration_that_is_repeated_is_answered_and_loses_nothing():
 
 
 def test_a_registration_is_told_how_to_behave():
-    """The term, the rhythm of beats, and how long calls may take."""
+    """The term, the rhythm of beats, how long calls may take, and what silence means."""
 
     async def story() -> None:
         async with coordinator() as (live, channel):
             told = (await Hand(channel, "w").register()).told
             assert (told.term, told.heartbeat_s, told.call_timeout_s) == (live.core.term, 2.0, TIMEOUT_S)
+            assert told.silence_s == pytest.approx(30 - 2 * 2)
 
     play(story)
 
@@ -133,7 +134,7 @@ def test_a_process_that_dials_again_keeps_its_attempts():
             task = live.core.task("t")
             assert task is not None
             assert (task.attempt, task.state) == (1, TaskState.COMPLETED)
-            assert await former.call.code() is grpc.StatusCode.ABORTED
+            assert await former.call.code() is grpc.StatusCode.UNAVAILABLE
 
     play(story)
 

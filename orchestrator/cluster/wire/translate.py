@@ -68,12 +68,14 @@ class Introduction(NamedTuple):
 
 
 class Registered(NamedTuple):
-    """The coordinator's answer to a registration: its term, the rhythm it wants, and what the worker is to stop."""
+    """The coordinator's answer to a registration: its term, the rhythm it wants, and what the worker is to stop.
+    `silence_s`: after which the worker takes the connection for broken, 0 for never."""
 
     term: int
     heartbeat_s: float
     call_timeout_s: float
     dropped: tuple[Key, ...] = ()
+    silence_s: float = 0.0
 
 
 class Outcome(NamedTuple):
@@ -152,10 +154,14 @@ def to_worker(
         cancels=_key_messages(cancels),
     )
     if registered is not None:
-        term, heartbeat_s, call_timeout_s, dropped = registered
+        term, heartbeat_s, call_timeout_s, dropped, silence_s = registered
         message.registered.CopyFrom(
             stream_pb2.Registered(
-                term=term, heartbeat_s=heartbeat_s, call_timeout_s=call_timeout_s, dropped=_key_messages(dropped)
+                term=term,
+                heartbeat_s=heartbeat_s,
+                call_timeout_s=call_timeout_s,
+                dropped=_key_messages(dropped),
+                silence_s=silence_s,
             )
         )
     return message
@@ -166,7 +172,8 @@ def registered(message: ToWorker) -> Registered | None:
     if not message.HasField("registered"):
         return None
     answer = message.registered
-    return Registered(answer.term, answer.heartbeat_s, answer.call_timeout_s, tuple(_keys(answer.dropped)))
+    dropped = tuple(_keys(answer.dropped))
+    return Registered(answer.term, answer.heartbeat_s, answer.call_timeout_s, dropped, answer.silence_s)
 
 
 def acknowledged(message: ToWorker) -> Sequence[int]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from orchestrator.cluster.wire.proto import wire_pb2 as orchestrator_dot_cluster_dot_wire_dot_proto_dot_wire__pb2
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n,orchestrator/cluster/wire/proto/stream.proto\x12\x13orchestrator.stream\x1a*orchestrator/cluster/wire/proto/wire.proto\"\x97\x01\n\x0cRegistration\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\x10\n\x08prefetch\x18\x03 \x01(\x05\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12-\n\x04held\x18\x05 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x0c\n\x04term\x18\x06 \x01(\x04\"y\n\nRegistered\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\x12\x16\n\x0e\x63\x61ll_timeout_s\x18\x03 \x01(\x01\x12\x30\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\".\n\nAttemptKey\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\xa0\x01\n\x06Report\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tsucceeded\x18\x03 \x01(\x08\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x11\n\tretryable\x18\x06 \x01(\x08\x12\x10\n\x08queued_s\x18\x07 \x01(\x01\x12\r\n\x05ran_s\x18\x08 \x01(\x01\x12\x0e\n\x06number\x18\t \x01(\r\")\n\x04\x42\x65\x61t\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x05\x12\x11\n\tcompleted\x18\x02 \x01(\x05\"\x8c\x03\n\nFromWorker\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x31\n\x08rejected\x18\x02 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x32\n\tcancelled\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12,\n\x07reports\x18\x04 \x03(\x0b\x32\x1b.orchestrator.stream.Report\x12\x37\n\x0cregistration\x18\x05 \x01(\x0b\x32!.orchestrator.stream.Registration\x12\'\n\x04\x62\x65\x61t\x18\x06 \x01(\x0b\x32\x19.orchestrator.stream.Beat\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\x12\x32\n\tconfirmed\x18\t \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"M\n\nAssignment\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\"\xbd\x01\n\x08ToWorker\x12\x33\n\nregistered\x18\x01 \x01(\x0b\x32\x1f.orchestrator.stream.Registered\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x03(\r\x12\x34\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.Assignment\x12\x30\n\x07\x63\x61ncels\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"f\n\x07NewTask\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\"J\n\nFromClient\x12\x0f\n\x07session\x18\x01 \x01(\t\x12+\n\x05tasks\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.NewTask\")\n\x07Refusal\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x98\x01\n\x07Settled\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x11\n\tlatency_s\x18\x07 \x01(\x01\"z\n\x08ToClient\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x03(\x04\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.Refusal\x12-\n\x07results\x18\x03 \x03(\x0b\x32\x1c.orchestrator.stream.Settled2Z\n\x0cWorkerStream\x12J\n\x04Work\x12\x1f.orchestrator.stream.FromWorker\x1a\x1d.orchestrator.stream.ToWorker(\x01\x30\x01\x32\\\n\x0c\x43lientStream\x12L\n\x06Submit\x12\x1f.orchestrator.stream.FromClient\x1a\x1d.orchestrator.stream.ToClient(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n,orchestrator/cluster/wire/proto/stream.proto\x12\x13orchestrator.stream\x1a*orchestrator/cluster/wire/proto/wire.proto\"\x97\x01\n\x0cRegistration\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\x10\n\x08prefetch\x18\x03 \x01(\x05\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12-\n\x04held\x18\x05 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x0c\n\x04term\x18\x06 \x01(\x04\"\x8c\x01\n\nRegistered\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\x12\x16\n\x0e\x63\x61ll_timeout_s\x18\x03 \x01(\x01\x12\x30\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x11\n\tsilence_s\x18\x05 \x01(\x01\".\n\nAttemptKey\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\xa0\x01\n\x06Report\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tsucceeded\x18\x03 \x01(\x08\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x11\n\tretryable\x18\x06 \x01(\x08\x12\x10\n\x08queued_s\x18\x07 \x01(\x01\x12\r\n\x05ran_s\x18\x08 \x01(\x01\x12\x0e\n\x06number\x18\t \x01(\r\")\n\x04\x42\x65\x61t\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x05\x12\x11\n\tcompleted\x18\x02 \x01(\x05\"\x8c\x03\n\nFromWorker\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x31\n\x08rejected\x18\x02 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x32\n\tcancelled\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12,\n\x07reports\x18\x04 \x03(\x0b\x32\x1b.orchestrator.stream.Report\x12\x37\n\x0cregistration\x18\x05 \x01(\x0b\x32!.orchestrator.stream.Registration\x12\'\n\x04\x62\x65\x61t\x18\x06 \x01(\x0b\x32\x19.orchestrator.stream.Beat\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\x12\x32\n\tconfirmed\x18\t \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"M\n\nAssignment\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\"\xbd\x01\n\x08ToWorker\x12\x33\n\nregistered\x18\x01 \x01(\x0b\x32\x1f.orchestrator.stream.Registered\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x03(\r\x12\x34\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.Assignment\x12\x30\n\x07\x63\x61ncels\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"f\n\x07NewTask\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\"J\n\nFromClient\x12\x0f\n\x07session\x18\x01 \x01(\t\x12+\n\x05tasks\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.NewTask\")\n\x07Refusal\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x98\x01\n\x07Settled\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x11\n\tlatency_s\x18\x07 \x01(\x01\"z\n\x08ToClient\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x03(\x04\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.Refusal\x12-\n\x07results\x18\x03 \x03(\x0b\x32\x1c.orchestrator.stream.Settled2Z\n\x0cWorkerStream\x12J\n\x04Work\x12\x1f.orchestrator.stream.FromWorker\x1a\x1d.orchestrator.stream.ToWorker(\x01\x30\x01\x32\\\n\x0c\x43lientStream\x12L\n\x06Submit\x12\x1f.orchestrator.stream.FromClient\x1a\x1d.orchestrator.stream.ToClient(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,32 +34,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTRATION']._serialized_start=114
   _globals['_REGISTRATION']._serialized_end=265
-  _globals['_REGISTERED']._serialized_start=267
-  _globals['_REGISTERED']._serialized_end=388
-  _globals['_ATTEMPTKEY']._serialized_start=390
-  _globals['_ATTEMPTKEY']._serialized_end=436
-  _globals['_REPORT']._serialized_start=439
-  _globals['_REPORT']._serialized_end=599
-  _globals['_BEAT']._serialized_start=601
-  _globals['_BEAT']._serialized_end=642
-  _globals['_FROMWORKER']._serialized_start=645
-  _globals['_FROMWORKER']._serialized_end=1041
-  _globals['_ASSIGNMENT']._serialized_start=1043
-  _globals['_ASSIGNMENT']._serialized_end=1120
-  _globals['_TOWORKER']._serialized_start=1123
-  _globals['_TOWORKER']._serialized_end=1312
-  _globals['_NEWTASK']._serialized_start=1314
-  _globals['_NEWTASK']._serialized_end=1416
-  _globals['_FROMCLIENT']._serialized_start=1418
-  _globals['_FROMCLIENT']._serialized_end=1492
-  _globals['_REFUSAL']._serialized_start=1494
-  _globals['_REFUSAL']._serialized_end=1535
-  _globals['_SETTLED']._serialized_start=1538
-  _globals['_SETTLED']._serialized_end=1690
-  _globals['_TOCLIENT']._serialized_start=1692
-  _globals['_TOCLIENT']._serialized_end=1814
-  _globals['_WORKERSTREAM']._serialized_start=1816
-  _globals['_WORKERSTREAM']._serialized_end=1906
-  _globals['_CLIENTSTREAM']._serialized_start=1908
-  _globals['_CLIENTSTREAM']._serialized_end=2000
+  _globals['_REGISTERED']._serialized_start=268
+  _globals['_REGISTERED']._serialized_end=408
+  _globals['_ATTEMPTKEY']._serialized_start=410
+  _globals['_ATTEMPTKEY']._serialized_end=456
+  _globals['_REPORT']._serialized_start=459
+  _globals['_REPORT']._serialized_end=619
+  _globals['_BEAT']._serialized_start=621
+  _globals['_BEAT']._serialized_end=662
+  _globals['_FROMWORKER']._serialized_start=665
+  _globals['_FROMWORKER']._serialized_end=1061
+  _globals['_ASSIGNMENT']._serialized_start=1063
+  _globals['_ASSIGNMENT']._serialized_end=1140
+  _globals['_TOWORKER']._serialized_start=1143
+  _globals['_TOWORKER']._serialized_end=1332
+  _globals['_NEWTASK']._serialized_start=1334
+  _globals['_NEWTASK']._serialized_end=1436
+  _globals['_FROMCLIENT']._serialized_start=1438
+  _globals['_FROMCLIENT']._serialized_end=1512
+  _globals['_REFUSAL']._serialized_start=1514
+  _globals['_REFUSAL']._serialized_end=1555
+  _globals['_SETTLED']._serialized_start=1558
+  _globals['_SETTLED']._serialized_end=1710
+  _globals['_TOCLIENT']._serialized_start=1712
+  _globals['_TOCLIENT']._serialized_end=1834
+  _globals['_WORKERSTREAM']._serialized_start=1836
+  _globals['_WORKERSTREAM']._serialized_end=1926
+  _globals['_CLIENTSTREAM']._serialized_start=1928
+  _globals['_CLIENTSTREAM']._serialized_end=2020
 # @@protoc_insertion_point(module_scope)

@@ -25,16 +25,18 @@ class Registration(_message.Message):
     def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ..., incarnation: _Optional[str] = ..., held: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., term: _Optional[int] = ...) -> None: ...
 
 class Registered(_message.Message):
-    __slots__ = ("term", "heartbeat_s", "call_timeout_s", "dropped")
+    __slots__ = ("term", "heartbeat_s", "call_timeout_s", "dropped", "silence_s")
     TERM_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
     CALL_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_S_FIELD_NUMBER: _ClassVar[int]
     term: int
     heartbeat_s: float
     call_timeout_s: float
     dropped: _containers.RepeatedCompositeFieldContainer[AttemptKey]
-    def __init__(self, term: _Optional[int] = ..., heartbeat_s: _Optional[float] = ..., call_timeout_s: _Optional[float] = ..., dropped: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
+    silence_s: float
+    def __init__(self, term: _Optional[int] = ..., heartbeat_s: _Optional[float] = ..., call_timeout_s: _Optional[float] = ..., dropped: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., silence_s: _Optional[float] = ...) -> None: ...
 
 class AttemptKey(_message.Message):
     __slots__ = ("task_id", "attempt")

@@ -1,0 +1,216 @@
+"""A connection by which nothing comes any more, though nobody has closed it: the worker makes another one in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+import grpc.aio
+
+from orchestrator.cluster.connection import Connection
+from orchestrator.cluster.coordinator import LiveCoordinator
+from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.peers import StreamedWorker
+from orchestrator.cluster.services import start
+from orchestrator.cluster.streaming_worker import StreamingWorker
+from orchestrator.cluster.worker import Settings
+from orchestrator.core.model import AttemptKey, Task, TaskState, Worker, WorkerId
+from orchestrator.policies.settings import Policies, build_coordinator
+from tests.cluster.streams import TIMEOUT_S, Stage, play, worker_on
+
+HEARTBEAT_S = 0.5
+
+
+class Proxy:
+    """Passes bytes between whoever dials it and a port; `swallow` loses all that comes by its present connections."""
+
+    def __init__(self) -> None:
+        self.to = self.port = 0
+        self.dialled = 0
+        self._passable = [True]
+        self._parts: list[asyncio.Task[None]] = []
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def swallow(self) -> None:
+        self._passable[0] = False
+        self._passable = [True]
+
+    async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.dialled += 1
+        passable = self._passable
+        onward = await asyncio.open_connection("127.0.0.1", self.to)
+        self._writers += [writer, onward[1]]
+        ways = ((reader, onward[1]), (onward[0], writer))
+        self._parts += [asyncio.create_task(self._pass(*way, passable)) for way in ways]
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passable: list[bool]) -> None:
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(1 << 16):
+                if passable[0]:
+                    writer.write(chunk)
+        if passable[0]:
+            writer.close()
+
+    @contextlib.asynccontextmanager
+    async def passing(self, to: int) -> AsyncIterator[Proxy]:
+        self.to = to
+        server = await asyncio.start_server(self._dialled, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for part in self._parts:
+                part.cancel()
+            for writer in self._writers:
+                writer.close()
+            await asyncio.gather(
+                *self._parts, *(writer.wait_closed() for writer in self._writers), return_exceptions=True
+            )
+
+
+class Watched(LiveCoordinator):
+    """Tells what happens to it."""
+
+    def __init__(self) -> None:
+        policies = Policies.model_validate(
+            {"detection": {"kind": "timeout", "timeout_s": 2, "heartbeat_s": HEARTBEAT_S}}
+        )
+        self.registrations = 0
+        self.has_reconnected, self.has_settled = asyncio.Event(), asyncio.Event()
+        self._beats: asyncio.Queue[str] = asyncio.Queue()
+        super().__init__(lambda effects: build_coordinator(policies, effects), call_timeout_s=TIMEOUT_S, check=True)
+
+    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
+        self.registrations += 1
+        if self.registrations > 1:
+            self.has_reconnected.set()
+        super().registered(worker, request, dropped, now)
+
+    def settled(self, task: Task, now: float) -> None:
+        super().settled(task, now)
+        self.has_settled.set()
+
+    def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
+        super().heartbeat_answered(worker_id, request, known, now)
+        self._beats.put_nowait(str(worker_id))
+
+    async def hears_beats(self, count: int) -> None:
+        for _ in range(count):
+            await self._beats.get()
+
+
+@contextlib.asynccontextmanager
+async def worker_behind_a_proxy() -> AsyncIterator[tuple[Watched, Proxy, StreamingWorker]]:
+    live = Watched()
+    server, port = await start(live, "127.0.0.1", 0)
+    async with Proxy().passing(port) as proxy, Connection(f"127.0.0.1:{proxy.port}") as connection:
+        settings = Settings(f"127.0.0.1:{proxy.port}", executor="inline")
+        worker = StreamingWorker("w1", settings, lambda: None, connection)
+        running = asyncio.create_task(worker.run())
+        try:
+            yield live, proxy, worker
+        finally:
+            running.cancel()
+            worker.close()
+            live.close()
+            await server.stop(0)
+            assert not live.failed.done(), live.failed.exception()
+
+
+def test_a_worker_whose_connection_swallows_everything_makes_another_one_and_keeps_its_attempts():
+    """Without waiting for the minutes after which the transport would notice: what it runs is executed once."""
+
+    async def story() -> None:
+        async with worker_behind_a_proxy() as (live, proxy, worker):
+            await live.hears_beats(1)
+            live.submit("t", Job("sleep", "2.5"), 1)
+            await live.hears_beats(1)
+            assert worker.agent.held == (("t", 1),)
+            former = live.workers["w1"]
+            proxy.swallow()
+            await live.has_reconnected.wait()
+            assert live.workers["w1"] is not former
+            assert isinstance(former, StreamedWorker)
+            assert former.reason is not None, "it is superseded at once, although nobody has closed its connection"
+            assert worker.agent.held == (("t", 1),)
+            await live.has_settled.wait()
+            task = live.core.task("t")
+            assert task is not None
+            assert (task.state, task.attempt, worker.agent.completed) == (TaskState.COMPLETED, 1, 1)
+            assert (live.registrations, proxy.dialled) == (2, 2)
+
+    play(story)
+
+
+def test_each_of_the_connections_that_fail_in_turn_is_replaced():
+    """The worker learns anew what silence is at each registration."""
+
+    async def story() -> None:
+        async with worker_behind_a_proxy() as (live, proxy, _):
+            for dialled in (1, 2):
+                await live.hears_beats(2)
+                assert proxy.dialled == dialled
+                proxy.swallow()
+                live.has_reconnected.clear()
+                await live.has_reconnected.wait()
+
+    play(story)
+
+
+def test_a_process_that_stood_still_keeps_its_connection():
+    """The silence was its own: what came meanwhile is read before it judges."""
+
+    async def story() -> None:
+        async with worker_behind_a_proxy() as (live, proxy, worker):
+            await live.hears_beats(1)
+            time.sleep(2 * worker._silence_s)  # the pause itself
+            await live.hears_beats(5)
+            assert (live.registrations, proxy.dialled) == (1, 1)
+
+    play(story)
+
+
+def test_a_coordinator_that_stood_still_keeps_its_streams():
+    """It speaks again by the time at which another connection stands: that one is not needed."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage) as worker:
+            replace = worker._connection.replace
+
+            async def replaced(channel: grpc.aio.Channel) -> None:
+                await replace(channel)
+                stage.say()
+                stands.set()
+
+            worker._connection.replace = replaced  # type: ignore[method-assign]
+            stands = asyncio.Event()
+            stage.welcome(heartbeat_s=0.1, silence_s=0.2)
+            for _ in range(2):
+                stands.clear()
+                await stands.wait()
+            assert stage.streams == 1
+
+    play(story)
+
+
+def test_workers_of_a_process_dial_once_and_close_what_nobody_uses():
+    """However many of them find the same connection silent."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage), Connection(stage.address) as connection:
+            async with connection.channel() as first, connection.channel() as again:
+                assert first is again
+                await asyncio.gather(*(connection.replace(first) for _ in range(3)))
+                assert first.get_state() is not grpc.ChannelConnectivity.SHUTDOWN
+                async with connection.channel() as second:
+                    assert second is not first
+                    assert second.get_state() is grpc.ChannelConnectivity.READY
+            assert first.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+    play(story)
