@@ -7,22 +7,28 @@ import heapq
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from orchestrator.rehearsal.local_cluster import LocalCluster, Process
+from orchestrator.rehearsal.local_cluster import LocalCluster
 from orchestrator.rehearsal.record import Injection
 from orchestrator.results.fault_events import CRASH, entry_of
 from orchestrator.scenario.faults import Delay, Duplicate, FaultKind, Loss, OfNetwork, Partition, Slow
 from orchestrator.scenario.plan import FaultAction, Plan
 from orchestrator.scenario.schema import Scenario
 
-Start = Callable[[str, float], Process]
-"""Begin a new process for a worker, whose first heartbeat is one interval after that second of the run."""
-Step = Callable[[FaultAction], bool]
-"""Execute an action; False: it is too early for it."""
-TRY_AGAIN_S = 0.02
+Step = Callable[[FaultAction], None]
+STANDBY_S = 10.0
+"""How long before its time a process loads, on standby: many times as long as that takes, since machines are busy. One
+that is needed earlier loads before the run."""
 DIRECTIONS = ("to_workers", "to_coordinator")
 LEFT = (0, -signal.SIGTERM)  # a process that was told to leave before it could hear is gone as well
+
+
+class Stage(Protocol):
+    """What begins the processes that faults bring: `prepare` one on standby, `begin` it when it is the worker's."""
+
+    def prepare(self, action: FaultAction) -> None: ...
+    def begin(self, action: FaultAction) -> None: ...
 
 
 @dataclass
@@ -38,15 +44,14 @@ class _Host:
 
 
 class Injector:
-    """Executes the faults of one run. `boot_s`: how long a process takes from its start until it is registered."""
+    """Executes the faults of one run."""
 
-    def __init__(self, scenario: Scenario, plan: Plan, cluster: LocalCluster, start: Start, boot_s: float) -> None:
+    def __init__(self, scenario: Scenario, plan: Plan, cluster: LocalCluster, stage: Stage) -> None:
         self.injections: list[Injection] = []
         self._faults = scenario.faults
         self._network = scenario.network
         self._cluster = cluster
-        self._start = start
-        self._boot_s = boot_s
+        self._stage = stage
         self._hosts = {name: _Host(gone=name in plan.absent) for name in scenario.worker_names()}
         self._actions = plan.faults
         self._starts = sum(action.starts for action in plan.faults)
@@ -67,10 +72,9 @@ class Injector:
                 self._impair(name, host)
         steps = self._steps()
         while steps:
-            at_s, number, step, action = heapq.heappop(steps)
+            at_s, _, step, action = heapq.heappop(steps)
             await asyncio.sleep(began + at_s - self._loop.time())
-            if not step(action):
-                heapq.heappush(steps, (min(at_s + TRY_AGAIN_S, action.time_s), number, step, action))
+            step(action)
             changed()
 
     def look(self) -> str | None:
@@ -99,29 +103,22 @@ class Injector:
     # ---- what is done when
 
     def _steps(self) -> list[tuple[float, int, Step, FaultAction]]:
-        """Moments of the run, as a heap. A process is started early enough to be registered in time, as soon as the
-        one before it is gone."""
-        before_s: dict[str | None, float] = {}
+        """Moments of the run, in their order. A process is on standby before it is needed."""
         steps: list[tuple[float, int, Step, FaultAction]] = []
         for number, action in enumerate(self._actions):
-            name = action.worker
-            if action.starts:
-                early_s = max(before_s.get(name, 0.0), action.time_s - self._boot_s)
-                steps.append((early_s, number, self._begin, action))
-            else:
-                steps.append((action.time_s, number, self._inject, action))
-            if self._faults[action.index].layer == "process":
-                before_s[name] = action.time_s
+            steps.append((action.time_s, number, self._begin if action.starts else self._inject, action))
+            if action.starts and action.time_s > STANDBY_S:
+                steps.append((action.time_s - STANDBY_S, number, self._stage.prepare, action))
         heapq.heapify(steps)
         return steps
 
-    def _inject(self, action: FaultAction) -> bool:
+    def _inject(self, action: FaultAction) -> None:
         name, kind = action.worker, action.kind
         if name is None:
             self._note(action)
             self._cluster.coordinator.signal(signal.SIGCONT if action.heals else signal.SIGSTOP)
             self._coordinator_paused = not action.heals
-            return True
+            return
         fault, host = self._faults[action.index], self._hosts[name]
         if kind == "crash":
             self._kill(name)
@@ -145,7 +142,6 @@ class Injector:
             host.speed = 1.0 if action.heals else fault.factor if isinstance(fault, Slow) else 0.0
             self._note(action)
             self._tell_speed(name, host)
-        return True
 
     # ---- processes
 
@@ -154,22 +150,19 @@ class Injector:
         self._cluster.worker(name).signal(signal.SIGKILL)
         self._hosts[name].gone = True
 
-    def _begin(self, action: FaultAction) -> bool:
-        """A new process, if the one before it is gone, or it is time that it were."""
+    def _begin(self, action: FaultAction) -> None:
+        """A new process. It is time that the one before it were gone."""
         name = action.worker
         assert name is not None
         host = self._hosts[name]
         if not host.gone and self._cluster.worker(name).status is None:
-            if self._loop.time() < self._began + action.time_s:
-                return False
             self._kill(name)
         self._started += 1
         host.gone = host.leaving = False
         self._note(action)
-        self._start(name, action.time_s)
+        self._stage.begin(action)
         if host.speed != 1.0:
             self._tell_speed(name, host)
-        return True
 
     def _resume(self, action: FaultAction, host: _Host) -> None:
         """The process is told how long it stood still before it can look at its clock."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 READY_S = 30.0
+COMMANDS, STANDBY = "orchestrator.cli.cluster", "orchestrator.rehearsal.standby"
 
 
 class NotReady(RuntimeError):
@@ -30,23 +31,29 @@ class NotReady(RuntimeError):
 class Process:
     """One `orchestrator` command in a process group of its own, and what it logs.
 
-    `controlled`: it hears what `control` says.
+    `controlled`: it hears what `control` says. `standby`: it loads, and waits for `go`; then it is controlled too.
     """
 
-    def __init__(self, arguments: Sequence[str], log: IO[bytes] | None = None, controlled: bool = False) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        log: IO[bytes] | None = None,
+        controlled: bool = False,
+        standby: bool = False,
+    ) -> None:
         self.arguments = list(arguments)
         self._line = b""
         self._control = -1
         self._ready, ready = os.pipe()
         own = ["--ready-fd", str(ready), "--die-with", str(os.getpid())]
         theirs = [ready]
-        if controlled:
+        if controlled or standby:
             heard, self._control = os.pipe()
             own += ["--control-fd", str(heard)]
             theirs.append(heard)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.cli.cluster", *arguments, *own],
+                [sys.executable, "-m", STANDBY if standby else COMMANDS, *arguments, *own],
                 pass_fds=theirs,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -78,6 +85,16 @@ class Process:
                 raise NotReady(f"exit status {self.wait(READY_S)}: {' '.join(self.arguments)}")
             self._line += chunk
         return self._line.decode().strip()
+
+    def loaded(self) -> None:
+        """Wait until one on standby could go at once. Raises NotReady."""
+        self.ready()
+        self._line = b""
+
+    def go(self) -> None:
+        """Let one on standby begin, as soon as it is loaded."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, b"\n")
 
     def signal(self, number: int) -> None:
         """To the whole group, such as SIGSTOP, SIGCONT, SIGKILL; not once its end is known, and its number free."""
@@ -174,15 +191,29 @@ class LocalCluster:
 
     def start_worker(self, *names: str, options: Sequence[str] = ()) -> Process:
         """A process of workers of these names; `ready()` of it waits until they are registered."""
+        process = self._start(self._arguments_of(names, options), controlled=True)
+        self._move_in(names, process)
+        return process
+
+    def prepare_worker(self, *names: str, options: Sequence[str] = ()) -> Process:
+        """One on standby for these names, whoever has them now."""
+        return self._start(self._arguments_of(names, options), standby=True)
+
+    def begin_worker(self, *names: str, process: Process) -> None:
+        """From now on the names are those of this process, which was on standby for them."""
+        process.go()
+        self._move_in(names, process)
+
+    def _arguments_of(self, names: Sequence[str], options: Sequence[str]) -> list[str]:
         ids = [part for name in names for part in ("--id", name)]
         relay = self.relay(names[0])
         address = relay.ready() if relay is not None else self.address
-        arguments = ["worker", "--coordinator", address, *ids, *self._options, *options]
-        process = self._start(arguments, controlled=True)
+        return ["worker", "--coordinator", address, *ids, *self._options, *options]
+
+    def _move_in(self, names: Sequence[str], process: Process) -> None:
         self._replaced += [self._hosts[name] for name in names if name in self._hosts]
         self._hosts.update(dict.fromkeys(names, process))
         self._bury()
-        return process
 
     def start_relay(self, *names: str, seed: int = 0, call_timeout_s: float = 2.0) -> Process:
         """From now on processes of workers of these names reach the coordinator through it."""
@@ -220,7 +251,7 @@ class LocalCluster:
             self._processes.remove(process)
         self._replaced = [process for process in self._replaced if process not in ended]
 
-    def _start(self, arguments: Sequence[str], controlled: bool = False) -> Process:
-        process = Process(arguments, self._log, controlled)
+    def _start(self, arguments: Sequence[str], controlled: bool = False, standby: bool = False) -> Process:
+        process = Process(arguments, self._log, controlled, standby)
         self._processes.append(process)
         return process

@@ -21,7 +21,7 @@ from pathlib import Path
 from orchestrator.cluster import decision_record, tasks
 from orchestrator.cluster.wire import rpc
 from orchestrator.rehearsal.drive import STOPPED, ClusterBroke, Drive, Payload
-from orchestrator.rehearsal.injector import Injector
+from orchestrator.rehearsal.injector import STANDBY_S, Injector
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
 from orchestrator.rehearsal.record import Account, record
 from orchestrator.results import folders, sweeps
@@ -30,7 +30,7 @@ from orchestrator.results.summaries import engine_summary, summarise
 from orchestrator.results.sweeps import Progress
 from orchestrator.scenario.faults import OfNetwork
 from orchestrator.scenario.loading import Problem
-from orchestrator.scenario.plan import Plan, draw_plan
+from orchestrator.scenario.plan import FaultAction, Plan, draw_plan
 from orchestrator.scenario.schema import Group, Scenario, ScenarioError
 from orchestrator.scenario.streams import generator
 from orchestrator.scenario.workload import Closed
@@ -167,8 +167,8 @@ def _execute(
         ) as cluster:
             try:
                 stage = _Stage(scenario, plan, replication, cluster)
-                boot_s = stage.set_up()
-                injector = Injector(scenario, plan, cluster, stage.start_again, boot_s)
+                stage.set_up()
+                injector = Injector(scenario, plan, cluster, stage)
                 drive = Drive(scenario, plan, cluster, _payload(scenario), injector, progress)
                 interrupted = _complete(drive)
             except (ClusterBroke, NotReady) as error:
@@ -216,6 +216,8 @@ class _Stage:
         self._hosts = hosts(scenario, plan)
         self._host_of = {name: host for host in self._hosts for name in host.names}
         self._absent = plan.absent
+        self._starts = [action for action in plan.faults if action.starts]
+        self._standbys: dict[tuple[str | None, float], Process] = {}
         self._cluster = cluster
         self._heartbeat_s = scenario.policies.detection.heartbeat_s
         self._call_timeout_s = scenario.network.rpc_timeout_s
@@ -225,38 +227,47 @@ class _Stage:
         phases = self._stream("phase", "heartbeat").random(len(names)) * self._heartbeat_s
         self._phase_s: dict[str, float] = dict(zip(names, phases.tolist(), strict=True))
 
-    def set_up(self) -> float:
-        """Start all that are there at the beginning, and wait until they are registered; the seconds that one takes
-        for that."""
+    def set_up(self) -> None:
+        """Start all that are there at the beginning, and wait until they are registered, and those on standby that are
+        needed soon."""
         for process in [self._start_relay(host) for host in self._hosts if host.relayed]:
             process.ready()
         there = [host for host in self._hosts if host.names[0] not in self._absent]
-        begin = time.perf_counter()
-        for host in there[:1]:
-            self._start(host).ready()
-        boot_s = time.perf_counter() - begin
-        for process in [self._start(host) for host in there[1:]]:
+        for process in [self._cluster.start_worker(*host.names, options=self._options(host)) for host in there]:
             process.ready()
-        return boot_s
+        for action in self._starts:
+            if action.time_s <= STANDBY_S:
+                self.prepare(action)
+        for standby in self._standbys.values():
+            standby.loaded()
 
-    def start_again(self, name: str, at_s: float) -> Process:
-        """A process for a worker that is alone in it; it begins to beat one interval after that second of the run."""
-        self._phase_s[name] = at_s % self._heartbeat_s
-        return self._start(self._host_of[name])
+    def prepare(self, action: FaultAction) -> None:
+        """A process on standby for a worker that is alone in it; unless it is there already."""
+        key = (action.worker, action.time_s)
+        if key not in self._standbys:
+            host = self._host_of[str(action.worker)]
+            # It begins to beat one interval after that second of the run.
+            self._phase_s[host.names[0]] = action.time_s % self._heartbeat_s
+            self._standbys[key] = self._cluster.prepare_worker(*host.names, options=self._options(host))
+
+    def begin(self, action: FaultAction) -> None:
+        """Now it is the worker's."""
+        self.prepare(action)
+        process = self._standbys.pop((action.worker, action.time_s))
+        self._cluster.begin_worker(str(action.worker), process=process)
 
     def _start_relay(self, host: Host) -> Process:
         seed = int(self._stream("relay", host.names[0]).integers(2**63))
         return self._cluster.start_relay(*host.names, seed=seed, call_timeout_s=self._call_timeout_s)
 
-    def _start(self, host: Host) -> Process:
+    def _options(self, host: Host) -> list[str]:
         group = host.group
-        options = [
+        return [
             *("--capacity", str(group.capacity)),
             *("--prefetch", str(-1 if group.prefetch == "unlimited" else group.prefetch)),
             *("--speed", str(group.speed / self._top_speed)),
             *(part for name in host.names for part in ("--beat-phase", str(self._phase_s[name]))),
         ]
-        return self._cluster.start_worker(*host.names, options=options)
 
 
 @contextlib.contextmanager

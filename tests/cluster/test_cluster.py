@@ -163,8 +163,10 @@ def test_a_drained_worker_hands_back_what_has_not_begun(make_cluster: MakeCluste
     async def story(client: AsyncClient) -> list[Outcome]:
         submissions = client.submit_batch(sleeps(4, 1.5))
         await submissions[0].id
-        cluster.start_worker("w2", options=("--capacity", "3")).ready()
+        await until(lambda metrics: metrics.queue_depth == 0, client)
         cluster.worker("w1").terminate()
+        await until(lambda metrics: metrics.queue_depth == 3, client)
+        cluster.start_worker("w2", options=("--capacity", "3"))
         outcomes = await all_of(submissions)
         await until(lambda metrics: metrics.alive_workers == 1, client)
         return outcomes
