@@ -11,20 +11,21 @@ import importlib
 import os
 import sys
 
-from orchestrator.cluster import worker_process
-
+WORKER = "orchestrator.cluster.worker_process"
 COMMANDS = "orchestrator.cli.cluster"
-"""By its name: nothing here knows the command line, which starts this as it starts itself."""
+"""By its name: the command line starts rehearsals, which know nothing of it but how to start it."""
 
 
 def main() -> None:
     arguments = sys.argv[1:]
-    commands = importlib.import_module(COMMANDS)
-    assert worker_process, "what a worker needs is loaded with it"
-    descriptor = {name: int(arguments[arguments.index(f"--{name}-fd") + 1]) for name in ("ready", "control")}
-    os.write(descriptor["ready"], b"loaded\n")
-    if os.read(descriptor["control"], 1):  # else whoever was to say so has ended
+    _, commands = (importlib.import_module(name) for name in (WORKER, COMMANDS))
+    os.write(_descriptor(arguments, "--ready-fd"), b"loaded\n")
+    if os.read(_descriptor(arguments, "--control-fd"), 1):  # else whoever was to say so has ended
         commands.app()
+
+
+def _descriptor(arguments: list[str], option: str) -> int:
+    return int(arguments[arguments.index(option) + 1])
 
 
 if __name__ == "__main__":

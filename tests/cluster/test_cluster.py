@@ -125,6 +125,22 @@ def test_a_stopped_coordinator_declares_nobody_dead(make_cluster: MakeCluster, t
     assert "dead" not in (tmp_path / "log").read_text()
 
 
+def test_a_stopped_coordinator_takes_nothing_away(make_cluster: MakeCluster):
+    """Its silence lasts longer than its workers bear: what they run then is executed once all the same."""
+    cluster = make_cluster(3, policies=FAST)
+
+    async def story(client: AsyncClient) -> list[Outcome]:
+        submissions = client.submit_batch(sleeps(6, 1.5))
+        await submissions[0].id
+        await until(lambda metrics: metrics.queue_depth == 0, client)
+        cluster.coordinator.signal(signal.SIGSTOP)
+        await asyncio.sleep(2.0)  # the pause itself
+        cluster.coordinator.signal(signal.SIGCONT)
+        return await all_of(submissions)
+
+    assert [outcome.attempts for outcome in talk(cluster, story)] == [1] * 6
+
+
 def test_a_killed_executor_fails_its_attempt_not_its_worker(make_cluster: MakeCluster):
     """The reason is told; the worker lives on with a new subprocess."""
     policies = ("policies.retry.max_attempts=1", "policies.execution_timeout_s=null")

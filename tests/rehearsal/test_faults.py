@@ -1,5 +1,6 @@
 """Every kind of fault on real processes. Each run is short, and proves its invariants: see `tests.rehearsal.runs`."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from orchestrator.cluster import decision_record
 from orchestrator.cluster.wire.proto import stream_pb2
 from orchestrator.rehearsal.drive import beginning, common_multiple
-from orchestrator.rehearsal.local_cluster import LocalCluster
+from orchestrator.rehearsal.local_cluster import LocalCluster, Process
 from orchestrator.rehearsal.relay import FATES
 from orchestrator.rehearsal.runs import hosts, warn
 from orchestrator.results.runs import Run
@@ -309,6 +310,32 @@ def test_a_replaced_process_keeps_no_descriptor():
             cluster.worker("w1").kill()
             cluster.start_worker("w1").ready()
         assert max(open_before[1:]) == open_before[1] == open_before[0]
+
+
+def test_a_process_on_standby_waits_until_the_name_is_its_own():
+    """It has loaded by then, and disturbs nobody before."""
+    with LocalCluster(1, executor="inline") as cluster:
+        before = cluster.worker("w1")
+        standby = cluster.prepare_worker("w1")
+        standby.loaded()
+        assert before.status is None
+        assert cluster.worker("w1") is before
+        before.kill()
+        cluster.begin_worker("w1", process=standby)
+        assert standby.ready() == "ready"
+        assert cluster.worker("w1") is standby
+
+
+def test_a_process_on_standby_ends_with_whoever_was_to_begin_it():
+    """Nothing else ends it then."""
+    process = Process(["worker"], standby=True)
+    try:
+        process.loaded()
+        os.close(process._control)
+        process._control = -1
+        assert process.wait(10) == 0
+    finally:
+        process.close()
 
 
 def test_an_interrupt_ends_paused_processes_too(tmp_path: Path):
