@@ -10,7 +10,8 @@ from typing import Any
 
 
 def hear(descriptor: int, control: Callable[[list[dict[str, Any]]], None]) -> None:
-    """Call `control` with all the lines that have come since the last call, until the other end closes."""
+    """Call `control` with all the lines that have come since the last call, at once with those that are there already,
+    until the other end closes."""
     loop = asyncio.get_running_loop()
     os.set_blocking(descriptor, False)
     rest = b""
@@ -30,3 +31,4 @@ def hear(descriptor: int, control: Callable[[list[dict[str, Any]]], None]) -> No
             control([json.loads(line) for line in lines])
 
     loop.add_reader(descriptor, readable)
+    readable()

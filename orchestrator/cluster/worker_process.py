@@ -25,13 +25,16 @@ async def run_workers(
 
     SIGTERM and SIGINT drain them, a second signal ends the process at once. `ready` is called when every one has been
     registered. `contract`: do not try streams. `control_fd`: lines of JSON come here: `{"speed": f}` (from now on,
-    times the settings') and `{"frozen_s": s}` (for so long it had been stopped).
+    times the settings'), `{"frozen_s": s}` (for so long it had been stopped), and `{"standby": descriptor}` before
+    anything else: then it loads, closes that descriptor, and dials nobody before `{"begin": true}`.
     """
     speed = settings.speed
     workers: dict[str, Worker] = {}
     loop = asyncio.get_running_loop()
     waiting = set(names)
     draining = False
+    standby: int | None = None
+    begun = asyncio.Event()
 
     def registered(name: str) -> None:
         log.info("worker %s: registered", name)
@@ -48,13 +51,18 @@ async def run_workers(
                 worker.close()
             os._exit(1)
         draining = True
+        begun.set()
         log.info("draining")
         for worker in workers.values():
             worker.drain()
 
     def control(lines: list[dict[str, float]]) -> None:
-        nonlocal speed
+        nonlocal speed, standby
         for line in sorted(lines, key=lambda line: "frozen_s" not in line):  # it stood still before it was told
+            if "standby" in line:
+                standby = int(line["standby"])
+            if "begin" in line:
+                begun.set()
             if "speed" in line:
                 speed = settings.speed * line["speed"]
             for worker in workers.values():
@@ -88,6 +96,9 @@ async def run_workers(
         loop.add_signal_handler(number, on_signal)
     if control_fd is not None:
         hear(control_fd, control)
+    if standby is not None:
+        os.close(standby)
+        await begun.wait()
     async with Connection(settings.coordinator) as connection:
         lived = await asyncio.gather(*(live(name, connection) for name in names))
     return 0 if all(lived) else 1

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any
 
 READY_S = 30.0
-COMMANDS, STANDBY = "orchestrator.cli.cluster", "orchestrator.rehearsal.standby"
 
 
 class NotReady(RuntimeError):
@@ -31,7 +30,7 @@ class NotReady(RuntimeError):
 class Process:
     """One `orchestrator` command in a process group of its own, and what it logs.
 
-    `controlled`: it hears what `control` says. `standby`: it loads, and waits for `go`; then it is controlled too.
+    `controlled`: it hears what `control` says. `standby`: a worker of that kind, which loads and waits for `begin`.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Process:
     ) -> None:
         self.arguments = list(arguments)
         self._line = b""
-        self._control = -1
+        self._control = self._loading = -1
         self._ready, ready = os.pipe()
         own = ["--ready-fd", str(ready), "--die-with", str(os.getpid())]
         theirs = [ready]
@@ -51,9 +50,13 @@ class Process:
             heard, self._control = os.pipe()
             own += ["--control-fd", str(heard)]
             theirs.append(heard)
+            if standby:
+                self._loading, loaded = os.pipe()
+                theirs.append(loaded)
+                self.control({"standby": loaded})
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", STANDBY if standby else COMMANDS, *arguments, *own],
+                [sys.executable, "-m", "orchestrator.cli.cluster", *arguments, *own],
                 pass_fds=theirs,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -87,14 +90,13 @@ class Process:
         return self._line.decode().strip()
 
     def loaded(self) -> None:
-        """Wait until one on standby could go at once. Raises NotReady."""
-        self.ready()
-        self._line = b""
+        """Wait until one on standby could begin at once, or has ended. Raises NotReady."""
+        if not select.select([self._loading], [], [], READY_S)[0]:
+            raise NotReady(f"not loaded after {READY_S:g} s: {' '.join(self.arguments)}")
 
-    def go(self) -> None:
+    def begin(self) -> None:
         """Let one on standby begin, as soon as it is loaded."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._control, b"\n")
+        self.control({"begin": True})
 
     def signal(self, number: int) -> None:
         """To the whole group, such as SIGSTOP, SIGCONT, SIGKILL; not once its end is known, and its number free."""
@@ -122,10 +124,10 @@ class Process:
 
     def close(self) -> None:
         self.kill()
-        for descriptor in (self._ready, self._control):
+        for descriptor in (self._ready, self._control, self._loading):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._ready = self._control = -1
+        self._ready = self._control = self._loading = -1
 
 
 class LocalCluster:
@@ -201,7 +203,7 @@ class LocalCluster:
 
     def begin_worker(self, *names: str, process: Process) -> None:
         """From now on the names are those of this process, which was on standby for them."""
-        process.go()
+        process.begin()
         self._move_in(names, process)
 
     def _arguments_of(self, names: Sequence[str], options: Sequence[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """Every kind of fault on real processes. Each run is short, and proves its invariants: see `tests.rehearsal.runs`."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from orchestrator.cluster import decision_record
 from orchestrator.cluster.wire.proto import stream_pb2
 from orchestrator.rehearsal.drive import beginning, common_multiple
-from orchestrator.rehearsal.local_cluster import LocalCluster, Process
+from orchestrator.rehearsal.local_cluster import LocalCluster
 from orchestrator.rehearsal.relay import FATES
 from orchestrator.rehearsal.runs import hosts, warn
 from orchestrator.results.runs import Run
@@ -326,16 +325,14 @@ def test_a_process_on_standby_waits_until_the_name_is_its_own():
         assert cluster.worker("w1") is standby
 
 
-def test_a_process_on_standby_ends_with_whoever_was_to_begin_it():
-    """Nothing else ends it then."""
-    process = Process(["worker"], standby=True)
-    try:
-        process.loaded()
-        os.close(process._control)
-        process._control = -1
-        assert process.wait(10) == 0
-    finally:
-        process.close()
+def test_a_process_on_standby_that_is_told_to_leave_has_nobody_to_part_from():
+    """It ends as one that has left."""
+    with LocalCluster(1, executor="inline") as cluster:
+        standby = cluster.prepare_worker("w1")
+        standby.loaded()
+        standby.terminate()
+        assert standby.wait(10) == 0
+        assert cluster.worker("w1").status is None
 
 
 def test_an_interrupt_ends_paused_processes_too(tmp_path: Path):
