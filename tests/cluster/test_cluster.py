@@ -178,7 +178,9 @@ def test_a_drained_worker_hands_back_what_has_not_begun(make_cluster: MakeCluste
 
     async def story(client: AsyncClient) -> list[Outcome]:
         submissions = client.submit_batch(sleeps(4, 1.5))
-        await submissions[0].id
+        first = await submissions[0].id
+        while (await client.status(first)).state is not TaskState.RUNNING:  # by w1's own word
+            await asyncio.sleep(0.01)
         await until(lambda metrics: metrics.queue_depth == 0, client)
         cluster.worker("w1").terminate()
         await until(lambda metrics: metrics.queue_depth == 3, client)
