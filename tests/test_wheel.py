@@ -81,6 +81,6 @@ def test_the_wheel_takes_a_scenario_through_both_worlds(run: Command):
     """From the list of examples to a comparison, as the README has it."""
     assert "worker-crash " in run("examples")
     assert run("init").startswith("wrote worker-crash.yaml")
-    assert "results in sim" in run("simulate", "worker-crash.yaml", *SHORT, "--out", "sim")
-    assert "results in live" in run("live", "worker-crash.yaml", *SHORT, "--out", "live")
+    assert "results in sim" in run("simulate", "worker-crash.yaml", *SHORT, "--no-plots", "--out", "sim")
+    assert "results in live" in run("live", "worker-crash.yaml", *SHORT, "--no-plots", "--out", "live")
     assert "results in compared" in run("compare", "sim", "live", "--out", "compared")
