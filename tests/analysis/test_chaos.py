@@ -54,7 +54,7 @@ PLANTED: dict[Bug, set[str]] = {
 def test_a_planted_bug_is_found_and_shrunk(bug: Bug, monkeypatch: pytest.MonkeyPatch):
     """The history alone shows the bug within a few seeds, and so does a script of at most five faults."""
     bug(monkeypatch.setattr)
-    options = Options(drain_s=300.0)  # what never ends costs time
+    options = Options(drain_s=100.0)  # what never ends costs time
     broken = next((trial for trial in chaos.hunt(range(SEEDS), sim.run, options=options) if trial.violations), None)
     assert broken is not None, "no seed shows it"
     promise = broken.violations[0].promise
@@ -63,7 +63,7 @@ def test_a_planted_bug_is_found_and_shrunk(bug: Bug, monkeypatch: pytest.MonkeyP
     def fails(scenario: Scenario) -> bool:
         return any(found.promise == promise for found in chaos.trial(0, scenario, sim.run).violations)
 
-    small = shrink(broken.scenario, fails, most=80)
+    small = shrink(broken.scenario, fails, most=60)
     assert len(small.faults) <= 5
     assert fails(small)
 

@@ -13,7 +13,8 @@ from tests.cluster.contract import peers
 
 # Everything happens within fractions of a second, in the proportions of the defaults.
 FAST = ("policies.detection.timeout_s=0.6", "policies.detection.check_every_s=0.1")
-PATIENT = ("policies.detection.timeout_s=30", "policies.execution_timeout_s=null")
+# Longer than a process waits for a processor on a busy machine; a test that kills a worker sits this out.
+PATIENT = ("policies.detection.timeout_s=10", "policies.execution_timeout_s=null")
 
 MakeCluster = Callable[..., LocalCluster]
 

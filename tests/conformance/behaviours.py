@@ -102,11 +102,11 @@ def a_worker_that_begins_again_is_given_its_task_at_once(cluster: Cluster) -> No
 
 @behaviour(DETECTING)
 def nothing_is_lost_when_one_dies_or_half_or_all(cluster: Cluster) -> None:
-    """Twenty workers with tasks in flight: one is killed, then half of them, then the rest; new ones finish it."""
-    names = [f"w{number}" for number in range(1, 21)]
+    """Ten workers with tasks in flight: one is killed, then half of them, then the rest; new ones finish it."""
+    names = [f"w{number}" for number in range(1, 11)]
     cluster.start(*names, capacity=2)
-    for victims in (names[:1], names[1:10], names[10:]):
-        tasks = [cluster.submit(0.5) for _ in range(60)]
+    for victims in (names[:1], names[1:5], names[5:]):
+        tasks = [cluster.submit(0.5) for _ in range(30)]
         cluster.begun(tasks[0])
         cluster.kill(*victims)
         cluster.until(partial(cluster.declared_dead, *victims))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from orchestrator.scenario.schema import Scenario
 from tests.reference import REFERENCE
 
 Direction = Literal["to_workers", "to_coordinator"]
-PATIENCE_S = 20.0
+PATIENCE_S = float(os.environ.get("KIT_PATIENCE_S", "20"))
 """How long anything may take, by the world's own clock, before it counts as never."""
 CLOCK_S = 0.05
 """How much later the history may look at the clock than the coordinator did."""

@@ -13,6 +13,8 @@ from tests.mutations import Bug
 from tests.planted import SEEN, pytest_with
 
 WORLDS = ["test_live", "test_simulated"]
+PATIENCE_S = 8
+"""What a bug keeps from happening is waited for in real time; without a bug it takes a second or two."""
 # A behaviour that sees the bug, of those that are shown quickly.
 SEEN_BY: dict[Bug, str] = {
     mutations.drop_a_requeue: "a_refused_task_is_offered_again",
@@ -27,7 +29,7 @@ SEEN_BY: dict[Bug, str] = {
 def show(bug: Bug | None, behaviours: set[str], scratch: Path) -> subprocess.CompletedProcess[str]:
     """These behaviours in both worlds, with the bug in all processes."""
     tests = [f"tests/conformance/test_both_worlds.py::{world}[{name}]" for world in WORLDS for name in behaviours]
-    return pytest_with(bug, scratch, *tests)
+    return pytest_with(bug, scratch, *tests, KIT_PATIENCE_S=str(PATIENCE_S))
 
 
 def test_without_a_bug_the_kit_passes(tmp_path: Path):
