@@ -260,6 +260,9 @@ class World:
         number = keys.attempt_number(attempt)
         self._release(worker.name, self._to_workers.send_cancel, worker, attempt.key, number)
 
+    def timed_out(self, attempt: Attempt, now: float) -> None:
+        pass
+
     def settled(self, task: Task, now: float) -> None:
         self._record_settled(task, now)
         if self._clients is not None:

@@ -142,6 +142,10 @@ class LiveCoordinator:
         if peer is not None:
             self._release(attempt.worker.id, peer.cancel, attempt.key)
 
+    def timed_out(self, attempt: Attempt, now: float) -> None:
+        log.warning("task %s on worker %s %s: attempt %s is cancelled",
+                    attempt.task.id, attempt.worker.id, attempt.reason, attempt.number)  # fmt: skip
+
     def ended(self, attempt: Attempt, now: float) -> None:
         if attempt.settles and attempt.ran_s is not None:
             self.window.add(attempt.ran_s, now)

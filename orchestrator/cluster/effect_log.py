@@ -41,6 +41,11 @@ class EffectLog:
         if self._onward:
             self._onward.cancel(attempt, now)
 
+    def timed_out(self, attempt: Attempt, now: float) -> None:
+        self.noted.append(["timed_out", *_named(attempt)])
+        if self._onward:
+            self._onward.timed_out(attempt, now)
+
     def ended(self, attempt: Attempt, now: float) -> None:
         self.noted.append(["ended", *_named(attempt), attempt.outcome.name, attempt.settles])
         if self._onward:

@@ -1,4 +1,4 @@
-"""The tasks that wait: for a free slot, for a worker that can take them, or for their retry."""
+"""The tasks that wait: for a worker with room, for one that can take them, for their retry, for their own attempts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Backlog:
     """
 
     __slots__ = (
-        "_lane_of", "_new_queue", "_retries", "_retry_at", "lanes", "open_lanes", "queue", "size",
+        "_lane_of", "_new_queue", "_retries", "_retry_at", "crowded", "lanes", "open_lanes", "queue", "size",
     )  # fmt: skip
 
     def __init__(self, new_queue: Callable[[], QueueDiscipline], routing: RoutingPolicy) -> None:
@@ -37,6 +37,7 @@ class Backlog:
         self.open_lanes: dict[Task, Hashable] = {}  # the open lanes, by the task that stands in the queue for them
         self._retry_at: dict[Task, float] = {}
         self._retries: AnyOrder[Task] = AnyOrder()
+        self.crowded: dict[Task, None] = {}  # those that wait until one of their attempts ends
 
     def add(self, task: Task) -> None:
         """The task waits for a worker."""
@@ -76,13 +77,25 @@ class Backlog:
             if lane not in already_open:
                 self._open(lane)
 
+    def hold(self, task: Task) -> None:
+        """The task that was tried may not have one more attempt, until it is told to `release` it."""
+        self.assigned(task)
+        self.crowded[task] = None
+
+    def release(self, task: Task) -> None:
+        """One of the task's attempts has ended."""
+        if task in self.crowded:
+            del self.crowded[task]
+            self.add(task)
+
     def retry_later(self, task: Task, at: float) -> None:
         self._retry_at[task] = at
         self._retries.add(at, task)
 
-    def forget_retry(self, task: Task) -> None:
-        """The task is settled, or goes on elsewhere."""
+    def forget(self, task: Task) -> None:
+        """The task is settled, or goes on elsewhere. Its place in the queue, if it has one, is stale."""
         self._retry_at.pop(task, None)
+        self.crowded.pop(task, None)
 
     def next_retry_at(self) -> float:
         return self._retries.earliest()
@@ -110,10 +123,11 @@ class Backlog:
         for task in tasks:
             if task.queued and task not in places:
                 yield f"the queue lost {task}"
-            if task.state is _PENDING and not task.queued and task not in self._retry_at:
+            waits = (task in self._retry_at) + (task in self.crowded)
+            if task.state is _PENDING and not task.queued and not waits:
                 yield f"{task} waits nowhere"
-            if task.state is not _PENDING and task in self._retry_at:
-                yield f"{task} waits for a retry"
+            if waits > (task.state is _PENDING):
+                yield f"{task} waits for a retry or for one of its attempts, {waits} times"
         for lane, times in Counter(self.open_lanes.values()).items():
             if lane not in self.lanes or times > 1:
                 yield f"{times} tasks stand in the queue for the lane {lane}"

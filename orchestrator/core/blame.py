@@ -3,50 +3,69 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from orchestrator.core.model import Attempt, Task, Worker, WorkerId
 
 
+class Death(NamedTuple):
+    """The death of a worker. `share`: 1 / the number of tasks that it was running."""
+
+    worker_id: WorkerId
+    share: float
+
+
 class Blame:
-    """Remembers of each task which workers died with it. A task that killed too many is poison.
+    """Remembers of each task which workers died while they were running it. A task that killed too many is poison.
 
     A worker's death is blamed on the tasks that it was running when it was declared dead, or when a new process of
-    its name registered. A leave, which is the worker's own word, is blamed on nobody, nor is the death of a worker
-    that then returns.
+    its name registered; on each the less, the more there were. A leave, which is the worker's own word, is blamed on
+    nobody, nor is the death of a worker that then returns.
     """
 
     __slots__ = ("killed", "_limit")
 
     def __init__(self, max_worker_kills: int | None) -> None:
         self._limit = math.inf if max_worker_kills is None else max_worker_kills
-        self.killed: dict[Task, tuple[WorkerId, ...]] = {}
+        self.killed: dict[Task, tuple[Death, ...]] = {}
 
-    def died(self, worker: Worker, running: Iterable[Attempt]) -> None:
+    def died(self, worker: Worker) -> None:
         if self._limit == math.inf:
             return
-        for attempt in running:
-            killed = self.killed.get(attempt.task, ())
-            if worker.id not in killed:
-                self.killed[attempt.task] = (*killed, worker.id)
+        running = _running(worker)
+        if running:
+            death = Death(worker.id, 1 / (len(running) + len(worker.abandoned)))
+            for attempt in running:
+                self.killed[attempt.task] = (*self.killed.get(attempt.task, ()), death)
                 worker.blamed.append(attempt.task)
 
     def absolve(self, worker: Worker) -> None:
         """The worker did not die after all."""
         for task in worker.blamed:
-            if task in self.killed:
-                self.killed[task] = tuple(killed for killed in self.killed[task] if killed != worker.id)
+            deaths = list(self.killed.get(task, ()))
+            mistaken = [death for death in deaths if death.worker_id == worker.id]
+            if mistaken:
+                deaths.reverse()
+                deaths.remove(mistaken[-1])
+                deaths.reverse()
+                self.killed[task] = tuple(deaths)
         worker.blamed.clear()
 
     def forget(self, task: Task) -> None:
         self.killed.pop(task, None)
 
     def is_poison(self, task: Task) -> bool:
-        return len(self.victims(task)) >= self._limit
+        """Whether enough workers died with it, and not each in the company of many other tasks."""
+        deaths = self.killed.get(task, ())
+        if len(deaths) < self._limit or len(self.victims(task)) < self._limit:
+            return False
+        # So many thirds, sevenths, ... may come out just below one.
+        return sum(death.share for death in deaths) >= 1 - 1e-9
 
     def victims(self, task: Task) -> tuple[WorkerId, ...]:
-        """The workers that died with the task."""
-        return self.killed.get(task, ())
+        """The workers that died with the task. One that died several times may itself be ill, and is one."""
+        return tuple(dict.fromkeys(death.worker_id for death in self.killed.get(task, ())))
 
     def violations(self, workers: Iterable[Worker]) -> Iterator[str]:
         for task in self.killed:
@@ -56,3 +75,10 @@ class Blame:
             for task in worker.blamed:
                 if not task.settled and worker.id not in self.victims(task):
                     yield f"{worker} is not among the victims of {task}"
+
+
+def _running(worker: Worker) -> Sequence[Attempt]:
+    """What it was running as far as anybody knows. One that reports no start begins in the order of assignment."""
+    if worker.reports_start:
+        return [attempt for attempt in worker.open if attempt.started_at is not None]
+    return list(worker.open)[: worker.capacity]

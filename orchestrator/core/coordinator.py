@@ -4,13 +4,14 @@ Inputs are methods whose last parameter is `now` (seconds, monotonic); outputs a
 come late, twice, out of order, for tasks and workers that are unknown, dead or gone: each is answered by these rules.
 
 - Any attempt's result settles a task that is not settled; a result for a settled task is late: counted, dropped.
-  When a task settles, its other attempts are cancelled.
+  When a task settles, its other attempts are cancelled. A result from a worker that never had the attempt is refused.
 - An attempt that is given up (timeout, death, failed call) still occupies its worker: it is abandoned until a
   report, a cancel's acknowledgement or a registration closes it, or a heartbeat's `active` shows that it is gone.
 - A death, a timeout and a retryable failure consume one of a task's tries. A rejection and a failed call do not, and
   what happens to a hedge does not.
 - A worker is assignable while it is ALIVE, not draining, not ejected and not quarantined. A rejection quarantines it
   until its next heartbeat or result, a failed call until its next heartbeat or registration.
+- An attempt that timed out is cancelled. A task that has `max_copies` attempts on workers waits until one of them ends.
 - A hedge starts on another worker than the attempts that it is to save, in room that no waiting task wants.
 - A process that registers again keeps what it holds, if it is the same incarnation; what an earlier one held is lost.
 - A coordinator that slept hears what came meanwhile before it acts on a deadline, and judges no worker before each
@@ -130,7 +131,7 @@ class Coordinator(Membership):
         else:
             detail = Detail.REREGISTERED
             self._make_unassignable(worker)
-            self._blame.died(worker, worker.open)
+            self._blame.died(worker)
             self._lose_everything(worker, "its worker registered again", now)
             worker.blamed.clear()
         if worker.state is _LEFT:
@@ -248,6 +249,11 @@ class Coordinator(Membership):
         attempt = task.live[-1] if task.live else None
         if attempt is not None and (attempt.worker.id != worker_id or number not in (None, attempt.number)):
             attempt = self._find(worker_id, task_id, number)
+        if attempt is None and task.state < _COMPLETED and not _had(task, worker_id, number):
+            self.counters["refused_results"] += 1
+            if request is not None:
+                self._fx.acknowledged(worker_id, request, False, now)
+            return
         settles = task.state < _COMPLETED and (succeeded or not retryable)
         if settles:
             self._settle(task, _COMPLETED if succeeded else _FAILED, worker_id, value, error, now)
@@ -256,7 +262,9 @@ class Coordinator(Membership):
         consumed = False
         if attempt is not None:
             if started_at is not None:
-                attempt.started_at = started_at
+                attempt.started_at = started_at if started_at >= attempt.assigned_at else attempt.assigned_at
+            if ran_s is not None and not 0 <= ran_s <= now - attempt.assigned_at:  # whatever its worker says
+                ran_s = now - attempt.assigned_at
             attempt.ran_s = ran_s
             attempt.settles = settles
             if self._hedges.possible:
@@ -372,7 +380,11 @@ class Coordinator(Membership):
         for attempt in self._timeouts.due(now):
             limit_s = self._timeouts.limit_s(attempt.task)
             self._give_up(attempt, Outcome.TIMED_OUT, f"ran for over {limit_s} s", now)
+            self.counters["timeouts"] += 1
+            self._fx.timed_out(attempt, now)
             self._retry_or_fail(attempt, now)
+            if not attempt.task.settled:
+                self._fx.cancel(attempt, now)
         while self._reviews.earliest() <= now:
             at, worker = self._reviews.pop()
             if worker.review_at == at:
@@ -411,3 +423,9 @@ class Coordinator(Membership):
         for worker in self._workers.values():
             if isinstance(worker.detector, SleepAware):
                 worker.detector.slept(self._judges_from)
+
+
+def _had(task: Task, worker_id: WorkerId, number: int | None) -> bool:
+    """Whether that worker had the task, in the attempt of that number or in any, and has it no more."""
+    past = task.past or {}
+    return worker_id in past.values() if number is None else past.get(number) == worker_id

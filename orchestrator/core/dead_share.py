@@ -12,7 +12,7 @@ class DeadShare:
     """Counts the workers that are present, and those that the detector declared dead.
 
     `limit`: the share of the present workers, though at least one worker, that may be dead at once; None for all.
-    Suspects that only the limit spares stay suspects until one of the dead is back or gone.
+    Suspects that only the limit spares stay suspects until one of the dead is back or gone, and are then judged anew.
     """
 
     __slots__ = ("_dead", "_limit", "_spared", "present")

@@ -18,7 +18,7 @@ from orchestrator.core.model import (
     WorkerId,
     WorkerState,
 )
-from orchestrator.core.ports import EjectionPolicy, Verdict
+from orchestrator.core.ports import EjectionPolicy, SleepAware, Verdict
 from orchestrator.core.transitions import Transitions
 
 _OPEN = AttemptState.OPEN
@@ -47,10 +47,12 @@ class Membership(Transitions):
         self._dead_share.declared_dead(worker, cause is Detail.DETECTOR)
         self._make_unassignable(worker)
         self._fx.worker_changed(worker, WorkerEvent.DEAD, cause, now)
-        self._blame.died(worker, worker.open)
+        self._blame.died(worker)
         for attempt in list(worker.open):
             self._give_up(attempt, Outcome.WORKER_DIED, "its worker was declared dead", now)
             self._retry_or_fail(attempt, now)
+        for attempt in worker.abandoned:
+            self._backlog.release(attempt.task)
 
     def _revive(self, worker: Worker, how: Detail, now: float) -> None:
         worker.state = _ALIVE
@@ -61,8 +63,15 @@ class Membership(Transitions):
         self._hedges.revived(worker)
 
     def _judge_spared(self, worker: Worker, now: float) -> None:
-        """The worker does not count as dead by the detector any more: others may be declared dead in its place."""
+        """The worker does not count as dead by the detector any more: others may be declared dead in its place.
+
+        They are judged anew, as if they had been heard now. The rule was suspended while all of them were silent, so it
+        must not condemn the next one at the moment at which the network is back.
+        """
         for spared in self._dead_share.release(worker):
+            if isinstance(spared.detector, SleepAware):  # this is no beat to learn from, nor is the pause to the next
+                spared.detector.slept(now + 1.5 * self.heartbeat_s)
+            spared.detector.heard(now)
             self._review_later(spared, now)
 
     def _lose_everything(self, worker: Worker, reason: str, now: float) -> None:

@@ -134,12 +134,15 @@ class Task:
 
     `tries`: attempts that counted against the task's limit; a rejection, a failed call and a hedge do not.
     `attempt`: the number of the newest attempt. `live`: the attempts that are not closed yet.
+    `past`: who had which of the attempts that were closed before the task was settled, the newest PAST.
     `execution_timeout_s`: the task's own limit, None for the coordinator's. `queued`: the task has a place in the
     queue, which may be stale.
     """
 
+    PAST = 1000
+
     __slots__ = (
-        "attempt", "error", "execution_timeout_s", "failures", "id", "live", "payload", "priority", "queued",
+        "attempt", "error", "execution_timeout_s", "failures", "id", "live", "past", "payload", "priority", "queued",
         "result", "seq", "settled_at", "state", "submitted_at", "tries", "worker_id",
     )  # fmt: skip
 
@@ -164,6 +167,7 @@ class Task:
         self.tries = 0
         self.queued = False
         self.live: tuple[Attempt, ...] = ()
+        self.past: dict[int, WorkerId] | None = None
         self.failures: list[Failure] | None = None
         self.worker_id: WorkerId | None = None
         self.result: object = None

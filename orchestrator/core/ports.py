@@ -60,6 +60,9 @@ class Effects(Protocol):
     def cancel(self, attempt: Attempt, now: float) -> None:
         """Tell `attempt.worker` to stop; its answer is the input `cancelled`."""
 
+    def timed_out(self, attempt: Attempt, now: float) -> None:
+        """The attempt has exceeded its limit (`attempt.reason`). Its cancel follows."""
+
     def ended(self, attempt: Attempt, now: float) -> None:
         """The attempt is closed: it no longer occupies its worker."""
 

@@ -61,6 +61,8 @@ def _violated_by_task(core: Transitions, task: Task) -> Iterator[str]:
         yield f"{task} counts on {opened}"
     if len({attempt.worker.id for attempt in opened}) != len(opened):
         yield f"{task} has two attempts on one worker"
+    if task in core._backlog.crowded and not core._is_crowded(task):
+        yield f"{task} waits for one of its {len(task.live)} attempts although it may have one more"
     if task.state is TaskState.PENDING and core._blame.is_poison(task):
         yield f"{task} waits and is poison"
     for attempt in task.live:

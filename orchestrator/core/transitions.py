@@ -44,7 +44,7 @@ from orchestrator.core.ports import (
 _PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
 _COMPLETED, _FAILED = TaskState.COMPLETED, TaskState.FAILED
 _OPEN, _ABANDONED, _CLOSED = AttemptState.OPEN, AttemptState.ABANDONED, AttemptState.CLOSED
-_ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
+_DEAD = WorkerState.DEAD
 
 
 class Transitions:
@@ -60,17 +60,18 @@ class Transitions:
     often at least, so that a pause of twice as much is never missed. Workers beat every `heartbeat_s`.
     `max_dead_share`: the share of the workers, though at least one, that the detector may declare dead at once; the
     others remain suspects until one of those is back or gone. `max_worker_kills`: a task is given up when so many
-    workers died with it. `on_return`: whose attempt goes on when a worker that was given up returns with it.
+    workers died with it. `max_copies`: so many attempts of a task, hedges apart, may occupy workers at once.
+    `on_return`: whose attempt goes on when a worker that was given up returns with it.
     `term`: of this coordinator process; a later process has a higher one.
     """
 
     # More attributes than a shared dictionary of instances holds: slots are found faster.
     __slots__ = (
-        "_alarm", "_backlog", "_blame", "_dead_share", "_detection_check", "_ejection", "_free_slots", "_fx", "_gone",
-        "_hedges", "_judges_from", "_keep_settled", "_limited", "_listens_until", "_new_detector", "_on_failed_call",
-        "_on_return", "_own_pause_s", "_readmissions", "_remember_workers_s", "_remembered", "_retry", "_reviews",
-        "_room_appeared", "_roomy", "_routing", "_tasks", "_timeouts", "_workers", "completed", "counters", "failed",
-        "heartbeat_s", "pending", "submitted", "term",
+        "_alarm", "_backlog", "_blame", "_dead_share", "_detection_check", "_ejection", "_free_slots", "_fx",
+        "_gone", "_hedges", "_judges_from", "_keep_settled", "_limited", "_listens_until", "_max_copies",
+        "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions", "_remember_workers_s",
+        "_remembered", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing", "_tasks", "_timeouts",
+        "_workers", "completed", "counters", "failed", "heartbeat_s", "pending", "submitted", "term",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +92,7 @@ class Transitions:
         max_dead_share: float | None = None,
         on_return: Literal["first_result", "keep_original", "keep_replacement"] = "first_result",
         max_worker_kills: int | None = None,
+        max_copies: int = 2,
         hedging: HedgingPolicy | None = None,
         ejection: EjectionPolicy | None = None,
         kind_of: Callable[[object], Hashable] = kind_of_payload,
@@ -108,6 +110,7 @@ class Transitions:
         self._own_pause_s = own_pause_s
         self._on_return = on_return
         self._keep_settled = keep_settled
+        self._max_copies = max_copies
         self._remember_workers_s = remember_workers_s
         self.heartbeat_s = heartbeat_s
         self.term = term
@@ -136,7 +139,9 @@ class Transitions:
         self.pending = 0  # waiting for a worker, or for their retry
         self.completed = 0
         self.failed = 0
-        self.counters: Counter[str] = Counter(late_results=0, unknown_results=0, duplicate_submits=0)
+        self.counters: Counter[str] = Counter(
+            late_results=0, unknown_results=0, refused_results=0, duplicate_submits=0, timeouts=0
+        )
 
     def policies(self) -> Mapping[str, object]:
         """The policies by what they are. A detector stands for those of all workers."""
@@ -192,6 +197,9 @@ class Transitions:
             task = backlog.pop()
             if task is None:
                 break
+            if task.live and self._is_crowded(task):
+                backlog.hold(task)
+                continue
             worker = self._routing.choose(task)
             if worker is None:
                 backlog.refuse(task)
@@ -202,11 +210,19 @@ class Transitions:
         if self._hedges.wanted and self._roomy:
             self._start_hedges(now)
 
+    def _is_crowded(self, task: Task) -> bool:
+        """Whether the task has as many copies as it may have.
+
+        A copy is an attempt, not a hedge, that occupies a worker. One that was declared dead does not count: it may
+        never say that the attempt ended.
+        """
+        return sum(_is_copy(attempt) for attempt in task.live) >= self._max_copies
+
     def _settle(self, task: Task, state: TaskState, worker_id: WorkerId, value: object, error: str, now: float) -> None:
         """The one place where a task gets its outcome; the effects follow when its attempt is closed too."""
         if task.state is _PENDING:
             self.pending -= 1
-            self._backlog.forget_retry(task)
+            self._backlog.forget(task)
         if self._blame.killed:
             self._blame.forget(task)
         task.state = state
@@ -338,7 +354,11 @@ class Transitions:
             self._room_appeared = True
             self._routing.load_changed(worker, before)
         self._fx.ended(attempt, now)
-        if not task.live and task.state >= _COMPLETED:
+        if task.state < _COMPLETED:
+            _keep_past(task, attempt)
+            if self._backlog.crowded:
+                self._backlog.release(task)
+        elif not task.live:
             self._remember(task)
 
     def _reopen(self, attempt: Attempt, now: float) -> None:
@@ -352,7 +372,7 @@ class Transitions:
         worker.open[attempt] = None
         if task.state is _PENDING:
             self.pending -= 1
-            self._backlog.forget_retry(task)
+            self._backlog.forget(task)
         task.state = _ASSIGNED if attempt.started_at is None else _RUNNING
         if not worker.reports_start or attempt.started_at is not None:
             self._time_out_later(attempt, now)
@@ -438,6 +458,19 @@ class Transitions:
             self._hedges.next_age_at(),
             self._readmissions.earliest(),
         )
+
+
+def _keep_past(task: Task, attempt: Attempt) -> None:
+    """A report of the attempt may still come, and settle the task."""
+    if task.past is None:
+        task.past = {}
+    elif len(task.past) >= Task.PAST:
+        del task.past[min(task.past)]
+    task.past[attempt.number] = attempt.worker.id
+
+
+def _is_copy(attempt: Attempt) -> bool:
+    return not attempt.hedge and attempt.worker.state is not _DEAD
 
 
 def _has_open(task: Task) -> bool:

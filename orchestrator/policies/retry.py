@@ -104,8 +104,11 @@ class RetryConfig(Strict):
     """Attempts before a task is FAILED; null: no limit."""
     backoff: BackoffConfig = ConstantBackoff()
     """How long a task waits before it is tried again: one of the family `backoff`."""
+    max_copies: Count = 2
+    """Attempts of one task, hedges apart, that may occupy workers at once; a task that has as many waits."""
     max_worker_kills: Count | None = 3
-    """A task is FAILED when so many workers died while it was on them; null: it is tried on."""
+    """A task is FAILED when so many workers died while they were running it; null: it is tried on. A death counts for
+    each of n tasks that were running as 1/n: it takes as many deaths, and one in all."""
 
     def build(self, rng: random.Random) -> RetryPolicy:
         return Retry(self.max_attempts, self.backoff.build(rng))

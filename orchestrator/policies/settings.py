@@ -103,6 +103,7 @@ def build_coordinator(
         max_dead_share=detection.max_dead_share,
         on_return=policies.on_return,
         max_worker_kills=policies.retry.max_worker_kills,
+        max_copies=policies.retry.max_copies,
         hedging=chosen("hedging", policies.hedging),
         ejection=chosen("ejection", policies.ejection),
         keep_settled=keep_settled,

@@ -112,6 +112,7 @@ configurations = st.fixed_dictionaries(
         "max_dead_share": st.sampled_from([None, 0.5, 0.7]),
         "on_return": st.sampled_from(["first_result", "keep_original", "keep_replacement"]),
         "max_worker_kills": st.sampled_from([None, 2, 3]),
+        "max_copies": st.sampled_from([1, 2, 2, 3]),
         "hedging": st.sampled_from(sorted(HEDGING)),
         "ejection": st.sampled_from(sorted(EJECTION)),
     }
@@ -124,7 +125,7 @@ def same_settings(chosen: dict[str, Any]) -> tuple[dict[str, Any], Rules]:
         name: chosen[name]
         for name in (
             *("detection_check", "execution_timeout_s", "execution_check", "on_failed_call", "keep_settled"),
-            *("own_pause_s", "on_suspect", "max_dead_share", "on_return", "max_worker_kills"),
+            *("own_pause_s", "on_suspect", "max_dead_share", "on_return", "max_worker_kills", "max_copies"),
         )
     }
     policies = {

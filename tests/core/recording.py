@@ -52,6 +52,16 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class TimedOut:
+    task: TaskId
+    worker: WorkerId
+    number: int
+
+    def __str__(self) -> str:
+        return f"timed out {self.task}/{self.number} on {self.worker}"
+
+
+@dataclass(frozen=True)
 class Ended:
     task: TaskId
     worker: WorkerId
@@ -149,6 +159,9 @@ class Recorder(Record):
 
     def cancel(self, attempt: Attempt, now: float) -> None:
         self.effects.append(Cancel(attempt.task.id, attempt.worker.id, attempt.number))
+
+    def timed_out(self, attempt: Attempt, now: float) -> None:
+        self.effects.append(TimedOut(attempt.task.id, attempt.worker.id, attempt.number))
 
     def ended(self, attempt: Attempt, now: float) -> None:
         self.effects.append(Ended(attempt.task.id, attempt.worker.id, attempt.number, attempt.outcome))

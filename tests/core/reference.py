@@ -8,14 +8,15 @@ several abandoned attempts), the model follows the coordinator and looks whether
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from itertools import count
 from typing import Any
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.deadlines import Ticks
 from orchestrator.core.model import TaskId, TaskState, WorkerId
-from tests.core.recording import Acknowledged, Answered, Assign, Cancel, Changed, Ended, Settled, WakeAt
-from tests.core.reference_records import Host, Job, Rules, Try
+from tests.core.recording import Acknowledged, Answered, Assign, Cancel, Changed, Ended, Settled, TimedOut, WakeAt
+from tests.core.reference_records import Death, Host, Job, Rules, Try
 
 Name = tuple[TaskId, WorkerId, int]
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
@@ -27,7 +28,7 @@ class Model:
         self.jobs: dict[str, Job] = {}
         self.hosts: dict[str, Host] = {}
         self.attempts: list[Try] = []  # every one that was ever made
-        self.submitted = self.late = self.unknown = 0
+        self.submitted = self.late = self.unknown = self.refused = self.timeouts = 0
         self.settled = {COMPLETED: 0, FAILED: 0}
         self.alarm = math.inf
         self.listens_until = self.judges_from = -math.inf
@@ -37,6 +38,7 @@ class Model:
     def _begin(self) -> None:
         self._to_settle: dict[TaskId, TaskState] = {}
         self._to_cancel: set[Name] = set()
+        self._to_time_out: set[Name] = set()
         self._to_end: set[Name] = set()
         self._to_change: list[Changed] = []
         self._to_answer: list[Any] = []
@@ -55,8 +57,8 @@ class Model:
             self._blame(self.hosts[host_id])
         self._lose(host_id, now)
         self.hosts[host_id] = Host(
-            host_id, capacity + prefetch, reports_start and prefetch > 0, heard_at=now
-        )  # fmt: skip
+            host_id, capacity + prefetch, reports_start and prefetch > 0, capacity=capacity, heard_at=now
+        )
         self._to_change.append(Changed(host_id, "up", "reregistered" if known else "registered"))
 
     def heartbeat(self, host_id: str, active: int, now: float, effects: list[Any]) -> None:
@@ -70,6 +72,7 @@ class Model:
         if now > self.alarm + self.rules.own_pause_s:
             self._note_sleep(now)
         host.heard_at = now
+        host.spared = False
         host.held = ""
         abandoned = {attempt.name: attempt for attempt in self.on(host_id) if not attempt.open}
         ended = [(effect.task, effect.worker, effect.number) for effect in effects if isinstance(effect, Ended)]
@@ -124,9 +127,13 @@ class Model:
     ) -> None:
         job = self.jobs.get(job_id)
         known = job is not None and bool(job.tried) and (number is None or 1 <= number <= len(job.tried))
-        self._to_answer.append(Acknowledged(host_id, job_id, number, known))
+        refused = job is not None and known and job.outcome is None and not self._had(host_id, job, number)
+        self._to_answer.append(Acknowledged(host_id, job_id, number, known and not refused))
         if job is None or not known:
             self.unknown += 1
+            return
+        if refused:
+            self.refused += 1
             return
         attempt = self._find(host_id, job_id, number)
         if job.outcome is not None:
@@ -140,6 +147,9 @@ class Model:
             self._settle(job, COMPLETED if succeeded else FAILED)
         elif was_open and attempt is not None:
             self._consume(attempt, now)
+
+    def _had(self, host_id: str, job: Job, number: int | None) -> bool:
+        return any(attempt.worker == host_id and number in (None, attempt.number) for attempt in job.tried)
 
     def rejected(self, host_id: str, job_id: str, number: int, now: float) -> None:
         attempt = self._find(host_id, job_id, number)
@@ -195,6 +205,9 @@ class Model:
             return
         self.listens_until = -math.inf
         for attempt in [attempt for attempt in self.attempts if attempt.open and self.times_out_at(attempt) <= now]:
+            self.timeouts += 1
+            self._to_time_out.add(attempt.name)
+            self._to_cancel.add(attempt.name)
             self._give_up(attempt, consumed=True, now=now)
         for change in [effect for effect in effects if isinstance(effect, Changed)]:
             self._to_change.append(change)
@@ -211,6 +224,7 @@ class Model:
             spared = host.opinion == "suspect" and not self._may_declare_dead()
             assert host.opinion in ("dead", "left") or spared or not overdue, host
             assert host.opinion != "alive" or self._at_latest(host, self.rules.suspect_s) > now, host
+            host.spared = spared and overdue
         for job in self.jobs.values():
             if job.ready_at is not None and job.ready_at <= now:
                 job.ready_at = 0.0
@@ -305,18 +319,26 @@ class Model:
         return self._is_poison(job) or (limit is not None and job.consumed >= limit)
 
     def _is_poison(self, job: Job) -> bool:
-        return self.rules.max_worker_kills is not None and len(job.killed) >= self.rules.max_worker_kills
+        enough = self.rules.max_worker_kills
+        in_all = sum(Fraction(1, death.running) for death in job.killed)
+        return enough is not None and len({death.worker for death in job.killed}) >= enough and in_all >= 1
 
     def _blame(self, host: Host) -> None:
-        for attempt in self.on(host.id):
-            if attempt.open and host.id not in attempt.task.killed:
-                attempt.task.killed.append(host.id)
-                host.blames.append(attempt.task)
+        opened = [attempt for attempt in self.on(host.id) if attempt.open]
+        running = [attempt for attempt in opened if attempt.started] if host.reports_start else opened[: host.capacity]
+        for attempt in running:
+            death = Death(host.id, len(running) + len(self.on(host.id)) - len(opened))
+            attempt.task.killed.append(death)
+            host.blames.append((attempt.task, death))
 
     def _absolve(self, host: Host) -> None:
-        for job in host.blames:
-            job.killed.remove(host.id)
+        for job, death in host.blames:
+            job.killed.remove(death)
         host.blames.clear()
+
+    def is_crowded(self, job: Job) -> bool:
+        copies = [try_ for try_ in job.live() if not try_.hedge and self.hosts[try_.worker].opinion != "dead"]
+        return len(copies) >= self.rules.max_copies
 
     def _bury(self, host: Host, now: float) -> None:
         host.opinion = "dead"
@@ -347,7 +369,11 @@ class Model:
 
     def waiting(self) -> list[Job]:
         """Those that may be assigned, first in line first."""
-        jobs = [job for job in self.jobs.values() if job.outcome is None and job.ready_at == 0.0]
+        jobs = [
+            job
+            for job in self.jobs.values()
+            if job.outcome is None and job.ready_at == 0.0 and not self.is_crowded(job)
+        ]
         return sorted(jobs, key=lambda job: (-job.priority if self.rules.by_priority else 0, job.seq))
 
     def unsettled(self) -> list[Job]:
@@ -366,6 +392,8 @@ class Model:
                 case Cancel():
                     assert (effect.task, effect.worker, effect.number) in self._to_cancel, f"unexpected: {effect}"
                     self._to_cancel.remove((effect.task, effect.worker, effect.number))
+                case TimedOut():
+                    self._to_time_out.remove((effect.task, effect.worker, effect.number))
                 case Ended():
                     self._see_ended((effect.task, effect.worker, effect.number))
                 case Changed():
@@ -379,6 +407,7 @@ class Model:
                     self.alarm, self._woken = at, False
         assert not self._to_settle, f"not settled: {self._to_settle}"
         assert not self._to_cancel, f"not cancelled: {self._to_cancel}"
+        assert not self._to_time_out, f"not announced: {self._to_time_out}"
         assert not self._to_end, f"not ended: {self._to_end}"
         assert not self._to_change, f"not announced: {self._to_change}"
         assert not self._to_answer, f"not answered: {self._to_answer}"
@@ -388,6 +417,9 @@ class Model:
             self.room_since = None
         elif self.room_since is None:
             self.room_since = now
+            for host in self.hosts.values():
+                if host.spared:  # it is judged anew
+                    host.heard_at, host.spared = now, False
         self._begin()
         self._forget(core)
         self._compare(core)
@@ -455,6 +487,7 @@ class Model:
         )  # fmt: skip
         assert core.pending == sum(job.ready_at is not None for job in self.jobs.values())
         assert (core.counters["late_results"], core.counters["unknown_results"]) == (self.late, self.unknown)
+        assert (core.counters["refused_results"], core.counters["timeouts"]) == (self.refused, self.timeouts)
         idle = [host.id for host in self.hosts.values() if self.may_take(host)]
         assert not (self.waiting() and idle), f"{self.waiting()} wait although {idle} have room"
         for job in self.jobs.values():

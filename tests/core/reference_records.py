@@ -35,6 +35,7 @@ class Rules:
     max_dead_share: float | None = None
     on_return: str = "first_result"
     max_worker_kills: int | None = None
+    max_copies: int = 2
     hedges: bool = False
     ejects: bool = False
 
@@ -57,13 +58,21 @@ class Try:
 
 
 @dataclass(eq=False)
+class Death:
+    """Of a worker that was running so many tasks."""
+
+    worker: str
+    running: int
+
+
+@dataclass(eq=False)
 class Job:
     id: str
     seq: int
     priority: int
     tried: list[Try] = field(default_factory=list)
     consumed: int = 0
-    killed: list[str] = field(default_factory=list)
+    killed: list[Death] = field(default_factory=list)
     ready_at: float | None = 0.0  # while it waits: for a worker (0) or for its retry; None: an attempt is open
     outcome: TaskState | None = None
 
@@ -84,5 +93,7 @@ class Host:
     held: str = ""
     draining: bool = False
     ejected: bool = False
-    blames: list[Job] = field(default_factory=list)
+    capacity: int = 0
+    blames: list[tuple[Job, Death]] = field(default_factory=list)
+    spared: bool = False  # dead, if it were not for the limit
     heard_at: float = 0.0

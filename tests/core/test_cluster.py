@@ -18,6 +18,7 @@ from orchestrator.core.inputs import Registration
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
+    Outcome,
     Priority,
     Task,
     TaskId,
@@ -197,9 +198,13 @@ class Cluster(RuleBasedStateMachine):
         self.send(Message("assign", deliver, lambda: self.processes[name].call_failed(key)))
 
     def cancel(self, attempt: Attempt, now: float) -> None:
-        assert attempt.task.settled or self.returns, f"{attempt} is cancelled, and its task is not settled"
+        useless = attempt.task.settled or attempt.outcome is Outcome.TIMED_OUT
+        assert useless or self.returns, f"{attempt} is cancelled, and its task is not settled"
         key = (attempt.task.id, attempt.number)
         self.send_to(attempt.worker.id, "cancel", lambda process: process.agent.cancel(key, self.now))
+
+    def timed_out(self, attempt: Attempt, now: float) -> None:
+        pass
 
     def ended(self, attempt: Attempt, now: float) -> None:
         pass

@@ -83,7 +83,7 @@ def test_the_worker_is_told_what_nobody_wants_any_more(make_cluster):
     core, fx = make_cluster("t1", "t2")
     introduce(core, "w2", "x")
     core.connection_lost("w1", 1.0)
-    complete(core, "w2", "t1", None, 1.5)
+    complete(core, "w1", "t1", None, 1.5)
     fx.take()
     introduce(core, held=[("t1", 1), ("t2", 1), ("nope", 3)], now=2.0)
     assert fx.take(Registered) == [Registered("w1", 7, (("t1", 1), ("nope", 3)))]

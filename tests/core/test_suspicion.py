@@ -7,7 +7,7 @@ import pytest
 from orchestrator.core.coordinator import HEARING_S
 from orchestrator.core.model import Outcome, TaskState, WorkerState
 from orchestrator.policies.detection import SLACK_S, ChenConfig, PhiAccrualConfig, TimeoutConfig
-from tests.core.making import DEAD_AFTER_S
+from tests.core.making import DEAD_AFTER_S, TIMEOUT_S
 from tests.core.recording import (
     Answered,
     Assign,
@@ -252,7 +252,7 @@ def test_no_more_than_a_share_is_dead_at_once(make_cluster):
 
 @pytest.mark.parametrize("back", ["heartbeat", "register"])
 def test_who_returns_makes_room_among_the_dead(make_cluster, back):
-    """The next one is declared dead at once, not at its next beat."""
+    """The next one is judged anew, as if it had been heard then: the network may be back for all of them."""
     core, fx = make_cluster("w1", "w2", "w3", "w4", max_dead_share=0.5)
     core.wake(DEAD_AFTER_S)
     beat(core, "w4", now=6.5)
@@ -261,9 +261,41 @@ def test_who_returns_makes_room_among_the_dead(make_cluster, back):
         "heartbeat": lambda: heartbeat(core, "w1", 0, 7.0),
         "register": lambda: register(core, "w1", 1, 0, True, 7.0),
     }[back]()
-    assert WakeAt(7.0) in fx.take()
-    core.wake(7.0)
-    assert fx.take(Changed) == [Changed("w3", "dead", "detector")]
+    beat(core, "w1", "w4", now=12.0)
+    fx.take()
+    core.wake(7.0 + TIMEOUT_S)
+    assert Changed("w3", "dead", "detector") not in fx.take(Changed)
+    core.wake(7.0 + DEAD_AFTER_S)
+    assert Changed("w3", "dead", "detector") in fx.take(Changed)
+
+
+def test_a_partition_that_ends_condemns_nobody_beyond_the_share(make_cluster):
+    """Six workers are cut off for 6 s, one may be dead: one is, and none of the others as each returns."""
+    workers = [f"w{number}" for number in range(1, 7)]
+    core, fx = make_cluster(*workers, max_dead_share=0.17)
+    core.wake(DEAD_AFTER_S)
+    for number, worker in enumerate(workers):
+        now = DEAD_AFTER_S + 0.3 * number
+        heartbeat(core, worker, 0, now)
+        core.wake(now)
+    assert [change.worker for change in fx.take(Changed) if change.kind == "dead"] == ["w1"]
+
+
+def test_an_estimate_learns_nothing_from_a_suspended_rule(make_cluster):
+    """That a spared worker is judged anew is no heartbeat: Chen's estimate of its rhythm stays."""
+    detector = ChenConfig(kind="chen", heartbeat_s=1.0, alpha_s=0.1).build()
+    core, fx = make_cluster("w1", "w2", detector=detector, max_dead_share=0.5)
+    for second in range(1, 9):
+        beat(core, "w1", "w2", now=float(second))
+    core.wake(9.5)
+    heartbeat(core, "w1", 0, 20.3)  # w2 is judged anew
+    for second in range(21, 24):
+        beat(core, "w1", "w2", now=float(second))
+    fx.take()
+    core.wake(24.09)
+    assert fx.take(Changed) == []
+    core.wake(24.2)
+    assert [change.kind for change in fx.take(Changed)][:1] == ["dead"]
 
 
 def test_one_may_always_be_declared_dead(make_cluster):
