@@ -110,6 +110,13 @@ class History:
         return follows
 
     @cached_property
+    def first(self) -> Rows:
+        """For each attempt, the row of the first attempt of its task."""
+        rows = np.arange(len(self.follows))
+        first: Rows = np.maximum.accumulate(np.where(self.follows, 0, rows))
+        return first
+
+    @cached_property
     def hedge(self) -> Mask:
         """Attempts that were assigned while their task still counted on an earlier one."""
         hedge: Mask = self.follows & (self._counted_until_s > self.assigned_s)
@@ -168,12 +175,26 @@ class History:
         )
         return (
             np.concatenate([tasks, self.row[back]]),
-            np.concatenate([self.accepted_s[tasks], self.released_s[back]]),
+            np.concatenate([self.accepted_s[tasks], self._room_for_copy_s(back)]),
             np.minimum(
                 np.concatenate([assigned_s[tasks], next_s]),
                 np.concatenate([settled_s[tasks], settled_s[self.row[back]]]),
             ),
         )
+
+    def _room_for_copy_s(self, back: Rows) -> Floats:
+        """For attempts that their tasks stopped counting on: when each task certainly had fewer than `max_copies`
+        attempts on workers, from that moment on."""
+        room_s = self.released_s[back].copy()
+        ended_s = or_never(self.ended_s)
+        most = self.scenario.policies.retry.max_copies
+        first = self.first[back]
+        for place in np.flatnonzero(back - first + 1 >= most):
+            copies_s = ended_s[first[place] : back[place] + 1]
+            copies_s = np.sort(copies_s[copies_s > room_s[place]])
+            if len(copies_s) >= most:
+                room_s[place] = copies_s[len(copies_s) - most]
+        return room_s
 
     @property
     def reopens(self) -> bool:

@@ -233,6 +233,27 @@ def _hedges(h: History) -> Iterator[Breach]:
     )
 
 
+def _copies(h: History) -> Iterator[Breach]:
+    """A task that is assigned again has fewer than `max_copies` attempts on workers that are not away."""
+    most = h.scenario.policies.retry.max_copies
+    away: dict[int, list[Absence]] = {}
+    for absence in _absences(h)[0]:
+        away.setdefault(absence.worker, []).append(absence)
+    ended_s = or_never(h.ended_s)
+    later = np.flatnonzero(h.known & ~h.perhaps_hedge & (np.arange(len(h.first)) - h.first >= most))
+
+    def occupying(i: int) -> int:
+        before = np.arange(h.first[i], i)
+        copies = before[(ended_s[before] > h.assigned_s[i]) & ~h.perhaps_hedge[before]]
+        return sum(
+            not any(absence.since_s <= h.assigned_s[i] <= absence.until_s for absence in away.get(worker, ()))
+            for worker in h.worker[copies].tolist()
+        )
+
+    too_many = np.array([i for i in later if occupying(i) >= most], dtype=np.int64)
+    yield h.attempts(too_many, lambda i: f"was assigned beside {occupying(i)} others that occupied workers")
+
+
 def _order(h: History) -> Iterator[Breach]:
     """The assigned task was first in the queue: no task of a higher priority waited, and no older one of its own."""
     lane = h.priority if isinstance(h.scenario.policies.queue, PriorityConfig) else np.zeros_like(h.priority)
@@ -457,6 +478,7 @@ PROMISES = (
     Promise("settled", "no task is assigned after it was settled", _settled),
     Promise("tries", "no task is tried too often, and none is given up too early", _tries),
     Promise("hedges", "no task has two open attempts", _hedges, _hedges_possible),
+    Promise("copies", "no task occupies more workers than its copies may", _copies),
     Promise("order", "tasks are assigned in the order of the queue", _order, _queue_unknown),
     Promise("membership", "nothing is assigned to a worker that is away, or left with one that is dead", _membership),
     Promise("load", "no worker holds more than its capacity and prefetch", _load),

@@ -215,6 +215,10 @@ def _policies(dice: Dice, duration_s: float) -> Tree:
     # If a returning worker's attempt is stopped, a hasty detector may move a long task for ever. Then the number of
     # tries must be limited, and there must be no hedges, because a hedge costs no try.
     restless = on_return == "keep_replacement"
+    detection = _detection(dice, limit_s, hedges=not restless)
+    timeout_s = dice.maybe(0.3, limit_s)
+    # An attempt that times out is stopped: a task that takes longer than its limit never ends by itself.
+    hopeless = timeout_s is not None or detection["kind"] == "two_level"
     return {
         "routing": dice.pick(
             [
@@ -225,10 +229,10 @@ def _policies(dice: Dice, duration_s: float) -> Tree:
             ]
         ),
         "queue": dice.pick([{"kind": "priority"}, {"kind": "priority"}, {"kind": "fifo"}]),
-        "detection": _detection(dice, limit_s, hedges=not restless),
-        "execution_timeout_s": dice.maybe(0.3, limit_s),
+        "detection": detection,
+        "execution_timeout_s": timeout_s,
         "execution_check_every_s": dice.maybe(0.2, lambda: dice.between(0.1, 2.0)),
-        "retry": _retry(dice, limited=restless),
+        "retry": _retry(dice, limited=restless or hopeless),
         "on_return": on_return,
         "hedging": dice.maybe(0.3, lambda: _hedging(dice)),
         "ejection": dice.maybe(0.3, lambda: _ejection(dice, duration_s)),
@@ -302,6 +306,7 @@ def _retry(dice: Dice, limited: bool) -> Tree:
     return {
         "backoff": backoff,
         "max_attempts": dice.maybe(1.0 if limited else 0.4, lambda: dice.whole(1, 6)),
+        "max_copies": dice.pick([1, 2, 2, 3]),
         "max_worker_kills": dice.maybe(0.7, lambda: dice.whole(1, 4)),
     }
 
