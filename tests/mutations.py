@@ -413,6 +413,61 @@ def try_poison_again(patch: Patch) -> None:
     leave_out(patch, Method(Blame, "is_poison"), within=of_core("_retry_or_fail"), answer=False)
 
 
+@of_the_core
+def blame_company_as_if_alone(patch: Patch) -> None:
+    """A death counts in full for each of the tasks that the worker was running."""
+
+    def in_full(original: Any, blame: Any, task: Any) -> bool:
+        return len(blame.victims(task)) >= blame._limit
+
+    replace(patch, Method(Blame, "is_poison"), in_full)
+
+
+# ---- copies, and strangers
+
+
+@of_the_core
+def copy_without_end(patch: Patch) -> None:
+    """A task that hangs gets one worker after the other."""
+    replace(patch, of_core("_is_crowded"), lambda original, core, task: False)
+
+
+@of_the_core
+def leave_a_crowded_task_waiting(patch: Patch) -> None:
+    """A task that waits for one of its attempts is not told that it ended."""
+    replace(patch, Method(Backlog, "release"), lambda original, backlog, task: None)
+
+
+@of_the_core
+def let_a_timed_out_attempt_run_on(patch: Patch) -> None:
+    """Its worker is not told to stop it."""
+    announce_nothing(patch, "cancel", within=of_core("wake"))
+
+
+@of_the_core
+def let_a_stranger_settle(patch: Patch) -> None:
+    """A result counts, whoever says it."""
+
+    def trusting(original: Any, core: Any, report: Any, now: float) -> None:
+        task = core.task(report.task_id)
+        if task is not None and not task.settled:
+            task.past = {**(task.past or {}), report.attempt or 0: report.worker_id}
+        original(core, report, now)
+
+    replace(patch, of_core("result"), trusting)
+
+
+@of_the_core
+def condemn_the_spared_at_once(patch: Patch) -> None:
+    """A suspect that only the share saved is judged by its silence from before, when the share holds no more."""
+
+    def at_once(original: Any, core: Any, worker: Any, now: float) -> None:
+        for spared in core._dead_share.release(worker):
+            core._review_later(spared, now)
+
+    replace(patch, of_core("_judge_spared"), at_once)
+
+
 # ---- lanes
 
 

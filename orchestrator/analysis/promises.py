@@ -250,7 +250,7 @@ def _copies(h: History) -> Iterator[Breach]:
             for worker in h.worker[copies].tolist()
         )
 
-    too_many = np.array([i for i in later if occupying(i) >= most], dtype=np.int64)
+    too_many = np.array([i for i in later.tolist() if occupying(i) >= most], dtype=np.int64)
     yield h.attempts(too_many, lambda i: f"was assigned beside {occupying(i)} others that occupied workers")
 
 

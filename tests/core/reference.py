@@ -37,7 +37,7 @@ class Model:
 
     def _begin(self) -> None:
         self._to_settle: dict[TaskId, TaskState] = {}
-        self._to_cancel: set[Name] = set()
+        self._to_cancel: list[Name] = []
         self._to_time_out: set[Name] = set()
         self._to_end: set[Name] = set()
         self._to_change: list[Changed] = []
@@ -95,11 +95,11 @@ class Model:
         if attempt.lost:
             return
         if rivals and (self.rules.on_return == "keep_replacement" or rivals[0].number < attempt.number):
-            self._to_cancel.add(attempt.name)
+            self._to_cancel.append(attempt.name)
             return
         for rival in rivals:
             rival.open = False
-            self._to_cancel.add(rival.name)
+            self._to_cancel.append(rival.name)
         attempt.open = True
         attempt.task.ready_at = None
         if attempt.started or not self.hosts[attempt.worker].reports_start:
@@ -207,8 +207,9 @@ class Model:
         for attempt in [attempt for attempt in self.attempts if attempt.open and self.times_out_at(attempt) <= now]:
             self.timeouts += 1
             self._to_time_out.add(attempt.name)
-            self._to_cancel.add(attempt.name)
             self._give_up(attempt, consumed=True, now=now)
+            if attempt.task.outcome is None:
+                self._to_cancel.append(attempt.name)
         for change in [effect for effect in effects if isinstance(effect, Changed)]:
             self._to_change.append(change)
             host = self.hosts[change.worker]
@@ -284,7 +285,7 @@ class Model:
         self._to_settle[job.id] = outcome
         for attempt in job.live():
             attempt.open = False
-            self._to_cancel.add(attempt.name)
+            self._to_cancel.append(attempt.name)
 
     def _end(self, attempt: Try) -> None:
         attempt.live = attempt.open = False
