@@ -31,6 +31,7 @@ class Behaviour:
 BEHAVIOURS: list[Behaviour] = []
 DETECTING = {"policies.detection.timeout_s": 1}
 TIMING_OUT = {"policies.execution_timeout_s": 1}
+HANGS_S = 100.0
 CUT = DETECTING | {"network.rpc_timeout_s": 0.4}
 LONG_S = 0.7
 
@@ -360,16 +361,40 @@ def a_forgotten_worker_registers_again(cluster: Cluster) -> None:
 
 
 @behaviour(TIMING_OUT)
-def a_slow_attempt_is_given_up_but_may_still_deliver(cluster: Cluster) -> None:
+def a_slow_attempt_that_cannot_be_cancelled_may_still_deliver(cluster: Cluster) -> None:
     """After the execution timeout another worker tries too; the first result counts, and the other attempt ends."""
-    cluster.start("w1", "w2")
+    cluster.start("w1", "w2", contract=True)
     task = cluster.submit(1.5)
     cluster.until(lambda: cluster.settled(task))
     slow = cluster.attempts(task)[0].worker.id
-    assert cluster.story(task) == [f"{slow} timed_out", f"{other(slow)} cancelled"]
+    assert cluster.story(task)[0] == f"{slow} timed_out"
     assert cluster.task(task).worker_id == slow
     cluster.until(lambda: not any(worker.load for worker in cluster.core.workers()))
-    assert cluster.core.counters["late_results"] == 0
+
+
+@behaviour(TIMING_OUT | {"policies.retry.max_attempts": 3})
+def a_task_that_hangs_is_stopped_at_its_timeout(cluster: Cluster) -> None:
+    """Each attempt is cancelled, and its slot is free for other work; the task fails when its tries are used up."""
+    cluster.start("w1", "w2")
+    hanging = cluster.submit(HANGS_S)
+    cluster.until(lambda: cluster.settled(hanging))
+    assert [story.split()[1] for story in cluster.story(hanging)] == ["timed_out"] * 3
+    assert cluster.task(hanging).error == "gave up after 3 attempts: ran for over 1.0 s"
+    cluster.until(lambda: not any(worker.load for worker in cluster.core.workers()))
+    after = [cluster.submit(0.1) for _ in range(2)]
+    cluster.until(lambda: cluster.settled(*after))
+    assert cluster.core.counters["timeouts"] == 3
+
+
+@behaviour(TIMING_OUT)
+def a_task_that_hangs_takes_no_more_than_its_copies(cluster: Cluster) -> None:
+    """Workers that can't be told to cancel keep two copies; the third worker remains for the tasks of others."""
+    cluster.start("w1", "w2", "w3", contract=True)
+    hanging = cluster.submit(4.0)
+    cluster.until(lambda: cluster.core.counters["timeouts"] == 2)
+    others = [cluster.submit(0.1) for _ in range(3)]
+    cluster.until(lambda: cluster.settled(*others))
+    assert len(cluster.attempts(hanging)) == 2
 
 
 @behaviour(TIMING_OUT)
