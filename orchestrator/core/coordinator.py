@@ -48,6 +48,8 @@ from orchestrator.core.ports import (
 )
 from orchestrator.core.proof import violations
 
+CANCELLED = "cancelled by its submitter"
+"""The error of a task that was cancelled."""
 HEARING_S = 0.25
 """After it slept, the coordinator listens so long before it acts."""
 
@@ -118,6 +120,15 @@ class Coordinator(Membership):
         backlog.add(task)
         if self._roomy:
             self._dispatch(now)  # what stood before it may have been settled while it waited
+
+    @declared
+    def cancel(self, task_id: TaskId, now: float) -> None:
+        """Nobody wants the task any more: it is FAILED, and its attempts are cancelled. A settled task stays."""
+        task = self._tasks.get(task_id)
+        if task is not None and task.state < _COMPLETED:
+            self._settle(task, _FAILED, None, None, CANCELLED, now)
+            self._announce(task, now)
+            self._dispatch(now)
 
     # ---- inputs from workers
 

@@ -218,7 +218,9 @@ class Transitions:
         """
         return sum(_is_copy(attempt) for attempt in task.live) >= self._max_copies
 
-    def _settle(self, task: Task, state: TaskState, worker_id: WorkerId, value: object, error: str, now: float) -> None:
+    def _settle(
+        self, task: Task, state: TaskState, worker_id: WorkerId | None, value: object, error: str, now: float
+    ) -> None:
         """The one place where a task gets its outcome; the effects follow when its attempt is closed too."""
         if task.state is _PENDING:
             self.pending -= 1

@@ -167,8 +167,7 @@ class Recorder(Record):
         self.effects.append(Ended(attempt.task.id, attempt.worker.id, attempt.number, attempt.outcome))
 
     def settled(self, task: Task, now: float) -> None:
-        assert task.worker_id is not None
-        self.effects.append(Settled(task.id, task.state, task.worker_id))
+        self.effects.append(Settled(task.id, task.state, task.worker_id or ""))
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         if request is not None:

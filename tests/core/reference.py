@@ -51,6 +51,11 @@ class Model:
             self.jobs[job_id] = Job(job_id, self.submitted, priority)
             self.submitted += 1
 
+    def cancel(self, job_id: str, now: float) -> None:
+        job = self.jobs.get(job_id)
+        if job is not None and job.outcome is None:
+            self._settle(job, FAILED)
+
     def register(self, host_id: str, capacity: int, prefetch: float, reports_start: bool, now: float) -> None:
         known = host_id in self.hosts
         if known:

@@ -105,6 +105,10 @@ class Interleavings(RuleBasedStateMachine):
     def submit_perhaps_again(self, task: str, priority: Priority) -> None:
         self.drive("submit", task, priority, None)
 
+    @rule(task=st.sampled_from(TASKS))
+    def cancel(self, task: str) -> None:
+        self.drive("cancel", task)
+
     # ---- workers
 
     @rule(worker=st.sampled_from(WORKERS), capacity=st.integers(0, 3), prefetch=st.sampled_from([0, 0, 1, math.inf]),

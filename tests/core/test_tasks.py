@@ -411,3 +411,40 @@ def test_whoever_intercepts_a_core_sees_every_input(make_coordinator):
     ]  # fmt: skip
     assert seen[0][2] == 0
     assert wrapped.pending == core.pending == 1
+
+
+# ---- cancelled by its submitter
+
+
+def test_a_waiting_task_can_be_cancelled(make_cluster):
+    """It is FAILED, and never assigned."""
+    core, fx = make_cluster()
+    submit(core, "t1")
+    core.cancel("t1", 1.0)
+    assert fx.take(Settled) == [Settled("t1", TaskState.FAILED, "")]
+    assert core.task("t1").error == "cancelled by its submitter"
+    register(core, "w1", 1, 0, True, 2.0)
+    assert fx.take(Assign) == []
+
+
+def test_a_running_task_can_be_cancelled(make_cluster):
+    """Its attempts are cancelled, and occupy their workers until these say that they stopped."""
+    core, fx = make_cluster("w1")
+    assigned(core, "t1")
+    core.cancel("t1", 1.0)
+    assert fx.take(Settled, Cancel) == [Settled("t1", TaskState.FAILED, ""), Cancel("t1", "w1", 1)]
+    assert core.worker("w1").load == 1
+    core.cancelled("w1", "t1", 1, 2.0)
+    assert core.worker("w1").load == 0
+
+
+@pytest.mark.parametrize("task", ["t1", "nobody's"])
+def test_what_is_settled_or_unknown_is_not_cancelled(make_cluster, task):
+    """Its outcome stays."""
+    core, fx = make_cluster("w1")
+    assigned(core, "t1")
+    complete(core, "w1", "t1", 1, 1.0)
+    fx.take()
+    core.cancel(task, 2.0)
+    assert fx.take() == []
+    assert core.task("t1").state is TaskState.COMPLETED
