@@ -468,6 +468,16 @@ def condemn_the_spared_at_once(patch: Patch) -> None:
     replace(patch, of_core("_judge_spared"), at_once)
 
 
+@of_the_core
+def try_a_silent_worker_at_every_beat(patch: Patch) -> None:
+    """However often its calls failed, the next heartbeat makes a worker as good as any other."""
+
+    def forgiving(original: Any, core: Any, worker: Any, now: float) -> None:
+        worker.quarantined = None
+
+    replace(patch, of_core("_end_quarantine"), forgiving)
+
+
 # ---- lanes
 
 

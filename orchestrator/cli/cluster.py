@@ -153,9 +153,10 @@ async def _coordinate(
 
     policies, seed, call_timeout_s = decided
     term = time.time_ns() // 1_000_000
-    record = DecisionRecord(record_at, policies, seed, replication, term=term) if record_at else None
+    same = {"term": term, "call_timeout_s": call_timeout_s}
+    record = DecisionRecord(record_at, policies, seed, replication, **same) if record_at else None
     live = LiveCoordinator(
-        lambda effects: build_coordinator(policies, effects, seed, replication, term=term),
+        lambda effects: build_coordinator(policies, effects, seed, replication, **same),
         call_timeout_s=call_timeout_s,
         contract_timeout_s=decided.contract_timeout_s,
         limits=limits,

@@ -42,10 +42,11 @@ class DecisionRecord:
         *,
         term: int = 1,
         keep_settled: int = KEEP_SETTLED,
+        call_timeout_s: float = 2.0,
     ) -> None:
         self._file = path.open("w", buffering=_BUFFER_BYTES)
         self._encode = json.JSONEncoder(separators=(",", ":"), default=astuple).encode
-        self._head = _Head(policies, seed, replication, keep_settled, term)
+        self._head = _Head(policies, seed, replication, keep_settled, term, call_timeout_s)
         self._write(self._head._replace(policies=json.loads(policies.model_dump_json()))._asdict())
 
     def open(self, effects: Effects, build: Callable[[Effects], Coordinator] | None = None) -> Coordinator:
@@ -143,9 +144,18 @@ class _Head(NamedTuple):
     replication: int
     keep_settled: int
     term: int
+    call_timeout_s: float
 
     def build(self, effects: Effects) -> Coordinator:
-        return build_coordinator(self.policies, effects, self.seed, self.replication, self.keep_settled, self.term)
+        return build_coordinator(
+            self.policies,
+            effects,
+            self.seed,
+            self.replication,
+            self.keep_settled,
+            self.term,
+            self.call_timeout_s,
+        )
 
 
 class _Decoder:

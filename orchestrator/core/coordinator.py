@@ -10,7 +10,8 @@ come late, twice, out of order, for tasks and workers that are unknown, dead or 
 - A death, a timeout and a retryable failure consume one of a task's tries. A rejection and a failed call do not, and
   what happens to a hedge does not.
 - A worker is assignable while it is ALIVE, not draining, not ejected and not quarantined. A rejection quarantines it
-  until its next heartbeat or result, a failed call until its next heartbeat or registration.
+  until its next heartbeat or result, a failed call until a heartbeat after a pause, or its next registration. Then it
+  gets a single attempt on trial; if that fails too, the next pause is longer.
 - An attempt that timed out is cancelled. A task that has `max_copies` attempts on workers waits until one of them ends.
 - A hedge starts on another worker than the attempts that it is to save, in room that no waiting task wants.
 - A process that registers again keeps what it holds, if it is the same incarnation; what an earlier one held is lost.
@@ -154,6 +155,9 @@ class Coordinator(Membership):
         worker.reports_start = registration.reports_start and registration.prefetch > 0
         worker.state = _ALIVE
         worker.quarantined = None
+        if registration.incarnation:
+            worker.trial_pause_s = 0.0
+        worker.on_trial = worker.trial_pause_s > 0  # to register again and again by the contract is no way round it
         worker.draining = False
         worker.ejected_until = -math.inf
         worker.gone_at = math.inf
@@ -179,7 +183,9 @@ class Coordinator(Membership):
         if now > self._alarm + self._own_pause_s:
             self._note_sleep(now)
         worker.detector.heard(now)
-        worker.quarantined = None
+        if now >= worker.trial_at:
+            worker.quarantined = None
+            worker.on_trial = worker.trial_pause_s > 0
         if worker.state is not _ALIVE:
             self._revive(worker, Detail.RECONNECTED, now)
         self._review_later(worker, now)
@@ -222,7 +228,7 @@ class Coordinator(Membership):
             return
         while worker.abandoned and len(worker.abandoned) > active:
             self._close(next(iter(worker.abandoned)), now)
-        worker.quarantined = None
+        self._end_quarantine(worker, now)
         # A beat may be so old that even with it the worker is too silent.
         if worker.state is not _ALIVE and self._verdict(worker, now) is not Verdict.DEAD:
             self._revive(worker, Detail.REVIVED, now)
@@ -246,6 +252,9 @@ class Coordinator(Membership):
             found.task.state = _RUNNING
             if found.worker.reports_start:
                 self._time_out_later(found, now)
+        if found.worker.on_trial:
+            self._passed_trial(found.worker)
+            self._dispatch(now)
 
     @declared
     def result(self, report: Report, now: float) -> None:
@@ -285,6 +294,8 @@ class Coordinator(Membership):
                 attempt.reason = error
                 consumed = not settles
             self._close(attempt, now)
+            if attempt.worker.on_trial:
+                self._passed_trial(attempt.worker)
         if settles:
             self._announce(task, now)
         elif consumed and attempt is not None:
@@ -305,6 +316,8 @@ class Coordinator(Membership):
         found = self._find(worker_id, task_id, attempt)
         if found is None:
             return
+        if found.worker.on_trial:
+            self._passed_trial(found.worker)
         self._quarantine(found.worker, Quarantine.REJECTED)
         was_open = found.state is _OPEN
         if was_open:
@@ -320,6 +333,8 @@ class Coordinator(Membership):
         found = self._find(worker_id, task_id, attempt)
         if found is not None and found.state is _ABANDONED:
             self._close(found, now)
+            if found.worker.on_trial:
+                self._passed_trial(found.worker)
             self._dispatch(now)
 
     @declared
@@ -371,7 +386,7 @@ class Coordinator(Membership):
             if self._on_failed_call == "dead":
                 self._declare_dead(worker, Detail.FAILED_CALL, now)
             else:
-                self._quarantine(worker, Quarantine.FAILED_CALL)
+                self._quarantine_until_trial(worker, now)
         self._dispatch(now)
         self._rearm(now)
 

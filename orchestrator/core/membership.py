@@ -21,6 +21,9 @@ from orchestrator.core.model import (
 from orchestrator.core.ports import EjectionPolicy, SleepAware, Verdict
 from orchestrator.core.transitions import Transitions
 
+LONGEST_PAUSE_S = 30.0
+"""Between two trials of a worker whose calls fail."""
+
 _OPEN = AttemptState.OPEN
 _ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
 
@@ -30,10 +33,24 @@ class Membership(Transitions):
 
     __slots__ = ()
 
-    def _quarantine(self, worker: Worker, why: Quarantine) -> None:
+    def _quarantine_until_trial(self, worker: Worker, now: float) -> None:
+        """A call failed. Of several that fail together, only the first makes the next pause longer."""
         if worker.quarantined is not Quarantine.FAILED_CALL:
-            worker.quarantined = why
-        self._make_unassignable(worker)
+            worker.trial_at = now + worker.trial_pause_s
+            worker.trial_pause_s = min(LONGEST_PAUSE_S, max(self.heartbeat_s, 2 * worker.trial_pause_s))
+        self._quarantine(worker, Quarantine.FAILED_CALL)
+
+    def _end_quarantine(self, worker: Worker, now: float) -> None:
+        """The worker beats. It gets tasks again, unless its failed calls say otherwise."""
+        if worker.quarantined is Quarantine.FAILED_CALL:
+            if now >= worker.trial_at:
+                worker.quarantined = None
+                worker.on_trial = True
+        elif worker.quarantined is Quarantine.TRIAL:
+            if now >= worker.trial_at + self._call_timeout_s:  # had the call failed, that would be known
+                self._passed_trial(worker)
+        else:
+            worker.quarantined = None
 
     def _suspect(self, worker: Worker, now: float) -> None:
         worker.state = _SUSPECT

@@ -77,7 +77,9 @@ class Quarantine(StrEnum):
     REJECTED = "rejected"
     """Until its next heartbeat or result."""
     FAILED_CALL = "failed_call"
-    """Until its next heartbeat or registration."""
+    """Until a heartbeat after a pause that grows with every failure, or a registration. Then it is on trial."""
+    TRIAL = "trial"
+    """Until it says a word of the one attempt that it got on trial, or holds it for longer than a call may take."""
 
 
 class WorkerEvent(StrEnum):
@@ -231,12 +233,14 @@ class Worker:
     The coordinator assigns to it while `load < limit` and nothing else is in the way (`available`).
     `ejected_until`: when an ejected worker is readmitted, -inf for one that is not ejected.
     `blamed`: the tasks that may have killed it, for as long as it may return. `gone_at`: when it left or was declared
-    dead, inf while it is neither.
+    dead, inf while it is neither. `on_trial`: since a failed call it has not yet shown that it takes what it is given;
+    `trial_at`: when it may be tried again. `trial_pause_s`: the pause after the next failure, 0 for a sound worker.
     """
 
     __slots__ = (
         "abandoned", "assignable", "blamed", "capacity", "detector", "draining", "ejected_until", "gone_at", "id",
-        "incarnation", "limit", "load", "open", "quarantined", "reports_start", "review_at", "slot", "state",
+        "incarnation", "limit", "load", "on_trial", "open", "quarantined", "reports_start", "review_at", "slot",
+        "state", "trial_at", "trial_pause_s",
     )  # fmt: skip
 
     def __init__(self, id: WorkerId, slot: int) -> None:
@@ -251,6 +255,9 @@ class Worker:
         self.draining = False
         self.ejected_until = -math.inf
         self.gone_at = math.inf
+        self.on_trial = False
+        self.trial_at = -math.inf
+        self.trial_pause_s = 0.0
         self.assignable = False
         self.load = 0
         self.open: dict[Attempt, None] = {}

@@ -22,6 +22,7 @@ from orchestrator.core.model import (
     Failure,
     Hedge,
     Outcome,
+    Quarantine,
     Task,
     TaskId,
     TaskState,
@@ -62,16 +63,18 @@ class Transitions:
     others remain suspects until one of those is back or gone. `max_worker_kills`: a task is given up when so many
     workers died with it. `max_copies`: so many attempts of a task, hedges apart, may occupy workers at once.
     `on_return`: whose attempt goes on when a worker that was given up returns with it.
+    `call_timeout_s`: a call of which nothing is heard for so long has failed.
     `term`: of this coordinator process; a later process has a higher one.
     """
 
     # More attributes than a shared dictionary of instances holds: slots are found faster.
     __slots__ = (
-        "_alarm", "_backlog", "_blame", "_dead_share", "_detection_check", "_ejection", "_free_slots", "_fx",
-        "_gone", "_hedges", "_judges_from", "_keep_settled", "_limited", "_listens_until", "_max_copies",
-        "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions", "_remember_workers_s",
-        "_remembered", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing", "_tasks", "_timeouts",
-        "_workers", "completed", "counters", "failed", "heartbeat_s", "pending", "submitted", "term",
+        "_alarm", "_backlog", "_blame", "_call_timeout_s", "_dead_share", "_detection_check", "_ejection",
+        "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_keep_settled", "_limited", "_listens_until",
+        "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions",
+        "_remember_workers_s", "_remembered", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing",
+        "_tasks", "_timeouts", "_workers", "completed", "counters", "failed", "heartbeat_s", "pending", "submitted",
+        "term",
     )  # fmt: skip
 
     def __init__(
@@ -96,6 +99,7 @@ class Transitions:
         hedging: HedgingPolicy | None = None,
         ejection: EjectionPolicy | None = None,
         kind_of: Callable[[object], Hashable] = kind_of_payload,
+        call_timeout_s: float = 2.0,
         keep_settled: int = 100_000,
         remember_workers_s: float = 3600.0,
         term: int = 1,
@@ -109,6 +113,7 @@ class Transitions:
         self._on_failed_call = on_failed_call
         self._own_pause_s = own_pause_s
         self._on_return = on_return
+        self._call_timeout_s = call_timeout_s
         self._keep_settled = keep_settled
         self._max_copies = max_copies
         self._remember_workers_s = remember_workers_s
@@ -177,6 +182,9 @@ class Transitions:
             self._time_out_later(attempt, now)
         if self._hedges.policy is not None:
             self._ring_by(self._hedges.began(attempt, self._workers.values()))
+        if worker.on_trial:
+            self._quarantine(worker, Quarantine.TRIAL)
+            worker.trial_at = now
         self._fx.assign(attempt, now)
 
     def _wrong_choice(self, worker: object) -> PolicyError:
@@ -427,6 +435,19 @@ class Transitions:
         return chosen is not None
 
     # ---- which workers get tasks
+
+    def _quarantine(self, worker: Worker, why: Quarantine) -> None:
+        if worker.quarantined is not Quarantine.FAILED_CALL:
+            worker.quarantined = why
+        self._make_unassignable(worker)
+
+    def _passed_trial(self, worker: Worker) -> None:
+        """The worker does say what becomes of what it is given."""
+        worker.on_trial = False
+        worker.trial_pause_s = 0.0
+        if worker.quarantined is Quarantine.TRIAL:
+            worker.quarantined = None
+            self._reconsider(worker)
 
     def _reconsider(self, worker: Worker) -> None:
         """After something that may have made the worker assignable."""

@@ -72,10 +72,11 @@ def build_coordinator(
     replication: int = 0,
     keep_settled: int = KEEP_SETTLED,
     term: int = 1,
+    call_timeout_s: float = 2.0,
 ) -> Coordinator:
     """The policies around a fresh core; each policy and each periodic check draws from a stream of its own.
 
-    `term`: of the coordinator's process, higher than that of the one before it.
+    `term`: of the coordinator's process, higher than that of the one before it. `call_timeout_s`: the driver's.
     """
     detection = policies.detection
 
@@ -106,6 +107,7 @@ def build_coordinator(
         max_copies=policies.retry.max_copies,
         hedging=chosen("hedging", policies.hedging),
         ejection=chosen("ejection", policies.ejection),
+        call_timeout_s=call_timeout_s,
         keep_settled=keep_settled,
         term=term,
     )

@@ -172,6 +172,7 @@ def record(path: Path) -> None:
     core.reconnected(Registration("w2", "b2", 2, float("inf"), True, (("t1", 1), ("nobody's", 4))), 9.6)
     for answered in (core.started, core.rejected, core.cancelled, core.call_failed):
         answered("w2", "t1", 1, 9.7)
+    core.cancel("t2", 9.75)
     core.drain("w2", 9.8)
     core.deregister("w2", 9.9)
     book.close()
@@ -181,7 +182,7 @@ def test_a_decision_record_decides_the_same_again(tmp_path: Path):
     """Input by input, each kind of them, with the ties of its random streams."""
     record(tmp_path / "record")
     assert {item.name for item in Recorded(tmp_path / "record").inputs()} == set(INPUTS)
-    assert replay(tmp_path / "record") == (42, None, None)
+    assert replay(tmp_path / "record") == (43, None, None)
 
 
 def test_arguments_are_read_as_they_were_given(tmp_path: Path):

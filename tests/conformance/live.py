@@ -58,7 +58,12 @@ class Live(Cluster):
 
     async def _open(self) -> None:
         self._news = asyncio.Event()
-        self._record = DecisionRecord(self._record_at, self._scenario.policies, self._scenario.seed)
+        self._record = DecisionRecord(
+            self._record_at,
+            self._scenario.policies,
+            self._scenario.seed,
+            call_timeout_s=self._scenario.network.rpc_timeout_s,
+        )
         self._live = LiveCoordinator(
             self._build,
             call_timeout_s=self._scenario.network.rpc_timeout_s,
@@ -76,7 +81,12 @@ class Live(Cluster):
 
     def _build(self, effects: Effects) -> Coordinator:
         self.history = History(effects, self._loop.time, self._news.set)
-        return build_coordinator(self._scenario.policies, self.history, self._scenario.seed)
+        return build_coordinator(
+            self._scenario.policies,
+            self.history,
+            self._scenario.seed,
+            call_timeout_s=self._scenario.network.rpc_timeout_s,
+        )
 
     def start(
         self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False, fragile: bool = False

@@ -41,7 +41,9 @@ class Stage(World):
         never = FaultAction(scenario.duration_s, "coordinator_pause", None, 0)
         super().__init__(scenario, Plan(arrivals, [never]), fuse=False)
         self.history = History(self, lambda: self.now)
-        self.coordinator = build_coordinator(scenario.policies, self.history, scenario.seed)
+        self.coordinator = build_coordinator(
+            scenario.policies, self.history, scenario.seed, call_timeout_s=scenario.network.rpc_timeout_s
+        )
         self.deaf: set[str] = set()
         self.failing: dict[AttemptKey, tuple[str, bool]] = {}
 

@@ -19,6 +19,7 @@ from tests.core.recording import Acknowledged, Answered, Assign, Cancel, Changed
 from tests.core.reference_records import Death, Host, Job, Rules, Try
 
 Name = tuple[TaskId, WorkerId, int]
+CALL_TIMEOUT_S = 2.0
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
 
 
@@ -61,9 +62,12 @@ class Model:
         if known:
             self._blame(self.hosts[host_id])
         self._lose(host_id, now)
-        self.hosts[host_id] = Host(
-            host_id, capacity + prefetch, reports_start and prefetch > 0, capacity=capacity, heard_at=now
-        )
+        before = self.hosts.get(host_id)
+        host = Host(host_id, capacity + prefetch, reports_start and prefetch > 0, capacity=capacity, heard_at=now)
+        if before is not None:
+            host.trial_at, host.trial_pause_s = before.trial_at, before.trial_pause_s
+            host.on_trial = host.trial_pause_s > 0
+        self.hosts[host_id] = host
         self._to_change.append(Changed(host_id, "up", "reregistered" if known else "registered"))
 
     def heartbeat(self, host_id: str, active: int, now: float, effects: list[Any]) -> None:
@@ -78,7 +82,7 @@ class Model:
             self._note_sleep(now)
         host.heard_at = now
         host.spared = False
-        host.held = ""
+        self._let_go(host, now)
         abandoned = {attempt.name: attempt for attempt in self.on(host_id) if not attempt.open}
         ended = [(effect.task, effect.worker, effect.number) for effect in effects if isinstance(effect, Ended)]
         assert len(ended) == max(0, len(abandoned) - max(0, active)), f"{ended} of {abandoned}"
@@ -92,6 +96,23 @@ class Model:
             for attempt in self.on(host_id):
                 if attempt.lost and attempt.task.outcome is None:
                     self._return(attempt, now)
+
+    def _let_go(self, host: Host, now: float) -> None:
+        """It beats."""
+        if host.held == "failed_call":
+            if now >= host.trial_at:
+                host.held, host.on_trial = "", True
+        elif host.held != "trial" or now >= host.trial_at + CALL_TIMEOUT_S:
+            if host.held == "trial":
+                self._pass(host)
+            host.held = ""
+
+    def _pass(self, host: Host) -> None:
+        """It says what became of what it was given."""
+        if host.on_trial:
+            host.on_trial, host.trial_pause_s = False, 0.0
+            if host.held == "trial":
+                host.held = ""
 
     def _return(self, attempt: Try, now: float) -> None:
         """Its worker is back, and holds it."""
@@ -114,6 +135,7 @@ class Model:
         attempt = self._find(host_id, job_id, number)
         if attempt is not None and not attempt.started:
             attempt.started = True
+            self._pass(self.hosts[host_id])
             if self.hosts[host_id].reports_start:
                 attempt.timed_from = now
 
@@ -146,6 +168,7 @@ class Model:
         was_open = attempt is not None and attempt.open
         if attempt is not None:
             self._end(attempt)
+            self._pass(self.hosts[host_id])
             if self.hosts[host_id].held == "rejected":
                 self.hosts[host_id].held = ""
         if job.outcome is None and (succeeded or not retryable):
@@ -159,6 +182,7 @@ class Model:
     def rejected(self, host_id: str, job_id: str, number: int, now: float) -> None:
         attempt = self._find(host_id, job_id, number)
         if attempt is not None:
+            self._pass(self.hosts[host_id])
             self.hosts[host_id].held = self.hosts[host_id].held or "rejected"
             self._give_up(attempt)
             self._end(attempt)
@@ -167,6 +191,7 @@ class Model:
         attempt = self._find(host_id, job_id, number)
         if attempt is not None and not attempt.open:
             self._end(attempt)
+            self._pass(self.hosts[host_id])
 
     def call_failed(self, host_id: str, job_id: str, number: int, now: float) -> None:
         attempt = self._find(host_id, job_id, number)
@@ -180,6 +205,9 @@ class Model:
         if host is None or host.opinion not in ("alive", "suspect"):
             return
         if self.rules.on_failed_call == "hold":
+            if host.held != "failed_call":
+                host.trial_at = now + host.trial_pause_s
+                host.trial_pause_s = min(30.0, max(self.rules.heartbeat_s, 2 * host.trial_pause_s))
             host.held = "failed_call"
         else:
             self._to_change.append(Changed(host_id, "dead", "failed_call"))
@@ -452,6 +480,8 @@ class Model:
         attempt = Try(job, effect.worker, effect.number, timed_from, hedge)
         job.tried.append(attempt)
         job.ready_at = None
+        if host.on_trial:
+            host.held, host.trial_at = "trial", now
         self.attempts.append(attempt)
 
     def _see_hedge(self, effect: Assign, job: Job) -> None:

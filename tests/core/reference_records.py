@@ -95,5 +95,8 @@ class Host:
     ejected: bool = False
     capacity: int = 0
     blames: list[tuple[Job, Death]] = field(default_factory=list)
+    on_trial: bool = False
+    trial_at: float = -math.inf
+    trial_pause_s: float = 0.0
     spared: bool = False  # dead, if it were not for the limit
     heard_at: float = 0.0
