@@ -74,7 +74,7 @@ class World:
         # Late reports come from attempts that are still known; only a copy of a message needs a longer memory.
         keep_settled = 100_000 if network.duplicate else 1_000
         self.coordinator = build_coordinator(
-            policies, self, seed, replication, keep_settled, call_timeout_s=network.rpc_timeout_s
+            policies, self, seed, replication, keep_settled=keep_settled, call_timeout_s=network.rpc_timeout_s
         )
 
         pauses = any(action.worker is None for action in plan.faults)

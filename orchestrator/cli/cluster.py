@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import random
 import secrets
@@ -149,14 +150,20 @@ async def _coordinate(
     from orchestrator.cluster.coordinator import LiveCoordinator, log
     from orchestrator.cluster.decision_record import DecisionRecord
     from orchestrator.cluster.services import log_metrics, start
-    from orchestrator.policies.settings import build_coordinator
+    from orchestrator.policies.settings import KEEP_SETTLED_BYTES, KEEP_SETTLED_S, build_coordinator
 
     policies, seed, call_timeout_s = decided
     term = time.time_ns() // 1_000_000
-    same = {"term": term, "call_timeout_s": call_timeout_s}
-    record = DecisionRecord(record_at, policies, seed, replication, **same) if record_at else None
+    built: dict[str, Any] = {
+        "term": term,
+        "call_timeout_s": call_timeout_s,
+        "keep_settled": math.inf,
+        "keep_settled_s": KEEP_SETTLED_S,
+        "keep_settled_bytes": KEEP_SETTLED_BYTES,
+    }
+    record = DecisionRecord(record_at, policies, seed, replication, **built) if record_at else None
     live = LiveCoordinator(
-        lambda effects: build_coordinator(policies, effects, seed, replication, **same),
+        lambda effects: build_coordinator(policies, effects, seed, replication, **built),
         call_timeout_s=call_timeout_s,
         contract_timeout_s=decided.contract_timeout_s,
         limits=limits,

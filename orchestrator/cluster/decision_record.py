@@ -22,7 +22,7 @@ from orchestrator.cluster.jobs import Job
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import INPUTS, intercepted
 from orchestrator.core.ports import Effects
-from orchestrator.policies.settings import KEEP_SETTLED, Policies, build_coordinator
+from orchestrator.policies.settings import Policies, build_coordinator
 
 NAME = "decisions.jsonl"
 FLUSH_EVERY_S = 1.0
@@ -39,14 +39,11 @@ class DecisionRecord:
         policies: Policies,
         seed: int,
         replication: int = 0,
-        *,
-        term: int = 1,
-        keep_settled: int = KEEP_SETTLED,
-        call_timeout_s: float = 2.0,
+        **built: float,
     ) -> None:
         self._file = path.open("w", buffering=_BUFFER_BYTES)
         self._encode = json.JSONEncoder(separators=(",", ":"), default=astuple).encode
-        self._head = _Head(policies, seed, replication, keep_settled, term, call_timeout_s)
+        self._head = _Head(policies, seed, replication, built)
         self._write(self._head._replace(policies=json.loads(policies.model_dump_json()))._asdict())
 
     def open(self, effects: Effects, build: Callable[[Effects], Coordinator] | None = None) -> Coordinator:
@@ -142,20 +139,10 @@ class _Head(NamedTuple):
     policies: Policies
     seed: int
     replication: int
-    keep_settled: int
-    term: int
-    call_timeout_s: float
+    built: dict[str, Any]
 
     def build(self, effects: Effects) -> Coordinator:
-        return build_coordinator(
-            self.policies,
-            effects,
-            self.seed,
-            self.replication,
-            self.keep_settled,
-            self.term,
-            self.call_timeout_s,
-        )
+        return build_coordinator(self.policies, effects, self.seed, self.replication, **self.built)
 
 
 class _Decoder:

@@ -25,6 +25,7 @@ def violations(core: Transitions) -> Iterator[str]:
     yield from core._blame.violations(workers)
     yield from core._dead_share.violations(workers)
     yield from core._hedges.violations()
+    yield from core._settled.violations()
 
 
 def _violated_counts(core: Transitions) -> Iterator[str]:

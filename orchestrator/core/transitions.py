@@ -40,6 +40,7 @@ from orchestrator.core.ports import (
     RetryPolicy,
     RoutingPolicy,
 )
+from orchestrator.core.settled import SettledTasks
 
 # Read on every task: a module's global is found faster than an enum's attribute.
 _PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
@@ -54,7 +55,8 @@ class Transitions:
     `queue`: makes a queue discipline; each lane of refused tasks has one of its own.
     `execution_timeout_s`: of tasks that have no limit of their own; None for no limit.
     `execution_check`, `detection_check`: None to act at the exact moment.
-    `keep_settled`: how many settled tasks are remembered, to answer questions and to know a late report for one.
+    `keep_settled`, `keep_settled_s`, `keep_settled_bytes`: settled tasks are remembered, to answer questions and to
+    know a late report, up to that number, for that long, and up to that size in all.
     `remember_workers_s`: how long a worker that left or died is remembered.
 
     `own_pause_s`: an alarm that rings later than that means that the coordinator slept; it has itself woken that
@@ -70,9 +72,9 @@ class Transitions:
     # More attributes than a shared dictionary of instances holds: slots are found faster.
     __slots__ = (
         "_alarm", "_backlog", "_blame", "_call_timeout_s", "_dead_share", "_detection_check", "_ejection",
-        "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_keep_settled", "_limited", "_listens_until",
+        "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_limited", "_listens_until",
         "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions",
-        "_remember_workers_s", "_remembered", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing",
+        "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing",
         "_tasks", "_timeouts", "_workers", "completed", "counters", "failed", "heartbeat_s", "pending", "submitted",
         "term",
     )  # fmt: skip
@@ -100,7 +102,9 @@ class Transitions:
         ejection: EjectionPolicy | None = None,
         kind_of: Callable[[object], Hashable] = kind_of_payload,
         call_timeout_s: float = 2.0,
-        keep_settled: int = 100_000,
+        keep_settled: float = 100_000,
+        keep_settled_s: float = math.inf,
+        keep_settled_bytes: float = math.inf,
         remember_workers_s: float = 3600.0,
         term: int = 1,
     ) -> None:
@@ -114,7 +118,6 @@ class Transitions:
         self._own_pause_s = own_pause_s
         self._on_return = on_return
         self._call_timeout_s = call_timeout_s
-        self._keep_settled = keep_settled
         self._max_copies = max_copies
         self._remember_workers_s = remember_workers_s
         self.heartbeat_s = heartbeat_s
@@ -123,7 +126,7 @@ class Transitions:
         self._tasks: dict[TaskId, Task] = {}
         self._workers: dict[WorkerId, Worker] = {}
         self._free_slots: list[int] = []  # of forgotten workers, a heap
-        self._remembered: deque[TaskId] = deque()  # settled, nothing live, oldest first
+        self._settled = SettledTasks(self._tasks, keep_settled, keep_settled_s, keep_settled_bytes)
         self._gone: deque[tuple[float, Worker]] = deque()  # since when workers are dead or have left, oldest first
         self._roomy = 0  # assignable workers with load < limit
         self._room_appeared = False  # since the refused tasks were tried
@@ -245,7 +248,7 @@ class Transitions:
         else:
             self.failed += 1
         if not task.live:
-            self._remember(task)
+            self._settled.add(task, now)
 
     def _announce(self, task: Task, now: float) -> None:
         """The task is settled: its other attempts have become useless."""
@@ -317,12 +320,6 @@ class Transitions:
         task.state = _PENDING
         self.pending += 1
 
-    def _remember(self, task: Task) -> None:
-        """Keep a settled task for a while, and forget the oldest."""
-        self._remembered.append(task.id)
-        if len(self._remembered) > self._keep_settled:
-            del self._tasks[self._remembered.popleft()]
-
     # ---- attempts
 
     def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
@@ -369,7 +366,7 @@ class Transitions:
             if self._backlog.crowded:
                 self._backlog.release(task)
         elif not task.live:
-            self._remember(task)
+            self._settled.add(task, now)
 
     def _reopen(self, attempt: Attempt, now: float) -> None:
         """The task counts on it again; its execution timeout begins anew."""

@@ -26,7 +26,10 @@ from orchestrator.policies.streams import python_random
 Policy = TypeVar("Policy", covariant=True)
 
 KEEP_SETTLED = 100_000
-"""How many settled tasks a coordinator remembers."""
+"""How many settled tasks a coordinator remembers, if it is not told otherwise."""
+KEEP_SETTLED_S = 3600.0
+KEEP_SETTLED_BYTES = 512 << 20
+"""A live coordinator remembers them for that long, as long as they take no more than that."""
 
 
 class Policies(Strict):
@@ -70,7 +73,10 @@ def build_coordinator(
     effects: Effects,
     seed: int = 0,
     replication: int = 0,
-    keep_settled: int = KEEP_SETTLED,
+    *,
+    keep_settled: float = KEEP_SETTLED,
+    keep_settled_s: float = math.inf,
+    keep_settled_bytes: float = math.inf,
     term: int = 1,
     call_timeout_s: float = 2.0,
 ) -> Coordinator:
@@ -109,5 +115,7 @@ def build_coordinator(
         ejection=chosen("ejection", policies.ejection),
         call_timeout_s=call_timeout_s,
         keep_settled=keep_settled,
+        keep_settled_s=keep_settled_s,
+        keep_settled_bytes=keep_settled_bytes,
         term=term,
     )

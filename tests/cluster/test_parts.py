@@ -222,11 +222,11 @@ def test_the_unwritten_end_of_a_record_is_left_out(tmp_path: Path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
     same, difference, remark = replay(path)
-    assert (same, difference) == (41, None)
+    assert (same, difference) == (42, None)
     assert remark is not None
-    assert remark.startswith("line 84: the record ends inside the input deregister('w2') at 9.9")
+    assert remark.startswith("line 86: the record ends inside the input deregister('w2') at 9.9")
     path.write_bytes(whole[: whole.rindex(b"[9.9") + 3])
-    assert replay(path) == (41, None, None)
+    assert replay(path) == (42, None, None)
 
 
 def test_an_input_that_raised_is_named(tmp_path: Path):

@@ -33,7 +33,7 @@ def coordinator(
     execution_check: Ticks | None = None,
     detection_check: Ticks | None = None,
     on_failed_call: Literal["hold", "dead"] = "hold",
-    keep_settled: int = 100_000,
+    keep_settled: float = 100_000,
     **further: Any,
 ) -> Coordinator:
     """Round robin, strict priority, a detector of 6 s and unlimited attempts at once, unless told otherwise."""

@@ -1,0 +1,66 @@
+"""Which settled tasks are remembered, and for how long."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, MutableMapping
+
+from orchestrator.core.model import Task, TaskId
+
+RECORD_BYTES = 1000
+"""What a remembered task takes beside its result and its error, roughly."""
+
+
+class SettledTasks:
+    """The settled tasks that nothing occupies a worker with any more, the oldest first.
+
+    Those beyond `most` in number, `most_s` in age or `most_bytes` in size are forgotten: they leave `tasks`, which are
+    all that the coordinator knows. Their age and size, where limited, are looked at when a task is added.
+    """
+
+    __slots__ = ("_bytes", "_ids", "_limited", "_most", "_most_bytes", "_most_s", "_tasks")
+
+    def __init__(
+        self, tasks: MutableMapping[TaskId, Task], most: float, most_s: float = math.inf, most_bytes: float = math.inf
+    ) -> None:
+        self._tasks = tasks
+        self._ids: deque[TaskId] = deque()
+        self._most = most
+        self._most_s = most_s
+        self._most_bytes = most_bytes
+        self._limited = most_s < math.inf or most_bytes < math.inf
+        self._bytes = 0
+
+    def add(self, task: Task, now: float) -> None:
+        self._ids.append(task.id)
+        if len(self._ids) > self._most:
+            self._forget_oldest()
+        if self._limited:
+            self._bytes += size_of(task)
+            while self._ids and (self._bytes > self._most_bytes or self._oldest_since() < now - self._most_s):
+                self._forget_oldest()
+
+    def violations(self) -> Iterator[str]:
+        if self._limited:
+            size = sum(size_of(self._tasks[task_id]) for task_id in self._ids)
+            if self._bytes != size:
+                yield f"the settled tasks take {size} bytes, not {self._bytes}"
+            if size > self._most_bytes:
+                yield f"the settled tasks take {size} bytes, more than {self._most_bytes}"
+
+    def _forget_oldest(self) -> None:
+        task = self._tasks.pop(self._ids.popleft())
+        if self._limited:
+            self._bytes -= size_of(task)
+
+    def _oldest_since(self) -> float:
+        settled_at = self._tasks[self._ids[0]].settled_at
+        return math.inf if settled_at is None else settled_at
+
+
+def size_of(task: Task) -> int:
+    """Bytes, roughly: what a result takes that is not text is not known."""
+    result = task.result
+    size = RECORD_BYTES + len(task.error)
+    return size + len(result) if isinstance(result, (str, bytes)) else size
