@@ -527,7 +527,7 @@ def serve_returned_tasks_last(patch: Patch) -> None:
     replace(
         patch,
         Method(Fifo, "pop"),
-        lambda original, queue: queue._fresh.popleft() if queue._fresh else original(queue),
+        lambda original, queue: queue.fresh.popleft() if queue.fresh else original(queue),
     )
 
 

@@ -98,10 +98,10 @@ class Backlog:
         self.crowded.pop(task, None)
 
     def next_retry_at(self) -> float:
-        return self._retries.earliest()
+        return self._retries.earliest
 
     def retries_due(self, now: float) -> Iterator[Task]:
-        while self._retries.earliest() <= now:
+        while self._retries.earliest <= now:
             at, task = self._retries.pop()
             if self._retry_at.get(task) == at:
                 del self._retry_at[task]

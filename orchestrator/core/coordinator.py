@@ -411,7 +411,7 @@ class Coordinator(Membership):
             self._retry_or_fail(attempt, now)
             if not attempt.task.settled:
                 self._fx.cancel(attempt, now)
-        while self._reviews.earliest() <= now:
+        while self._reviews.earliest <= now:
             at, worker = self._reviews.pop()
             if worker.review_at == at:
                 worker.review_at = math.inf

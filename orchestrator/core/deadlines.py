@@ -36,27 +36,35 @@ class Ticks(NamedTuple):
 
 
 class AnyOrder(Generic[Item]):
-    """Deadlines in any order; equal ones fall due in the order in which they were added."""
+    """Deadlines in any order; equal ones fall due in the order in which they were added.
+
+    `earliest`: the first of them, inf if there is none. It is a value, because it is asked for far more often than it
+    changes.
+    """
+
+    __slots__ = ("_added", "_heap", "earliest")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Item]] = []
         self._added = 0
+        self.earliest = math.inf
 
     def add(self, at: float, item: Item) -> None:
         self._added += 1
         heapq.heappush(self._heap, (at, self._added, item))
-
-    def earliest(self) -> float:
-        return self._heap[0][0] if self._heap else math.inf
+        if at < self.earliest:
+            self.earliest = at
 
     def pop(self) -> tuple[float, Item]:
-        at, _, item = heapq.heappop(self._heap)
+        heap = self._heap
+        at, _, item = heapq.heappop(heap)
+        self.earliest = heap[0][0] if heap else math.inf
         return at, item
 
     def drop(self, stale: Callable[[float, Item], bool]) -> None:
         """Forget the earliest ones for as long as they are stale."""
         while self._heap and stale(self._heap[0][0], self._heap[0][2]):
-            heapq.heappop(self._heap)
+            self.pop()
 
 
 class Timeouts:
@@ -103,13 +111,13 @@ class Timeouts:
             attempt = self._timing_out(*in_order.popleft())
             if attempt is not None:
                 yield attempt
-        while own.earliest() <= now:
+        while own.earliest <= now:
             attempt = self._timing_out(*own.pop())
             if attempt is not None:
                 yield attempt
 
     def earliest(self) -> float:
-        own = self._own.earliest()
+        own = self._own.earliest
         return min(own, self._in_order[0][0]) if self._in_order else own
 
     def drop_stale(self) -> None:

@@ -78,7 +78,7 @@ class Hedges:
                         self._ages.add(max(now, other.assigned_at + due_s), other)
         else:
             self._ages.add(now + due_s, attempt)
-        return max(now, self._ages.earliest())
+        return max(now, self._ages.earliest)
 
     def over(self, attempt: Attempt, now: float, succeeded: bool) -> None:
         """An attempt ended or was given up. `succeeded`: it settled its task, by success."""
@@ -118,7 +118,7 @@ class Hedges:
 
     def find_slow(self, now: float) -> None:
         """Move the attempts that have come to their age to `slow`."""
-        while self._ages.earliest() <= now:
+        while self._ages.earliest <= now:
             _, attempt = self._ages.pop()
             if is_alone(attempt):
                 at = attempt.assigned_at + self._due_s(self._kind_of(attempt.task.payload))
@@ -129,7 +129,7 @@ class Hedges:
                     self.wanted = True
 
     def next_age_at(self) -> float:
-        return self._ages.earliest()
+        return self._ages.earliest
 
     def drop_stale_ages(self) -> None:
         self._ages.drop(lambda _, attempt: not is_alone(attempt))

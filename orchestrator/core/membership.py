@@ -154,7 +154,7 @@ class Membership(Transitions):
         return verdict
 
     def _eject_and_readmit(self, ejection: EjectionPolicy, now: float) -> None:
-        while self._readmissions.earliest() <= now:
+        while self._readmissions.earliest <= now:
             at, worker = self._readmissions.pop()
             if worker.ejected_until == at:
                 worker.ejected_until = -math.inf

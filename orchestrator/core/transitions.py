@@ -182,7 +182,9 @@ class Transitions:
             self._roomy -= 1
         self._routing.load_changed(worker, before)
         if not worker.reports_start and (self._limited or task.execution_timeout_s is not None):
-            self._time_out_later(attempt, now)
+            at = self._timeouts.start(attempt, now)
+            if at < self._alarm:
+                self._ring_by(at)
         if self._hedges.policy is not None:
             self._ring_by(self._hedges.began(attempt, self._workers.values()))
         if worker.on_trial:
@@ -473,10 +475,10 @@ class Transitions:
     def _next_deadline(self) -> float:
         return min(
             self._timeouts.earliest(),
-            self._reviews.earliest(),
+            self._reviews.earliest,
             self._backlog.next_retry_at(),
             self._hedges.next_age_at(),
-            self._readmissions.earliest(),
+            self._readmissions.earliest,
         )
 
 

@@ -209,12 +209,16 @@ class WorkerAgent:
             self._next_beat += self._heartbeat_s * max(1, math.ceil((now - self._next_beat) / self._heartbeat_s))
             if self._next_beat <= now:
                 self._next_beat += self._heartbeat_s
+        if self._repeat_at:
+            self._repeat_reports(now)
+        self._rearm()
+
+    def _repeat_reports(self, now: float) -> None:
         for key in [key for key, at in self._repeat_at.items() if at <= now]:
             del self._repeat_at[key]
             result, sent = self._unreported[key]
             self._unreported[key] = (result, sent + 1)
             self._fx.report(key, result, now)
-        self._rearm()
 
     def check(self) -> None:
         """Raise InvariantError where an invariant does not hold."""
@@ -261,4 +265,7 @@ class WorkerAgent:
             self._fx.leave(now)
 
     def _rearm(self) -> None:
-        self._fx.wake_at(min(self._next_beat, min(self._repeat_at.values(), default=math.inf)))
+        at = self._next_beat
+        if self._repeat_at:
+            at = min(at, min(self._repeat_at.values()))
+        self._fx.wake_at(at)

@@ -23,29 +23,29 @@ class Fifo:
 
     def __init__(self) -> None:
         # New tasks come in order, so a deque is enough for them; only returned tasks need a heap.
-        self._fresh: deque[Task] = deque()
-        self._returned: list[tuple[int, Task]] = []
+        self.fresh: deque[Task] = deque()
+        self.returned: list[tuple[int, Task]] = []
         self._newest = -1
 
     def push(self, task: Task) -> None:
         if task.seq > self._newest:
             self._newest = task.seq
-            self._fresh.append(task)
+            self.fresh.append(task)
         else:
-            heappush(self._returned, (task.seq, task))
+            heappush(self.returned, (task.seq, task))
 
     def pop(self) -> Task:
-        fresh, returned = self._fresh, self._returned
+        fresh, returned = self.fresh, self.returned
         if returned and (not fresh or returned[0][0] < fresh[0].seq):
             return heappop(returned)[1]
         return fresh.popleft()
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._returned)
+        return len(self.fresh) + len(self.returned)
 
     def __iter__(self) -> Iterator[Task]:
         """In the order in which they would be popped."""
-        return merge(sorted((task for _, task in self._returned), key=_seq), self._fresh, key=_seq)
+        return merge(sorted((task for _, task in self.returned), key=_seq), self.fresh, key=_seq)
 
 
 class StrictPriority:
@@ -53,6 +53,7 @@ class StrictPriority:
 
     def __init__(self) -> None:
         self._lanes = [Fifo() for _ in Priority]
+        self._highest_first = self._lanes[::-1]
         self._size = 0
 
     def push(self, task: Task) -> None:
@@ -60,8 +61,8 @@ class StrictPriority:
         self._size += 1
 
     def pop(self) -> Task:
-        for lane in reversed(self._lanes):
-            if lane:
+        for lane in self._highest_first:
+            if lane.fresh or lane.returned:
                 self._size -= 1
                 return lane.pop()
         raise IndexError("pop from an empty queue")
@@ -71,7 +72,7 @@ class StrictPriority:
 
     def __iter__(self) -> Iterator[Task]:
         """In the order in which they would be popped."""
-        return chain.from_iterable(reversed(self._lanes))
+        return chain.from_iterable(self._highest_first)
 
 
 def _seq(task: Task) -> int:

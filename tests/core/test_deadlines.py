@@ -61,7 +61,7 @@ def test_any_order_falls_due_in_order_of_time_and_then_of_addition(moments):
     queue: AnyOrder[int] = AnyOrder()
     for number, at in enumerate(moments):
         queue.add(at, number)
-    assert queue.earliest() == min(moments, default=math.inf)
+    assert queue.earliest == min(moments, default=math.inf)
     popped = [queue.pop() for _ in moments]
     assert popped == sorted((at, number) for number, at in enumerate(moments))
-    assert queue.earliest() == math.inf
+    assert queue.earliest == math.inf

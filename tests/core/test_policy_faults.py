@@ -186,7 +186,7 @@ class Repeating(Fifo):
 
     def pop(self):
         self.size -= 1
-        return next(iter(self._fresh))
+        return next(iter(self.fresh))
 
     def __len__(self):
         return self.size
