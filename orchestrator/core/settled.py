@@ -33,13 +33,17 @@ class SettledTasks:
         self._bytes = 0
 
     def add(self, task: Task, now: float) -> None:
-        self._ids.append(task.id)
-        if len(self._ids) > self._most:
-            self._forget_oldest()
-        if self._limited:
-            self._bytes += size_of(task)
-            while self._ids and (self._bytes > self._most_bytes or self._oldest_since() < now - self._most_s):
-                self._forget_oldest()
+        ids = self._ids
+        ids.append(task.id)
+        if not self._limited:
+            if len(ids) > self._most:
+                del self._tasks[ids.popleft()]
+            return
+        self._bytes += size_of(task)
+        while ids and (
+            len(ids) > self._most or self._bytes > self._most_bytes or self._oldest_since() < now - self._most_s
+        ):
+            self._bytes -= size_of(self._tasks.pop(ids.popleft()))
 
     def violations(self) -> Iterator[str]:
         if self._limited:
@@ -48,11 +52,6 @@ class SettledTasks:
                 yield f"the settled tasks take {size} bytes, not {self._bytes}"
             if size > self._most_bytes:
                 yield f"the settled tasks take {size} bytes, more than {self._most_bytes}"
-
-    def _forget_oldest(self) -> None:
-        task = self._tasks.pop(self._ids.popleft())
-        if self._limited:
-            self._bytes -= size_of(task)
 
     def _oldest_since(self) -> float:
         settled_at = self._tasks[self._ids[0]].settled_at
