@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import count
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from orchestrator.scenario.datafiles import Floats
 from orchestrator.scenario.faults import Fault, FaultKind, Layer, WorkerFault
+from orchestrator.scenario.loading import Problem, ScenarioError
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import Stream, generator
 from orchestrator.scenario.workload import Closed, Workload
@@ -51,6 +52,8 @@ class ClosedArrivals:
     tasks: int | None
     workload: Workload = field(repr=False)
     stream: Stream = field(repr=False)
+    drawn: Callable[[Floats], None] = field(repr=False)
+    """Is shown the demands before they are used; raises ScenarioError."""
 
     def client(self, number: int) -> Iterator[tuple[float, float, int]]:
         """Endless (think_s, service_s, priority) of client 0, 1, ..., from streams of its own."""
@@ -61,9 +64,11 @@ class ClosedArrivals:
             self.stream("client", number, what) for what in ("think", "service", "priority")
         )
         while True:
+            service_s = service.sample(service_rng, BLOCK)
+            self.drawn(service_s)
             yield from zip(
                 arrivals.think.sample(think_rng, BLOCK).tolist(),
-                service.sample(service_rng, BLOCK).tolist(),
+                service_s.tolist(),
                 self.workload.priorities.draw(priority_rng, BLOCK).tolist(),
                 strict=True,
             )
@@ -108,10 +113,28 @@ def _draw_arrivals(scenario: Scenario, stream: Stream) -> OpenArrivals | ClosedA
     workload = scenario.workload
     arrivals = workload.arrivals
     if isinstance(arrivals, Closed):
-        return ClosedArrivals(arrivals.clients, workload.tasks, workload, stream)
+        return ClosedArrivals(arrivals.clients, workload.tasks, workload, stream, partial(_refuse_endless, scenario))
     limit = workload.tasks if workload.tasks is not None else np.iinfo(np.int64).max
     arrival_s = arrivals.times(stream, scenario.duration_s, int(limit))
-    return OpenArrivals(arrival_s, *workload.demands(len(arrival_s), stream))
+    service_s, priority = workload.demands(len(arrival_s), stream)
+    _refuse_endless(scenario, service_s)
+    return OpenArrivals(arrival_s, service_s, priority)
+
+
+def _refuse_endless(scenario: Scenario, service_s: Floats) -> None:
+    """Raise ScenarioError if one of these demands times out wherever it is executed, and is tried again for ever."""
+    policies = scenario.policies
+    limit_s = policies.attempt_timeout_s
+    if limit_s is None or policies.retry.max_attempts is not None or scenario.drain_s is not None:
+        return
+    fastest = max(group.speed for group in scenario.cluster.groups)
+    endless = int(np.count_nonzero(service_s / fastest >= limit_s))
+    if endless:
+        message = (
+            f"is null, and {endless:,} of {len(service_s):,} tasks take longer than the timeout of an attempt "
+            f"({limit_s:g} s), so the run would never end, expected a number, or drain_s"
+        )
+        raise ScenarioError([Problem(scenario.name, 1, 1, "policies.retry.max_attempts", message)])
 
 
 def _draw_faults(scenario: Scenario, stream: Stream) -> tuple[list[FaultAction], frozenset[str]]:

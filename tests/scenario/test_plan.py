@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.scenario.loading import ScenarioError
 from orchestrator.scenario.plan import ClosedArrivals, FaultAction, OpenArrivals, draw_plan
 from orchestrator.scenario.schema import Scenario
 
@@ -395,3 +396,32 @@ def test_a_plan_does_not_depend_on_the_hash_seed(tmp_path):
         for seed in ("0", "1", "12345")
     }
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    "arrivals", ["{kind: constant, rate_per_s: 10}", "{kind: closed, clients: 2, think: {kind: constant, value_s: 1}}"]
+)
+@pytest.mark.parametrize(
+    ("further", "ends"),
+    [("", False), ("drain_s: 5", True), ("policies: {retry: {max_attempts: 2}}", True), ("policies: {}", True)],
+)
+def test_a_run_that_would_never_end_is_refused(tmp_path, arrivals, further, ends):
+    """An attempt that times out is stopped: a task that takes longer, and may be tried for ever, is never settled."""
+    file = tmp_path / "endless.yaml"
+    file.write_text(
+        f"name: endless\nseed: 1\nduration_s: 10\ncluster: {{workers: 2, capacity: 1, speed: 2}}\n"
+        f"workload: {{arrivals: {arrivals}, service: {{kind: constant, value_s: 4}}}}\n{further}\n"
+    )
+    limit = [] if further == "policies: {}" else ["policies.execution_timeout_s=1.5"]
+    scenario = Scenario.load(file, limit)
+
+    def draw() -> None:
+        drawn = draw_plan(scenario).arrivals
+        if isinstance(drawn, ClosedArrivals):
+            next(drawn.client(0))
+
+    if ends:
+        draw()
+    else:
+        with pytest.raises(ScenarioError, match=r"endless:1:1: policies.retry.max_attempts: is null, and .* never end"):
+            draw()
