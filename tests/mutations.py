@@ -513,11 +513,11 @@ def report_once(patch: Patch) -> None:
 @of_a_policy
 def serve_the_lowest_priority_first(patch: Patch) -> None:
     def reversed_pop(original: Any, queue: Any) -> Any:
-        queue._lanes.reverse()
+        queue._highest_first.reverse()
         try:
             return original(queue)
         finally:
-            queue._lanes.reverse()
+            queue._highest_first.reverse()
 
     replace(patch, Method(StrictPriority, "pop"), reversed_pop)
 

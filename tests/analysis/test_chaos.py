@@ -63,7 +63,7 @@ def test_a_planted_bug_is_found_and_shrunk(bug: Bug, monkeypatch: pytest.MonkeyP
     def fails(scenario: Scenario) -> bool:
         return any(found.promise == promise for found in chaos.trial(0, scenario, sim.run).violations)
 
-    small = shrink(broken.scenario, fails, most=60)
+    small = shrink(broken.scenario, fails, most=80)
     assert len(small.faults) <= 5
     assert fails(small)
 

@@ -44,6 +44,7 @@ MESSY: dict[str, Any] = {
         # Heartbeats that are often late: healthy workers are declared dead while they work, and revived.
         "detection": {"kind": "timeout", "heartbeat_s": 1, "timeout_s": 1.1, "check_every_s": 0.5},
         "execution_timeout_s": 1,
+        "retry": {"max_attempts": 4},
     },
     "faults": [
         {"kind": "crash", "mtbf_s": 40, "all": True, "mttr_s": 5},
