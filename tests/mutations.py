@@ -6,23 +6,20 @@ owner that has no such method any more is an error. `planting/sitecustomize.py` 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from orchestrator.core.backlog import Backlog
 from orchestrator.core.blame import Blame
-from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.dead_share import DeadShare
 from orchestrator.core.deadlines import Ticks
 from orchestrator.core.model import TaskState
 from orchestrator.core.worker import WorkerAgent
 from orchestrator.policies.queueing import Fifo, StrictPriority
 from orchestrator.policies.retry import Retry
+from tests.ways_to_plant import Method, Patch, announce_nothing, leave_out, of_core, replace
 
-Patch = Callable[[type, str, Any], None]
-"""`patch(owner, name, new)`: `setattr`, or that of a test that takes it back."""
 Bug = Callable[[Patch], None]
 
 BUGS: list[Bug] = []
@@ -38,74 +35,6 @@ def of_the_core(bug: Bug) -> Bug:
 def of_a_policy(bug: Bug) -> Bug:
     BUGS_OF_POLICIES.append(bug)
     return bug
-
-
-# ---- ways to plant
-
-
-class Method(NamedTuple):
-    """A method of a class, or one that it inherits."""
-
-    owner: type
-    name: str
-
-
-def replace(patch: Patch, method: Method, new: Callable[..., Any]) -> None:
-    """`new` is called instead, with the original and then the arguments."""
-    original = getattr(method.owner, method.name)
-
-    @functools.wraps(original)
-    def replaced(*arguments: Any, **named: Any) -> Any:
-        return new(original, *arguments, **named)
-
-    patch(method.owner, method.name, replaced)
-
-
-def leave_out(patch: Patch, method: Method, within: Method, answer: object = None) -> None:
-    """As long as `within` is executed, a call of `method` does nothing and gives `answer`."""
-    depth = 0
-
-    def outer(original: Callable[..., Any], *arguments: Any) -> Any:
-        nonlocal depth
-        depth += 1
-        try:
-            return original(*arguments)
-        finally:
-            depth -= 1
-
-    def inner(original: Callable[..., Any], *arguments: Any) -> Any:
-        return answer if depth else original(*arguments)
-
-    replace(patch, within, outer)
-    replace(patch, method, inner)
-
-
-def announce_nothing(patch: Patch, effect: str, within: Method) -> None:
-    """As long as `within` is executed, this effect is not announced."""
-
-    def silent(original: Callable[..., Any], machine: Any, *arguments: Any) -> Any:
-        effects = machine._fx
-        machine._fx = _Without(effects, effect)
-        try:
-            return original(machine, *arguments)
-        finally:
-            machine._fx = effects
-
-    replace(patch, within, silent)
-
-
-class _Without:
-    def __init__(self, effects: Any, effect: str) -> None:
-        self._effects = effects
-        getattr(effects, effect)  # it must exist
-        setattr(self, effect, lambda *_: None)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._effects, name)
-
-
-def of_core(name: str) -> Method:
-    return Method(Coordinator, name)
 
 
 # ---- tasks

@@ -269,7 +269,7 @@ class Coordinator(Membership):
         attempt = task.live[-1] if task.live else None
         if attempt is not None and (attempt.worker.id != worker_id or number not in (None, attempt.number)):
             attempt = self._find(worker_id, task_id, number)
-        if attempt is None and task.state < _COMPLETED and not _had(task, worker_id, number):
+        if attempt is None and task.state < _COMPLETED and not task.had(worker_id, number):
             self.counters["refused_results"] += 1
             if request is not None:
                 self._fx.acknowledged(worker_id, request, False, now)
@@ -449,9 +449,3 @@ class Coordinator(Membership):
         for worker in self._workers.values():
             if isinstance(worker.detector, SleepAware):
                 worker.detector.slept(self._judges_from)
-
-
-def _had(task: Task, worker_id: WorkerId, number: int | None) -> bool:
-    """Whether that worker had the task, in the attempt of that number or in any, and has it no more."""
-    past = task.past or {}
-    return worker_id in past.values() if number is None else past.get(number) == worker_id

@@ -179,6 +179,31 @@ class Task:
     def settled(self) -> bool:
         return self.state >= TaskState.COMPLETED
 
+    @property
+    def has_open(self) -> bool:
+        """Whether the task counts on an attempt."""
+        return any(attempt.state is AttemptState.OPEN for attempt in self.live)
+
+    def newest(self, worker_id: WorkerId, number: int | None) -> Attempt | None:
+        """The worker's live attempt of that number, or the newest that it has."""
+        for attempt in reversed(self.live):
+            if attempt.worker.id == worker_id and (number is None or attempt.number == number):
+                return attempt
+        return None
+
+    def keep_past(self, attempt: Attempt) -> None:
+        """The attempt is closed. A report of it may still come, and settle the task."""
+        if self.past is None:
+            self.past = {}
+        elif len(self.past) >= Task.PAST:
+            del self.past[min(self.past)]
+        self.past[attempt.number] = attempt.worker.id
+
+    def had(self, worker_id: WorkerId, number: int | None) -> bool:
+        """Whether that worker had the task, in the attempt of that number or in any, and has it no more."""
+        past = self.past or {}
+        return worker_id in past.values() if number is None else past.get(number) == worker_id
+
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.state.name} attempt {self.attempt}>"
 
@@ -208,6 +233,11 @@ class Attempt:
         self.ran_s: float | None = None
         self.settles = False
         self.note: Any = None  # the driver's own; the core never looks
+
+    @property
+    def is_copy(self) -> bool:
+        """It is no hedge, and occupies a worker that may still say so."""
+        return not self.hedge and self.worker.state is not WorkerState.DEAD
 
     @property
     def key(self) -> AttemptKey:

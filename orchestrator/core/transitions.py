@@ -28,7 +28,6 @@ from orchestrator.core.model import (
     TaskState,
     Worker,
     WorkerId,
-    WorkerState,
 )
 from orchestrator.core.ports import (
     DetectorFactory,
@@ -46,7 +45,6 @@ from orchestrator.core.settled import SettledTasks
 _PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
 _COMPLETED, _FAILED = TaskState.COMPLETED, TaskState.FAILED
 _OPEN, _ABANDONED, _CLOSED = AttemptState.OPEN, AttemptState.ABANDONED, AttemptState.CLOSED
-_DEAD = WorkerState.DEAD
 
 
 class Transitions:
@@ -229,7 +227,7 @@ class Transitions:
         A copy is an attempt, not a hedge, that occupies a worker. One that was declared dead does not count: it may
         never say that the attempt ended.
         """
-        return sum(_is_copy(attempt) for attempt in task.live) >= self._max_copies
+        return sum(attempt.is_copy for attempt in task.live) >= self._max_copies
 
     def _settle(
         self, task: Task, state: TaskState, worker_id: WorkerId | None, value: object, error: str, now: float
@@ -271,7 +269,7 @@ class Transitions:
             task.tries += 1
         if task.state >= _COMPLETED:
             return
-        if _has_open(task):
+        if task.has_open:
             self._hedge_again(task, now)
             return
         delay_s = None if self._blame.is_poison(task) else self._retry_delay_s(max(1, task.tries))
@@ -296,7 +294,7 @@ class Transitions:
         task = attempt.task
         if task.state >= _COMPLETED:
             return
-        if _has_open(task):
+        if task.has_open:
             self._hedge_again(task, now)
             return
         # Tries may have been consumed while this one, a hedge, was still open.
@@ -326,7 +324,7 @@ class Transitions:
 
     def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
         task = self._tasks.get(task_id)
-        return None if task is None else _newest(task, worker_id, number)
+        return None if task is None else task.newest(worker_id, number)
 
     def _time_out_later(self, attempt: Attempt, now: float) -> None:
         at = self._timeouts.start(attempt, now)
@@ -364,7 +362,7 @@ class Transitions:
             self._routing.load_changed(worker, before)
         self._fx.ended(attempt, now)
         if task.state < _COMPLETED:
-            _keep_past(task, attempt)
+            task.keep_past(attempt)
             if self._backlog.crowded:
                 self._backlog.release(task)
         elif not task.live:
@@ -480,27 +478,3 @@ class Transitions:
             self._hedges.next_age_at(),
             self._readmissions.earliest,
         )
-
-
-def _keep_past(task: Task, attempt: Attempt) -> None:
-    """A report of the attempt may still come, and settle the task."""
-    if task.past is None:
-        task.past = {}
-    elif len(task.past) >= Task.PAST:
-        del task.past[min(task.past)]
-    task.past[attempt.number] = attempt.worker.id
-
-
-def _is_copy(attempt: Attempt) -> bool:
-    return not attempt.hedge and attempt.worker.state is not _DEAD
-
-
-def _has_open(task: Task) -> bool:
-    return any(attempt.state is _OPEN for attempt in task.live)
-
-
-def _newest(task: Task, worker_id: WorkerId, number: int | None) -> Attempt | None:
-    for attempt in reversed(task.live):
-        if attempt.worker.id == worker_id and (number is None or attempt.number == number):
-            return attempt
-    return None
