@@ -343,6 +343,7 @@ def replay(
     """Decide again what each coordinator of a decision record decided, and say where the decisions differ."""
     from orchestrator.cluster import decision_record
 
+    sys.path.extend({os.getcwd()}.difference(sys.path))  # for policies of the user's own, behind everything else
     all_same = True
     try:
         for same, sentence in decision_record.told(path / decision_record.NAME if path.is_dir() else path):

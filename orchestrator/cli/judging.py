@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ScenarioFile
-from orchestrator.cli.preparing import load, print_pictures, require_writable
+from orchestrator.cli.preparing import draw_into, load, print_pictures, require_writable
 from orchestrator.cli.terminal import (
     Refusal,
     count,
@@ -126,9 +126,7 @@ def detectors(
             judged = judge(chosen, traces, budget_, jobs or os.cpu_count() or 1, advance)
         judged.save(folder)
         if plots:
-            from orchestrator.pictures import draw
-
-            draw(judged, folder)
+            draw_into(folder, judged)
         if as_json:
             print_json(judged.summary())
             return
