@@ -51,7 +51,13 @@ def explained() -> Iterator[None]:
         raise typer.Exit(143 if terminated else 130) from None
     except Exception as error:
         complain(sentences(error))
-        raise typer.Exit(1 if isinstance(error, OSError) and error.errno in FULL else 2) from None
+        raise typer.Exit(1 if _was_possible(error) else 2) from None
+
+
+def _was_possible(error: Exception) -> bool:
+    from concurrent.futures.process import BrokenProcessPool
+
+    return isinstance(error, BrokenProcessPool) or (isinstance(error, OSError) and error.errno in FULL)
 
 
 @contextmanager
@@ -68,6 +74,8 @@ def _at_sigterm(handler: Callable[..., None]) -> Iterator[None]:
 
 def sentences(error: Exception) -> list[str]:
     """What to say about a mistake of the user's; any other error is raised again."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from orchestrator.analysis.calibration import Unfit
     from orchestrator.analysis.comparison import Incomparable
     from orchestrator.core.ports import PolicyError
@@ -83,6 +91,10 @@ def sentences(error: Exception) -> list[str]:
             return [f"{name}: {reason}"]
         case OSError(errno=int() as number) if number in FULL:
             return [f"a file of the results cannot be written: {os.strerror(number)}"]
+        case OSError(strerror=str() as reason):
+            return [reason]
+        case BrokenProcessPool():
+            return ["a process that this command had started was killed; runs that ended before are in their folders"]
     raise error
 
 

@@ -16,6 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _SAFE_PATH = "PYTHONSAFEPATH"
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def unordered(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
@@ -44,13 +45,23 @@ def unordered(function: Callable[[Item], Result], items: Sequence[Item], jobs: i
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Block Ctrl-C and SIGTERM for the duration of the block. Processes that start meanwhile keep it so: their parent
-    decides what is kept, and ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Put off Ctrl-C and SIGTERM to the end of the block: amid a start, nobody would know of the process, or end it.
+
+    Processes that start meanwhile never get them: their parent decides what is kept, and ends them.
+    """
+    came: list[int] = []
+    former = {}
+    if threading.current_thread() is threading.main_thread():  # others have no handlers
+        former = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _INTERRUPTS}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 @contextmanager

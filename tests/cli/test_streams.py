@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -190,6 +191,39 @@ def test_sigterm_keeps_a_live_run_until_then(here: Path):
     assert (process.returncode, stdout) == (143, "")
     assert stderr == "ended by SIGTERM: the run until then kept in out/small\n"
     succeed("plot", here / "out/small")
+
+
+def test_a_sweep_one_of_whose_processes_is_killed_is_one_sentence(here: Path):
+    """Exit 1; the runs that had ended stay."""
+    out = here / "out/small"
+    process = begin("simulate small.yaml --replications 5000 --jobs 2 --no-plots", here)
+    try:
+        wait_for(lambda: any(out.glob("*/r*/summary.json")), process)
+        victim = next(pid for pid in children(process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text())
+        os.kill(int(victim), signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        kill_group(process.pid)
+    assert (process.returncode, stdout) == (1, "")
+    assert stderr == (
+        "a process that this command had started was killed; runs that ended before are in their folders\n"
+    )
+    succeed("plot", next(out.glob("*/r*/summary.json")).parent)
+
+
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_sigterm_ends_chaos_with_what_was_found(options: str, here: Path):
+    """How many seeds had been run; and no folder is left where nothing is in it."""
+    process = begin(f"chaos small.yaml --seeds 100000 --jobs 2 {options}", here)
+    try:
+        wait_for(lambda: len(children(process.pid)) >= 3, process)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        kill_group(process.pid)
+    assert (process.returncode, stdout) == (143, "")
+    assert re.fullmatch(r"ended by SIGTERM: [\d,]+ of 100,000 seeds run, 0 seeds in violation\n", stderr)
+    assert not (here / "out/chaos").exists()
 
 
 def test_processes_end_with_a_command_that_is_killed(here: Path):
