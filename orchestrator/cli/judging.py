@@ -149,9 +149,11 @@ def calibrate(
         from orchestrator.results import folders
         from orchestrator.results.runs import Run
 
+        require_writable(out.parent)
+        if out.is_dir():
+            raise Refusal(f"cannot write to {out}: it is a folder, expected a file")
         result = folders.load(run)
         found = calibration.calibrate([result] if isinstance(result, Run) else list(result.runs))
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(found.yaml(), encoding="utf-8")
         if as_json:
             print_json(found.model())

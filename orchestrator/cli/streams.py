@@ -57,10 +57,11 @@ def _stand_in(descriptor: int) -> None:
 
 def _text(raw: FileIO, former: Any, buffered: bool) -> TextIOWrapper:
     """What cannot be encoded is escaped. `former`: the stream in whose place it comes; None where that was closed."""
+    unbuffered = getattr(former, "write_through", False)  # python -u
     return TextIOWrapper(
-        BufferedWriter(raw),
+        raw if unbuffered else BufferedWriter(raw),
         encoding=getattr(former, "encoding", "utf-8"),
         errors="backslashreplace",
         line_buffering=not buffered or getattr(former, "line_buffering", False),
-        write_through=getattr(former, "write_through", False),
+        write_through=unbuffered,
     )

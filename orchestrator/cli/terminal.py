@@ -90,7 +90,7 @@ def sentences(error: Exception) -> list[str]:
         case OSError(filename=str() as name, strerror=str() as reason):
             return [f"{name}: {reason}"]
         case OSError(errno=int() as number) if number in FULL:
-            return [f"a file of the results cannot be written: {os.strerror(number)}"]
+            return [f"a file cannot be written: {os.strerror(number)}"]
         case OSError(strerror=str() as reason):
             return [reason]
         case BrokenProcessPool():

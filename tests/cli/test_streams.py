@@ -114,6 +114,17 @@ def test_a_stderr_that_takes_nothing_disturbs_no_command(name: str, here: Path):
         assert lost.stdout
 
 
+def test_an_unbuffered_stdout_stays_so(here: Path):
+    """Each line of it comes at once, and what it does not take is told as ever."""
+    lines = [sys.executable, "-u", "-c", "from orchestrator.cli import streams; streams.guard(); print(1); input()"]
+    process = subprocess.Popen(lines, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"1\n"
+    process.communicate(b"\n")
+    full = subprocess.run(lines, stdin=subprocess.DEVNULL, stdout=full_device(), stderr=subprocess.PIPE, text=True)
+    assert (full.returncode, full.stderr) == (1, FULL)
+
+
 def test_a_mistake_is_not_told_on_stdout_instead(here: Path):
     """Where stderr is closed, nothing stands for it."""
     done = run("simulate nothing.yaml --json", here, before=lambda: os.close(2))
@@ -149,12 +160,29 @@ def test_a_disk_that_is_full_is_told_before_the_run(here: Path):
     assert done.stderr == "cannot write to out/small: File too large\n"
 
 
+def test_a_copy_that_does_not_fit_is_not_left_half_done(here: Path):
+    """So that `init` can be called again."""
+    done = run("init", here, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+    assert (done.returncode, done.stderr) == (1, "a file cannot be written: File too large\n")
+    assert run("init", here).returncode == 0
+
+
+def test_a_model_that_cannot_be_written_is_told_before_it_is_fitted(here: Path):
+    """A folder in its place, or a file in the place of its folder."""
+    for out, sentence in {
+        "saved": "cannot write to saved: it is a folder, expected a file",
+        "small.yaml/model.yaml": "cannot write to small.yaml: it is a file, expected a folder",
+    }.items():
+        done = run(f"calibrate nothing --out {out}", here)
+        assert (done.returncode, done.stderr) == (2, f"{sentence}\n")
+
+
 def test_a_disk_that_becomes_full_is_one_sentence(here: Path):
     """Exit 1. Where only pictures are missing, the results are there, and it says where."""
     limited = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (33_000, 33_000))  # noqa: E731
     tables = run("simulate small.yaml duration_s=500 --no-plots", here, before=limited)
     assert (tables.returncode, tables.stdout) == (1, "")
-    assert tables.stderr == "a file of the results cannot be written: File too large\n"
+    assert tables.stderr == "a file cannot be written: File too large\n"
     pictures = run("simulate small.yaml", here, before=limited)
     assert (pictures.returncode, pictures.stdout) == (1, "")
     assert pictures.stderr.endswith("File too large; the results are in out/small, some of their pictures are not\n")

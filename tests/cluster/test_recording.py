@@ -52,6 +52,21 @@ def test_a_killed_coordinator_has_recorded_all_but_its_last_second(make_cluster:
     assert said.stdout.splitlines() == [killed[1], ended[1]]
 
 
+def test_what_came_before_nothing_happens_any_more_is_recorded(make_cluster: MakeCluster, tmp_path: Path):
+    """Tasks of one message, of which nothing follows for want of a worker: a timer flushes."""
+    cluster = make_cluster(0)
+
+    async def story() -> None:
+        async with AsyncClient(cluster.address) as client:
+            submissions = client.submit_batch([NewTask("0", kind="sleep")] * 10)
+            for submission in submissions:
+                await submission.id
+            while len(list(Recorded(tmp_path / f"0-{NAME}").inputs(["submit"]))) < 10:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+
+
 def test_a_coordinator_whose_disk_is_full_serves_on(tmp_path: Path):
     """It says once that nothing is recorded any more, and what was recorded until then is decided again."""
     path, log = tmp_path / NAME, tmp_path / "log"
