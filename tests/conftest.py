@@ -15,6 +15,7 @@ TESTS = Path(__file__).parent
 
 FAST = (
     "analysis/test_history.py",
+    "cluster/test_decision_record.py",
     "cluster/test_parts.py",
     "conformance/test_both_worlds.py::test_simulated",
     "core/",

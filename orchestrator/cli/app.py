@@ -5,9 +5,11 @@ A command imports what is heavy when it runs, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
-from orchestrator.cli import catalogue, chaos, cluster, examples, judging, running
+from orchestrator.cli import catalogue, chaos, cluster, examples, judging, running, streams
 
 app = typer.Typer(
     help="A task orchestrator whose simulated world runs the real coordinator.",
@@ -21,4 +23,8 @@ for group in (examples.app, running.app, judging.app, chaos.app, catalogue.app, 
 
 def main() -> None:
     """Run the command that the arguments name."""
-    app()
+    streams.guard()
+    try:
+        app()
+    finally:
+        sys.stdout.flush()  # what it can't take is told here, rather than by the interpreter at its end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides
 from orchestrator.cli.judging import LIVE_GRACE_S
-from orchestrator.cli.preparing import load
+from orchestrator.cli.preparing import load, require_writable
 from orchestrator.cli.terminal import count, explained, print_json, print_tally, progress
 
 if TYPE_CHECKING:
@@ -47,10 +48,15 @@ def chaos(
     with explained():
         base = load(scenario, overrides)[0] if scenario is not None else None
         chosen = range(first_seed, first_seed + (seeds or (1 if on_processes else 100)))
-        if on_processes:
-            clean = live_chaos(chosen, seconds, base, out, as_json)
-        else:
-            clean = simulated_chaos(chosen, base, out, jobs or os.cpu_count() or 1, as_json)
+        require_writable(out)
+        try:
+            if on_processes:
+                clean = live_chaos(chosen, seconds, base, out, as_json)
+            else:
+                clean = simulated_chaos(chosen, base, out, jobs or os.cpu_count() or 1, as_json)
+        finally:
+            with suppress(OSError):
+                out.rmdir()  # where nothing is kept
     raise typer.Exit(0 if clean else 1)
 
 

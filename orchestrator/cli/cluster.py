@@ -73,7 +73,8 @@ def coordinator(
         ),
     ] = None,
     decision_record: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write down every input and decision here.")
+        Path | None,
+        typer.Option(metavar="FILE", help="For `replay`: append every input and decision; restores nothing."),
     ] = None,
     journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
@@ -86,11 +87,14 @@ def coordinator(
     """Run a coordinator, until SIGTERM or SIGINT. Exit 70: a policy failed, or the coordinator itself."""
     _begin_process(quiet, die_with)
     from orchestrator.cluster.coordinator import Limits
+    from orchestrator.cluster.decision_record import Unwritable
 
     decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
     limits = Limits(unsettled=max_unsettled)
     try:
         status = asyncio.run(_coordinate(decided, replication, host, port, limits, decision_record, check, ready_fd))
+    except Unwritable as error:
+        _exit(2, str(error))
     except OSError as error:
         _exit(1, str(error))
     raise typer.Exit(status)
@@ -336,17 +340,20 @@ def metrics(address: Address = "localhost:50051") -> None:
 def replay(
     path: Annotated[Path, typer.Argument(metavar="DIR", help="A live run's folder, or a decision record.")],
 ) -> None:
-    """Decide a live run again from its decision record, and say where the decisions differ."""
+    """Decide again what each coordinator of a decision record decided, and say where the decisions differ."""
     from orchestrator.cluster import decision_record
 
+    sys.path.extend({os.getcwd()}.difference(sys.path))  # for policies of the user's own, behind everything else
+    all_same = True
     try:
-        again = decision_record.replay(path / decision_record.NAME if path.is_dir() else path)
-    except (OSError, ValueError) as error:
+        for same, sentence in decision_record.told(path / decision_record.NAME if path.is_dir() else path):
+            print(sentence)
+            all_same = all_same and same
+    except OSError as error:
+        _exit(2, f"{error.filename}: {error.strerror}")
+    except ValueError as error:
         _exit(2, str(error))
-    remarks = [again.remark] if again.remark else []
-    if again.difference is not None:
-        _exit(1, f"{again.same} inputs decided the same, then:", *remarks, str(again.difference))
-    print(f"{again.same} inputs decided the same", *remarks, sep="\n")
+    raise typer.Exit(0 if all_same else 1)
 
 
 async def _submit(address: str, contract: bool, tasks: list[NewTask]) -> int:

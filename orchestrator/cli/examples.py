@@ -51,6 +51,9 @@ def init(
                 file.write(known[name].read_bytes())
         except FileExistsError:
             raise Refusal(f"{copy} exists already, and init replaces no file") from None
+        except OSError:
+            copy.unlink(missing_ok=True)  # half of it would be in the way of the next try
+            raise
         print(f"wrote {copy}; run it with: orchestrator simulate {copy}")
 
 

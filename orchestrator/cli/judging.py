@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ScenarioFile
-from orchestrator.cli.preparing import load, print_pictures, require_writable
+from orchestrator.cli.preparing import draw_into, load, print_pictures, require_writable
 from orchestrator.cli.terminal import (
     Refusal,
     count,
@@ -126,9 +126,7 @@ def detectors(
             judged = judge(chosen, traces, budget_, jobs or os.cpu_count() or 1, advance)
         judged.save(folder)
         if plots:
-            from orchestrator.pictures import draw
-
-            draw(judged, folder)
+            draw_into(folder, judged)
         if as_json:
             print_json(judged.summary())
             return
@@ -151,9 +149,11 @@ def calibrate(
         from orchestrator.results import folders
         from orchestrator.results.runs import Run
 
+        require_writable(out.parent)
+        if out.is_dir():
+            raise Refusal(f"cannot write to {out}: it is a folder, expected a file")
         result = folders.load(run)
         found = calibration.calibrate([result] if isinstance(result, Run) else list(result.runs))
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(found.yaml(), encoding="utf-8")
         if as_json:
             print_json(found.model())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.terminal import Refusal, complain
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Cell, Scenario
+
+
+SMALLEST_RESULT = 32 << 10
+"""Bytes that the tables of a run take at least: a disk without room for them is full before the run."""
 
 
 def load(
@@ -53,9 +58,26 @@ def require_writable(folder: Path) -> None:
     """Better known before a long run than after it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(SMALLEST_RESULT))
+    except FileExistsError:
+        raise Refusal(f"cannot write to {folder}: it is a file, expected a folder") from None
     except OSError as error:
         raise Refusal(f"cannot write to {folder}: {error.strerror}") from None
+
+
+def draw_into(folder: Path, results: Any) -> None:
+    """Whatever keeps the pictures from being drawn, it says that the results are there."""
+    from orchestrator.pictures import draw
+
+    kept = f"the results are in {folder}, some of their pictures are not"
+    try:
+        draw(results, folder)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept) from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(error.errno, f"{reason}; {kept}", error.filename or "a picture") from None
 
 
 def labels(folders: Sequence[str | Path]) -> list[str]:

@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ResultFolder, ScenarioFile
 from orchestrator.cli.preparing import (
+    draw_into,
     labels,
     live_warnings,
     load,
@@ -105,9 +106,7 @@ def compare(
             found, folder = compared_worlds(what, further, out, replications)
         found.save(folder)
         if plots:
-            from orchestrator.pictures import draw
-
-            draw(found, folder)
+            draw_into(folder, found)
         if as_json:
             print_json(found.summary())
         else:
@@ -209,9 +208,7 @@ def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: boo
 
     require_whole(result, runs, folder)
     if plots:
-        from orchestrator.pictures import draw
-
-        draw(result, folder)
+        draw_into(folder, result)
     if as_json:
         print_json(result.summary)
         return

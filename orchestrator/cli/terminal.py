@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,28 +23,59 @@ class Refusal(Exception):
     """What a person asked for cannot be done, in one sentence."""
 
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Nothing more can be written, although it could be when the command began."""
+
+
 @contextmanager
 def explained() -> Iterator[None]:
-    """End in sentences on stderr and exit code 2 (an interrupt: 130) where the program is not to blame."""
+    """End in sentences on stderr and an exit code where the program is not to blame: 2, or 1 where a disk became full,
+    130 after an interrupt. SIGTERM interrupts as Ctrl-C does, so that what was done is kept, and ends with 143."""
     import typer
 
+    terminated = False
+
+    def terminate(*_: object) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
     try:
-        yield
+        with _at_sigterm(terminate):
+            yield
     except KeyboardInterrupt as interrupt:
-        complain([": ".join(["interrupted", *map(str, interrupt.args)])])
+        complain([": ".join(["ended by SIGTERM" if terminated else "interrupted", *map(str, interrupt.args)])])
         # CPython notes an interrupt that left an exec of a string (each import of a dataclass is one) as unhandled,
         # however it was caught, and would end by the signal instead of by our exit code. The next exec clears it.
         exec("")
-        raise typer.Exit(130) from None
-    except BrokenPipeError:
-        raise
+        raise typer.Exit(143 if terminated else 130) from None
     except Exception as error:
         complain(sentences(error))
-        raise typer.Exit(2) from None
+        raise typer.Exit(1 if _was_possible(error) else 2) from None
+
+
+def _was_possible(error: Exception) -> bool:
+    from concurrent.futures.process import BrokenProcessPool
+
+    return isinstance(error, BrokenProcessPool) or (isinstance(error, OSError) and error.errno in FULL)
+
+
+@contextmanager
+def _at_sigterm(handler: Callable[..., None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def sentences(error: Exception) -> list[str]:
     """What to say about a mistake of the user's; any other error is raised again."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from orchestrator.analysis.calibration import Unfit
     from orchestrator.analysis.comparison import Incomparable
     from orchestrator.core.ports import PolicyError
@@ -54,6 +89,12 @@ def sentences(error: Exception) -> list[str]:
             return [str(error)]
         case OSError(filename=str() as name, strerror=str() as reason):
             return [f"{name}: {reason}"]
+        case OSError(errno=int() as number) if number in FULL:
+            return [f"a file cannot be written: {os.strerror(number)}"]
+        case OSError(strerror=str() as reason):
+            return [reason]
+        case BrokenProcessPool():
+            return ["a process that this command had started was killed; runs that ended before are in their folders"]
     raise error
 
 

@@ -1,37 +1,59 @@
 """The decision record: every input of a coordinator with its time, and what it decided; its replay.
 
-A record is JSON lines. A head holds all that builds the same core again. Then come two lines for each input:
+It is for people who debug, and nothing is recovered from it. A record is JSON lines. Every process that writes to it
+begins with a head, which holds all that builds the same core again. Then come two lines for each input:
 `[time, name, arguments]`, written before it is applied, and `{"effects": [...]}`, written after. Where the input
-raised an exception, the second line holds the effects until then, and says `"raised"`. Only this module knows the
-format.
+raised an exception, the second line holds the effects until then, and says `"raised"`. A process that ends in order
+writes `{"closed": true}`.
+
+Nothing is ever cut off or replaced: a process appends to what it finds. A file that has become large gets a number
+behind its name, FILE.1, FILE.2, ..., and its successor begins with `{"continues": number}`. Only this module and
+`record_format` know the format.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import logging
+import math
+import os
+import stat
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import astuple
-from functools import cache
-from inspect import signature
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
-from types import EllipsisType
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple
 
 from orchestrator.cluster.effect_log import EffectLog
-from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.record_format import CLOSED, CONTINUES, HEAD, Decoder, Head, numbers_of_parts, part_of
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import INPUTS, intercepted
 from orchestrator.core.ports import Effects
-from orchestrator.policies.settings import Policies, build_coordinator
+from orchestrator.policies.settings import Policies
+
+log = logging.getLogger("orchestrator.coordinator")
 
 NAME = "decisions.jsonl"
 FLUSH_EVERY_S = 1.0
 """How often whoever records calls `flush`."""
-_BUFFER_BYTES = 1 << 16
+PART_BYTES = 256 << 20
+"""A file that has become as large gets a number."""
+_BUFFER_CHARACTERS = 1 << 16
+
+
+class Unwritable(Exception):
+    """A decision record that can't be begun. One sentence."""
 
 
 class DecisionRecord:
-    """Writes as it goes, through a buffer: what a killed process had not flushed is missing at the end."""
+    """Writes as it goes, through a buffer: a process that is killed loses what it had not flushed, a second at most.
+
+    Where nothing can be written any more (the disk is full), recording stops and says so once, and the core goes on: a
+    record with a gap could not be decided again, while nobody's task depends on it. Raises Unwritable.
+    """
 
     def __init__(
         self,
@@ -39,12 +61,25 @@ class DecisionRecord:
         policies: Policies,
         seed: int,
         replication: int = 0,
+        *,
+        part_bytes: float = PART_BYTES,
         **built: float,
     ) -> None:
-        self._file = path.open("w", buffering=_BUFFER_BYTES)
+        self._path = path
+        self._part_bytes = part_bytes
+        self._buffer: list[str] = []
+        self._buffered = 0
+        self._due = -math.inf
         self._encode = json.JSONEncoder(separators=(",", ":"), default=astuple).encode
-        self._head = _Head(policies, seed, replication, built)
+        self._head = Head(policies, seed, replication, built, datetime.now(UTC).isoformat(timespec="seconds"))
         self._write(self._head._replace(policies=json.loads(policies.model_dump_json()))._asdict())
+        self._file: FileIO | None = None
+        try:
+            self._open()
+            self._hand_over()
+        except OSError as error:
+            self._let_go()
+            raise Unwritable(f"cannot write the decision record {path}: {error.strerror}") from None
 
     def open(self, effects: Effects, build: Callable[[Effects], Coordinator] | None = None) -> Coordinator:
         """A core whose inputs and effects are written down. `build`: makes it, if not as the head says."""
@@ -52,13 +87,29 @@ class DecisionRecord:
         return intercepted((build or self._head.build)(self._effects), self._note)
 
     def flush(self) -> None:
-        if not self._file.closed:
-            self._file.flush()
+        """Between two inputs. Afterwards nothing that was written is lost when the process is killed."""
+        if self._file is not None and self._buffer:
+            try:
+                self._hand_over()
+            except OSError as error:
+                self._let_go()
+                log.error(
+                    "cannot write the decision record %s any more: %s; nothing is recorded until this coordinator is "
+                    "started again, and it serves on",
+                    self._path,
+                    error.strerror,
+                )
 
     def close(self) -> None:
-        self._file.close()
+        self._write({"closed": True})
+        self.flush()
+        self._let_go()
 
     def _note(self, name: str, call: Callable[..., None], *arguments: Any) -> None:
+        if self._file is None:
+            call(*arguments)
+            self._effects.take()
+            return
         *given, now = arguments
         self._write([now, name, given])
         try:
@@ -68,15 +119,59 @@ class DecisionRecord:
             self.flush()
             raise
         self._write({"effects": self._effects.take()})
+        if self._buffered >= _BUFFER_CHARACTERS or now >= self._due:  # a timer may ring late
+            self._due = now + FLUSH_EVERY_S
+            self.flush()
 
     def _write(self, line: Any) -> None:
-        if not self._file.closed:
-            self._file.write(self._encode(line) + "\n")
+        text = self._encode(line)
+        self._buffer += (text, "\n")
+        self._buffered += len(text)
+
+    def _open(self) -> None:
+        """At its end, locked, with its last line complete."""
+        self._let_go()
+        file = self._file = self._path.open("a+b", buffering=0)
+        status = os.fstat(file.fileno())
+        self._bytes = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            self._part_bytes = math.inf  # a device gets no number
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(errno.EAGAIN, "another process writes to it") from None
+        if self._bytes and os.pread(file.fileno(), 1, self._bytes - 1) != b"\n":
+            self._buffer.insert(0, "\n")  # behind what a killed process had not finished
+
+    def _hand_over(self) -> None:
+        assert self._file is not None
+        data = memoryview("".join(self._buffer).encode())
+        self._buffer.clear()
+        self._buffered = 0
+        while data:
+            written = self._file.write(data)
+            self._bytes += written
+            data = data[written:]
+        if self._bytes >= self._part_bytes:
+            number = max(numbers_of_parts(self._path), default=0) + 1
+            self._path.rename(part_of(self._path, number))
+            self._open()
+            self._write({"continues": number})
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+# ---- reading
 
 
 class Input(NamedTuple):
     """One input as it was recorded, and what came of it. `effects`: None where the record ends inside it."""
 
+    part: Path
     line: int
     now: float
     name: str
@@ -87,19 +182,48 @@ class Input(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name}({', '.join(map(repr, self.arguments))}) at {self.now}"
 
+    @property
+    def place(self) -> str:
+        return f"{self.part}:{self.line}"
 
-class Recorded:
-    """A decision record that was written before. Raises ValueError where the file is none."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with path.open() as file:
-            try:
-                head = json.loads(file.readline())
-                policies = Policies.model_validate_json(json.dumps(head.pop("policies")))
-                self._head = _Head(policies, **head)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                raise ValueError(f"{path} is not a decision record: its first line has no policies") from None
+class _Line(NamedTuple):
+    part: Path
+    number: int
+    text: bytes
+
+    def parsed(self) -> Any:
+        try:
+            return json.loads(self.text)
+        except ValueError as error:
+            raise ValueError(f"{self.part}:{self.number}: {error}") from None
+
+
+class _Stretch(NamedTuple):
+    """Of a part: from a line, which begins at an offset, to another offset."""
+
+    part: Path
+    line: int
+    begin: int
+    end: float
+
+
+class Process:
+    """What one process of a coordinator has written. `closed`: it ended in order, so that nothing is missing.
+
+    `gap`: a sentence, where a part of what it had written is not there any more.
+    """
+
+    def __init__(self, number: int, head: Head) -> None:
+        self.number = number
+        self.closed = False
+        self.gap: str | None = None
+        self.stretches: list[_Stretch] = []
+        self._head = head
+
+    def __str__(self) -> str:
+        begun = f", begun at {self._head.begun_at}" if self._head.begun_at else ""
+        return f"process {self.number}{begun}"
 
     def build(self, effects: Effects) -> Coordinator:
         """A core like the one that was recorded, at its beginning."""
@@ -112,77 +236,133 @@ class Recorded:
 
         `task_id`: replaces the ids of tasks. A last line whose end was never written is left out.
         """
-        decode = _Decoder(task_id)
-        wanted = [[name] for name in names] + [[]]  # nothing has a name where the record is damaged: it is told below
-        with self._path.open() as file:
-            lines = enumerate(file, 1)
-            next(lines)  # the head
-            for number, line in lines:
-                if not line.endswith("\n"):
-                    return
-                if line.startswith("{") or line.split('"', 2)[1:2] not in wanted:
-                    continue
-                now, name, arguments = self._parsed(number, line)
-                number_after, after = next(lines, (number, ""))
-                outcome = self._parsed(number_after, after) if after.endswith("\n") else {}
-                decoded = decode.arguments(name, arguments)
-                yield Input(number, now, name, decoded, outcome.get("effects"), outcome.get("raised"))
+        decode = Decoder(task_id)
+        wanted = [[name.encode()] for name in names] + [[]]  # nothing has a name where the record is damaged
+        lines = self._lines()
+        for line in lines:
+            if line.text.startswith(b"{") or line.text.split(b'"', 2)[1:2] not in wanted:
+                continue
+            parsed = _complete(line, lines)
+            if parsed is None:
+                return
+            now, name, arguments = parsed
+            after = next(lines, None)
+            outcome = (_complete(after, lines) if after else None) or {}
+            decoded = decode.arguments(name, arguments)
+            effects, raised = outcome.get("effects"), outcome.get("raised")
+            yield Input(line.part, line.number, now, name, decoded, effects, raised)
 
-    def _parsed(self, number: int, line: str) -> Any:
-        try:
-            return json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self._path}:{number}: {error}") from None
+    def _lines(self) -> Iterator[_Line]:
+        for part, number, offset, end in self.stretches:
+            with part.open("rb") as file:
+                file.seek(offset)
+                for text in file:
+                    if offset >= end:
+                        break
+                    yield _Line(part, number, text)
+                    offset += len(text)
+                    number += 1
 
 
-class _Head(NamedTuple):
-    policies: Policies
-    seed: int
-    replication: int
-    built: dict[str, Any]
+def _complete(line: _Line, following: Iterator[_Line]) -> Any:
+    """What it says; None for the last line of a process, if that was killed before the line was complete."""
+    try:
+        return line.parsed() if line.text.endswith(b"\n") else None
+    except ValueError:
+        if next(following, None) is None:
+            return None
+        raise
+
+
+class Recorded:
+    """A decision record that was written before, all its parts. Raises ValueError where it is none.
+
+    `gaps`: sentences on what is missing before the first of its processes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.processes: list[Process] = []
+        self.gaps: list[str] = []
+        self._path = path
+        parts = {number: part_of(path, number) for number in numbers_of_parts(path)}
+        if path.exists() or not parts:  # what is not there raises OSError, with its name
+            parts[0] = path
+        before: int | None = None
+        for number, part in parts.items():
+            self._read(part, before)
+            before = number
+        if not self.processes:
+            raise ValueError(f"{path} holds the beginning of no process: {'; '.join(self.gaps) or 'it is empty'}")
+
+    @property
+    def closed(self) -> bool:
+        """Its last process ended in order."""
+        return self.processes[-1].closed
 
     def build(self, effects: Effects) -> Coordinator:
-        return build_coordinator(self.policies, effects, self.seed, self.replication, **self.built)
+        """A core like that of the first process, at its beginning."""
+        return self.processes[0].build(effects)
+
+    def inputs(
+        self, names: Collection[str] = INPUTS, task_id: Callable[[str], Hashable] = lambda task_id: task_id
+    ) -> Iterator[Input]:
+        """Those of every process, one after the other."""
+        for process in self.processes:
+            yield from process.inputs(names, task_id)
+
+    def _read(self, part: Path, before: int | None) -> None:
+        """Find which lines are whose. `before`: the number of the part that was read last."""
+        offset = 0
+        current = self.processes[-1] if self.processes else None
+        with part.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                after = offset + len(text)
+                line = _Line(part, number, text)
+                if text.startswith(HEAD) and (head := _head(line)) is not None:
+                    _end_stretch(current, part, offset)
+                    current = Process(len(self.processes) + 1, head)
+                    current.stretches.append(_Stretch(part, number + 1, after, math.inf))
+                    self.processes.append(current)
+                elif number == 1:
+                    current = self._continued(line, before, current)
+                    if current is not None:
+                        current.stretches.append(_Stretch(part, 2, after, math.inf))
+                elif text.startswith(CLOSED) and current is not None:
+                    current.closed = True
+                offset = after
+
+    def _continued(self, first: _Line, before: int | None, current: Process | None) -> Process | None:
+        """Whose inputs a part that begins with no head goes on with; None where the part before it is missing."""
+        if not first.text.startswith(CONTINUES):
+            raise ValueError(f"{first.part} is not a decision record: its first line has no policies")
+        expected = first.parsed()["continues"]
+        if before == expected and (current is None or current.gap is None):
+            return current
+        gap = f"{part_of(self._path, expected)} is missing: what follows it, from {first.part} on, is not decided again"
+        if current is None:
+            self.gaps.append(gap)
+        else:
+            current.gap = current.gap or gap
+        return None
 
 
-class _Decoder:
-    """From JSON to the types that an input's signature names: tuples and records are lists there."""
-
-    def __init__(self, task_id: Callable[[str], Hashable]) -> None:
-        self._task_id = task_id
-
-    def arguments(self, name: str, values: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(map(self._decoded, _parameter_types(name), values))
-
-    def _decoded(self, kind: Any, value: Any) -> Any:
-        if kind is Hashable:
-            return self._task_id(value)
-        if kind is object and isinstance(value, list):
-            return Job(*value)  # what a task is to the core is a job in this world
-        if isinstance(value, list):
-            if hasattr(kind, "_fields"):
-                return kind(*map(self._decoded, _field_types(kind), value))
-            if get_origin(kind) is tuple:
-                of = get_args(kind)
-                kinds = [of[0]] * len(value) if isinstance(of[-1], EllipsisType) else of
-                return tuple(map(self._decoded, kinds, value))
-        return value
+def _head(line: _Line) -> Head | None:
+    """None where its process was killed, or the disk became full, before it was complete."""
+    try:
+        head = json.loads(line.text)
+    except ValueError:
+        return None
+    try:
+        policies = Policies.model_validate_json(json.dumps(head.pop("policies")))
+        return Head(policies, **head)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{line.part}:{line.number}: this head builds no coordinator: {reason}") from None
 
 
-@cache
-def _parameter_types(name: str) -> tuple[Any, ...]:
-    method = INPUTS[name]
-    types = get_type_hints(method)
-    return tuple(types[parameter] for parameter in list(signature(method).parameters)[1:-1])  # not self, nor now
-
-
-@cache
-def _field_types(record: Any) -> tuple[Any, ...]:
-    return tuple(get_type_hints(record).values())
-
-
-def _raised(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _end_stretch(process: Process | None, part: Path, end: int) -> None:
+    if process is not None and process.stretches[-1].part == part:
+        process.stretches[-1] = process.stretches[-1]._replace(end=end)
 
 
 # ---- replay
@@ -198,7 +378,7 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"line {self.input.line}: {self.input}\n"
+            f"{self.input.place}: {self.input}\n"
             f"  recorded: {self.expected}\n  replayed: {self.got}\n  at hand: {self.at_hand}"
         )
 
@@ -213,21 +393,55 @@ class Replay(NamedTuple):
 
 
 def replay(path: Path) -> Replay:
-    """Decide everything again. ValueError where this is no decision record."""
+    """Decide everything again, up to the first difference. `remark` is that of the last process.
+
+    ValueError where this is no decision record.
+    """
+    same, again = 0, Replay(0, None, None)
+    for _, again in replays(path):
+        same += again.same
+        if again.difference is not None:
+            break
+    return again._replace(same=same)
+
+
+def replays(path: Path) -> Iterator[tuple[Process, Replay]]:
+    """Decide again what each process decided, one after the other. ValueError where this is no decision record."""
+    for process in Recorded(path).processes:
+        yield process, _replayed(process)
+
+
+def told(path: Path) -> Iterator[tuple[bool, str]]:
+    """Of each process in words: whether everything was decided the same, and what is to be said of it."""
     recorded = Recorded(path)
+    for gap in recorded.gaps:
+        yield True, gap
+    for process in recorded.processes:
+        again = _replayed(process)
+        remarks = [remark for remark in (again.remark, process.gap) if remark]
+        if not process.closed and not process.gap:
+            remarks.append("it did not end in order, or has not yet: its last second may be missing")
+        said = "; ".join([f"{process}: {again.same:,} inputs decided the same", *remarks])
+        if again.difference is None:
+            yield True, said
+        else:
+            yield False, f"{said}; then otherwise:\n{again.difference}"
+
+
+def _replayed(process: Process) -> Replay:
     effects = EffectLog()
-    core = recorded.build(effects)
+    core = process.build(effects)
     same = 0
-    for item in recorded.inputs():
+    for item in process.inputs():
         if item.effects is None:
-            return Replay(same, None, f"line {item.line}: the record ends inside the input {item}")
+            return Replay(same, None, f"{item.place}: the record ends inside the input {item}")
         at_hand = _at_hand(core, item.arguments)
         raised = _apply(core, item)
         expected, got = item.effects, json.loads(json.dumps(effects.take()))
         remark = None
         if item.raised is not None:
             verdict = "the same" if raised == item.raised else raised or "nothing"
-            remark = f"line {item.line}: the input {item} raised {item.raised}; the replay raises {verdict}"
+            remark = f"{item.place}: the input {item} raised {item.raised}; the replay raises {verdict}"
         if raised is not None or item.raised is not None:
             expected, got = [*expected, ["raised", item.raised]], [*got, ["raised", raised]]
         if got != expected:
@@ -236,6 +450,10 @@ def replay(path: Path) -> Replay:
         if remark is not None:
             return Replay(same, None, remark)
     return Replay(same, None, None)
+
+
+def _raised(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _apply(core: Coordinator, item: Input) -> str | None:

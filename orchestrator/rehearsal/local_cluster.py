@@ -56,7 +56,8 @@ class Process:
                 self.control({"standby": loaded})
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.cli.cluster", *arguments, *own],
+                # -P: no module in the current directory replaces one of the standard library.
+                [sys.executable, "-P", "-m", "orchestrator.cli.cluster", *arguments, *own],
                 pass_fds=theirs,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from orchestrator.cluster.decision_record import Recorded
 from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, Worker, WorkerEvent, WorkerId
+from orchestrator.results.folders import RunFolderError
 from orchestrator.results.recorder import Recorder
 from orchestrator.results.tables import FaultEvent, Tables, faults_ended_by
 from orchestrator.scenario.schema import Scenario
@@ -68,7 +69,8 @@ class Record(NamedTuple):
 def record(path: Path, scenario: Scenario, account: Account) -> Record:
     """What happened between the beginning of the run and its end, in seconds since the beginning.
 
-    `path`: of the coordinator's decision record. Raises ValueError where an input of it ended in an exception.
+    `path`: of the coordinator's decision record. Raises ValueError where an input of it ended in an exception,
+    RunFolderError where it could not be written to its end.
     """
     recorder = Recorder()
     watcher = _Watcher(recorder, account.faults)
@@ -82,6 +84,8 @@ def record(path: Path, scenario: Scenario, account: Account) -> Record:
             raise ValueError(f"{path}:{item.line}: the input {item} raised {item.raised}")
         getattr(core, item.name)(*item.arguments, item.now)
         inputs += item.now >= account.began
+    if not recorded.closed:
+        raise RunFolderError(f"{path} ends before the run does: {path.with_name('cluster.log')} says why")
     for worker in core.workers():
         for attempt in (*worker.open, *worker.abandoned):
             watcher.presume_start(attempt)

@@ -35,7 +35,7 @@ _SUMMARY, _SCENARIO, _CELLS = "summary.json", "scenario.yaml", "cells.csv"
 _LIVE = ("decisions.jsonl", "journal.jsonl", "cluster.log")  # the second one in folders of older versions
 _PLOT = r"(latency-percentiles|latency-ccdf|latency-by-priority|timeline|worker-utilization|detection|sweep-[^/]+)"
 _NAMES = (*FILES, *_LIVE, _SUMMARY, _SCENARIO, _CELLS, TRACE)
-_OURS = re.compile("|".join([*map(re.escape, _NAMES), _PLOT + r"\.(png|svg)"]))
+_OURS = re.compile("|".join([*map(re.escape, _NAMES), r"decisions\.jsonl\.\d+", _PLOT + r"\.(png|svg)"]))
 
 _RUN_KEYS = {"scenario", "world", "seed", "duration_s", "tasks", "latency_s", "wait_s", "accept_s"} | {
     "throughput_per_s",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -12,6 +14,9 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def unordered(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
@@ -23,15 +28,16 @@ def unordered(function: Callable[[Item], Result], items: Sequence[Item], jobs: i
     if jobs <= 1:
         yield from map(function, items)
         return
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin_process, (list(sys.path),))
+    with _safe_path():  # it starts a process too
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin_process, (list(sys.path),))
     try:
-        with _no_interrupts():
+        with _no_interrupts(), _safe_path():
             futures = [pool.submit(function, item) for item in items]
         for future in as_completed(futures):
             yield future.result()
     except BaseException:
         for process in multiprocessing.active_children():
-            process.terminate()
+            process.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -39,14 +45,47 @@ def unordered(function: Callable[[Item], Result], items: Sequence[Item], jobs: i
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Block Ctrl-C for the duration of the block. Processes that start meanwhile inherit the mask and keep it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Put off Ctrl-C and SIGTERM to the end of the block: amid a start, nobody would know of the process, or end it.
+
+    Processes that start meanwhile never get them: their parent decides what is kept, and ends them.
+    """
+    came: list[int] = []
+    former = {}
+    if threading.current_thread() is threading.main_thread():  # others have no handlers
+        former = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _INTERRUPTS}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that start meanwhile do not look for the standard library in the current directory first."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 def _begin_process(path: list[str]) -> None:
-    """Take the parent's import path, so that the user's own policies are found."""
+    """Take the parent's import path, so that the user's own policies are found, and end when the parent does."""
     sys.path[:] = path
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

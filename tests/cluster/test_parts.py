@@ -1,24 +1,20 @@
-"""The parts of the live world that need no cluster: work, executors, metrics, decision records, stubs."""
+"""The parts of the live world that need no cluster: work, executors, metrics, stubs."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import random
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cluster import tasks
 from orchestrator.cluster.coordinator import started_at
-from orchestrator.cluster.decision_record import DecisionRecord, Recorded, replay
 from orchestrator.cluster.effect_log import EffectLog
 from orchestrator.cluster.executor import Executor, Kind, make_executor
-from orchestrator.cluster.jobs import Ended, Job
+from orchestrator.cluster.jobs import Ended
 from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.wire.proto import __main__ as proto
-from orchestrator.core.inputs import INPUTS, Registration, Report
 from orchestrator.core.model import AttemptKey as Key
 from orchestrator.policies.settings import Policies, build_coordinator
 
@@ -150,117 +146,6 @@ def test_throughput_counts_the_last_five_seconds():
     assert (summary.p50_ms, summary.p95_ms, summary.p99_ms) == (50, 95, 99)
     assert window.summary(core, 20.0).throughput_per_s == 0
     assert Window(0.0).summary(core, 1.0).p99_ms == 0
-
-
-LAME = Policies.model_validate({"routing": {"kind": "tests.cluster.lame:Lame", "after": 3}})
-
-
-def record(path: Path) -> None:
-    """A small life: two workers, ties decided by chance, a death, a late result, every input at least once."""
-    book = DecisionRecord(path, Policies(), 0)
-    core = book.open(EffectLog())
-    core.register(Registration("w1", "", 2, 0, False), 0.0)
-    core.register(Registration("w2", "b2", 2, float("inf"), True, request=1), 0.0)
-    rng = random.Random(1)
-    for number in range(20):
-        core.submit(f"t{number}", number % 4, Job("sleep", "1"), None, 0.1 + number / 100)
-    for number in rng.sample(range(20), 10):
-        core.result(Report("w1", f"t{number}", None, True, "", ran_s=0.5, request=number), 1.0 + number / 100)
-    core.wake(8.5)
-    core.heartbeat("w2", 1, 2, 9.0)
-    core.connection_lost("w2", 9.5)
-    core.reconnected(Registration("w2", "b2", 2, float("inf"), True, (("t1", 1), ("nobody's", 4))), 9.6)
-    for answered in (core.started, core.rejected, core.cancelled, core.call_failed):
-        answered("w2", "t1", 1, 9.7)
-    core.cancel("t2", 9.75)
-    core.drain("w2", 9.8)
-    core.deregister("w2", 9.9)
-    book.close()
-
-
-def test_a_decision_record_decides_the_same_again(tmp_path: Path):
-    """Input by input, each kind of them, with the ties of its random streams."""
-    record(tmp_path / "record")
-    assert {item.name for item in Recorded(tmp_path / "record").inputs()} == set(INPUTS)
-    assert replay(tmp_path / "record") == (43, None, None)
-
-
-def test_arguments_are_read_as_they_were_given(tmp_path: Path):
-    """Records and tuples, not lists; a task's payload is a job; tasks may go by other names."""
-    record(tmp_path / "record")
-    recorded = Recorded(tmp_path / "record")
-    register, _, reconnected = recorded.inputs(["register", "reconnected"], task_id=str.upper)
-    assert register.arguments == (Registration("w1", "", 2, 0, False),)
-    assert reconnected.arguments[0].held == (("T1", 1), ("NOBODY'S", 4))
-    assert next(recorded.inputs(["submit"])).arguments == ("t0", 0, Job("sleep", "1"), None)
-    assert all(isinstance(item.arguments[0], Report) for item in recorded.inputs(["result"]))
-
-
-def test_a_replay_says_where_and_with_what_it_differs(tmp_path: Path):
-    """The line, the input, both decisions, and the state that was at hand."""
-    path = tmp_path / "record"
-    record(path)
-    lines = path.read_text().splitlines()
-    effects = json.loads(lines[12])["effects"]
-    assign = next(effect for effect in effects if effect[0] == "assign")
-    assign[3] = {"w1": "w2", "w2": "w1"}[assign[3]]
-    lines[12] = json.dumps({"effects": effects})
-    path.write_text("\n".join(lines) + "\n")
-    same, difference, _ = replay(path)
-    assert difference is not None
-    assert (same, difference.input.line, difference.input.name) == (5, 12, "submit")
-    assert difference.expected == assign
-    assert difference.got is not None
-    assert difference.got[:3] == assign[:3]
-    assert "w1 ALIVE load" in str(difference)
-
-
-def test_the_unwritten_end_of_a_record_is_left_out(tmp_path: Path):
-    """A killed coordinator leaves half a line; where that says what came of an input, it ended inside that one."""
-    path = tmp_path / "record"
-    record(path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-10])
-    same, difference, remark = replay(path)
-    assert (same, difference) == (42, None)
-    assert remark is not None
-    assert remark.startswith("line 86: the record ends inside the input deregister('w2') at 9.9")
-    path.write_bytes(whole[: whole.rindex(b"[9.9") + 3])
-    assert replay(path) == (42, None, None)
-
-
-def test_an_input_that_raised_is_named(tmp_path: Path):
-    """It was written before it was applied, with what it had done until then; the replay raises the same."""
-    path = tmp_path / "record"
-    book = DecisionRecord(path, LAME, 0)
-    core = book.open(EffectLog())
-    core.register(Registration("w1", "", 9, 0, False), 0.0)
-    for number in range(2):
-        core.submit(f"t{number}", 1, Job("", "7"), None, 1.0)
-    with pytest.raises(ZeroDivisionError):
-        core.submit("t2", 1, Job("", "7"), None, 2.0)
-    last = list(Recorded(path).inputs())[-1]  # although it is not closed yet
-    book.close()
-    assert (last.name, last.raised) == ("submit", "ZeroDivisionError: by zero")
-    same, difference, remark = replay(path)
-    assert (same, difference) == (4, None)
-    assert remark is not None
-    assert remark.startswith("line 8: the input submit('t2', 1, ")
-    assert remark.endswith("raised ZeroDivisionError: by zero; the replay raises the same")
-    path.write_text(path.read_text().replace("by zero", "by two"))
-    same, difference, remark = replay(path)
-    assert difference is not None
-    assert difference.got == ["raised", "ZeroDivisionError: by zero"]
-    assert remark is not None
-    assert remark.endswith("raised ZeroDivisionError: by two; the replay raises ZeroDivisionError: by zero")
-
-
-def test_what_is_no_decision_record_is_refused(tmp_path: Path):
-    """With a sentence."""
-    path = tmp_path / "record"
-    path.write_text('{"name": "something else"}\n')
-    with pytest.raises(ValueError, match="not a decision record"):
-        replay(path)
 
 
 def test_the_stubs_are_those_of_their_sources(tmp_path: Path):

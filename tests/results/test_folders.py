@@ -197,6 +197,15 @@ def test_a_new_sweep_replaces_the_old_run_and_other_cells(tmp_path, grid):
     assert files(tmp_path / "both") == files(tmp_path / "fresh")
 
 
+def test_a_new_run_removes_every_part_of_the_old_decision_record(tmp_path):
+    """Otherwise the new coordinator would append to it."""
+    folders.save(tmp_path, mm1())
+    for name in ("decisions.jsonl", "decisions.jsonl.1", "decisions.jsonl.12", "decisions.jsonl.bak"):
+        (tmp_path / name).touch()
+    folders.clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["decisions.jsonl.bak"]
+
+
 def test_what_is_not_ours_stays(tmp_path, grid):
     """Notes beside a run and folders that only look like a cell are not removed."""
     folders.save(tmp_path, grid)

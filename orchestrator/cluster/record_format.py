@@ -1,0 +1,79 @@
+"""The format of a decision record: its head, its lines, and the names of its parts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from inspect import signature
+from pathlib import Path
+from types import EllipsisType
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+from orchestrator.cluster.jobs import Job
+from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.inputs import INPUTS
+from orchestrator.core.ports import Effects
+from orchestrator.policies.settings import Policies, build_coordinator
+
+HEAD, CONTINUES, CLOSED = b'{"policies":', b'{"continues":', b'{"closed":'
+"""What these lines begin with."""
+
+
+class Head(NamedTuple):
+    """All that builds the same core again. `begun_at`: when the process began, in UTC."""
+
+    policies: Policies
+    seed: int
+    replication: int
+    built: dict[str, Any]
+    begun_at: str = ""
+
+    def build(self, effects: Effects) -> Coordinator:
+        return build_coordinator(self.policies, effects, self.seed, self.replication, **self.built)
+
+
+def part_of(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def numbers_of_parts(path: Path) -> list[int]:
+    """The numbers of the parts that are complete, in their order."""
+    found = (re.fullmatch(re.escape(path.name) + r"\.([1-9]\d*)", beside.name) for beside in path.parent.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+class Decoder:
+    """From JSON to the types that an input's signature names: tuples and records are lists there."""
+
+    def __init__(self, task_id: Callable[[str], Hashable]) -> None:
+        self._task_id = task_id
+
+    def arguments(self, name: str, values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(map(self._decoded, _parameter_types(name), values))
+
+    def _decoded(self, kind: Any, value: Any) -> Any:
+        if kind is Hashable:
+            return self._task_id(value)
+        if kind is object and isinstance(value, list):
+            return Job(*value)  # what a task is to the core is a job in this world
+        if isinstance(value, list):
+            if hasattr(kind, "_fields"):
+                return kind(*map(self._decoded, _field_types(kind), value))
+            if get_origin(kind) is tuple:
+                of = get_args(kind)
+                kinds = [of[0]] * len(value) if isinstance(of[-1], EllipsisType) else of
+                return tuple(map(self._decoded, kinds, value))
+        return value
+
+
+@cache
+def _parameter_types(name: str) -> tuple[Any, ...]:
+    method = INPUTS[name]
+    types = get_type_hints(method)
+    return tuple(types[parameter] for parameter in list(signature(method).parameters)[1:-1])  # not self, nor now
+
+
+@cache
+def _field_types(record: Any) -> tuple[Any, ...]:
+    return tuple(get_type_hints(record).values())
