@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
@@ -132,17 +133,27 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, implementat
 
 
 class Stub:
-    """The methods of a service on a channel, by name."""
+    """The methods of a service on a channel, by name. None stands for an answer that is no such message."""
 
     def __init__(self, channel: grpc.aio.Channel, service: ServiceDescriptor) -> None:
         for method in service.methods:
             request, response = _messages(method)
             call = getattr(channel, _shape(method))
             path = f"/{service.full_name}/{method.name}"
-            setattr(self, method.name, call(path, request.SerializeToString, response.FromString))
+            setattr(self, method.name, call(path, request.SerializeToString, _lenient(response.FromString)))
 
     def __getattr__(self, name: str) -> Any:  # for the type checker: methods are set above
         raise AttributeError(name)
+
+
+def _lenient(decode: Callable[[bytes], Item]) -> Callable[[bytes], Item | None]:
+    def decode_or_none(data: bytes) -> Item | None:
+        try:
+            return decode(data)
+        except DecodeError:
+            return None
+
+    return decode_or_none
 
 
 def _shape(method: MethodDescriptor) -> str:
