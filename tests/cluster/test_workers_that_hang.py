@@ -101,7 +101,10 @@ def test_a_cancel_of_a_thread_is_acknowledged_when_the_thread_ends(monkeypatch: 
             (report,) = await stage.hears("reports")
             assert report.task_id == "c"
 
-    play(story)
+    try:
+        play(story)
+    finally:
+        go.set()
 
 
 def test_a_hung_thread_keeps_no_process_from_ending(make_cluster: MakeCluster):
