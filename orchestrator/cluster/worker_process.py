@@ -63,9 +63,9 @@ class _WorkerProcess:
             worker = self._workers[name] = kind(name, self._settings, partial(self._registered, name), connection)
             if self._speed != 1:
                 worker.set_speed(self._speed)
-            if self._draining:
-                return True
             try:
+                if self._draining:
+                    return True
                 await worker.run()
                 log.info("worker %s: left", name)
                 return True
