@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -25,7 +26,9 @@ from orchestrator.core.model import AttemptKey
 log = logging.getLogger("orchestrator.worker")
 
 HEARTBEAT_S = 2.0
-"""Where the coordinator does not say otherwise: of the contract, as are a report's tries and its deadline."""
+"""Where the coordinator does not say otherwise, or what makes no sense, such as less than SHORTEST_S: of the contract,
+as are a report's tries and its deadline."""
+SHORTEST_S = 0.001
 REPORT_TRIES = 5
 REPORT_DEADLINE_S = 5.0
 
@@ -42,6 +45,7 @@ class CalledWorker(Worker):
         self._heartbeat_s: float | None = None
         self._era = 0
         super().__init__(name, settings, registered, REPORT_TRIES)
+        self._dismissal: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> None:
         host, _, port = self.settings.address.rpartition(":")
@@ -57,7 +61,7 @@ class CalledWorker(Worker):
             async with self._connection.channel() as channel:
                 self._registry = rpc.Stub(channel, rpc.REGISTRY)
                 await first_of(self._register(), self.gone.wait())
-                await self.gone.wait()
+                await first_of(self.gone.wait(), self._dismissed())
         finally:
             await server.stop(0)
 
@@ -69,13 +73,19 @@ class CalledWorker(Worker):
             except grpc.aio.AioRpcError as error:
                 log.debug("worker %s: cannot register: %s", self.name, error.details())
             else:
-                if not answer.success:
-                    raise Unwanted("the coordinator refused the registration")
-                self._registering = False
-                self._beat_every(answer.heartbeat_s or HEARTBEAT_S)
-                self.registered()
-                return
+                if answer is not None:
+                    self._take_in(answer)
+                    return
+                log.debug("worker %s: cannot register: the answer is no message", self.name)
             await asyncio.sleep(pause_s)
+
+    def _take_in(self, answer: Any) -> None:
+        if not answer.success:
+            raise Unwanted("the coordinator refused the registration")
+        self._registering = False
+        makes_sense = SHORTEST_S <= answer.heartbeat_s < math.inf
+        self._beat_every(answer.heartbeat_s if makes_sense else HEARTBEAT_S)
+        self.registered()
 
     def _beat_every(self, heartbeat_s: float) -> None:
         if heartbeat_s != self._heartbeat_s:
@@ -114,12 +124,21 @@ class CalledWorker(Worker):
         except grpc.aio.AioRpcError as error:
             log.debug("worker %s: a heartbeat failed: %s", self.name, error.details())
             return
-        if not answer.acknowledged and not self._registering:
+        if answer is not None and not answer.acknowledged and not self._registering:
             self._registering = True
             log.warning("worker %s: the coordinator does not know it: registering again", self.name)
             self.agent.start_over(self.now())
             self._era += 1
+            await self._register_again()
+
+    async def _register_again(self) -> None:
+        try:
             await self._register()
+        except Unwanted as error:
+            self._dismissal.set_exception(error)
+
+    async def _dismissed(self) -> None:
+        await self._dismissal
 
     def _begin(self, call: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(call)

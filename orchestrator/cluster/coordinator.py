@@ -16,10 +16,11 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 
+from orchestrator.cluster.calling import CalledWorker
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.metrics import Window
-from orchestrator.cluster.peers import CalledWorker, ClientPeer, Refused, StreamedWorker, WorkerPeer
+from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker, WorkerPeer
 from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
 from orchestrator.core.coordinator import Coordinator

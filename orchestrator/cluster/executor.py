@@ -1,7 +1,7 @@
 """Where a worker's tasks run: subprocesses, threads, or, for tasks that only wait, the event loop itself.
 
-An executor never refuses: the agent starts at most as many attempts as there are slots. The end of one that was
-stopped is not told.
+An executor never refuses: the agent starts at most as many attempts as there are usable slots. The end of one that
+was stopped is not told.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
+from queue import SimpleQueue
+from typing import ClassVar, Literal
 
 from orchestrator.cluster import tasks
 from orchestrator.cluster.jobs import Ended
@@ -31,13 +32,21 @@ Kind = Literal["process", "thread", "inline"]
 PERIOD_S = 0.02  # in which a slow subprocess runs for its share
 SHORTEST_S = 0.0005
 LATE_S = 0.02
+SPAWN_PAUSES_S = (0.1, 5.0)  # the first and the longest one between two tries to start a subprocess
 
 
 Finished = Callable[[Key, Ended], None]
+SlotsChanged = Callable[[int], None]
 
 
 class Executor(ABC):
-    """`finished` is called on the event loop, never from inside `start`."""
+    """`finished` is called on the event loop, never from inside `start` or `stop`.
+
+    `can_stop`: whether `stop` ends the work at once; if not, it goes on, and its end is told only if `stop` was not
+    called.
+    """
+
+    can_stop: ClassVar[bool] = True
 
     def __init__(self, finished: Finished) -> None:
         self.finished = finished
@@ -60,11 +69,13 @@ class Executor(ABC):
         """Until a moment ago the whole process had been stopped for so long."""
 
 
-def make_executor(kind: Kind, slots: int, finished: Finished) -> Executor:
+def make_executor(kind: Kind, slots: int, finished: Finished, slots_changed: SlotsChanged | None = None) -> Executor:
+    """`slots_changed` is called on the event loop, never from inside `start` or `stop`, with the number of slots that
+    can be used from now on; before the first call that is all of them."""
     if kind == "process":
-        return ProcessExecutor(slots, finished)
+        return ProcessExecutor(slots, finished, slots_changed)
     if kind == "thread":
-        return ThreadExecutor(slots, finished)
+        return ThreadExecutor(finished)
     return InlineExecutor(finished)
 
 
@@ -151,63 +162,102 @@ class InlineExecutor(Executor):
 
 
 class ThreadExecutor(Executor):
-    """Threads of this process. One that was stopped cannot be interrupted: its slot's next task waits for it."""
+    """Threads of this process, as many as are busy at once. Nothing can interrupt one, not even the process's end
+    waits for it."""
 
-    def __init__(self, slots: int, finished: Finished) -> None:
+    can_stop = False
+
+    def __init__(self, finished: Finished) -> None:
         super().__init__(finished)
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="task")
-        self._futures: dict[Key, Future[None]] = {}
+        self._jobs: SimpleQueue[tuple[Key, str, str] | None] = SimpleQueue()
+        self._threads = self._busy = 0
+        self._wanted: set[Key] = set()
 
     def start(self, key: Key, kind: str, payload: str) -> None:
-        self._futures[key] = self._pool.submit(self._run, key, kind, payload)
+        self._wanted.add(key)
+        self._busy += 1
+        if self._busy > self._threads:
+            try:
+                threading.Thread(target=self._serve, name="task", daemon=True).start()
+            except RuntimeError as error:
+                self._loop.call_soon(
+                    self._end, key, Ended(False, "", f"no thread could be started: {error}", True, 0.0)
+                )
+                return
+            self._threads += 1
+        self._jobs.put((key, kind, payload))
 
     def stop(self, key: Key) -> None:
-        self._futures.pop(key).cancel()
+        self._wanted.discard(key)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._wanted.clear()
+        for _ in range(self._threads):
+            self._jobs.put(None)
 
     def set_speed(self, speed: float) -> None:
         log.warning("threads keep their speed: %g is refused", speed)
 
-    def _run(self, key: Key, kind: str, payload: str) -> None:
-        succeeded, result, error, ran_s = tasks.run(kind, payload)
-        self._loop.call_soon_threadsafe(self._end, key, Ended(succeeded, result, error, False, ran_s))
+    def _serve(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            key, kind, payload = job
+            succeeded, result, error, ran_s = tasks.run(kind, payload)
+            with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+                self._loop.call_soon_threadsafe(self._end, key, Ended(succeeded, result, error, False, ran_s))
 
     def _end(self, key: Key, ended: Ended) -> None:
-        if self._futures.pop(key, None) is not None:
+        self._busy -= 1
+        if key in self._wanted:
+            self._wanted.discard(key)
             self.finished(key, ended)
 
 
 class ProcessExecutor(Executor):
     """A subprocess per slot. One that dies fails its attempt, retryably, and is replaced.
 
+    Where none can be started the slot is not usable, and the next try comes later. A subprocess that dies before its
+    first result counts as one that could not be started.
+
     Slow ones are stopped and continued by signals, in turn: what computes progresses by its share, what sleeps does
     not notice.
     """
 
-    def __init__(self, slots: int, finished: Finished) -> None:
+    def __init__(self, slots: int, finished: Finished, slots_changed: SlotsChanged | None = None) -> None:
         super().__init__(finished)
         self._loop = asyncio.get_running_loop()
+        self._slots_changed = slots_changed
+        self._slots = self._usable = slots
         self._speed = 1.0
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._since = self._ran_s = self._begin = 0.0
-        self._idle = [_Child(self) for _ in range(slots)]
+        self._idle: list[_Child] = []
         self._busy: dict[Key, _Child] = {}
+        self._unstarted: dict[Key, asyncio.Handle] = {}
+        self._missing = slots  # slots without a subprocess
+        self._spawn_pause_s = 0.0  # after the next failure, 0 while all is well
+        self._respawn: asyncio.TimerHandle | None = None
+        self._fill_slots()
 
     def start(self, key: Key, kind: str, payload: str) -> None:
-        child = self._idle.pop()
-        self._busy[key] = child
-        child.begin(key, kind, payload)
+        if self._idle:
+            child = self._busy[key] = self._idle.pop()
+            child.begin(key, kind, payload)
+        else:  # its slot has just become unusable, and that is not told yet
+            self._unstarted[key] = self._loop.call_soon(self._fail, key)
 
     def stop(self, key: Key) -> None:
+        if key in self._unstarted:
+            self._unstarted.pop(key).cancel()
+            return
         self._busy.pop(key).end()
-        self._idle.append(self._new_child())
+        self._replace()
 
     def close(self) -> None:
-        self._cancel_timer()
+        for timer in (self._timer, self._respawn, *self._unstarted.values()):
+            if timer is not None:
+                timer.cancel()
         for child in (*self._idle, *self._busy.values()):
             child.end()
         self._idle.clear()
@@ -216,21 +266,58 @@ class ProcessExecutor(Executor):
     def done(self, child: _Child, key: Key, ended: Ended) -> None:
         del self._busy[key]
         self._idle.append(child)
+        if self._spawn_pause_s and not self._missing:
+            self._spawn_pause_s = 0.0
+            log.warning("subprocesses start again: all %d slots are usable", self._slots)
         self.finished(key, ended)
 
     def died(self, child: _Child, key: Key | None, reason: str, ran_s: float) -> None:
         if key is None:
-            self._idle[self._idle.index(child)] = self._new_child()
-            return
-        del self._busy[key]
-        self._idle.append(self._new_child())
-        self.finished(key, Ended(False, "", reason, True, ran_s))
+            self._idle.remove(child)
+        else:
+            del self._busy[key]
+        if not child.proven:
+            self._spawn_later(reason)
+        self._replace()
+        if key is not None:
+            self.finished(key, Ended(False, "", reason, True, ran_s))
 
-    def _new_child(self) -> _Child:
-        child = _Child(self)
-        if self._stopped:
-            child.signal(signal.SIGSTOP)
-        return child
+    def _fail(self, key: Key) -> None:
+        del self._unstarted[key]
+        self.finished(key, Ended(False, "", "its worker could not start a subprocess", True, 0.0))
+
+    def _replace(self) -> None:
+        self._missing += 1
+        self._fill_slots()
+
+    def _fill_slots(self) -> None:
+        """Start what is missing, unless that has just failed."""
+        while self._missing and self._respawn is None:
+            try:
+                child = _Child(self)
+            except (OSError, MemoryError) as error:
+                self._spawn_later(f"{type(error).__name__}: {error}")
+                break
+            if self._stopped:
+                child.signal(signal.SIGSTOP)
+            self._idle.append(child)
+            self._missing -= 1
+        if self._slots_changed is not None and self._usable != self._slots - self._missing:
+            self._usable = self._slots - self._missing
+            self._loop.call_soon(self._slots_changed, self._usable)
+
+    def _spawn_later(self, reason: str) -> None:
+        if self._respawn is not None:
+            return
+        least_s, most_s = SPAWN_PAUSES_S
+        if not self._spawn_pause_s:
+            log.warning("cannot start a subprocess (%s): its slot is not used, and the next try comes later", reason)
+        self._spawn_pause_s = min(most_s, max(least_s, 2 * self._spawn_pause_s))
+        self._respawn = self._loop.call_later(self._spawn_pause_s, self._spawn_again)
+
+    def _spawn_again(self) -> None:
+        self._respawn = None
+        self._fill_slots()
 
     def set_speed(self, speed: float) -> None:
         if speed > 1:
@@ -276,9 +363,10 @@ class ProcessExecutor(Executor):
 
 
 class _Child:
-    """A subprocess with at most one task."""
+    """A subprocess with at most one task. `proven`: it has executed one. OSError where it cannot be started."""
 
     def __init__(self, owner: ProcessExecutor) -> None:
+        self.proven = False
         self._owner = owner
         self._key: Key | None = None
         self._begin = 0.0
@@ -286,7 +374,11 @@ class _Child:
         self._loop = asyncio.get_running_loop()
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = _spawn(theirs.fileno())
+            try:
+                self._process = _spawn(theirs.fileno())
+            except BaseException:
+                self._socket.close()
+                raise
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket, self._readable)
 
@@ -326,18 +418,25 @@ class _Child:
         except OSError:
             chunk = b""
         if not chunk:
-            ran_s = time.perf_counter() - self._begin
-            self._owner.died(self, self._key, _why(self.end()), ran_s)
+            self._die(_why(self.end()))
             return
         self._received += chunk
         try:
             succeeded, result, error, ran_s = marshal.loads(self._received)
         except EOFError:
             return  # the rest is still on its way
+        except (ValueError, TypeError):
+            self.end()
+            self._die("its executor answered with what makes no sense")
+            return
         self._received = b""
+        self.proven = True
         key, self._key = self._key, None
         if key is not None:
             self._owner.done(self, key, Ended(succeeded, result, error, False, ran_s))
+
+    def _die(self, reason: str) -> None:
+        self._owner.died(self, self._key, reason, time.perf_counter() - self._begin)
 
 
 def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
@@ -351,5 +450,7 @@ def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
 
 def _why(status: int) -> str:
     if status < 0:
-        return f"its executor was killed by {signal.Signals(-status).name}"
+        number = -status
+        name = signal.Signals(number).name if number in signal.Signals.__members__.values() else f"signal {number}"
+        return f"its executor was killed by {name}"
     return f"its executor exited with status {status}"

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import grpc
 
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
-from orchestrator.cluster.wire import contract, rpc, translate
+from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Registered
 from orchestrator.core.coordinator import Coordinator
 
@@ -186,74 +186,6 @@ class StreamedWorker(Stream):
             self._assignments.clear()
         for task_id, number in keys:
             self._core.call_failed(self._worker_id, task_id, number, now)
-
-
-class CalledWorker:
-    """A worker that speaks only the wire contract: the coordinator calls it, and cannot cancel."""
-
-    def __init__(self, worker_id: str, address: str, core: Coordinator, call_timeout_s: float) -> None:
-        self._worker_id = worker_id
-        self._core = core
-        self._call_timeout_s = call_timeout_s
-        self._loop = asyncio.get_running_loop()
-        self._channel = rpc.channel(address)
-        self._stub = rpc.Stub(self._channel, rpc.WORKER)
-        # It may register before it listens; later a refused connection is a failure at once.
-        self._listens = False
-        self._background: set[asyncio.Task[None]] = set()
-        # Not grpc's own deadline: that one passes while this process stands still, whatever has been answered.
-        self._unanswered: Overdue[tuple[Any, Key]] = Overdue(call_timeout_s, self._give_up, awake_s(call_timeout_s))
-
-    def register(self, answer: Registered) -> None:
-        """Its call is answered by whoever took it."""
-
-    def assign(self, assignment: Assignment) -> None:
-        self._begin(self._assign(assignment))
-
-    def cancel(self, key: Key) -> None:
-        """The contract has no word for it."""
-
-    def acknowledge(self, number: int) -> None:
-        """Its call is answered by whoever took it."""
-
-    def answer_beat(self) -> None:
-        """Its call is answered by whoever took it."""
-
-    def hurry(self) -> None:
-        """It is answered at once anyway."""
-
-    def end(self, reason: Refused) -> None:
-        self._begin(self._channel.close(self._call_timeout_s))
-
-    def _begin(self, part: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(part)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
-    async def _assign(self, assignment: Assignment) -> None:
-        key = assignment.key
-        call = self._stub.AssignTask(contract.assign_message(assignment), wait_for_ready=not self._listens or None)
-        self._unanswered.expect((call, key), self._loop.time())
-        try:
-            answer = await call
-        except grpc.aio.AioRpcError:
-            self._fail(key)
-            return
-        finally:
-            self._unanswered.met((call, key))
-        self._listens = True
-        # It has no queue: what it accepts, it begins.
-        answered = self._core.started if answer.accepted else self._core.rejected
-        answered(self._worker_id, *key, self._loop.time())
-
-    def _give_up(self, calls: list[tuple[Any, Key]]) -> None:
-        for call, key in calls:
-            call.cancel()
-            self._fail(key)
-
-    def _fail(self, key: Key) -> None:
-        self._listens = False
-        self._core.call_failed(self._worker_id, *key, self._loop.time())
 
 
 class ClientPeer(Stream):

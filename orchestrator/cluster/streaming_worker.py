@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,13 @@ log = logging.getLogger("orchestrator.worker")
 
 FIRST_CALL_TIMEOUT_S = 2.0
 """Of the registration, whose answer says how long calls may take."""
+SHORTEST_S = 0.001
+"""Of the times that a coordinator may ask for."""
 UNWANTED = (grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+class Refusal(str):
+    """Why the worker can't take what its coordinator says."""
 
 
 class StreamingWorker(Worker):
@@ -52,6 +59,7 @@ class StreamingWorker(Worker):
         self._silence_s = self._grace_s = 0.0  # as it was told when it was last registered
         self._unheard: Overdue[str] = Overdue(0.0, self._note_silence)
         self._silent, self._heard = asyncio.Event(), asyncio.Event()
+        self._complaint = ""
         super().__init__(name, settings, registered)
 
     async def run(self) -> None:
@@ -95,20 +103,24 @@ class StreamingWorker(Worker):
         if self._leaving:
             self.gone.set()
         elif not self.gone.is_set():
-            level = logging.WARNING if connected else logging.DEBUG
+            level = logging.WARNING if connected or self._is_new(reason) else logging.DEBUG
             log.log(level, "worker %s: lost the coordinator: %s", self.name, reason)
         return connected
 
     async def _read(self, call: Any) -> str:
         """Until the stream ends; why it did."""
         async for message in call:
+            if message is None:
+                return Refusal("it sent what is no message")
             now = self.now()
             self._note_word()
             answer = translate.registered(message)
             if answer is not None and not self._connected:
+                if not _makes_sense(answer):
+                    return Refusal(f"it answered with times that make no sense: {answer}")
                 self._take_in(answer, now)
                 if not self._connected:
-                    return f"its term {answer.term} is older than {self.agent.term}, that of the one before"
+                    return Refusal(f"its term {answer.term} is older than {self.agent.term}, that of the one before")
             if not self._connected:
                 continue  # whatever was on its way from another time
             for number in translate.acknowledged(message):
@@ -145,6 +157,12 @@ class StreamingWorker(Worker):
             self._news.started += self._queued_s
             self._gathered.set()
         self.registered()
+
+    def _is_new(self, reason: object) -> bool:
+        """Whether the coordinator said something that this worker can't take, other than the last time."""
+        is_new = isinstance(reason, Refusal) and reason != self._complaint
+        self._complaint = str(reason)
+        return is_new
 
     async def _write(self, call: Any) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -269,6 +287,11 @@ class StreamingWorker(Worker):
             self._unanswered.expect("leave", now)
         else:
             self.gone.set()
+
+
+def _makes_sense(answer: Registered) -> bool:
+    times = (answer.heartbeat_s, answer.call_timeout_s, answer.silence_s or answer.heartbeat_s)
+    return all(SHORTEST_S <= time_s < math.inf for time_s in times)
 
 
 def _size(item: tuple[Key, Done]) -> int:

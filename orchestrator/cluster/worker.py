@@ -75,7 +75,7 @@ class Worker(ABC):
         self._queued_s: dict[AttemptKey, float] = {}  # of those that are executed
         self._finishes = 0
         self._alarm: asyncio.TimerHandle | None = None
-        self._executor = make_executor(settings.executor, settings.capacity, self._finished)
+        self._executor = make_executor(settings.executor, settings.capacity, self._finished, self._use_slots)
         self.agent = WorkerAgent(
             self,
             capacity=settings.capacity,
@@ -84,6 +84,7 @@ class Worker(ABC):
             first_beat_at=math.inf,
             report_tries=tries,
             report_pause_s=REPORT_PAUSE_S,
+            can_stop=self._executor.can_stop,
         )
 
     @property
@@ -155,6 +156,9 @@ class Worker(ABC):
 
     def _ring(self) -> None:
         self.agent.wake(self.now())
+
+    def _use_slots(self, slots: int) -> None:
+        self.agent.use_slots(slots, self.now())
 
     def _finished(self, key: AttemptKey, ended: Ended) -> None:
         self._finishes = self._finishes % REPORTS_MAX + 1

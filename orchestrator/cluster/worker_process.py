@@ -28,58 +28,44 @@ async def run_workers(
     times the settings'), `{"frozen_s": s}` (for so long it had been stopped), and `{"standby": descriptor}` before
     anything else: then it loads, closes that descriptor, and dials nobody before `{"begin": true}`.
     """
-    speed = settings.speed
-    workers: dict[str, Worker] = {}
-    loop = asyncio.get_running_loop()
-    waiting = set(names)
-    draining = False
-    standby: int | None = None
-    begun = asyncio.Event()
+    return await _WorkerProcess(names, settings, ready, contract).run(control_fd)
 
-    def registered(name: str) -> None:
-        log.info("worker %s: registered", name)
-        if name in waiting:
-            waiting.discard(name)
-            if not waiting:
-                ready()
 
-    def on_signal() -> None:
-        nonlocal draining
-        if draining:
-            log.warning("stopping at once")
-            for worker in workers.values():
-                worker.close()
-            os._exit(1)
-        draining = True
-        begun.set()
-        log.info("draining")
-        for worker in workers.values():
-            worker.drain()
+class _WorkerProcess:
+    def __init__(self, names: Sequence[str], settings: Settings, ready: Callable[[], None], contract: bool) -> None:
+        self._names = names
+        self._settings = settings
+        self._ready = ready
+        self._kinds = [CalledWorker] if contract else [StreamingWorker, CalledWorker]
+        self._speed = settings.speed
+        self._workers: dict[str, Worker] = {}
+        self._unregistered = set(names)
+        self._draining = False
+        self._standby: int | None = None
+        self._begun = asyncio.Event()
 
-    def control(lines: list[dict[str, float]]) -> None:
-        nonlocal speed, standby
-        for line in sorted(lines, key=lambda line: "frozen_s" not in line):  # it stood still before it was told
-            if "standby" in line:
-                standby = int(line["standby"])
-            if "begin" in line:
-                begun.set()
-            if "speed" in line:
-                speed = settings.speed * line["speed"]
-            for worker in workers.values():
-                if "speed" in line:
-                    worker.set_speed(speed)
-                if "frozen_s" in line:
-                    worker.frozen(line["frozen_s"])
+    async def run(self, control_fd: int | None) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        if control_fd is not None:
+            hear(control_fd, self._control)
+        if self._standby is not None:
+            os.close(self._standby)
+            await self._begun.wait()
+        async with Connection(self._settings.coordinator) as connection:
+            lived = await asyncio.gather(*(self._live(name, connection) for name in self._names))
+        return 0 if all(lived) else 1
 
-    async def live(name: str, connection: Connection) -> bool:
-        kinds = [CalledWorker] if contract else [StreamingWorker, CalledWorker]
-        for kind in kinds:
-            worker = workers[name] = kind(name, settings, partial(registered, name), connection)
-            if speed != 1:
-                worker.set_speed(speed)
-            if draining:
-                return True
+    async def _live(self, name: str, connection: Connection) -> bool:
+        """One worker's life, by whichever protocol the coordinator speaks. Whether it was wanted."""
+        for kind in self._kinds:
+            worker = self._workers[name] = kind(name, self._settings, partial(self._registered, name), connection)
+            if self._speed != 1:
+                worker.set_speed(self._speed)
             try:
+                if self._draining:
+                    return True
                 await worker.run()
                 log.info("worker %s: left", name)
                 return True
@@ -92,13 +78,36 @@ async def run_workers(
                 worker.close()
         return False
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    if control_fd is not None:
-        hear(control_fd, control)
-    if standby is not None:
-        os.close(standby)
-        await begun.wait()
-    async with Connection(settings.coordinator) as connection:
-        lived = await asyncio.gather(*(live(name, connection) for name in names))
-    return 0 if all(lived) else 1
+    def _registered(self, name: str) -> None:
+        log.info("worker %s: registered", name)
+        if name in self._unregistered:
+            self._unregistered.discard(name)
+            if not self._unregistered:
+                self._ready()
+
+    def _stop(self) -> None:
+        """At a signal."""
+        if self._draining:
+            log.warning("stopping at once")
+            for worker in self._workers.values():
+                worker.close()
+            os._exit(1)
+        self._draining = True
+        self._begun.set()
+        log.info("draining")
+        for worker in self._workers.values():
+            worker.drain()
+
+    def _control(self, lines: list[dict[str, float]]) -> None:
+        for line in sorted(lines, key=lambda line: "frozen_s" not in line):  # it stood still before it was told
+            if "standby" in line:
+                self._standby = int(line["standby"])
+            if "begin" in line:
+                self._begun.set()
+            if "speed" in line:
+                self._speed = self._settings.speed * line["speed"]
+            for worker in self._workers.values():
+                if "speed" in line:
+                    worker.set_speed(self._speed)
+                if "frozen_s" in line:
+                    worker.frozen(line["frozen_s"])

@@ -1,8 +1,9 @@
 """The worker's half: slots, the prefetch queue, reports, heartbeats, registration, drain.
 
 An attempt at a worker: assigned -> waiting (all slots busy) -> running -> unreported (done, its report on the way)
--> forgotten. Messages may be lost, repeated or reordered. An assignment that was seen before is ignored, a cancel
-that overtakes its assignment is remembered, and a report is repeated until it is acknowledged.
+-> forgotten. One that was cancelled, but can't be stopped, keeps its slot until it ends. Messages may be lost, repeated
+or reordered. An assignment that was seen before is ignored, a cancel that overtakes its assignment is remembered, and a
+report is repeated until it is acknowledged.
 
 A worker that lost its coordinator works on. When it registers again in the same incarnation it says what it holds
 (`held`); the answer (`registered`) names what it is to stop. A coordinator has a term, and a newer one is higher: the
@@ -51,7 +52,8 @@ class WorkerAgent:
 
     `first_beat_at`: inf for a worker that learns at its registration when to beat. `report_tries`: how often a
     report is sent before it is dropped (None: until it is acknowledged). The pauses between the tries grow by
-    `report_pause_s` each, up to ten times that.
+    `report_pause_s` each, up to ten times that. `can_stop`: whether the effect `stop` can end the work; if not, it is
+    never asked to, and the cancel is acknowledged when the work has ended by itself.
     """
 
     REMEMBERED = 4096  # attempts that are over, to know a late repetition
@@ -66,6 +68,7 @@ class WorkerAgent:
         first_beat_at: float,
         report_tries: int | None = None,
         report_pause_s: float = 0.2,
+        can_stop: bool = True,
     ) -> None:
         self._fx = effects
         self.capacity = capacity
@@ -74,8 +77,11 @@ class WorkerAgent:
         self._next_beat = first_beat_at
         self._report_tries = report_tries
         self._report_pause_s = report_pause_s
+        self._can_stop = can_stop
+        self._slots = capacity  # that can be used at present
         self._waiting: OrderedDict[Key, object] = OrderedDict()
         self._running: dict[Key, object] = {}
+        self._unwanted: dict[Key, None] = {}  # of these, what was cancelled and can't be stopped
         self._unreported: dict[Key, tuple[object, int]] = {}  # result, times sent
         self._repeat_at: OrderedDict[Key, float] = OrderedDict()
         self._over: OrderedDict[Key, None] = OrderedDict()
@@ -92,7 +98,7 @@ class WorkerAgent:
 
     @property
     def idle(self) -> bool:
-        return not (self._waiting or self._running or self._unreported)
+        return not (self._waiting or self._unreported or len(self._running) > len(self._unwanted))
 
     @property
     def held(self) -> tuple[Key, ...]:
@@ -128,18 +134,21 @@ class WorkerAgent:
     def assigned(self, key: Key, payload: object, now: float) -> None:
         if key in self._running or key in self._waiting or key in self._unreported or key in self._over:
             return  # a repetition (of a refused one too), or cancelled before it came
-        if self.draining or self.active >= self.capacity + self.prefetch:
+        if self.draining or not self._slots or self.active >= self._slots + self.prefetch:
             self._forget(key)
             self._fx.answer(key, False, now)
             return
         self._fx.answer(key, True, now)
-        if len(self._running) < self.capacity:
+        if len(self._running) < self._slots:
             self._execute(key, payload, now)
         else:
             self._waiting[key] = payload
 
     def cancel(self, key: Key, now: float) -> None:
         """Stop an attempt, if it is here; the answer says that it is not here any more."""
+        if key in self._running and not self._can_stop:
+            self._unwanted[key] = None
+            return
         if self._running.pop(key, self) is not self:
             self._fx.stop(key, now)
         self._waiting.pop(key, None)
@@ -152,6 +161,12 @@ class WorkerAgent:
         """The work of an attempt has ended, well or badly: `result` is what the report will say."""
         if self._running.pop(key, self) is self:
             return  # cancelled in the meantime
+        if key in self._unwanted:
+            del self._unwanted[key]
+            self._forget(key)
+            self._fx.cancel_done(key, now)
+            self._fill_slots(now)
+            return
         self.completed += 1
         self._unreported[key] = (result, 1)
         self._fx.report(key, result, now)
@@ -180,11 +195,15 @@ class WorkerAgent:
 
         So it stops that here, and reports what it had finished.
         """
-        for key in self._running:
-            self._fx.stop(key, now)
-        for key in (*self._running, *self._waiting):
+        if not self._can_stop:
+            self._unwanted.update(dict.fromkeys(self._running))
+        else:
+            for key in self._running:
+                self._fx.stop(key, now)
+                self._forget(key)
+            self._running.clear()
+        for key in self._waiting:
             self._forget(key)
-        self._running.clear()
         self._waiting.clear()
         self._report_again(now)
 
@@ -194,11 +213,15 @@ class WorkerAgent:
             return
         self.draining = True
         self._fx.announce_drain(now)
-        while self._waiting:
-            key, _ = self._waiting.popitem(last=False)
-            self._forget(key)
-            self._fx.answer(key, False, now)
+        self._hand_back_waiting(now)
         self._leave_when_idle(now)
+
+    def use_slots(self, slots: int, now: float) -> None:
+        """So many slots can be used from now on. What waits goes back to the coordinator if there is none."""
+        self._slots = slots
+        if not slots:
+            self._hand_back_waiting(now)
+        self._fill_slots(now)
 
     def wake(self, now: float) -> None:
         """Beats and repetitions that are due. Beats that were missed in a pause are not made up for."""
@@ -227,10 +250,12 @@ class WorkerAgent:
     def _violations(self) -> Iterator[str]:
         if len(self._running) > self.capacity:
             yield f"{len(self._running)} attempts run in {self.capacity} slots"
-        if self._waiting and len(self._running) != self.capacity:
+        if self._waiting and len(self._running) < self._slots:
             yield "an attempt waits beside a free slot"
         if self.active > self.capacity + self.prefetch:
             yield f"the worker holds {self.active} attempts, more than it may"
+        if not set(self._unwanted) <= set(self._running):
+            yield "an attempt is to end that does not run"
         if not set(self._repeat_at) <= set(self._unreported):
             yield "a report is to be repeated that is not due"
 
@@ -249,8 +274,14 @@ class WorkerAgent:
             self._fx.report_start(key, now)
         self._fx.execute(key, payload, now)
 
+    def _hand_back_waiting(self, now: float) -> None:
+        while self._waiting:
+            key, _ = self._waiting.popitem(last=False)
+            self._forget(key)
+            self._fx.answer(key, False, now)
+
     def _fill_slots(self, now: float) -> None:
-        while self._waiting and len(self._running) < self.capacity:
+        while self._waiting and len(self._running) < self._slots:
             self._execute(*self._waiting.popitem(last=False), now)
         self._leave_when_idle(now)
 

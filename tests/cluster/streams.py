@@ -57,6 +57,9 @@ class Stage:
             await context.write(message)
         hearing.cancel()
 
+    def serve(self, server: grpc.aio.Server) -> None:
+        rpc.add_service(server, rpc.WORKER_STREAM, self)
+
     def say(self, **parts: Any) -> None:
         self._to_say.put_nowait(ToWorker(**parts))
 
@@ -87,7 +90,7 @@ class Stage:
 @contextlib.asynccontextmanager
 async def worker_on(stage: Stage, **settings: Any) -> AsyncIterator[StreamingWorker]:
     server = rpc.server()
-    rpc.add_service(server, rpc.WORKER_STREAM, stage)
+    stage.serve(server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     stage.address = f"127.0.0.1:{port}"

@@ -9,9 +9,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from orchestrator.cluster.wire.proto.stream_pb2 import (
-    FromWorker,
-)
+from orchestrator.cluster.wire import rpc
+from orchestrator.cluster.wire.proto.stream_pb2 import FromWorker
 from orchestrator.cluster.worker import Unwanted
 from tests.cluster.streams import Stage, key, play, worker_on
 
@@ -248,5 +247,96 @@ def test_beats_keep_their_phase():
                 await stage.hears("beat")
             next_beat: float = worker.agent._next_beat
             assert next_beat % 0.2 == pytest.approx(0.05, abs=1e-6)
+
+    play(story)
+
+
+# ---- what makes no sense
+
+
+class Babbler(Stage):
+    """Says what is no message on its first stream."""
+
+    def serve(self, server: grpc.aio.Server) -> None:
+        async def work(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+            self.streams += 1
+            if self.streams == 1:
+                yield b"\xff\xff\xff"
+                return
+            async for request in requests:
+                self.heard.put_nowait(FromWorker.FromString(request))
+                while not self._to_say.empty():
+                    message = self._to_say.get_nowait()
+                    assert message is not None
+                    yield message.SerializeToString()
+
+        handlers = {"Work": grpc.stream_stream_rpc_method_handler(work)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(rpc.WORKER_STREAM.full_name, handlers),))
+
+
+def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+def test_a_frame_that_is_no_message_breaks_its_stream_only(caplog: pytest.LogCaptureFixture):
+    """The worker says so in one line, and dials again."""
+
+    async def story() -> None:
+        stage = Babbler()
+        stage.welcome()
+        stage.assign("a", 0)
+        async with worker_on(stage):
+            assert await stage.hears("reports")
+
+    play(story)
+    assert complaints(caplog) == ["worker w1: lost the coordinator: it sent what is no message"]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"heartbeat_s": 0.0},
+        {"heartbeat_s": -1.0},
+        {"heartbeat_s": float("nan")},
+        {"heartbeat_s": float("inf")},
+        {"heartbeat_s": 1e-9},
+        {"silence_s": float("nan")},
+        {"silence_s": -1.0},
+    ],
+)
+def test_times_that_make_no_sense_are_not_taken(times: dict[str, Any], caplog: pytest.LogCaptureFixture):
+    """The worker says so once, however often it hears them, and registers when it is answered with sense."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage):
+            for _ in range(2):
+                assert await stage.hears("registration")
+                stage.welcome(**times)
+                stage.end_the_stream()
+            assert await stage.hears("registration")
+            stage.welcome()
+            stage.assign("a", 0)
+            assert await stage.hears("reports")
+
+    play(story)
+    (complaint,) = complaints(caplog)
+    assert "times that make no sense" in complaint
+
+
+def test_words_on_what_nobody_knows_change_nothing():
+    """Cancels, acknowledgements and assignments that nobody would send: the worker answers, and works on."""
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage):
+            stage.welcome()
+            stage.say(cancels=[key("nobody", 7), key("")], acknowledged=[0, 2**32 - 1])
+            assert list(await stage.hears("cancelled")) == [key("nobody", 7), key("")]
+            stage.assign("x", 0, attempt=0)
+            (report,) = await stage.hears("reports")
+            assert (report.task_id, report.attempt) == ("x", 0)
+            stage.say(assignments=[{"task_id": "b", "attempt": 1, "kind": "?" * 1000, "payload": "\0"}])
+            assert await stage.hears("reports")
 
     play(story)

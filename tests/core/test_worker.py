@@ -374,3 +374,64 @@ def test_a_draining_worker_that_starts_over_leaves_when_nothing_is_due(make_agen
     fx.take()
     worker.start_over(2.0)
     assert fx.take(Stop, Leave) == [Stop(A), Leave()]
+
+
+# ---- work that can't be stopped, and slots that can't be used
+
+
+def test_what_cannot_be_stopped_is_acknowledged_when_it_ends(make_agent):
+    """Until then it occupies its slot, is held and counted; how it ended is not reported."""
+    worker, fx = make_agent(capacity=1, prefetch=1, can_stop=False)
+    give(worker, A, B)
+    fx.take()
+    worker.cancel(A, 1.0)
+    worker.cancel(A, 1.5)
+    give(worker, A, C)
+    assert fx.take() == [Answer(C, False)]
+    assert (worker.active, worker.held) == (2, (B, A))
+    worker.finished(A, "too late", 2.0)
+    worker.check()
+    assert fx.take() == [CancelDone(A), ReportStart(B), Execute(B)]
+
+
+def test_a_drain_does_not_wait_for_what_nobody_wants(make_agent):
+    """The process ends, and with it what could not be stopped."""
+    worker, fx = make_agent(capacity=1, can_stop=False)
+    give(worker, A)
+    worker.cancel(A, 1.0)
+    worker.drain(2.0)
+    assert fx.take(Leave) == [Leave()]
+
+
+def test_to_start_over_does_not_free_the_slot_of_what_cannot_be_stopped(make_agent):
+    """The coordinator has forgotten it, and gives a task too many: that is refused."""
+    worker, fx = make_agent(capacity=1, can_stop=False)
+    give(worker, A)
+    worker.start_over(1.0)
+    give(worker, B)
+    worker.finished(A, "too late", 2.0)
+    give(worker, C)
+    assert fx.take(Answer) == [Answer(A, True), Answer(B, False), Answer(C, True)]
+    assert fx.take(SendReport) == []
+
+
+def test_a_slot_that_cannot_be_used_is_not_filled(make_agent):
+    """The worker refuses what it has no place for, and fills the slot when it is back."""
+    worker, fx = make_agent(capacity=2, prefetch=1)
+    worker.use_slots(1, 0.0)
+    give(worker, A, B, C)
+    assert fx.take(Answer, Execute) == [Answer(A, True), Execute(A), Answer(B, True), Answer(C, False)]
+    worker.use_slots(2, 1.0)
+    worker.check()
+    assert fx.take(Execute) == [Execute(B)]
+
+
+def test_without_any_slot_nothing_waits(make_agent):
+    """What waited is handed back, and nothing more is taken."""
+    worker, fx = make_agent(capacity=1, prefetch=1)
+    give(worker, A, B)
+    worker.use_slots(0, 1.0)
+    worker.finished(A, "done", 2.0)
+    give(worker, C)
+    worker.check()
+    assert fx.take(Answer, Execute)[3:] == [Answer(B, False), Answer(C, False)]

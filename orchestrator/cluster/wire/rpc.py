@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
@@ -35,6 +36,9 @@ STOPPED = "the coordinator stopped: "
 """How the details of status INTERNAL begin when a coordinator stops because of a fault of its own."""
 MESSAGE_BYTES = 16 << 20
 MESSAGE_CHARACTERS = 2_000_000  # room for one more of the largest items, at four bytes a character
+PENDING_CALLS = 50_000
+PENDING_S = 600  # how long one of them may wait
+CONNECTING_MS = 2_000  # for one attempt: a busy process takes long to answer
 # A process that is stopped for a while, on either side, is not a broken connection: only minutes of silence are.
 _COMMON: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -46,13 +50,18 @@ SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a port that is shared
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Calls that have come, but that the loop has not taken yet. Above the first number grpc cancels some of the new
+    # ones, above the second one all of them. The defaults, 1,000 and 3,000, are less than a burst of submissions.
+    ("grpc.server.max_pending_requests", PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_CALLS),
+    ("grpc.server_max_unrequested_time_in_server", PENDING_S),
 ]
 CHANNEL_OPTIONS = [
     *_COMMON,
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 300_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", CONNECTING_MS),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),  # a channel's failures are no other channel's reason to wait
     ("grpc.enable_http_proxy", 0),
@@ -124,17 +133,27 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, implementat
 
 
 class Stub:
-    """The methods of a service on a channel, by name."""
+    """The methods of a service on a channel, by name. None stands for an answer that is no such message."""
 
     def __init__(self, channel: grpc.aio.Channel, service: ServiceDescriptor) -> None:
         for method in service.methods:
             request, response = _messages(method)
             call = getattr(channel, _shape(method))
             path = f"/{service.full_name}/{method.name}"
-            setattr(self, method.name, call(path, request.SerializeToString, response.FromString))
+            setattr(self, method.name, call(path, request.SerializeToString, _lenient(response.FromString)))
 
     def __getattr__(self, name: str) -> Any:  # for the type checker: methods are set above
         raise AttributeError(name)
+
+
+def _lenient(decode: Callable[[bytes], Item]) -> Callable[[bytes], Item | None]:
+    def decode_or_none(data: bytes) -> Item | None:
+        try:
+            return decode(data)
+        except DecodeError:
+            return None
+
+    return decode_or_none
 
 
 def _shape(method: MethodDescriptor) -> str:
