@@ -69,9 +69,10 @@ class WireService(Service):
     async def GetMetrics(self, request: Any, context: Context) -> Any:
         live = self._live
         try:
+            _sound(request)
             live.require_running()
-        except Refused as refused:
-            await context.abort(refused.code, str(refused))
+        except (Refused, Malformed) as refused:
+            await self._abort(context, refused)
         return contract.metrics_message(live.window.summary(live.core, live.now()))
 
     async def RegisterWorker(self, request: Any, context: Context) -> Any:
