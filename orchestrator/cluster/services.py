@@ -134,6 +134,7 @@ class StreamService(Service):
             if first is None or introduction is None:
                 raise Refused(Code.INVALID_ARGUMENT, "the first message has no registration")
             _require_worker(introduction.name, introduction.capacity)
+            await context.send_initial_metadata(())  # with a first message that is not read, no status could follow
             await live.admit(introduction)
             live.require_running()
         except (Refused, Malformed) as refused:
@@ -213,6 +214,8 @@ class StreamService(Service):
             session = "" if first is None else translate.session(first)
             if not 0 < len(session) <= SESSION_CHARACTERS or not session.isprintable():
                 raise Refused(Code.INVALID_ARGUMENT, "the first message names no session")
+            await context.send_initial_metadata(())
+            live.require_running()
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
         former = live.clients.get(session)
