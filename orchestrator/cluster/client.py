@@ -225,7 +225,7 @@ class _Streaming:
         for number in numbers:
             if number not in self._unsettled:
                 continue  # sent before, by a stream that broke
-            if self._size(number) > rpc.MESSAGE_BYTES // 2:
+            if self._size(number) > rpc.MESSAGE_BYTES - sizes.ITEM_BYTES:
                 self._unsettled.pop(number).fail(TaskRefused("the task is too large for a message"))
                 continue
             payload, priority, kind = self._unsettled[number].task

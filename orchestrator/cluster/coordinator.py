@@ -22,6 +22,7 @@ from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.peers import CalledWorker, ClientPeer, Refused, StreamedWorker, WorkerPeer
 from orchestrator.cluster.sparing_log import SparingLog
 from orchestrator.cluster.wire import rpc, translate
+from orchestrator.cluster.wire.sizes import ERROR_CHARACTERS
 from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import checked_review_at, explained
@@ -98,6 +99,7 @@ class LiveCoordinator:
         self._flushing: asyncio.TimerHandle | None = None
         self._characters = 0  # of payloads not settled
         self._room = asyncio.Event()
+        self._turns = asyncio.Lock()  # to wait for room
         self._requests = itertools.count(1)
         self._serials = itertools.count(1)
         self._streams: dict[int, StreamedWorker] = {}  # by what they count their requests from
@@ -267,10 +269,15 @@ class LiveCoordinator:
         return unsettled >= limits.unsettled or self._characters >= limits.unsettled_characters
 
     async def room_for(self, client: ClientPeer) -> None:
-        """Wait until the coordinator, and what waits for this client, are below their limits."""
-        while self.full or client.waiting >= self.limits.unsettled:
+        """Wait until the coordinator, and what waits for this client, are below their limits. Whoever asked first has
+        the first turn."""
+        while client.waiting >= self.limits.unsettled:
             self._room.clear()
             await self._room.wait()
+        async with self._turns:
+            while self.full:
+                self._room.clear()
+                await self._room.wait()
 
     def made_room(self) -> None:
         self._room.set()
@@ -385,8 +392,7 @@ class LiveCoordinator:
         most = self.limits.payload_characters
         if len(result) > most:
             succeeded, result, error = False, "", "the result is too large"
-        elif len(error) > most:
-            error = error[:most]
+        error = error[:ERROR_CHARACTERS]
         begun_at = self._started_at(task_id, attempt, queued_s, ran_s, now)
         return Report(worker_id, task_id, attempt, succeeded, result, error, retryable, begun_at, ran_s, request)
 

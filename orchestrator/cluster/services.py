@@ -251,17 +251,21 @@ class StreamService(Service):
     async def _submit(self, session: str, client: ClientPeer, message: FromClient, host: str) -> None:
         live = self._live
         tasks = translate.submitted(session, message)
-        for begin in range(0, len(message.tasks), SLICE):
-            if begin:
-                await asyncio.sleep(0)
+        left = len(message.tasks)
+        while left > 0:
             await live.room_for(client)
             for job, priority in islice(tasks, SLICE):
+                left -= 1
                 try:
                     live.submit(f"{session}-{job.number}", job, priority)
                     client.note(taken=True)
                 except Refused as refused:
                     live.lines.warning(host, "refused a task of session %s: %s", session, refused)
                     client.refuse(job.number, str(refused))
+                if live.full:
+                    break
+            if left > 0:
+                await asyncio.sleep(0)
 
 
 def _sound(message: Any) -> Any:

@@ -36,7 +36,7 @@ from tests.cluster.streams import PATIENT, Hand, coordinator, key, play
 
 Code = grpc.StatusCode
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
-MILLIONS = 8_000_000
+MILLIONS = 4_000_000
 LONG = "x" * (ID_CHARACTERS + 1)
 STREAMS = [(rpc.WORKER_STREAM, "Work"), (rpc.CLIENT_STREAM, "Submit")]
 CALLS = [
@@ -89,7 +89,7 @@ async def watch(longest: list[float]) -> None:
 
 
 def _many_held() -> bytes:
-    held = b"\x2a\x00" * MILLIONS
+    held = b"\x2a\x00" * (MILLIONS - 100)
     length, size = b"", len(held)
     while size > 127:
         length, size = length + bytes([size & 127 | 128]), size >> 7
@@ -101,7 +101,7 @@ def _many_held() -> bytes:
     [
         (*STREAMS[0], FromWorker(registration=Registration(worker_id="w", capacity=1)), b"\x0a\x00" * MILLIONS),
         (*STREAMS[0], FromWorker(registration=Registration(worker_id="w", capacity=1)), b"\x22\x00" * MILLIONS),
-        (*STREAMS[0], None, _many_held()[: 16 << 20]),
+        (*STREAMS[0], None, _many_held()),
         (*STREAMS[1], FromClient(session="s"), b"\x12\x00" * MILLIONS),
     ],
     ids=["starts", "reports", "held", "tasks"],
@@ -544,5 +544,30 @@ def test_a_connection_that_says_nothing_is_closed():
         writer.close()
         live.close()
         await server.stop(0)
+
+    play(story)
+
+
+# ---- room
+
+
+def test_room_is_given_in_turn():
+    """A client that submits far more than there is room for gives way to one that asked later."""
+
+    async def story() -> None:
+        async with coordinator(limits=Limits(unsettled=SLICE)) as (live, channel):
+            greedy = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
+            tasks = [NewTask(number=number, priority="NORMAL", payload="0") for number in range(50 * SLICE)]
+            await greedy.write(FromClient(session="greedy", tasks=tasks))
+            await until(lambda: live.full)
+            modest = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
+            await modest.write(FromClient(session="modest", tasks=[NewTask(number=1, priority="NORMAL", payload="0")]))
+            await until(lambda: "modest" in live.clients)
+            cancelled = 0
+            while live.core.task("modest-1") is None:
+                live.core.cancel(f"greedy-{cancelled}", live.now())
+                cancelled += 1
+                await asyncio.sleep(0)
+            assert cancelled <= 3 * SLICE
 
     play(story)

@@ -116,7 +116,7 @@ def test_an_error_that_cannot_be_sent_is_cut():
     """What can't be encoded is replaced."""
     sent = sizes.sendable(Ended(False, "", "\ud800" + LETTER * (2 << 20), True, 0.5))
     assert sent.error.startswith("?" + LETTER)
-    assert len(sent.error) == sizes.RESULT_CHARACTERS
+    assert len(sent.error) == sizes.ERROR_CHARACTERS
     assert (sent.succeeded, sent.retryable) == (False, True)
 
 

@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 2.0
 STOPPED = "the coordinator stopped: "
 """How the details of status INTERNAL begin when a coordinator stops because of a fault of its own."""
-MESSAGE_BYTES = 16 << 20
+MESSAGE_BYTES = 8 << 20  # more than a result of four bytes a character, with its error, or all that a worker holds
 FILL_BYTES = 2 << 20
 FILL_ITEMS = 5_000
 """As far as a message is filled: what takes longer to read delays what others say. A larger item travels alone."""

@@ -8,6 +8,7 @@ from orchestrator.cluster.jobs import Ended
 from orchestrator.core.model import AttemptKey, TaskState
 
 RESULT_CHARACTERS = 1 << 20
+ERROR_CHARACTERS = 1 << 16
 ITEM_BYTES = 64  # what an item's tags, lengths and numbers take, beside its texts
 
 
@@ -19,8 +20,8 @@ def sendable(ended: Ended) -> Ended:
         return Ended(False, "", f"the result is too large: {wanted}", False, ran_s)
     if not _is_text(result):
         return Ended(False, "", "the result is no text: it has surrogates", False, ran_s)
-    if len(error) > RESULT_CHARACTERS or not _is_text(error):
-        error = error[:RESULT_CHARACTERS].encode("utf-8", "replace").decode()
+    if len(error) > ERROR_CHARACTERS or not _is_text(error):
+        error = error[:ERROR_CHARACTERS].encode("utf-8", "replace").decode()
         return Ended(succeeded, result, error, retryable, ran_s)
     return ended
 
