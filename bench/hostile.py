@@ -137,6 +137,17 @@ async def unknown_results(channel: grpc.aio.Channel) -> None:
     await many(lambda: report(wire_pb2.ReportResultRequest(worker_id="nobody", result=result)))
 
 
+async def registrations(channel: grpc.aio.Channel) -> None:
+    """By the wire contract, of workers that are nowhere, each by another name."""
+    register = rpc.Stub(channel, rpc.REGISTRY).RegisterWorker
+    names = itertools.count()
+    await many(
+        lambda: register(
+            wire_pb2.RegisterWorkerRequest(worker_id=f"hostile-{next(names)}", address="127.0.0.1:1", capacity=1)
+        )
+    )
+
+
 async def beats(channel: grpc.aio.Channel) -> None:
     await until_it_ends(await registered(channel), FromWorker(beat=Beat(active=0)))
 
@@ -161,6 +172,7 @@ ATTACKS: dict[str, tuple[str, Callable[[grpc.aio.Channel], Awaitable[None]] | No
     "calls": ("calls that submit too much, 64 at a time", calls_over_the_limit),
     "unread": ("a worker of 10,000 slots that beats and never reads", unread_stream),
     "results": ("calls that report on nobody's tasks, 64 at a time", unknown_results),
+    "registrations": ("calls that register workers that are nowhere, 64 at a time", registrations),
     "beats": ("beats without a pause", beats),
 }
 

@@ -11,13 +11,13 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
 from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.peers import CalledWorker, ClientPeer, Refused, StreamedWorker, WorkerPeer
 from orchestrator.cluster.sparing_log import SparingLog
@@ -42,19 +42,6 @@ NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 Release = Callable[..., None]
 """`release(peer, call, *values)` makes the call, at once or later, in order for each peer. It is given copies."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Beyond the first two a unary submit is RESOURCE_EXHAUSTED, and a client's stream is not read on."""
-
-    unsettled: int = 200_000
-    unsettled_characters: int = 256 << 20
-    payload_characters: int = 1 << 20
-    workers: int = 20_000
-    """Names that are known at a time; those that left or died are forgotten after an hour."""
-    held: int = 10_000
-    """Attempts that a worker is given at a time."""
 
 
 class Stopped(Exception):
@@ -383,7 +370,7 @@ class LiveCoordinator:
         if left:
             self.core.deregister(worker_id, self.now())
         else:
-            log.warning("worker %s: its stream broke", worker_id)
+            self.lines.warning(f"worker {worker_id}", "worker %s: its stream broke", worker_id)
             self.core.connection_lost(worker_id, self.now())
         self.workers.pop(worker_id, None)
 

@@ -11,7 +11,8 @@ import grpc
 import grpc.aio
 
 from orchestrator.cluster.connection import Connection
-from orchestrator.cluster.coordinator import Limits, LiveCoordinator
+from orchestrator.cluster.coordinator import LiveCoordinator
+from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.services import start
 from orchestrator.cluster.streaming_worker import StreamingWorker
 from orchestrator.cluster.wire import rpc

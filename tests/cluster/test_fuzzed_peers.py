@@ -21,7 +21,8 @@ import pytest
 
 from orchestrator.cluster.client import AsyncClient, Submission
 from orchestrator.cluster.connection import Connection
-from orchestrator.cluster.coordinator import Limits, LiveCoordinator
+from orchestrator.cluster.coordinator import LiveCoordinator
+from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.services import start
 from orchestrator.cluster.streaming_worker import StreamingWorker
 from orchestrator.cluster.wire import rpc

@@ -12,8 +12,9 @@ import grpc.aio
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 
-from orchestrator.cluster.coordinator import Limits, LiveCoordinator
+from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import line
 from orchestrator.cluster.peers import REFUSED_MAX, SLICE, UNREAD_MAX, StreamedWorker
 from orchestrator.cluster.services import CAPACITY_MAX, StreamService, start
