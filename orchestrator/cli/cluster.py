@@ -86,8 +86,8 @@ def coordinator(
 ) -> None:
     """Run a coordinator, until SIGTERM or SIGINT. Exit 70: a policy failed, or the coordinator itself."""
     _begin_process(quiet, die_with)
-    from orchestrator.cluster.coordinator import Limits
     from orchestrator.cluster.decision_record import Unwritable
+    from orchestrator.cluster.limits import Limits
 
     decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
     limits = Limits(unsettled=max_unsettled)

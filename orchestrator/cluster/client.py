@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 import grpc.aio
 
-from orchestrator.cluster.wire import contract, rpc, translate
+from orchestrator.cluster.wire import contract, rpc, sizes, translate
 from orchestrator.cluster.wire.rpc import first_of, pauses
 from orchestrator.cluster.wire.translate import Metrics, Outcome
 from orchestrator.core.model import Priority
@@ -225,12 +225,15 @@ class _Streaming:
         for number in numbers:
             if number not in self._unsettled:
                 continue  # sent before, by a stream that broke
+            if self._size(number) > rpc.MESSAGE_BYTES - sizes.ITEM_BYTES:
+                self._unsettled.pop(number).fail(TaskRefused("the task is too large for a message"))
+                continue
             payload, priority, kind = self._unsettled[number].task
             yield translate.new_task(number, kind, payload, priority)
 
     def _size(self, number: int) -> int:
         submission = self._unsettled.get(number)
-        return 100 + (len(submission.task.payload) if submission else 0)
+        return sizes.task_bytes(submission.task.kind, submission.task.payload) if submission else 0
 
 
 class _Polling:

@@ -11,7 +11,6 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -19,9 +18,12 @@ import grpc
 from orchestrator.cluster.calling import CalledWorker
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
 from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker, WorkerPeer
+from orchestrator.cluster.sparing_log import SparingLog
 from orchestrator.cluster.wire import rpc, translate
+from orchestrator.cluster.wire.sizes import ERROR_CHARACTERS
 from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import checked_review_at, explained
@@ -41,15 +43,6 @@ NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
 Release = Callable[..., None]
 """`release(peer, call, *values)` makes the call, at once or later, in order for each peer. It is given copies."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Beyond them a unary submit is RESOURCE_EXHAUSTED, and a client's stream is not read on."""
-
-    unsettled: int = 200_000
-    unsettled_characters: int = 256 << 20
-    payload_characters: int = 1 << 20
 
 
 class Stopped(Exception):
@@ -94,10 +87,13 @@ class LiveCoordinator:
         self._flushing: asyncio.TimerHandle | None = None
         self._characters = 0  # of payloads not settled
         self._room = asyncio.Event()
+        self._turns = asyncio.Lock()  # to wait for room
         self._requests = itertools.count(1)
         self._serials = itertools.count(1)
         self._streams: dict[int, StreamedWorker] = {}  # by what they count their requests from
         self._calls: dict[int | str, asyncio.Future[Any]] = {}  # by request; submissions by the task's id
+        self._names = 0  # of the workers that the core knows
+        self.lines = SparingLog(log, self._loop)
         self._next_check = 0.0
         self._check = check
         self._record = record
@@ -165,6 +161,7 @@ class LiveCoordinator:
         if reporter is None:
             self._answer(worker_id, request, known)
         else:
+            reporter.note(known)
             self._release(worker_id, reporter.acknowledge, request & NUMBER_MASK)
 
     def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
@@ -180,7 +177,9 @@ class LiveCoordinator:
 
     def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
         level = logging.WARNING if event is WorkerEvent.DEAD else logging.INFO
-        log.log(level, "worker %s: %s", worker.id, f"{event} {detail}".rstrip())
+        self.lines.write(level, f"worker {worker.id}", "worker %s: %s", worker.id, f"{event} {detail}".rstrip())
+        if event is WorkerEvent.FORGOTTEN:
+            self._names -= 1
         peer = self.workers.get(worker.id)
         if peer is None:
             return
@@ -258,10 +257,15 @@ class LiveCoordinator:
         return unsettled >= limits.unsettled or self._characters >= limits.unsettled_characters
 
     async def room_for(self, client: ClientPeer) -> None:
-        """Wait until the coordinator, and what waits for this client, are below their limits."""
-        while self.full or client.waiting >= self.limits.unsettled:
+        """Wait until the coordinator, and what waits for this client, are below their limits. Whoever asked first has
+        the first turn."""
+        while client.waiting >= self.limits.unsettled:
             self._room.clear()
             await self._room.wait()
+        async with self._turns:
+            while self.full:
+                self._room.clear()
+                await self._room.wait()
 
     def made_room(self) -> None:
         self._room.set()
@@ -291,10 +295,12 @@ class LiveCoordinator:
 
     async def register_called(self, worker_id: str, address: str, capacity: int) -> None:
         """A worker of the wire contract, which says neither what it holds nor which process it is."""
+        self._require_place(worker_id)
         request = next(self._requests)
         call = self._call(request)
         peer = CalledWorker(worker_id, address, self.core, self.call_timeout_s)
         self._attach(worker_id, peer, Refused(Code.ABORTED, f"worker {worker_id} goes on by calls"))
+        self._note_name(worker_id)
         registration = Registration(worker_id, "", capacity, 0, reports_start=False, request=request)
         self.core.register(registration, self.now())
         await call
@@ -302,6 +308,7 @@ class LiveCoordinator:
     async def admit(self, introduction: Introduction) -> None:
         """Wait until it is known whether another process of that name still beats. Raises Refused if one does."""
         name = introduction.name
+        self._require_place(name)
         while (rival := self._rival(introduction)) is not None:
             if await rival.still_beats(lambda rival=rival: self._is_alive(name, rival)):  # type: ignore[misc]
                 reason = f"a worker {name} is connected, and beats: give this one another name"
@@ -330,9 +337,24 @@ class LiveCoordinator:
         else:
             reason = Refused(Code.ABORTED, f"worker {name} goes on as another process")
         self._attach(name, peer, reason)
+        self._note_name(name)
         register = self.core.reconnected if known else self.core.register
+        prefetch = min(prefetch, max(0, self.limits.held - capacity))
         register(Registration(name, incarnation, capacity, prefetch, reports_start=True, held=held), self.now())
         return peer
+
+    def _require_place(self, worker_id: str) -> None:
+        """Raises Refused where a new name is one too many."""
+        if self._names >= self.limits.workers and self._asked.worker(worker_id) is None:
+            raise Refused(Code.RESOURCE_EXHAUSTED, f"{self._names} workers are known: no more are taken")
+
+    def _note_name(self, worker_id: str) -> None:
+        if self._asked.worker(worker_id) is None:
+            self._names += 1
+
+    def speaks(self, worker_id: str, peer: StreamedWorker) -> bool:
+        """Whether it is by this stream that the worker is heard: a former one says nothing for its successor."""
+        return self.workers.get(worker_id) is peer
 
     def _attach(self, worker_id: str, peer: WorkerPeer, reason: Refused) -> None:
         """From now on this is the way to the worker; the former one ends at once, for that reason."""
@@ -349,7 +371,7 @@ class LiveCoordinator:
         if left:
             self.core.deregister(worker_id, self.now())
         else:
-            log.warning("worker %s: its stream broke", worker_id)
+            self.lines.warning(f"worker {worker_id}", "worker %s: its stream broke", worker_id)
             self.core.connection_lost(worker_id, self.now())
         self.workers.pop(worker_id, None)
 
@@ -358,8 +380,7 @@ class LiveCoordinator:
         most = self.limits.payload_characters
         if len(result) > most:
             succeeded, result, error = False, "", "the result is too large"
-        elif len(error) > most:
-            error = error[:most]
+        error = error[:ERROR_CHARACTERS]
         begun_at = self._started_at(task_id, attempt, queued_s, ran_s, now)
         return Report(worker_id, task_id, attempt, succeeded, result, error, retryable, begun_at, ran_s, request)
 

@@ -1,8 +1,8 @@
 """Who is connected to the coordinator: workers on a stream, workers that are called, clients on a stream.
 
 What is for a peer on a stream gathers while the last message to it is being written, and travels in the next one.
-It is bounded: for a worker by the attempts that it may hold, for a client because its submissions are not read on
-while too much is waiting for it. Peers are handed copies: nothing here looks at a record of the core.
+It is bounded: for a worker by the attempts that it may hold, and for both because nothing more is read from a peer for
+which too much is waiting. Peers are handed copies: nothing here looks at a record of the core.
 """
 
 from __future__ import annotations
@@ -10,17 +10,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, Protocol
 
 import grpc
 
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
-from orchestrator.cluster.wire import rpc, translate
+from orchestrator.cluster.wire import rpc, sizes, translate
 from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Registered
 from orchestrator.core.coordinator import Coordinator
 
 ACCEPTANCE_WAITS_S = 0.002
 BEATS_OF_PROOF = 2
+UNREAD_MAX = 20_000  # acknowledgements
+REFUSED_MAX = 10_000
+"""A peer of which so much was refused, and nothing taken in between, is told to go."""
+SLICE = 128
+"""What a peer says is taken in slices: between them it is the turn of the others."""
 Write = Callable[[Any], Awaitable[None]]
 
 
@@ -49,6 +55,17 @@ class Stream:
 
     def __init__(self) -> None:
         self._ended: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
+        self._refused = 0  # in a row
+
+    def note(self, taken: bool) -> None:
+        """Something that the peer said was taken, or was refused."""
+        if taken:
+            self._refused = 0
+            return
+        self._refused += 1
+        if self._refused >= REFUSED_MAX:
+            reason = f"the last {REFUSED_MAX} items of this stream were refused"
+            self.end(Refused(grpc.StatusCode.INVALID_ARGUMENT, reason))
 
     def end(self, reason: Refused) -> None:
         """The first reason counts."""
@@ -66,7 +83,8 @@ class Stream:
 
 class StreamedWorker(Stream):
     """A worker that holds a stream. It says of every assignment that it is there, or what became of it: one that it
-    has not said a word of `call_timeout_s` after it was sent is a failed call. `serial`: of its stream."""
+    has not said a word of `call_timeout_s` after it was made is a failed call, whether or not the worker reads.
+    `serial`: of its stream."""
 
     def __init__(self, worker_id: str, core: Coordinator, call_timeout_s: float, serial: int) -> None:
         super().__init__()
@@ -84,8 +102,9 @@ class StreamedWorker(Stream):
         self._impatient: asyncio.TimerHandle | None = None
         self._assignments: deque[Assignment] = deque()
         self._cancels: deque[Key] = deque()
-        self._writing_since: float | None = None
+        self._late: dict[Key, None] = {}  # they fail slice by slice, unless they are confirmed in the meantime
         self._gathered = asyncio.Event()
+        self._read = asyncio.Event()
         self._beats = 0
         self._proof: asyncio.Event = asyncio.Event()
         self._closed = False
@@ -103,6 +122,7 @@ class StreamedWorker(Stream):
 
     def assign(self, assignment: Assignment) -> None:
         self._assignments.append(assignment)
+        self._unconfirmed.expect(assignment.key, self._loop.time())
         self._gathered.set()
 
     def cancel(self, key: Key) -> None:
@@ -136,6 +156,14 @@ class StreamedWorker(Stream):
     def confirmed(self, key: Key) -> None:
         """The worker has said something of that attempt."""
         self._unconfirmed.met(key)
+        if self._late:
+            self._late.pop(key, None)
+
+    async def reads(self) -> None:
+        """Wait until it has read most of its acknowledgements."""
+        while len(self._acknowledged) >= UNREAD_MAX:
+            self._read.clear()
+            await self._read.wait()
 
     def beats(self) -> None:
         self._beats += 1
@@ -159,33 +187,44 @@ class StreamedWorker(Stream):
         self._closed = True
         self._proof.set()
         self._unconfirmed.clear()
+        self._late.clear()
         if self._impatient is not None:
             self._impatient.cancel()
 
     async def write_to(self, write: Write) -> None:
         while True:
             await self._gathered.wait()
-            registered, self._registered = self._registered, None
-            acknowledged, self._acknowledged = self._acknowledged, []
-            assignments = rpc.take(self._assignments, _size_of_assignment)
-            # A cancel never overtakes its assignment.
-            cancels = [] if self._assignments else rpc.take(self._cancels, lambda _: 100)
-            if not self._assignments and not self._cancels:
-                self._gathered.clear()
-            now = self._writing_since = self._loop.time()
-            for assignment in assignments:
-                self._unconfirmed.expect(assignment.key, now)
-            await write(translate.to_worker(registered, acknowledged, assignments, cancels))
-            self._writing_since = None
+            await write(self._next_message())
+            self._read.set()
+
+    def _next_message(self) -> Any:
+        room = rpc.Room()
+        registered, self._registered = self._registered, None
+        if registered is not None:
+            room.charge(sizes.keys_bytes(registered.dropped))
+        acknowledged = room.take_numbers(self._acknowledged)
+        assignments = room.take(self._assignments, sizes.assignment_bytes)
+        # A cancel never overtakes its assignment.
+        cancels = [] if self._assignments else room.take(self._cancels, sizes.key_bytes)
+        if not self._acknowledged and not self._assignments and not self._cancels:
+            self._gathered.clear()
+        return translate.to_worker(registered, acknowledged, assignments, cancels)
 
     def _fail(self, keys: list[Key]) -> None:
+        """What is still here, because the worker does not read, is sent no more."""
+        waits = bool(self._late)
+        self._late.update(dict.fromkeys(keys))
+        self._assignments = deque(each for each in self._assignments if each.key not in self._late)
+        if not waits:
+            self._fail_some()
+
+    def _fail_some(self) -> None:
         now = self._loop.time()
-        if self._writing_since is not None and self._writing_since + self._call_timeout_s <= now:
-            # The worker reads nothing: what waits to be written fails with what has been, and is sent no more.
-            keys += [assignment.key for assignment in self._assignments]
-            self._assignments.clear()
-        for task_id, number in keys:
+        for task_id, number in list(islice(self._late, SLICE)):
+            self._late.pop((task_id, number), None)
             self._core.call_failed(self._worker_id, task_id, number, now)
+        if self._late and not self._closed:
+            self._loop.call_soon(self._fail_some)
 
 
 class ClientPeer(Stream):
@@ -194,7 +233,7 @@ class ClientPeer(Stream):
     def __init__(self) -> None:
         super().__init__()
         self.accepted: list[int] = []
-        self.refused: list[tuple[int, str]] = []
+        self.refused: deque[tuple[int, str]] = deque()
         self.settled: deque[tuple[int, Outcome]] = deque()
         self._loop = asyncio.get_running_loop()
         self._patience: asyncio.TimerHandle | None = None
@@ -214,6 +253,7 @@ class ClientPeer(Stream):
     def refuse(self, number: int, reason: str) -> None:
         self.refused.append((number, reason))
         self._gathered.set()
+        self.note(taken=False)
 
     def settle(self, number: int, outcome: Outcome) -> None:
         self.settled.append((number, outcome))
@@ -226,18 +266,11 @@ class ClientPeer(Stream):
             if self._patience is not None:
                 self._patience.cancel()
                 self._patience = None
-            accepted, self.accepted = self.accepted, []
-            refused, self.refused = self.refused, []
-            settled = rpc.take(self.settled, _size_of_outcome)
-            if not self.settled:
+            room = rpc.Room()
+            accepted = room.take_numbers(self.accepted)
+            refused = room.take(self.refused, sizes.refusal_bytes)
+            settled = room.take(self.settled, sizes.outcome_bytes)
+            if not self.waiting:
                 self._gathered.clear()
             await write(translate.to_client(accepted, refused, settled))
             written()
-
-
-def _size_of_assignment(assignment: Assignment) -> int:
-    return len(assignment.payload) + 100
-
-
-def _size_of_outcome(item: tuple[int, Outcome]) -> int:
-    return len(item[1].result) + len(item[1].error) + 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -14,8 +14,9 @@ import grpc.aio
 
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.metrics import WINDOW_S, line
-from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker
+from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
 from orchestrator.cluster.wire import contract, rpc, translate
+from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import FromClient, FromWorker
 
@@ -23,30 +24,44 @@ log = logging.getLogger("orchestrator.coordinator")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Code = grpc.StatusCode
-CAPACITY_MAX = 1_000_000
-SLICE = 256  # tasks of a client's message between two turns of the loop
+CAPACITY_MAX = 10_000
+SESSION_CHARACTERS = 100
+ADDRESS_CHARACTERS = 300
+FIRST_WORD_S = 30.0
+"""How long a stream may say nothing at first, and a connection ask for nothing."""
 
 
-class WireService:
-    """The wire contract: CoordinatorService and WorkerRegistryService."""
-
+class Service:
     def __init__(self, live: LiveCoordinator) -> None:
         self._live = live
+
+    async def _abort(self, context: Context, refused: Refused | Malformed) -> NoReturn:
+        code = refused.code if isinstance(refused, Refused) else Code.INVALID_ARGUMENT
+        if code not in (Code.UNAVAILABLE, Code.INTERNAL):
+            self._live.lines.warning(_host(context), "refused a request of %s: %s", context.peer(), refused)
+        await context.abort(code, str(refused))
+        raise AssertionError("abort raises")
+
+
+class WireService(Service):
+    """The wire contract: CoordinatorService and WorkerRegistryService."""
 
     async def SubmitTask(self, request: Any, context: Context) -> Any:
         task_id = secrets.token_hex(8)
         try:
-            await self._live.accept(task_id, *contract.job_of(request))
-        except Refused as refused:
-            await _abort(context, refused)
+            await self._live.accept(task_id, *contract.job_of(_sound(request)))
+        except (Refused, Malformed) as refused:
+            await self._abort(context, refused)
         return contract.submit_answer(task_id)
 
     async def GetTaskStatus(self, request: Any, context: Context) -> Any:
         try:
             self._live.require_running()
-            task = self._live.core.task(request.task_id)
+            task = self._live.core.task(_sound(request).task_id)
             if task is None:
                 raise Refused(Code.NOT_FOUND, f"no task {request.task_id[:80]!r}")
+        except Malformed as refused:
+            await self._abort(context, refused)
         except Refused as refused:
             await context.abort(refused.code, str(refused))
         return contract.status_message(task)
@@ -54,87 +69,119 @@ class WireService:
     async def GetMetrics(self, request: Any, context: Context) -> Any:
         live = self._live
         try:
+            _sound(request)
             live.require_running()
-        except Refused as refused:
-            await context.abort(refused.code, str(refused))
+        except (Refused, Malformed) as refused:
+            await self._abort(context, refused)
         return contract.metrics_message(live.window.summary(live.core, live.now()))
 
     async def RegisterWorker(self, request: Any, context: Context) -> Any:
-        worker_id, address, capacity = contract.registration_of(request)
         try:
+            worker_id, address, capacity = contract.registration_of(_sound(request))
             _require_worker(worker_id, capacity)
-            host, _, port = address.rpartition(":")
+            host, _, port = address[:ADDRESS_CHARACTERS].rpartition(":")
             if not host or not port.isdecimal() or not 0 < int(port) < 65536:
                 raise Refused(Code.INVALID_ARGUMENT, f"not an address host:port: {address[:80]!r}")
             await self._live.register_called(worker_id, address, capacity)
-        except Refused as refused:
-            await _abort(context, refused)
+        except (Refused, Malformed) as refused:
+            await self._abort(context, refused)
         return contract.registration_answer(self._live.core.heartbeat_s)
 
     async def Heartbeat(self, request: Any, context: Context) -> Any:
         try:
-            known = await self._live.answer_heartbeat(*contract.heartbeat_of(request))
-        except Refused as refused:
-            await _abort(context, refused)
+            known = await self._live.answer_heartbeat(*contract.heartbeat_of(_sound(request)))
+        except (Refused, Malformed) as refused:
+            await self._abort(context, refused)
         return contract.heartbeat_answer(known)
 
     async def ReportResult(self, request: Any, context: Context) -> Any:
         try:
-            worker_id, reported = contract.report_of(request)
+            worker_id, reported = contract.report_of(_sound(request))
             known = await self._live.answer_report(worker_id, reported)
-        except ValueError as error:
-            await _abort(context, Refused(Code.INVALID_ARGUMENT, str(error)))
-        except Refused as refused:
-            await _abort(context, refused)
+        except (Refused, Malformed) as refused:
+            await self._abort(context, refused)
         if not known:
-            log.warning("worker %s reported on an unknown task %.80r", worker_id, reported.task_id)
+            line = "worker %r reported on a task that it never had: %.80r"
+            self._live.lines.warning(_host(context), line, worker_id, reported.task_id)
         return contract.report_answer(known)
 
 
-class StreamService:
-    """Our own protocol: WorkerStream and ClientStream."""
+class StreamService(Service):
+    """Our own protocol: WorkerStream and ClientStream. `first_word_s`: a stream that says nothing for so long, when it
+    begins, is closed."""
 
-    def __init__(self, live: LiveCoordinator) -> None:
-        self._live = live
+    def __init__(self, live: LiveCoordinator, first_word_s: float = FIRST_WORD_S) -> None:
+        super().__init__(live)
+        self._first_word_s = first_word_s
+
+    async def _first(self, requests: AsyncIterator[Any]) -> Any:
+        """The first message, None where there is none."""
+        try:
+            async with asyncio.timeout(self._first_word_s):
+                first = await anext(requests, None)
+        except TimeoutError:
+            raise Refused(Code.DEADLINE_EXCEEDED, f"nothing was said for {self._first_word_s:g} s") from None
+        self._live.require_running()
+        return _sound(first)
+
+    # ---- workers
 
     async def Work(self, requests: AsyncIterator[FromWorker], context: Context) -> None:
         live = self._live
-        first = await anext(requests, None)
         try:
-            live.require_running()
+            first = await self._first(requests)
             introduction = None if first is None else translate.introduction(first)
             if first is None or introduction is None:
                 raise Refused(Code.INVALID_ARGUMENT, "the first message has no registration")
             _require_worker(introduction.name, introduction.capacity)
+            await context.send_initial_metadata(())  # with a first message that is not read, no status could follow
             await live.admit(introduction)
             live.require_running()
-        except Refused as refused:
-            await _abort(context, refused)
+        except (Refused, Malformed) as refused:
+            await self._abort(context, refused)
         name = introduction.name
         peer = live.register_streamed(introduction)
-        self._take(name, peer, first)
         left = False
         try:
-            left = await first_of(self._read_worker(name, peer, requests), peer.write_to(context.write), peer.ended())
+            reading = self._read_worker(name, peer, first, requests)
+            left = await first_of(reading, peer.write_to(context.write), peer.ended())
         finally:
             peer.close()
             live.detach(name, peer, left is True)
         if peer.reason is not None:
-            await _abort(context, peer.reason)
+            await self._abort(context, peer.reason)
 
-    async def _read_worker(self, name: str, peer: StreamedWorker, requests: AsyncIterator[FromWorker]) -> bool:
+    async def _read_worker(
+        self, name: str, peer: StreamedWorker, first: FromWorker, requests: AsyncIterator[FromWorker]
+    ) -> bool:
         """Whether it took its leave."""
-        async for message in requests:
-            if translate.introduction(message) is not None:
-                peer.register_again()
-            self._take(name, peer, message)
-            if message.leaving:
-                return True
+        try:
+            await self._take(name, peer, first)
+            async for message in requests:
+                if translate.registers(_sound(message)):
+                    peer.register_again()
+                await self._take(name, peer, message)
+                if message.leaving:
+                    return True
+                await peer.reads()
+        except Malformed as malformed:
+            peer.end(Refused(Code.INVALID_ARGUMENT, str(malformed)))
+            await peer.ended()
         return False
 
-    def _take(self, name: str, peer: StreamedWorker, message: FromWorker) -> None:
+    async def _take(self, name: str, peer: StreamedWorker, message: FromWorker) -> None:
+        if not self._live.speaks(name, peer):
+            return
+        for taken, _ in enumerate(self._items(name, peer, message), 1):
+            if not taken % SLICE:
+                await asyncio.sleep(0)
+                if not self._live.speaks(name, peer):
+                    return
+
+    def _items(self, name: str, peer: StreamedWorker, message: FromWorker) -> Iterator[None]:
+        """Take one after the other."""
         live = self._live
-        core, now = live.core, live.now()
+        core = live.core
         for inputs, keys in (
             (core.started, translate.started(message)),
             (core.rejected, translate.rejected(message)),
@@ -142,10 +189,12 @@ class StreamService:
         ):
             for key in keys:
                 peer.confirmed(key)
-                inputs(name, *key, now)
+                inputs(name, *key, live.now())
+                yield
         for reported in translate.reports(message):
             peer.confirmed((reported.task_id, reported.attempt or 0))
             live.report(name, reported, peer)
+            yield
         active = translate.beat(message)
         if active is not None:
             peer.beats()
@@ -154,70 +203,96 @@ class StreamService:
             core.drain(name, live.now())  # after the reports, in the record too
         for key in translate.confirmed(message):
             peer.confirmed(key)
+            yield
+
+    # ---- clients
 
     async def Submit(self, requests: AsyncIterator[FromClient], context: Context) -> None:
         live = self._live
-        first = await anext(requests, None)
-        session = "" if first is None else translate.session(first)
         try:
-            live.require_running()
-            if first is None or not 0 < len(session) <= 100:
+            first = await self._first(requests)
+            session = "" if first is None else translate.session(first)
+            if not 0 < len(session) <= SESSION_CHARACTERS or not session.isprintable():
                 raise Refused(Code.INVALID_ARGUMENT, "the first message names no session")
-        except Refused as refused:
-            await _abort(context, refused)
+            await context.send_initial_metadata(())
+            live.require_running()
+        except (Refused, Malformed) as refused:
+            await self._abort(context, refused)
         former = live.clients.get(session)
         if former is not None:
             former.end(Refused(Code.ABORTED, f"session {session} goes on by another stream"))
         client = live.clients[session] = ClientPeer()
+        host = _host(context)
         try:
             await first_of(
-                self._read_client(session, client, first, requests),
+                self._read_client(session, client, first, requests, host),
                 client.write_to(context.write, live.made_room),
                 client.ended(),
             )
         finally:
             if live.clients.get(session) is client:
                 del live.clients[session]
-                log.info("session %s: its client has gone", session)
+                live.lines.write(logging.INFO, host, "session %s: its client has gone", session)
         if client.reason is not None:
-            await _abort(context, client.reason)
+            await self._abort(context, client.reason)
 
     async def _read_client(
-        self, session: str, client: ClientPeer, first: FromClient, requests: AsyncIterator[FromClient]
+        self, session: str, client: ClientPeer, first: FromClient, requests: AsyncIterator[FromClient], host: str
     ) -> None:
         message: FromClient | None = first
-        while message is not None:
-            tasks = translate.submitted(session, message)
-            for _ in range(0, len(message.tasks), SLICE):
-                await self._live.room_for(client)
-                for job, priority in islice(tasks, SLICE):
-                    try:
-                        self._live.submit(f"{session}-{job.number}", job, priority)
-                    except Refused as refused:
-                        log.warning("refused a task of session %s: %s", session, refused)
-                        client.refuse(job.number, str(refused))
-            message = await anext(requests, None)
+        try:
+            while message is not None:
+                await self._submit(session, client, _sound(message), host)
+                message = await anext(requests, None)
+        except Malformed as malformed:
+            client.end(Refused(Code.INVALID_ARGUMENT, str(malformed)))
         await asyncio.Event().wait()  # it submits nothing more, and listens on
+
+    async def _submit(self, session: str, client: ClientPeer, message: FromClient, host: str) -> None:
+        live = self._live
+        tasks = translate.submitted(session, message)
+        left = len(message.tasks)
+        while left > 0:
+            await live.room_for(client)
+            for job, priority in islice(tasks, SLICE):
+                left -= 1
+                try:
+                    live.submit(f"{session}-{job.number}", job, priority)
+                    client.note(taken=True)
+                except Refused as refused:
+                    live.lines.warning(host, "refused a task of session %s: %s", session, refused)
+                    client.refuse(job.number, str(refused))
+                if live.full:
+                    break
+            if left > 0:
+                await asyncio.sleep(0)
+
+
+def _sound(message: Any) -> Any:
+    """The same message. Raises Malformed where it is none."""
+    if isinstance(message, Malformed):
+        raise message
+    return message
+
+
+def _host(context: Context) -> str:
+    """Where the peer is; the same for all its connections."""
+    return context.peer().rpartition(":")[0]
 
 
 def _require_worker(worker_id: str, capacity: int) -> None:
-    if not worker_id or len(worker_id) > 200:
-        raise Refused(Code.INVALID_ARGUMENT, "a worker's id has 1 to 200 characters")
+    if not 0 < len(worker_id) <= ID_CHARACTERS or not worker_id.isprintable():
+        raise Refused(Code.INVALID_ARGUMENT, f"a worker's id has 1 to {ID_CHARACTERS} printable characters")
     if not 0 < capacity <= CAPACITY_MAX:
         raise Refused(Code.INVALID_ARGUMENT, f"a worker's capacity is 1 to {CAPACITY_MAX}, not {capacity}")
 
 
-async def _abort(context: Context, refused: Refused) -> NoReturn:
-    if refused.code not in (Code.UNAVAILABLE, Code.INTERNAL):
-        log.warning("refused a request of %s: %s", context.peer(), refused)
-    await context.abort(refused.code, str(refused))
-    raise AssertionError("abort raises")
-
-
-async def start(live: LiveCoordinator, host: str, port: int) -> tuple[grpc.aio.Server, int]:
+async def start(
+    live: LiveCoordinator, host: str, port: int, first_word_s: float = FIRST_WORD_S
+) -> tuple[grpc.aio.Server, int]:
     """The server and its port (0 asks for a free one); OSError where it cannot listen."""
-    server = rpc.server()
-    wire, stream = WireService(live), StreamService(live)
+    server = rpc.server(first_word_s)
+    wire, stream = WireService(live), StreamService(live, first_word_s)
     for service, implementation in (
         (rpc.COORDINATOR, wire),
         (rpc.REGISTRY, wire),

@@ -25,7 +25,7 @@ from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
 from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.rpc import first_of
-from orchestrator.cluster.wire.translate import Done, Introduction, Key, Registered
+from orchestrator.cluster.wire.translate import Introduction, Key, Registered
 from orchestrator.cluster.worker import ContractOnly, Held, Settings, Unwanted, Worker
 
 log = logging.getLogger("orchestrator.worker")
@@ -169,15 +169,14 @@ class StreamingWorker(Worker):
             while True:
                 await self._gathered.wait()
                 await asyncio.sleep(0)  # whatever else has just finished travels with it
-                news, self._news = self._news, translate.WorkerNews()
-                news.draining, news.leaving = self.agent.draining, self._leaving
-                reports = rpc.take(news.reports, _size)
-                self._news.reports = news.reports
-                if not news.reports:
+                news = self._news.take()
+                news.draining = self.agent.draining
+                if not self._news.keys_wait:
+                    news.leaving = self._leaving
                     self._gathered.clear()
                 now = self.now()
                 # One that was repeated may have been acknowledged while it waited here.
-                reports = [report for report in reports if report[1].number in self._unreported]
+                reports = [report for report in news.reports if report[1].number in self._unreported]
                 for _, done in reports:
                     self._unacknowledged.expect(done.number, now)
                 await call.write(translate.from_worker(news, reports))
@@ -292,8 +291,3 @@ class StreamingWorker(Worker):
 def _makes_sense(answer: Registered) -> bool:
     times = (answer.heartbeat_s, answer.call_timeout_s, answer.silence_s or answer.heartbeat_s)
     return all(SHORTEST_S <= time_s < math.inf for time_s in times)
-
-
-def _size(item: tuple[Key, Done]) -> int:
-    ended = item[1].ended
-    return len(ended.result) + len(ended.error) + 100

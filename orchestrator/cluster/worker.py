@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.cluster.executor import Kind, make_executor
 from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.wire.sizes import sendable
 from orchestrator.cluster.wire.translate import Done
 from orchestrator.core.model import AttemptKey
 from orchestrator.core.worker import WorkerAgent
@@ -162,4 +163,4 @@ class Worker(ABC):
 
     def _finished(self, key: AttemptKey, ended: Ended) -> None:
         self._finishes = self._finishes % REPORTS_MAX + 1
-        self.agent.finished(key, Done(ended, self._queued_s.pop(key), self._finishes), self.now())
+        self.agent.finished(key, Done(sendable(ended), self._queued_s.pop(key), self._finishes), self.now())

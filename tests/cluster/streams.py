@@ -12,6 +12,7 @@ import grpc.aio
 
 from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.coordinator import LiveCoordinator
+from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.services import start
 from orchestrator.cluster.streaming_worker import StreamingWorker
 from orchestrator.cluster.wire import rpc
@@ -151,9 +152,13 @@ class Hand:
 
 
 @contextlib.asynccontextmanager
-async def coordinator() -> AsyncIterator[tuple[LiveCoordinator, grpc.aio.Channel]]:
-    live = LiveCoordinator(lambda fx: build_coordinator(PATIENT, fx), call_timeout_s=TIMEOUT_S, check=True)
-    server, port = await start(live, "127.0.0.1", 0)
+async def coordinator(
+    first_word_s: float = 30.0, limits: Limits | None = None
+) -> AsyncIterator[tuple[LiveCoordinator, grpc.aio.Channel]]:
+    live = LiveCoordinator(
+        lambda fx: build_coordinator(PATIENT, fx), call_timeout_s=TIMEOUT_S, limits=limits, check=True
+    )
+    server, port = await start(live, "127.0.0.1", 0, first_word_s)
     async with rpc.channel(f"127.0.0.1:{port}") as channel:
         try:
             yield live, channel

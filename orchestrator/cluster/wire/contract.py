@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from orchestrator.cluster.jobs import Ended, Job
+from orchestrator.cluster.wire.frames import Malformed, require_id
 from orchestrator.cluster.wire.proto import wire_pb2
 from orchestrator.cluster.wire.translate import Assignment, Key, Metrics, Outcome, Reported, duration_s, outcome_of
 from orchestrator.core.model import Task, TaskState
 
 
 def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Reported]:
-    """The worker's name, and what it reports. ValueError for a state that is no end."""
+    """The worker's name, and what it reports. Malformed for a state that is no end, and for ids that are too long."""
     result = request.result
     if result.state not in (wire_pb2.COMPLETED, wire_pb2.FAILED):
-        raise ValueError(f"a result's state is COMPLETED or FAILED, not {result.state}")
+        raise Malformed(f"a result's state is COMPLETED or FAILED, not {result.state}")
+    require_id(result.task_id, "a task's id")
     succeeded = result.state == wire_pb2.COMPLETED
     ran_s = result.ran_s if result.HasField("ran_s") else result.latency_ms / 1000
     reported = Reported(
@@ -25,7 +27,7 @@ def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Reported]:
         duration_s(result.queued_s),
         duration_s(ran_s),
     )
-    return request.worker_id, reported
+    return require_id(request.worker_id, "a worker's id"), reported
 
 
 def result_message(worker_id: str, key: Key, ended: Ended, queued_s: float) -> wire_pb2.ReportResultRequest:
@@ -108,8 +110,8 @@ def heartbeat_message(worker_id: str, active: int, completed: int) -> wire_pb2.H
 
 
 def heartbeat_of(request: wire_pb2.HeartbeatRequest) -> tuple[str, int]:
-    """Name, attempts that it holds."""
-    return request.worker_id, request.active_tasks
+    """Name, attempts that it holds. Raises Malformed at a name that is too long."""
+    return require_id(request.worker_id, "a worker's id"), request.active_tasks
 
 
 def heartbeat_answer(known: bool) -> wire_pb2.HeartbeatResponse:

@@ -19,6 +19,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from orchestrator.cluster.wire.frames import reader
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 
 COORDINATOR: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["CoordinatorService"]
@@ -34,8 +35,11 @@ Item = TypeVar("Item")
 PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 2.0
 STOPPED = "the coordinator stopped: "
 """How the details of status INTERNAL begin when a coordinator stops because of a fault of its own."""
-MESSAGE_BYTES = 16 << 20
-MESSAGE_CHARACTERS = 2_000_000  # room for one more of the largest items, at four bytes a character
+MESSAGE_BYTES = 8 << 20  # more than a result of four bytes a character, with its error, or all that a worker holds
+FILL_BYTES = 2 << 20
+FILL_ITEMS = 5_000
+"""As far as a message is filled: what takes longer to read delays what others say. A larger item travels alone."""
+NUMBER_BYTES = 10  # the longest varint
 PENDING_CALLS = 50_000
 PENDING_S = 600  # how long one of them may wait
 CONNECTING_MS = 2_000  # for one attempt: a busy process takes long to answer
@@ -68,15 +72,47 @@ CHANNEL_OPTIONS = [
 ]
 
 
-def take(waiting: deque[Item], size: Callable[[Item], int], most: int = MESSAGE_CHARACTERS) -> list[Item]:
+class Room:
+    """What still fits into a message. Sizes are upper bounds of what items take on the wire, in bytes."""
+
+    def __init__(self, most_items: int = FILL_ITEMS) -> None:
+        self._bytes = FILL_BYTES
+        self._items = most_items
+        self._empty = True
+
+    def charge(self, size: int) -> None:
+        """Something is in the message already."""
+        self._bytes -= size
+        self._empty = False
+
+    def take(self, waiting: deque[Item], size: Callable[[Item], int]) -> list[Item]:
+        """From the front, as much as fits. Of what waits, an empty message takes one item at least."""
+        taken: list[Item] = []
+        while waiting and self._items > 0:
+            needed = size(waiting[0])
+            if needed > self._bytes and not self._empty:
+                self._items = 0  # whatever else waits is not to overtake it
+                break
+            self._empty = False
+            self._bytes -= needed
+            self._items -= 1
+            taken.append(waiting.popleft())
+        return taken
+
+    def take_numbers(self, waiting: list[int]) -> list[int]:
+        """The same of numbers."""
+        most = min(self._items, max(0, self._bytes) // NUMBER_BYTES)
+        taken = waiting[:most]
+        del waiting[:most]
+        if taken:
+            self._items -= len(taken)
+            self.charge(NUMBER_BYTES * len(taken))
+        return taken
+
+
+def take(waiting: deque[Item], size: Callable[[Item], int], most: int = FILL_ITEMS) -> list[Item]:
     """From the front, as much as fits into one message, and `most` items at most."""
-    taken: list[Item] = []
-    room = MESSAGE_CHARACTERS
-    while waiting and room > 0 and len(taken) < most:
-        item = waiting.popleft()
-        room -= size(item)
-        taken.append(item)
-    return taken
+    return Room(most).take(waiting, size)
 
 
 async def first_of(*parts: Coroutine[Any, Any, Any]) -> Any:
@@ -114,8 +150,13 @@ def precise_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
-def server() -> grpc.aio.Server:
-    return grpc.aio.server(options=SERVER_OPTIONS)
+def server(idle_s: float | None = None) -> grpc.aio.Server:
+    """`idle_s`: after which a connection is closed that asks for nothing; None: never."""
+    options = list(SERVER_OPTIONS)
+    if idle_s is not None:
+        milliseconds = max(1, round(1000 * idle_s))
+        options += [("grpc.max_connection_idle_ms", milliseconds), ("grpc.server_handshake_timeout_ms", milliseconds)]
+    return grpc.aio.server(options=options)
 
 
 def channel(address: str) -> grpc.aio.Channel:
@@ -126,9 +167,9 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, implementat
     handlers = {}
     for method in service.methods:
         make = getattr(grpc, f"{_shape(method)}_rpc_method_handler")
-        request, response = _messages(method)
+        _, response = _messages(method)
         behaviour = getattr(implementation, method.name)
-        handlers[method.name] = make(behaviour, request.FromString, response.SerializeToString)
+        handlers[method.name] = make(behaviour, reader(method.input_type), response.SerializeToString)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
 

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
+from orchestrator.cluster.wire.frames import require_id
 from orchestrator.cluster.wire.proto import stream_pb2
+from orchestrator.cluster.wire.rpc import Room
+from orchestrator.cluster.wire.sizes import key_bytes, keys_bytes, report_bytes
 from orchestrator.core.model import Attempt, AttemptKey, Priority, Task, TaskState
 
 Key = AttemptKey  # on the wire, and in the cluster, a task's id is a string
@@ -111,15 +114,34 @@ class Metrics(NamedTuple):
 class WorkerNews:
     """What a worker has for its coordinator. `beat`: active, completed."""
 
-    started: list[Key] = field(default_factory=list)
-    rejected: list[Key] = field(default_factory=list)
-    cancelled: list[Key] = field(default_factory=list)
-    confirmed: list[Key] = field(default_factory=list)
+    started: deque[Key] = field(default_factory=deque)
+    rejected: deque[Key] = field(default_factory=deque)
+    cancelled: deque[Key] = field(default_factory=deque)
+    confirmed: deque[Key] = field(default_factory=deque)
     reports: deque[tuple[Key, Done]] = field(default_factory=deque)
     introduction: Introduction | None = None
     beat: tuple[int, int] | None = None
     draining: bool = False
     leaving: bool = False
+
+    def take(self) -> WorkerNews:
+        """What fits into the next message, in the order in which the coordinator reads it; the rest stays."""
+        room = Room()
+        taken = WorkerNews(introduction=self.introduction, beat=self.beat)
+        self.introduction = self.beat = None
+        if taken.introduction is not None:
+            room.charge(keys_bytes(taken.introduction.held))
+        taken.started.extend(room.take(self.started, key_bytes))
+        taken.rejected.extend(room.take(self.rejected, key_bytes))
+        taken.cancelled.extend(room.take(self.cancelled, key_bytes))
+        taken.reports.extend(room.take(self.reports, report_bytes))
+        taken.confirmed.extend(room.take(self.confirmed, key_bytes))
+        return taken
+
+    @property
+    def keys_wait(self) -> bool:
+        """Whether there is something to say, of an attempt."""
+        return bool(self.started or self.rejected or self.cancelled or self.reports or self.confirmed)
 
 
 def duration_s(seconds: float) -> float:
@@ -186,15 +208,21 @@ def assigned(message: ToWorker) -> Iterator[Assignment]:
 
 
 def _keys(items: Iterable[stream_pb2.AttemptKey]) -> Iterator[Key]:
+    """Raises Malformed at an id that is too long."""
     for item in items:
-        yield item.task_id, item.attempt
+        yield require_id(item.task_id, "a task's id"), item.attempt
+
+
+def registers(message: FromWorker) -> bool:
+    return message.HasField("registration")
 
 
 def introduction(message: FromWorker) -> Introduction | None:
-    """None where the message registers nobody."""
+    """None where the message registers nobody. Raises Malformed at an id that is too long."""
     if not message.HasField("registration"):
         return None
     of = message.registration
+    require_id(of.incarnation, "an incarnation")
     prefetch = math.inf if of.prefetch < 0 else of.prefetch
     return Introduction(of.worker_id, of.incarnation, of.capacity, prefetch, tuple(_keys(of.held)), of.term)
 
@@ -205,7 +233,7 @@ def beat(message: FromWorker) -> int | None:
 
 
 def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWorker:
-    """`reports`: as many of the news' as fit."""
+    """`reports`: those of the news that are still wanted."""
     message = FromWorker(
         started=_key_messages(news.started),
         rejected=_key_messages(news.rejected),
@@ -275,9 +303,10 @@ def cancels(message: ToWorker) -> Iterator[Key]:
 
 
 def reports(message: FromWorker) -> Iterator[Reported]:
+    """Raises Malformed at an id that is too long."""
     for item in message.reports:
         yield Reported(
-            item.task_id,
+            require_id(item.task_id, "a task's id"),
             item.attempt or None,
             item.succeeded,
             item.result,

@@ -1,0 +1,18 @@
+"""What a coordinator takes and keeps at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Beyond the first two a unary submit is RESOURCE_EXHAUSTED, and a client's stream is not read on."""
+
+    unsettled: int = 200_000
+    unsettled_characters: int = 256 << 20
+    payload_characters: int = 1 << 20
+    workers: int = 20_000
+    """Names that are known at a time; those that left or died are forgotten after an hour."""
+    held: int = 10_000
+    """Attempts that a worker is given at a time."""

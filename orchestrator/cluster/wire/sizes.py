@@ -1,0 +1,71 @@
+"""How much of a message an item takes at most, in bytes, and what becomes of a result that no message can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.cluster.jobs import Ended
+from orchestrator.core.model import AttemptKey, TaskState
+
+RESULT_CHARACTERS = 1 << 20
+ERROR_CHARACTERS = 1 << 16
+ITEM_BYTES = 64  # what an item's tags, lengths and numbers take, beside its texts
+
+
+def sendable(ended: Ended) -> Ended:
+    """The same, or, where a message can't carry it, that the task failed for that reason."""
+    succeeded, result, error, retryable, ran_s = ended
+    if len(result) > RESULT_CHARACTERS:
+        wanted = f"{len(result)} characters, the limit is {RESULT_CHARACTERS}"
+        return Ended(False, "", f"the result is too large: {wanted}", False, ran_s)
+    if not _is_text(result):
+        return Ended(False, "", "the result is no text: it has surrogates", False, ran_s)
+    if len(error) > ERROR_CHARACTERS or not _is_text(error):
+        error = error[:ERROR_CHARACTERS].encode("utf-8", "replace").decode()
+        return Ended(succeeded, result, error, retryable, ran_s)
+    return ended
+
+
+def _is_text(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def text_bytes(text: str) -> int:
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+def key_bytes(key: AttemptKey) -> int:
+    return text_bytes(key[0]) + ITEM_BYTES  # type: ignore[arg-type]
+
+
+def keys_bytes(keys: Iterable[AttemptKey]) -> int:
+    return sum(map(key_bytes, keys))
+
+
+def assignment_bytes(assignment: tuple[AttemptKey, str, str, int]) -> int:
+    key, kind, payload, _ = assignment
+    return key_bytes(key) + text_bytes(kind) + text_bytes(payload)
+
+
+def task_bytes(kind: str, payload: str) -> int:
+    return text_bytes(kind) + text_bytes(payload) + ITEM_BYTES
+
+
+def outcome_bytes(item: tuple[int, tuple[str, TaskState, str, str, str, int, float]]) -> int:
+    _, _, result, error, worker_id, _, _ = item[1]
+    return text_bytes(result) + text_bytes(error) + text_bytes(worker_id) + ITEM_BYTES
+
+
+def refusal_bytes(item: tuple[int, str]) -> int:
+    return text_bytes(item[1]) + ITEM_BYTES
+
+
+def report_bytes(item: tuple[AttemptKey, tuple[Ended, float, int]]) -> int:
+    key, (ended, _, _) = item
+    return key_bytes(key) + text_bytes(ended.result) + text_bytes(ended.error)
