@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
-from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS, Job
 from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.peers import CalledWorker, ClientPeer, Refused, StreamedWorker, WorkerPeer
 from orchestrator.cluster.wire import rpc, translate
@@ -33,7 +33,6 @@ log = logging.getLogger("orchestrator.coordinator")
 
 Code = grpc.StatusCode
 Answer = TypeVar("Answer")
-KIND_CHARACTERS = 200
 NUMBER_BITS = 32
 """Of a request: below them the number that a report has on its stream, above them the stream's serial, 0 for calls."""
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
@@ -48,7 +47,7 @@ class Limits:
 
     unsettled: int = 200_000
     unsettled_characters: int = 256 << 20
-    payload_characters: int = 1 << 20
+    payload_characters: int = PAYLOAD_CHARACTERS
 
 
 class Stopped(Exception):
@@ -249,6 +248,18 @@ class LiveCoordinator:
             await call
         finally:
             self._calls.pop(task_id, None)
+
+    async def cancel_task(self, task_id: str) -> Task:
+        """Cancel it, and wait until whoever asked may be told. Raises Refused for an unknown one."""
+        task = self._asked.task(task_id)
+        if task is None:
+            raise Refused(Code.NOT_FOUND, f"no task {task_id[:80]!r}")
+        request = next(self._requests)
+        call = self._call(request)
+        self.core.cancel(task_id, self.now())
+        self._answer(task_id, request, True)
+        await call
+        return task
 
     @property
     def full(self) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from itertools import islice
 from typing import Any, NoReturn
 
 import grpc
@@ -182,20 +181,27 @@ class StreamService:
         if client.reason is not None:
             await _abort(context, client.reason)
 
+    async def CancelTask(self, request: Any, context: Context) -> Any:
+        try:
+            task = await self._live.cancel_task(request.task_id)
+        except Refused as refused:
+            await context.abort(refused.code, str(refused))
+        return contract.status_message(task)
+
     async def _read_client(
         self, session: str, client: ClientPeer, first: FromClient, requests: AsyncIterator[FromClient]
     ) -> None:
         message: FromClient | None = first
         while message is not None:
             tasks = translate.submitted(session, message)
-            for _ in range(0, len(message.tasks), SLICE):
-                await self._live.room_for(client)
-                for job, priority in islice(tasks, SLICE):
-                    try:
-                        self._live.submit(f"{session}-{job.number}", job, priority)
-                    except Refused as refused:
-                        log.warning("refused a task of session %s: %s", session, refused)
-                        client.refuse(job.number, str(refused))
+            for count, (job, priority) in enumerate(tasks):
+                if not count % SLICE or self._live.full:
+                    await self._live.room_for(client)
+                try:
+                    self._live.submit(f"{session}-{job.number}", job, priority)
+                except Refused as refused:
+                    log.warning("refused a task of session %s: %s", session, refused)
+                    client.refuse(job.number, str(refused))
             message = await anext(requests, None)
         await asyncio.Event().wait()  # it submits nothing more, and listens on
 

@@ -79,7 +79,8 @@ class Registered(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a client learns of a task. `latency_s`: accepted to settled."""
+    """What a client learns of a task. `latency_s`: accepted to settled; to who awaits a submission, from the moment at
+    which it was submitted until its result was there."""
 
     task_id: str
     state: TaskState
@@ -347,6 +348,10 @@ def new_task(number: int, kind: str, payload: str, priority: int) -> stream_pb2.
 
 def from_client(session: str, tasks: Iterable[stream_pb2.NewTask]) -> FromClient:
     return FromClient(session=session, tasks=tasks)
+
+
+def cancel_request(task_id: str) -> stream_pb2.CancelTaskRequest:
+    return stream_pb2.CancelTaskRequest(task_id=task_id)
 
 
 def to_client(
