@@ -16,11 +16,10 @@ from orchestrator.cluster.decision_record import DecisionRecord, Recorded, repla
 from orchestrator.cluster.effect_log import EffectLog
 from orchestrator.cluster.executor import Executor, Kind, make_executor
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.wire.proto import __main__ as proto
 from orchestrator.core.inputs import INPUTS, Registration, Report
 from orchestrator.core.model import AttemptKey as Key
-from orchestrator.policies.settings import Policies, build_coordinator
+from orchestrator.policies.settings import Policies
 
 
 @pytest.mark.parametrize(
@@ -137,19 +136,6 @@ def test_a_start_is_estimated_from_durations(
 ):
     """Both messages are taken to last equally long; clocks are not compared."""
     assert started_at(assigned_at, queued_s, ran_s, now) == expected
-
-
-def test_throughput_counts_the_last_five_seconds():
-    """Completions before that are forgotten; percentiles are of the last ten thousand."""
-    core = build_coordinator(Policies(), EffectLog())
-    window = Window(0.0)
-    for number in range(100):
-        window.add(ran_s=number / 1000, now=number / 10)
-    summary = window.summary(core, 10.0)
-    assert summary.throughput_per_s == pytest.approx(10.0, rel=0.05)
-    assert (summary.p50_ms, summary.p95_ms, summary.p99_ms) == (50, 95, 99)
-    assert window.summary(core, 20.0).throughput_per_s == 0
-    assert Window(0.0).summary(core, 1.0).p99_ms == 0
 
 
 LAME = Policies.model_validate({"routing": {"kind": "tests.cluster.lame:Lame", "after": 3}})

@@ -95,17 +95,27 @@ class Outcome(NamedTuple):
         return self.state >= TaskState.COMPLETED
 
 
+class Percentiles(NamedTuple):
+    """By nearest rank."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
 class Metrics(NamedTuple):
-    """The fields of GetMetrics; the percentiles are of execution times, over the last completions."""
+    """The fields of GetMetrics, over the last completions: latency from submission at the coordinator to settled,
+    execution by the workers' clocks, both in milliseconds; None where nothing is known."""
 
     throughput_per_s: float
-    p50_ms: int
-    p95_ms: int
-    p99_ms: int
+    latency_ms: Percentiles | None
+    execution_ms: Percentiles | None
     queue_depth: int
     alive_workers: int
     completed: int
     failed: int
+    timeouts: int = 0
+    refused_results: int = 0
 
 
 @dataclass(slots=True)
