@@ -28,6 +28,11 @@ HEARTBEAT_S = 2.0
 """Where the coordinator does not say otherwise: of the contract, as are a report's tries and its deadline."""
 REPORT_TRIES = 5
 REPORT_DEADLINE_S = 5.0
+PERMANENT = (
+    *(grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS),
+    *(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED),
+)
+"""Answers to a registration that another try would not change."""
 
 
 class CalledWorker(Worker):
@@ -41,6 +46,7 @@ class CalledWorker(Worker):
         self._registering = True
         self._heartbeat_s: float | None = None
         self._era = 0
+        self._refusal: Unwanted | None = None
         super().__init__(name, settings, registered, REPORT_TRIES)
 
     async def run(self) -> None:
@@ -60,6 +66,8 @@ class CalledWorker(Worker):
                 await self.gone.wait()
         finally:
             await server.stop(0)
+        if self._refusal is not None:
+            raise self._refusal
 
     async def _register(self) -> None:
         request = contract.registration_message(self.name, self._address, self.settings.capacity)
@@ -68,14 +76,25 @@ class CalledWorker(Worker):
                 answer = await self._registry.RegisterWorker(request, timeout=REPORT_DEADLINE_S)
             except grpc.aio.AioRpcError as error:
                 log.debug("worker %s: cannot register: %s", self.name, error.details())
+                if error.code() in PERMANENT:
+                    self._refuse(f"{error.code().name}: {error.details()}")
+                    return
+                self._connection.silence.failed(error.details() or error.code().name)
             else:
                 if not answer.success:
-                    raise Unwanted("the coordinator refused the registration")
+                    self._refuse("the coordinator refused the registration")
+                    return
                 self._registering = False
+                self._connection.silence.reached()
                 self._beat_every(answer.heartbeat_s or HEARTBEAT_S)
                 self.registered()
                 return
             await asyncio.sleep(pause_s)
+
+    def _refuse(self, reason: str) -> None:
+        """It would be told the same again."""
+        self._refusal = Unwanted(reason)
+        self.gone.set()
 
     def _beat_every(self, heartbeat_s: float) -> None:
         if heartbeat_s != self._heartbeat_s:

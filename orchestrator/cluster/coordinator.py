@@ -147,7 +147,7 @@ class LiveCoordinator:
 
     def ended(self, attempt: Attempt, now: float) -> None:
         if attempt.settles and attempt.ran_s is not None:
-            self.window.add(attempt.ran_s, now)
+            self.window.add(now - attempt.task.submitted_at, attempt.ran_s, now)
 
     def settled(self, task: Task, now: float) -> None:
         job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world

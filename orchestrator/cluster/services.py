@@ -177,7 +177,8 @@ class StreamService:
         finally:
             if live.clients.get(session) is client:
                 del live.clients[session]
-                log.info("session %s: its client has gone", session)
+                if client.unsettled > 0:
+                    log.info("session %s: its client has gone, with %d tasks in hand", session, client.unsettled)
         if client.reason is not None:
             await _abort(context, client.reason)
 
@@ -242,7 +243,12 @@ async def start(live: LiveCoordinator, host: str, port: int) -> tuple[grpc.aio.S
 
 
 async def log_metrics(live: LiveCoordinator) -> None:
-    """A line every five seconds, for ever."""
+    """A line every five seconds in which something has happened to a task, for ever."""
+    core = live.core
+    before = (0, 0)
     while True:
         await asyncio.sleep(WINDOW_S)
-        log.info("%s", line(live.window.summary(live.core, live.now())))
+        happened = (core.submitted, core.completed + core.failed)
+        if happened != before:
+            before = happened
+            log.info("%s", line(live.window.summary(core, live.now())))

@@ -32,6 +32,11 @@ class Silence:
         self._reason = reason
         self.begin()
 
+    @property
+    def lasts_s(self) -> float:
+        """For how long it has lasted; 0 if there is none."""
+        return 0.0 if self._timer is None else self._loop.time() - self._since
+
     def reached(self) -> None:
         if self._told:
             self._log.info("reached the coordinator at %s", self._address)

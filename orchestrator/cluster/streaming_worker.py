@@ -95,6 +95,7 @@ class StreamingWorker(Worker):
         if self._leaving:
             self.gone.set()
         elif not self.gone.is_set():
+            self._connection.silence.failed(reason)
             level = logging.WARNING if connected else logging.DEBUG
             log.log(level, "worker %s: lost the coordinator: %s", self.name, reason)
         return connected
@@ -103,6 +104,8 @@ class StreamingWorker(Worker):
         """Until the stream ends; why it did."""
         async for message in call:
             now = self.now()
+            if self._silent.is_set() and self._connected:
+                self._connection.silence.reached()
             self._note_word()
             answer = translate.registered(message)
             if answer is not None and not self._connected:
@@ -144,6 +147,7 @@ class StreamingWorker(Worker):
         if self.prefetch:
             self._news.started += self._queued_s
             self._gathered.set()
+        self._connection.silence.reached()
         self.registered()
 
     async def _write(self, call: Any) -> None:
@@ -178,6 +182,7 @@ class StreamingWorker(Worker):
     def _note_silence(self, _: list[str]) -> None:
         self._heard.clear()
         self._silent.set()
+        self._connection.silence.failed(f"nothing has been heard for {self._silence_s:g} s")
 
     async def _forsaken(self, channel: grpc.aio.Channel) -> str:
         """Until this connection is silent although another one stands."""

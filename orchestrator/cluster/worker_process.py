@@ -12,21 +12,31 @@ from functools import partial
 from orchestrator.cluster.called_worker import CalledWorker
 from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.control import hear
+from orchestrator.cluster.draining import out_of_patience
 from orchestrator.cluster.streaming_worker import StreamingWorker
 from orchestrator.cluster.worker import ContractOnly, Settings, Unwanted, Worker
 
 log = logging.getLogger("orchestrator.worker")
 
+PARTING_S = 1.0
+"""For how long workers that have given up wait for an answer to their leave."""
+
 
 async def run_workers(
-    names: Sequence[str], settings: Settings, ready: Callable[[], None], contract: bool, control_fd: int | None = None
+    names: Sequence[str],
+    settings: Settings,
+    ready: Callable[[], None],
+    contract: bool,
+    control_fd: int | None = None,
+    drain_timeout_s: float | None = None,
 ) -> int:
     """Workers that share this process, until all have left; the exit status.
 
-    SIGTERM and SIGINT drain them, a second signal ends the process at once. `ready` is called when every one has been
-    registered. `contract`: do not try streams. `control_fd`: lines of JSON come here: `{"speed": f}` (from now on,
-    times the settings'), `{"frozen_s": s}` (for so long it had been stopped), and `{"standby": descriptor}` before
-    anything else: then it loads, closes that descriptor, and dials nobody before `{"begin": true}`.
+    SIGTERM and SIGINT drain them, for `drain_timeout_s` at most; a second signal ends the process at once. `ready` is
+    called when every one has been registered. `contract`: do not try streams. `control_fd`: lines of JSON come here:
+    `{"speed": f}` (from now on, times the settings'), `{"frozen_s": s}` (for so long it had been stopped), and
+    `{"standby": descriptor}` before anything else: then it loads, closes that descriptor, and dials nobody before
+    `{"begin": true}`.
     """
     speed = settings.speed
     workers: dict[str, Worker] = {}
@@ -35,6 +45,8 @@ async def run_workers(
     draining = False
     standby: int | None = None
     begun = asyncio.Event()
+    asked_to_end = asyncio.Event()
+    gave_up = False
 
     def registered(name: str) -> None:
         log.info("worker %s: registered", name)
@@ -51,6 +63,7 @@ async def run_workers(
                 worker.close()
             os._exit(1)
         draining = True
+        asked_to_end.set()
         begun.set()
         log.info("draining")
         for worker in workers.values():
@@ -92,6 +105,20 @@ async def run_workers(
                 worker.close()
         return False
 
+    async def give_up_in_time(connection: Connection) -> None:
+        nonlocal gave_up
+        await asked_to_end.wait()
+        reason = await out_of_patience(workers, connection.silence, drain_timeout_s)
+        gave_up = True
+        left = [worker for worker in workers.values() if not worker.gone.is_set()]
+        for worker in left:
+            held = len(worker.agent.held)
+            log.warning("worker %s: %s: it leaves with %d attempts in hand", worker.name, reason, held)
+            worker.give_up()
+        await asyncio.sleep(PARTING_S)
+        for worker in left:
+            worker.gone.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     if control_fd is not None:
@@ -100,5 +127,9 @@ async def run_workers(
         os.close(standby)
         await begun.wait()
     async with Connection(settings.coordinator) as connection:
+        giving_up = loop.create_task(give_up_in_time(connection))
         lived = await asyncio.gather(*(live(name, connection) for name in names))
+        giving_up.cancel()
+    if gave_up:
+        os._exit(0)  # a thread that nobody can stop would hold the process back
     return 0 if all(lived) else 1
