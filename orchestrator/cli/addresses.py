@@ -79,6 +79,26 @@ def listening(host: str, insecure: bool, strangers: str) -> str:
     return _bracketed(host)
 
 
+def _advertised(given: str | None) -> str | None:
+    """Only others need to know it."""
+    if given is None or (given.startswith("[") and given.endswith("]") and is_ip_address(given[1:-1])):
+        return given
+    if not _is_printable(given) or "/" in given or (":" in given and not is_ip_address(given)):
+        exit_with(2, f"--advertise {given!a}: a host is a name or an IP address, without a port")
+    return _bracketed(given)
+
+
+Advertised = Annotated[
+    str | None,
+    typer.Option(
+        "--advertise",
+        metavar="HOST",
+        callback=_advertised,
+        help="The name by which such a coordinator reaches this host.",
+    ),
+]
+
+
 def _resolve(flag: str, host: str) -> list[str]:
     """Its IP addresses."""
     try:

@@ -18,6 +18,7 @@ import typer
 from orchestrator.cli import asking
 from orchestrator.cli.addresses import (
     Address,
+    Advertised,
     Capacity,
     Ids,
     Insecure,
@@ -224,9 +225,7 @@ def worker(
     port: Annotated[int, port_option("Listen here, where the coordinator offers no streams; 0: a free one.")] = 50052,
     host: Annotated[str, typer.Option(help="And on this interface; loopback only, if not given.")] = "127.0.0.1",
     insecure: Insecure = False,
-    advertise: Annotated[
-        str | None, typer.Option(metavar="HOST", help="The name by which such a coordinator reaches this host.")
-    ] = None,
+    advertise: Advertised = None,
     ids: Ids = None,
     capacity: Capacity = 2,
     prefetch: Prefetch = 0,

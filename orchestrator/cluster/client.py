@@ -24,7 +24,6 @@ import grpc.aio
 
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import (
-    Awaited,
     CoordinatorStopped,
     NewTask,
     Submission,
@@ -63,7 +62,7 @@ class AsyncClient:
         self._submitted = 0
         self._unsettled: Unsettled = {}
         self._way: Way = (
-            Polling(self._coordinator, self._unsettled, self._silence)
+            Polling(self._coordinator, self._channel.channel_ready, self._unsettled, self._silence)
             if self._contract
             else Streaming(self._streams, self._unsettled, self._silence)
         )
@@ -97,12 +96,9 @@ class AsyncClient:
         if self._running.done():
             raise self._running.exception() or RuntimeError("the client is closed")
         tasks = [checked(task) for task in tasks]
-        now, first = self._loop.time(), self._submitted + 1
-        forsake = self._forsake
-        submissions = [
-            Submission(task, now, Awaited(number, forsake, self._loop), self._loop)
-            for number, task in enumerate(tasks, first)
-        ]
+        loop, forsake, now = self._loop, self._forsake, self._loop.time()
+        first = self._submitted + 1
+        submissions = [Submission(task, number, now, forsake, loop) for number, task in enumerate(tasks, first)]
         self._unsettled.update(enumerate(submissions, first))
         self._submitted += len(tasks)
         self._way.submit(range(first, self._submitted + 1))
@@ -133,13 +129,13 @@ class AsyncClient:
         return contract.metrics_of(await self._coordinator.GetMetrics(contract.metrics_request(), timeout=DEADLINE_S))
 
     async def _run(self) -> None:
-        self._silence.begin()
         try:
             try:
                 await self._way.run()
             except NoStreams:
+                self._silence.reached()
                 log.info("the coordinator offers no streams: polling")
-                self._way = Polling(self._coordinator, self._unsettled, self._silence)
+                self._way = Polling(self._coordinator, self._channel.channel_ready, self._unsettled, self._silence)
                 await self._way.run()
         except Exception as error:
             for submission in self._unsettled.values():

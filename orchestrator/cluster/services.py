@@ -217,7 +217,10 @@ def _require_worker(worker_id: str, capacity: int) -> None:
 async def _abort(context: Context, refused: Refused) -> NoReturn:
     if refused.code not in (Code.UNAVAILABLE, Code.INTERNAL):
         log.warning("refused a request of %s: %s", context.peer(), refused)
-    await context.abort(refused.code, str(refused))
+    try:
+        await context.abort(refused.code, str(refused))
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None  # the peer has gone in this moment
     raise AssertionError("abort raises")
 
 

@@ -31,7 +31,10 @@ log = logging.getLogger("orchestrator.worker")
 
 FIRST_CALL_TIMEOUT_S = 2.0
 """Of the registration, whose answer says how long calls may take."""
-UNWANTED = (grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT)
+UNWANTED = (
+    *(grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT),
+    *(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED),
+)
 
 
 class StreamingWorker(Worker):

@@ -8,8 +8,10 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS
-from orchestrator.cluster.wire.translate import Outcome, is_priority
+from orchestrator.cluster.wire.translate import Outcome
 from orchestrator.core.model import Priority
+
+_LOWEST, _HIGHEST = int(min(Priority)), int(max(Priority))
 
 
 class NewTask(NamedTuple):
@@ -31,14 +33,25 @@ class CoordinatorStopped(Exception):
 def checked(task: NewTask) -> NewTask:
     """The task, if it can be sent. Raises TypeError or ValueError if not: it is the caller's fault, nobody else's."""
     payload, given, kind = task
+    if (
+        type(task) is NewTask
+        and type(payload) is type(kind) is str
+        and type(given) in (int, Priority)
+        and _LOWEST <= given <= _HIGHEST
+        and len(payload) <= PAYLOAD_CHARACTERS
+        and len(kind) <= KIND_CHARACTERS
+        and payload.isascii()
+        and kind.isascii()
+    ):
+        return task  # as nearly all are
     _require_text("payload", payload, PAYLOAD_CHARACTERS)
     _require_text("kind", kind, KIND_CHARACTERS)
     try:
         priority = operator.index(given)
     except TypeError:
         raise TypeError(f"a task's priority is an integer, not {given!r:.80}") from None
-    if not is_priority(priority):
-        raise ValueError(f"a task's priority is {min(Priority):d} to {max(Priority):d}, not {priority}")
+    if not _LOWEST <= priority <= _HIGHEST:
+        raise ValueError(f"a task's priority is {_LOWEST} to {_HIGHEST}, not {priority}")
     return NewTask(payload, priority, kind)
 
 
@@ -56,17 +69,17 @@ def _require_text(what: str, text: object, most: int) -> None:
 
 
 class Awaited(asyncio.Future[Outcome]):
-    """A submission's outcome. Cancelling it, or whatever awaits it, cancels the task."""
+    """A submission's outcome. Cancelling it, or whatever awaits it, cancels the task. It has no `__init__`, which would
+    cost a tenth of the client's time for a task: whoever makes it sets both attributes."""
 
-    def __init__(self, number: int, forsake: Callable[[int], None], loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self._number = number
-        self._forsake = forsake
+    __slots__ = ("forsake", "number")
+    number: int
+    forsake: Callable[[int], None]
 
     def cancel(self, msg: Any | None = None) -> bool:
         cancels = super().cancel(msg)
         if cancels:
-            self._forsake(self._number)
+            self.forsake(self.number)
         return cancels
 
 
@@ -78,11 +91,21 @@ class Submission:
 
     __slots__ = ("id", "outcome", "submitted_at", "task")
 
-    def __init__(self, task: NewTask, submitted_at: float, outcome: Awaited, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        task: NewTask,
+        number: int,
+        submitted_at: float,
+        forsake: Callable[[int], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`forsake` is called with the number when the outcome is cancelled."""
         self.task = task
         self.submitted_at = submitted_at
         self.id: asyncio.Future[str] = loop.create_future()
-        self.outcome = outcome
+        self.outcome = Awaited(loop=loop)
+        self.outcome.number = number
+        self.outcome.forsake = forsake
 
     def __await__(self) -> Generator[Any, None, Outcome]:
         return self.outcome.__await__()

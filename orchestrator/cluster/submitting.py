@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 import grpc
@@ -23,6 +23,8 @@ AT_ONCE = 64  # calls under way at a coordinator without streams
 POLL_S = (0.001, 0.2)
 FINAL = (Code.INVALID_ARGUMENT, Code.ABORTED, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED)
 """How a stream ends that would end so again."""
+
+UNANSWERED = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
 Unsettled = dict[int, Submission]
 """What a client has submitted and not seen settled, by number, in order."""
@@ -74,6 +76,7 @@ class Streaming:
         return True
 
     async def run(self) -> None:
+        self._silence.begin()
         for pause_s in pauses():
             call = self._stub.Submit()
             self._outgoing = deque(self._unsettled)
@@ -143,10 +146,14 @@ class Streaming:
 
 
 class Polling:
-    """By unary calls: a few at a time to submit, a few at a time to ask, the oldest first."""
+    """By unary calls: a few at a time to submit, a few at a time to ask, the oldest first. `connected` waits until the
+    coordinator is."""
 
-    def __init__(self, stub: rpc.Stub, unsettled: Unsettled, silence: Silence) -> None:
+    def __init__(
+        self, stub: rpc.Stub, connected: Callable[[], Awaitable[None]], unsettled: Unsettled, silence: Silence
+    ) -> None:
         self._stub = stub
+        self._connected = connected
         self._silence = silence
         self._unsettled = unsettled
         self._outgoing: deque[int] = deque(unsettled)
@@ -184,12 +191,18 @@ class Polling:
     async def _submit(self, number: int, submission: Submission) -> bool:
         """Whether that is over, well or badly. One that was forsaken meanwhile learns its id, too."""
         payload, priority, kind = submission.task
+        self._silence.begin()
+        await self._connected()  # before that there is no call whose time could pass
+        if number not in self._unsettled:
+            return True  # cancelled
         self._sent.add(number)
         try:
             answer = await self._stub.SubmitTask(
                 contract.submit_message(kind, payload, priority), timeout=DEADLINE_S, wait_for_ready=True
             )
         except grpc.aio.AioRpcError as error:
+            if error.code() not in UNANSWERED:
+                self._silence.reached()
             if error.code() is Code.RESOURCE_EXHAUSTED:
                 if number not in self._unsettled:
                     submission.id.cancel()  # nobody wants it any more, and the coordinator never had it
@@ -231,7 +244,8 @@ class Polling:
             if has_stopped(error):
                 raise CoordinatorStopped(error.details()) from None
             if error.code() is not Code.NOT_FOUND:
-                self._silence.failed(error.details() or error.code().name)
+                if error.code() in UNANSWERED:
+                    self._silence.failed(error.details() or error.code().name)
                 return False
             self._unsettled.pop(number, None)
             submission.fail(error)  # it restarted, or has forgotten it

@@ -89,6 +89,8 @@ def test_an_address_without_a_port_means_the_usual_one(given: str, meant: str):
         (["cancel", "fine", "x" * 201], "printable"),
         (["coordinator", "--host", "no-such-host.invalid"], "the host 'no-such-host.invalid' is unknown"),
         (["worker", "--host", "http://here"], "a host is a name or an IP address"),
+        (["worker", "--advertise", "here:50052"], "--advertise 'here:50052': a host is a name or an IP address"),
+        (["worker", "--advertise", "http://here"], "--advertise "),
         (["coordinator", "--host", ""], "a host is a name or an IP address"),
     ],
     ids=lambda given: " ".join(given)[:30] if isinstance(given, list) else "",

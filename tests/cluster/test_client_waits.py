@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cluster import submitting
 from orchestrator.cluster.client import AsyncClient, NewTask
 from orchestrator.cluster.coordinator import Limits, LiveCoordinator
 from orchestrator.cluster.services import start
@@ -52,6 +53,26 @@ def test_latency_counts_across_coordinators(make_cluster: MakeCluster):
             outcome = await submission
             assert lost_s < again_s - ROUNDING_S < outcome.latency_s <= time.monotonic() - begin
             assert (await client.status(outcome.task_id)).latency_s < outcome.latency_s
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_call_has_no_deadline_before_it_can_be_made(make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch):
+    """A client that polls waits for its coordinator as one with a stream does; who gives up meanwhile has given up."""
+    monkeypatch.setattr(submitting, "DEADLINE_S", 1.0)
+    cluster = make_cluster(0)
+    cluster.coordinator.kill()
+
+    async def run() -> None:
+        async with AsyncClient(cluster.address, contract=True) as client:
+            kept, forsaken = client.submit_batch([NewTask("0", 1, "sleep")] * 2)
+            await asyncio.sleep(2 * submitting.DEADLINE_S)  # the wait itself
+            assert not kept.outcome.done()
+            forsaken.cancel()
+            cluster.start_coordinator()
+            cluster.start_worker("w1")
+            assert (await kept).settled
+            assert (await client.metrics()).failed == 0, "the other one was never sent"
 
     asyncio.run(asyncio.wait_for(run(), 60))
 

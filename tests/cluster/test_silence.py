@@ -16,8 +16,8 @@ import grpc
 import pytest
 
 from orchestrator.cluster import services, silence
-from orchestrator.cluster.client import AsyncClient
-from orchestrator.cluster.coordinator import LiveCoordinator
+from orchestrator.cluster.client import AsyncClient, NewTask
+from orchestrator.cluster.coordinator import Limits, LiveCoordinator
 from orchestrator.cluster.services import log_metrics, start
 from orchestrator.cluster.silence import Silence
 from orchestrator.policies.settings import Policies, build_coordinator
@@ -111,6 +111,29 @@ def test_submit_says_that_it_reaches_nobody():
     assert never.startswith(f"never reached a coordinator at {NOBODY} in ")
     assert given_up == f"no coordinator at {NOBODY} has taken a task within 3 s"
     assert done.returncode == 1
+
+
+def test_a_client_that_asks_for_nothing_says_nothing(monkeypatch, caplog: pytest.LogCaptureFixture):
+    """By calls it dials only when it has something to submit; a coordinator that is busy has been reached."""
+    monkeypatch.setattr(silence, "FIRST_S", 0.05)
+
+    async def run() -> None:
+        limits = Limits(unsettled=1)
+        live = LiveCoordinator(lambda effects: build_coordinator(Policies(), effects), limits=limits)
+        server, port = await start(live, "127.0.0.1", 0)
+        try:
+            async with AsyncClient(f"127.0.0.1:{port}", contract=True) as client:
+                await asyncio.sleep(0.2)  # the silence itself
+                first, second = client.submit_batch([NewTask("7")] * 2)
+                await asyncio.sleep(0.2)
+                await client.cancel(await first.id)
+                await second.id
+        finally:
+            live.close()
+            await server.stop(0)
+        assert not [line for line in caplog.records if line.name == "orchestrator.client"]
+
+    asyncio.run(asyncio.wait_for(run(), 30))
 
 
 def test_submit_says_that_it_waits_for_a_worker(make_cluster: MakeCluster):
