@@ -42,6 +42,7 @@ log = logging.getLogger("orchestrator.client")
 
 T = TypeVar("T")
 CANCELS_AT_ONCE = 64
+CONNECTED_S = (0.001, 0.1)
 PARTING_S = 2.0
 """For how long a client that ends waits until its coordinator knows what was cancelled."""
 
@@ -62,7 +63,7 @@ class AsyncClient:
         self._submitted = 0
         self._unsettled: Unsettled = {}
         self._way: Way = (
-            Polling(self._coordinator, self._channel.channel_ready, self._unsettled, self._silence)
+            Polling(self._coordinator, self._connected, self._unsettled, self._silence)
             if self._contract
             else Streaming(self._streams, self._unsettled, self._silence)
         )
@@ -128,6 +129,13 @@ class AsyncClient:
     async def metrics(self) -> Metrics:
         return contract.metrics_of(await self._coordinator.GetMetrics(contract.metrics_request(), timeout=DEADLINE_S))
 
+    async def _connected(self) -> None:
+        """Asked again and again: a watch of the channel may outlive the loop, and then disturbs the next one."""
+        pause_s = CONNECTED_S[0]
+        while self._channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.READY:
+            await asyncio.sleep(pause_s)
+            pause_s = min(CONNECTED_S[1], 2 * pause_s)
+
     async def _run(self) -> None:
         try:
             try:
@@ -135,7 +143,7 @@ class AsyncClient:
             except NoStreams:
                 self._silence.reached()
                 log.info("the coordinator offers no streams: polling")
-                self._way = Polling(self._coordinator, self._channel.channel_ready, self._unsettled, self._silence)
+                self._way = Polling(self._coordinator, self._connected, self._unsettled, self._silence)
                 await self._way.run()
         except Exception as error:
             for submission in self._unsettled.values():
