@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.link import Link
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import (
     CoordinatorStopped,
@@ -31,7 +32,7 @@ from orchestrator.cluster.submissions import (
     checked,
 )
 from orchestrator.cluster.submitting import DEADLINE_S, NoStreams, Polling, Streaming, Unsettled, Way
-from orchestrator.cluster.wire import contract, rpc, translate
+from orchestrator.cluster.wire import contract, translate
 from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.cluster.wire.translate import Metrics, Outcome
 from orchestrator.core.model import Priority
@@ -42,7 +43,6 @@ log = logging.getLogger("orchestrator.client")
 
 T = TypeVar("T")
 CANCELS_AT_ONCE = 64
-CONNECTED_S = (0.001, 0.1)
 PARTING_S = 2.0
 """For how long a client that ends waits until its coordinator knows what was cancelled."""
 
@@ -56,17 +56,12 @@ class AsyncClient:
 
     async def __aenter__(self) -> AsyncClient:
         self._loop = asyncio.get_running_loop()
-        self._channel = rpc.channel(self.address)
-        self._coordinator = rpc.Stub(self._channel, rpc.COORDINATOR)
-        self._streams = rpc.Stub(self._channel, rpc.CLIENT_STREAM)
+        self._link = Link(self.address)
         self._silence = Silence(self.address, log)
         self._submitted = 0
         self._unsettled: Unsettled = {}
-        self._way: Way = (
-            Polling(self._coordinator, self._connected, self._unsettled, self._silence)
-            if self._contract
-            else Streaming(self._streams, self._unsettled, self._silence)
-        )
+        way: type[Polling | Streaming] = Polling if self._contract else Streaming
+        self._way: Way = way(self._link, self._unsettled, self._silence)
         self._cancelling: set[asyncio.Task[None]] = set()
         self._cancels = asyncio.Semaphore(CANCELS_AT_ONCE)
         self._running = self._loop.create_task(self._run())
@@ -83,7 +78,7 @@ class AsyncClient:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
         finally:
-            await self._channel.close(None)
+            await self._link.close()
 
     def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "") -> Submission:
         """As `submit_batch`."""
@@ -118,23 +113,20 @@ class AsyncClient:
 
     async def status(self, task_id: str) -> Outcome:
         """KeyError for a task that the coordinator does not know (any more)."""
-        call = self._coordinator.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
+        call = self._link.coordinator.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
         return await _asked(task_id, call)
 
     async def cancel(self, task_id: str) -> Outcome:
         """Whoever submitted it. FAILED from now on, or as it was settled before. KeyError for a task that the
         coordinator does not know (any more)."""
-        return await _asked(task_id, self._streams.CancelTask(translate.cancel_request(task_id), timeout=DEADLINE_S))
+        return await _asked(
+            task_id, self._link.streams.CancelTask(translate.cancel_request(task_id), timeout=DEADLINE_S)
+        )
 
     async def metrics(self) -> Metrics:
-        return contract.metrics_of(await self._coordinator.GetMetrics(contract.metrics_request(), timeout=DEADLINE_S))
-
-    async def _connected(self) -> None:
-        """Asked again and again: a watch of the channel may outlive the loop, and then disturbs the next one."""
-        pause_s = CONNECTED_S[0]
-        while self._channel.get_state(try_to_connect=True) is not grpc.ChannelConnectivity.READY:
-            await asyncio.sleep(pause_s)
-            pause_s = min(CONNECTED_S[1], 2 * pause_s)
+        return contract.metrics_of(
+            await self._link.coordinator.GetMetrics(contract.metrics_request(), timeout=DEADLINE_S)
+        )
 
     async def _run(self) -> None:
         try:
@@ -143,7 +135,7 @@ class AsyncClient:
             except NoStreams:
                 self._silence.reached()
                 log.info("the coordinator offers no streams: polling")
-                self._way = Polling(self._coordinator, self._connected, self._unsettled, self._silence)
+                self._way = Polling(self._link, self._unsettled, self._silence)
                 await self._way.run()
         except Exception as error:
             for submission in self._unsettled.values():

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.link import Link
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import CoordinatorStopped, Submission, TaskRefused
 from orchestrator.cluster.wire import contract, rpc, translate
@@ -54,9 +55,11 @@ class Streaming:
 
     IN_A_MESSAGE = 1000
 
-    def __init__(self, stub: rpc.Stub, unsettled: Unsettled, silence: Silence) -> None:
-        self._stub = stub
+    def __init__(self, link: Link, unsettled: Unsettled, silence: Silence) -> None:
+        self._link = link
         self._silence = silence
+        self._now = asyncio.get_running_loop().time
+        self._waits_since = self._now()  # for a word of the coordinator
         self._session = secrets.token_hex(4)
         self._unsettled = unsettled
         self._outgoing: deque[int] = deque()
@@ -65,8 +68,13 @@ class Streaming:
         self._forsaken: Unsettled = {}  # sent, but not known to have been accepted
 
     def submit(self, numbers: range) -> None:
+        if len(self._unsettled) == len(numbers):  # nobody waited before
+            self._waits_since = self._now()
         self._outgoing.extend(numbers)
         self._gathered.set()
+
+    def _silent_s(self) -> float:
+        return self._now() - self._waits_since if self._unsettled else 0.0
 
     def forsake(self, number: int, submission: Submission) -> bool:
         if number > self._newest_sent:
@@ -78,12 +86,13 @@ class Streaming:
     async def run(self) -> None:
         self._silence.begin()
         for pause_s in pauses():
-            call = self._stub.Submit()
+            call = self._link.streams.Submit()
             self._outgoing = deque(self._unsettled)
             self._gathered.set()
+            self._waits_since = self._now()
             try:
-                await first_of(self._read(call), self._write(call))
-                self._silence.failed("it ended the stream")
+                reason = await first_of(self._read(call), self._write(call), self._link.forsaken(self._silent_s))
+                self._silence.failed(reason or "it ended the stream")
             except grpc.aio.AioRpcError as error:
                 if error.code() is Code.UNIMPLEMENTED:
                     raise NoStreams from None
@@ -100,8 +109,8 @@ class Streaming:
 
     async def _read(self, call: Any) -> None:
         session, unsettled, forsaken = self._session, self._unsettled, self._forsaken
-        now = asyncio.get_running_loop().time
         async for message in call:
+            came_at = self._waits_since = self._now()
             for number in translate.accepted(message):
                 if number in unsettled:
                     unsettled[number].accept(f"{session}-{number}")
@@ -110,7 +119,6 @@ class Streaming:
             for number, reason in translate.refused(message):
                 if number in unsettled:
                     unsettled.pop(number).fail(TaskRefused(reason))
-            came_at = now()
             for number, outcome in translate.outcomes(session, message):
                 if number in unsettled:
                     unsettled.pop(number).settle(outcome, came_at)
@@ -146,14 +154,10 @@ class Streaming:
 
 
 class Polling:
-    """By unary calls: a few at a time to submit, a few at a time to ask, the oldest first. `connected` waits until the
-    coordinator is."""
+    """By unary calls: a few at a time to submit, a few at a time to ask, the oldest first."""
 
-    def __init__(
-        self, stub: rpc.Stub, connected: Callable[[], Awaitable[None]], unsettled: Unsettled, silence: Silence
-    ) -> None:
-        self._stub = stub
-        self._connected = connected
+    def __init__(self, link: Link, unsettled: Unsettled, silence: Silence) -> None:
+        self._link = link
         self._silence = silence
         self._unsettled = unsettled
         self._outgoing: deque[int] = deque(unsettled)
@@ -192,12 +196,12 @@ class Polling:
         """Whether that is over, well or badly. One that was forsaken meanwhile learns its id, too."""
         payload, priority, kind = submission.task
         self._silence.begin()
-        await self._connected()  # before that there is no call whose time could pass
+        await self._link.connected()  # before that there is no call whose time could pass
         if number not in self._unsettled:
             return True  # cancelled
         self._sent.add(number)
         try:
-            answer = await self._stub.SubmitTask(
+            answer = await self._link.coordinator.SubmitTask(
                 contract.submit_message(kind, payload, priority), timeout=DEADLINE_S, wait_for_ready=True
             )
         except grpc.aio.AioRpcError as error:
@@ -239,7 +243,7 @@ class Polling:
         if submission is None:
             return True  # cancelled
         try:
-            answer = await self._stub.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
+            answer = await self._link.coordinator.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
             if has_stopped(error):
                 raise CoordinatorStopped(error.details()) from None
