@@ -6,25 +6,36 @@ import asyncio
 import logging
 import math
 import os
-import random
 import secrets
 import sys
 import time
-from collections.abc import Coroutine
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from orchestrator.cli import asking
+from orchestrator.cli.addresses import (
+    Address,
+    Advertised,
+    Capacity,
+    Ids,
+    Insecure,
+    Prefetch,
+    exit_with,
+    listening,
+    port_option,
+    seconds,
+)
+
 if TYPE_CHECKING:
-    from orchestrator.cluster.client import AsyncClient, NewTask, Submission
-    from orchestrator.cluster.wire.translate import Outcome
+    from orchestrator.cluster.coordinator import LiveCoordinator
     from orchestrator.policies.settings import Policies
 
 app = typer.Typer()
+app.add_typer(asking.app)
 
-Address = Annotated[str, typer.Option("--coordinator", "-c", metavar="HOST:PORT", help="Where the coordinator is.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings only.")]
 ReadyFd = Annotated[int | None, typer.Option(hidden=True, help="Write a line to this descriptor when ready.")]
 DieWith = Annotated[int | None, typer.Option(hidden=True, help="Be killed when the parent of this id ends.")]
@@ -47,7 +58,7 @@ def _vanished(flag: str, instead: str) -> Any:
 
     def refuse(value: str | None) -> None:
         if value is not None:
-            _exit(2, f"{flag} is no longer an option: {instead}")
+            exit_with(2, f"{flag} is no longer an option: {instead}")
 
     return typer.Option(flag, hidden=True, callback=refuse)
 
@@ -58,8 +69,9 @@ def coordinator(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Policies, such as detection.timeout_s=10; values are YAML."),
     ] = None,
-    port: Annotated[int, typer.Option("--port", "-p", help="0: a free one.")] = 50051,
+    port: Annotated[int, port_option("0: a free one.")] = 50051,
     host: Annotated[str, typer.Option(help="Listen here; loopback only, if not given.")] = "127.0.0.1",
+    insecure: Insecure = False,
     policies: Annotated[Path | None, typer.Option(metavar="FILE", help="Take the policies of this YAML file.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the chance that its policies draw; 0, if not given.")] = None,
     scenario: Annotated[
@@ -69,7 +81,9 @@ def coordinator(
     call_timeout: Annotated[
         float | None,
         typer.Option(
-            min=0.001, metavar="SECONDS", help="A call that is not answered for so long has failed; 2, if not given."
+            metavar="SECONDS",
+            callback=seconds("--call-timeout"),
+            help="A call that is not answered for so long has failed; 2, if not given.",
         ),
     ] = None,
     decision_record: Annotated[
@@ -78,7 +92,9 @@ def coordinator(
     ] = None,
     journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
-    max_unsettled: Annotated[int, typer.Option(min=1, help="Take no more tasks than this at a time.")] = 200_000,
+    max_unsettled: Annotated[
+        int, typer.Option(min=1, help="Hold no more unsettled tasks than this; the others wait at their clients.")
+    ] = 200_000,
     replication: Annotated[int, typer.Option(min=0, hidden=True, help="Whose random streams its policies draw.")] = 0,
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
@@ -89,14 +105,15 @@ def coordinator(
     from orchestrator.cluster.decision_record import Unwritable
     from orchestrator.cluster.limits import Limits
 
+    host = listening(host, insecure, "submit tasks and read results")
     decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
     limits = Limits(unsettled=max_unsettled)
     try:
         status = asyncio.run(_coordinate(decided, replication, host, port, limits, decision_record, check, ready_fd))
     except Unwritable as error:
-        _exit(2, str(error))
+        exit_with(2, str(error))
     except OSError as error:
-        _exit(1, str(error))
+        exit_with(1, str(error))
     raise typer.Exit(status)
 
 
@@ -122,16 +139,16 @@ def _decided_by(
         try:
             policies = read_policies(file, overrides)
         except SettingsError as error:
-            _exit(2, *error.problems)
+            exit_with(2, *error.problems)
         return _Decided(policies, seed or 0, call_timeout_s or CALL_TIMEOUT_S)
     if file is not None:
-        _exit(2, "--policies and --scenario are both given: a scenario has policies of its own")
+        exit_with(2, "--policies and --scenario are both given: a scenario has policies of its own")
     from orchestrator.scenario.schema import Scenario, ScenarioError
 
     try:
         loaded = Scenario.load(scenario, overrides)
     except ScenarioError as error:
-        _exit(2, *map(str, error.problems))
+        exit_with(2, *map(str, error.problems))
     return _Decided(
         loaded.policies,
         loaded.seed if seed is None else seed,
@@ -174,12 +191,12 @@ async def _coordinate(
         record=record,
         check=check,
     )
-    server, bound = await start(live, host, port)
-    log.info("listening on %s:%d", host, bound)
-    _tell(ready_fd, f"{host}:{bound}")
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    server, bound = await start(live, host, port)
+    log.info("listening on %s:%d", host, bound)
+    _tell(ready_fd, f"{host}:{bound}")
     metrics = asyncio.create_task(log_metrics(live))
     stopping = asyncio.create_task(stopped.wait())
     try:
@@ -189,6 +206,7 @@ async def _coordinate(
     finally:
         metrics.cancel()
         live.close()
+        _tell_what_is_lost(live)
         if live.failed.done():
             await asyncio.sleep(PARTING_S)
         await server.stop(0.1)
@@ -196,21 +214,25 @@ async def _coordinate(
             record.close()
 
 
+def _tell_what_is_lost(live: LiveCoordinator) -> None:
+    from orchestrator.cluster.coordinator import log
+
+    core = live.core
+    in_hand = core.submitted - core.completed - core.failed
+    if in_hand:
+        log.warning("stopped with %d tasks in hand: they are lost, unless their clients submit them again", in_hand)
+
+
 @app.command()
 def worker(
     address: Address = "localhost:50051",
-    port: Annotated[
-        int, typer.Option("--port", "-p", help="Listen here, where the coordinator offers no streams; 0: a free one.")
-    ] = 50052,
+    port: Annotated[int, port_option("Listen here, where the coordinator offers no streams; 0: a free one.")] = 50052,
     host: Annotated[str, typer.Option(help="And on this interface; loopback only, if not given.")] = "127.0.0.1",
-    advertise: Annotated[
-        str | None, typer.Option(metavar="HOST", help="The name by which such a coordinator reaches this host.")
-    ] = None,
-    ids: Annotated[
-        list[str] | None, typer.Option("--id", help="Name; given several times, as many workers share this process.")
-    ] = None,
-    capacity: Annotated[int, typer.Option(min=1, help="Tasks that it executes at a time.")] = 2,
-    prefetch: Annotated[int, typer.Option(help="Tasks that it holds beyond those; -1: any number.")] = 0,
+    insecure: Insecure = False,
+    advertise: Advertised = None,
+    ids: Ids = None,
+    capacity: Capacity = 2,
+    prefetch: Prefetch = 0,
     executor: Annotated[
         Executor, typer.Option(help="Where tasks run; inline: on the event loop, for tasks that only sleep.")
     ] = Executor.process,
@@ -227,6 +249,14 @@ def worker(
         str | None,
         _vanished("--rpc-timeout", "the coordinator tells its workers, so give it --call-timeout SECONDS"),
     ] = None,
+    drain_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            callback=seconds("--drain-timeout"),
+            help="Drain for so long at most, then stop what runs and leave.",
+        ),
+    ] = None,
     contract: Annotated[bool, typer.Option(help="Do not try streams.")] = False,
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
@@ -239,11 +269,12 @@ def worker(
     from orchestrator.cluster.worker import Settings
     from orchestrator.cluster.worker_process import run_workers
 
+    host = listening(host, insecure, "give it tasks to run")
     names = ids or [f"worker-{secrets.token_hex(4)}"]
     if beat_phase and len(beat_phase) != len(names):
-        _exit(2, f"--beat-phase is given {len(beat_phase)} times for {len(names)} workers")
+        exit_with(2, f"--beat-phase is given {len(beat_phase)} times for {len(names)} workers")
     if speed != 1 and (executor is Executor.thread or (executor is Executor.process and speed > 1)):
-        _exit(2, f"--speed {speed:g} cannot be had with --executor {executor}")
+        exit_with(2, f"--speed {speed:g} cannot be had with --executor {executor}")
     settings = Settings(
         coordinator=address,
         capacity=capacity,
@@ -255,7 +286,7 @@ def worker(
         address=f"{advertise or _reachable(host)}:{port if len(names) == 1 else 0}",
     )
     with asyncio.Runner(loop_factory=precise_loop if executor is Executor.inline else None) as runner:
-        running = run_workers(names, settings, lambda: _tell(ready_fd, "ready"), contract, control_fd)
+        running = run_workers(names, settings, lambda: _tell(ready_fd, "ready"), contract, control_fd, drain_timeout)
         raise typer.Exit(runner.run(running))
 
 
@@ -281,62 +312,6 @@ def relay(
 
 
 @app.command()
-def submit(
-    address: Address = "localhost:50051",
-    payload: Annotated[str | None, typer.Option(help="An integer to test, if --kind is not given.")] = None,
-    priority: Annotated[int, typer.Option(min=0, max=3, help="0 low, 1 normal, 2 high, 3 urgent.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="So many tasks.")] = 1,
-    random_priority: Annotated[bool, typer.Option("--random-priority", help="A random one for each.")] = False,
-    kind: Annotated[str, typer.Option(help="prime, sleep or spin (seconds).")] = "",
-    contract: Annotated[bool, typer.Option(help="Do not try streams.")] = False,
-) -> None:
-    """Submit tasks and wait for them; a batch without a payload draws its own numbers."""
-    from orchestrator.cluster.client import NewTask
-
-    if payload is None and (batch == 1 or kind):
-        _exit(2, "--payload is missing")
-    tasks = [
-        NewTask(
-            _some_number() if payload is None else payload,
-            random.randrange(4) if random_priority else priority,
-            kind,
-        )
-        for _ in range(batch)
-    ]
-    raise typer.Exit(_run(_submit(address, contract, tasks)))
-
-
-@app.command()
-def status(
-    id: Annotated[str, typer.Option(metavar="TASK", help="The id that `submit` printed.")],
-    address: Address = "localhost:50051",
-) -> None:
-    """Print what became of a task."""
-
-    async def ask() -> Outcome:
-        async with _client(address) as client:
-            return await client.status(id)
-
-    try:
-        outcome = _run(ask())
-    except KeyError:
-        _exit(1, f"no task {id}")
-    _print_outcome(outcome)
-
-
-@app.command()
-def metrics(address: Address = "localhost:50051") -> None:
-    """Print the coordinator's metrics."""
-
-    async def ask() -> Any:
-        async with _client(address) as client:
-            return await client.metrics()
-
-    for name, value in _run(ask())._asdict().items():
-        print(f"{name}: {value:.1f}" if isinstance(value, float) else f"{name}: {value}")
-
-
-@app.command()
 def replay(
     path: Annotated[Path, typer.Argument(metavar="DIR", help="A live run's folder, or a decision record.")],
 ) -> None:
@@ -350,74 +325,10 @@ def replay(
             print(sentence)
             all_same = all_same and same
     except OSError as error:
-        _exit(2, f"{error.filename}: {error.strerror}")
+        exit_with(2, f"{error.filename}: {error.strerror}")
     except ValueError as error:
-        _exit(2, str(error))
+        exit_with(2, str(error))
     raise typer.Exit(0 if all_same else 1)
-
-
-async def _submit(address: str, contract: bool, tasks: list[NewTask]) -> int:
-    async with _client(address, contract) as client:
-        begin = time.perf_counter()
-        submissions = client.submit_batch(tasks)
-        if len(submissions) == 1:
-            return await _follow(submissions[0])
-        outcomes = [outcome async for _, outcome in client.results(submissions)]
-        total_s = time.perf_counter() - begin
-    failed = sum(outcome.state.name == "FAILED" for outcome in outcomes)
-    latencies = [outcome.latency_s * 1000 for outcome in outcomes]
-    print(f"submitted: {len(outcomes)}")
-    print(f"completed: {len(outcomes) - failed}")
-    print(f"failed: {failed}")
-    print(f"total time: {total_s:.3f} s")
-    print(
-        f"latency: average {sum(latencies) / len(latencies):.1f} ms, "
-        f"min {min(latencies):.1f} ms, max {max(latencies):.1f} ms"
-    )
-    return 1 if failed else 0
-
-
-async def _follow(submission: Submission) -> int:
-    print(f"id: {await submission.id}", flush=True)
-    outcome = await submission
-    _print_outcome(outcome)
-    return 1 if outcome.state.name == "FAILED" else 0
-
-
-def _print_outcome(outcome: Outcome) -> None:
-    print(f"state: {outcome.state.name}")
-    if outcome.settled:
-        print(f"error: {outcome.error}" if outcome.error else f"result: {outcome.result}")
-        print(f"latency: {outcome.latency_s * 1000:.1f} ms")
-
-
-def _client(address: str, contract: bool = False) -> AsyncClient:
-    from orchestrator.cluster.client import AsyncClient
-
-    return AsyncClient(address, contract=contract)
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Exits with a sentence where the coordinator cannot be asked."""
-    import grpc.aio
-
-    from orchestrator.cluster.client import CoordinatorStopped, TaskRefused
-
-    try:
-        return asyncio.run(coroutine)
-    except CoordinatorStopped as error:
-        _exit(1, str(error))
-    except grpc.aio.AioRpcError as error:
-        _exit(1, f"{error.code().name}: {error.details()}")
-    except TaskRefused as error:
-        _exit(2, f"refused: {error}")
-    except KeyboardInterrupt:
-        _exit(130, "interrupted")
-
-
-def _some_number() -> str:
-    """As the reference's client draws them: a quarter small, the rest of ten digits."""
-    return str(random.randint(2, 10_000) if random.random() < 0.25 else random.randint(10**9, 10**10 - 1))
 
 
 def _begin_process(quiet: bool, die_with: int | None) -> None:
@@ -443,12 +354,6 @@ def _tell(descriptor: int | None, line: str) -> None:
     if descriptor is not None:
         os.write(descriptor, f"{line}\n".encode())
         os.close(descriptor)
-
-
-def _exit(status: int, *lines: str) -> Any:
-    for line in lines:
-        print(line, file=sys.stderr)
-    raise typer.Exit(status)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ as are a report's tries and its deadline."""
 SHORTEST_S = 0.001
 REPORT_TRIES = 5
 REPORT_DEADLINE_S = 5.0
+PERMANENT = (
+    *(grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS),
+    *(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED),
+)
+"""Answers to a registration that another try would not change."""
 
 
 class CalledWorker(Worker):
@@ -44,6 +49,7 @@ class CalledWorker(Worker):
         self._registering = True
         self._heartbeat_s: float | None = None
         self._era = 0
+        self._refusal: Unwanted | None = None
         super().__init__(name, settings, registered, REPORT_TRIES)
         self._dismissal: asyncio.Future[None] = self._loop.create_future()
 
@@ -64,6 +70,8 @@ class CalledWorker(Worker):
                 await first_of(self.gone.wait(), self._dismissed())
         finally:
             await server.stop(0)
+        if self._refusal is not None:
+            raise self._refusal
 
     async def _register(self) -> None:
         request = contract.registration_message(self.name, self._address, self.settings.capacity)
@@ -72,6 +80,10 @@ class CalledWorker(Worker):
                 answer = await self._registry.RegisterWorker(request, timeout=REPORT_DEADLINE_S)
             except grpc.aio.AioRpcError as error:
                 log.debug("worker %s: cannot register: %s", self.name, error.details())
+                if error.code() in PERMANENT:
+                    self._refuse(f"{error.code().name}: {error.details()}")
+                    return
+                self._connection.silence.failed(error.details() or error.code().name)
             else:
                 if answer is not None:
                     self._take_in(answer)
@@ -81,11 +93,18 @@ class CalledWorker(Worker):
 
     def _take_in(self, answer: Any) -> None:
         if not answer.success:
-            raise Unwanted("the coordinator refused the registration")
+            self._refuse("the coordinator refused the registration")
+            return
         self._registering = False
+        self._connection.silence.reached()
         makes_sense = SHORTEST_S <= answer.heartbeat_s < math.inf
         self._beat_every(answer.heartbeat_s if makes_sense else HEARTBEAT_S)
         self.registered()
+
+    def _refuse(self, reason: str) -> None:
+        """It would be told the same again."""
+        self._refusal = Unwanted(reason)
+        self.gone.set()
 
     def _beat_every(self, heartbeat_s: float) -> None:
         if heartbeat_s != self._heartbeat_s:

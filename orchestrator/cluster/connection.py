@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 
 import grpc.aio
 
+from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.wire import rpc
+
+log = logging.getLogger("orchestrator.worker")
 
 
 class Connection:
@@ -17,14 +21,17 @@ class Connection:
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self.silence = Silence(address, log)
         self._current = rpc.channel(address)
         self._users: Counter[grpc.aio.Channel] = Counter()
         self._dialling: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Connection:
+        self.silence.begin()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.silence.close()
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.wait([self._dialling])

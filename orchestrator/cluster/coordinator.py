@@ -17,7 +17,7 @@ import grpc
 
 from orchestrator.cluster.calling import CalledWorker
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
-from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.jobs import KIND_CHARACTERS, Job
 from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker, WorkerPeer
@@ -36,7 +36,6 @@ log = logging.getLogger("orchestrator.coordinator")
 
 Code = grpc.StatusCode
 Answer = TypeVar("Answer")
-KIND_CHARACTERS = 200
 NUMBER_BITS = 32
 """Of a request: below them the number that a report has on its stream, above them the stream's serial, 0 for calls."""
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
@@ -145,7 +144,7 @@ class LiveCoordinator:
 
     def ended(self, attempt: Attempt, now: float) -> None:
         if attempt.settles and attempt.ran_s is not None:
-            self.window.add(attempt.ran_s, now)
+            self.window.add(now - attempt.task.submitted_at, attempt.ran_s, now)
 
     def settled(self, task: Task, now: float) -> None:
         job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
@@ -249,6 +248,18 @@ class LiveCoordinator:
             await call
         finally:
             self._calls.pop(task_id, None)
+
+    async def cancel_task(self, task_id: str) -> Task:
+        """Cancel it, and wait until whoever asked may be told. Raises Refused for an unknown one."""
+        task = self._asked.task(task_id)
+        if task is None:
+            raise Refused(Code.NOT_FOUND, f"no task {task_id[:80]!r}")
+        request = next(self._requests)
+        call = self._call(request)
+        self.core.cancel(task_id, self.now())
+        self._answer(task_id, request, True)
+        await call
+        return task
 
     @property
     def full(self) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+PAYLOAD_CHARACTERS = 1 << 20
+KIND_CHARACTERS = 200
+"""What a task may have at most, by default; a client refuses more at once, the coordinator whoever sends it."""
+
 
 @dataclass(slots=True)
 class Job:

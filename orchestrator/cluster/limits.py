@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.cluster.jobs import PAYLOAD_CHARACTERS
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -11,7 +13,7 @@ class Limits:
 
     unsettled: int = 200_000
     unsettled_characters: int = 256 << 20
-    payload_characters: int = 1 << 20
+    payload_characters: int = PAYLOAD_CHARACTERS
     workers: int = 20_000
     """Names that are known at a time; those that left or died are forgotten after an hour."""
     held: int = 10_000

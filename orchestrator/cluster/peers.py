@@ -235,6 +235,7 @@ class ClientPeer(Stream):
         self.accepted: list[int] = []
         self.refused: deque[tuple[int, str]] = deque()
         self.settled: deque[tuple[int, Outcome]] = deque()
+        self.unsettled = 0  # of what it has submitted on this stream
         self._loop = asyncio.get_running_loop()
         self._patience: asyncio.TimerHandle | None = None
         self._gathered = asyncio.Event()
@@ -247,6 +248,7 @@ class ClientPeer(Stream):
     def accept(self, number: int) -> None:
         """Waits a moment for results to travel with: a message of its own costs as much as the task."""
         self.accepted.append(number)
+        self.unsettled += 1
         if self._patience is None:
             self._patience = self._loop.call_later(ACCEPTANCE_WAITS_S, self._gathered.set)
 
@@ -257,6 +259,7 @@ class ClientPeer(Stream):
 
     def settle(self, number: int, outcome: Outcome) -> None:
         self.settled.append((number, outcome))
+        self.unsettled -= 1
         self._gathered.set()
 
     async def write_to(self, write: Write, written: Callable[[], None]) -> None:

@@ -232,9 +232,18 @@ class StreamService(Service):
         finally:
             if live.clients.get(session) is client:
                 del live.clients[session]
-                live.lines.write(logging.INFO, host, "session %s: its client has gone", session)
+                if client.unsettled > 0:
+                    line = "session %s: its client has gone, with %d tasks in hand"
+                    live.lines.write(logging.INFO, host, line, session, client.unsettled)
         if client.reason is not None:
             await self._abort(context, client.reason)
+
+    async def CancelTask(self, request: Any, context: Context) -> Any:
+        try:
+            task = await self._live.cancel_task(request.task_id)
+        except Refused as refused:
+            await self._abort(context, refused)
+        return contract.status_message(task)
 
     async def _read_client(
         self, session: str, client: ClientPeer, first: FromClient, requests: AsyncIterator[FromClient], host: str
@@ -311,7 +320,12 @@ async def start(
 
 
 async def log_metrics(live: LiveCoordinator) -> None:
-    """A line every five seconds, for ever."""
+    """A line every five seconds in which something has happened to a task, for ever."""
+    core = live.core
+    before = (0, 0)
     while True:
         await asyncio.sleep(WINDOW_S)
-        log.info("%s", line(live.window.summary(live.core, live.now())))
+        happened = (core.submitted, core.completed + core.failed)
+        if happened != before:
+            before = happened
+            log.info("%s", line(live.window.summary(core, live.now())))

@@ -34,7 +34,10 @@ FIRST_CALL_TIMEOUT_S = 2.0
 """Of the registration, whose answer says how long calls may take."""
 SHORTEST_S = 0.001
 """Of the times that a coordinator may ask for."""
-UNWANTED = (grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT)
+UNWANTED = (
+    *(grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT),
+    *(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED),
+)
 
 
 class Refusal(str):
@@ -103,6 +106,7 @@ class StreamingWorker(Worker):
         if self._leaving:
             self.gone.set()
         elif not self.gone.is_set():
+            self._connection.silence.failed(reason)
             level = logging.WARNING if connected or self._is_new(reason) else logging.DEBUG
             log.log(level, "worker %s: lost the coordinator: %s", self.name, reason)
         return connected
@@ -113,6 +117,8 @@ class StreamingWorker(Worker):
             if message is None:
                 return Refusal("it sent what is no message")
             now = self.now()
+            if self._silent.is_set() and self._connected:
+                self._connection.silence.reached()
             self._note_word()
             answer = translate.registered(message)
             if answer is not None and not self._connected:
@@ -156,6 +162,7 @@ class StreamingWorker(Worker):
         if self.prefetch:
             self._news.started += self._queued_s
             self._gathered.set()
+        self._connection.silence.reached()
         self.registered()
 
     def _is_new(self, reason: object) -> bool:
@@ -195,6 +202,7 @@ class StreamingWorker(Worker):
     def _note_silence(self, _: list[str]) -> None:
         self._heard.clear()
         self._silent.set()
+        self._connection.silence.failed(f"nothing has been heard for {self._silence_s:g} s")
 
     async def _forsaken(self, channel: grpc.aio.Channel) -> str:
         """Until this connection is silent although another one stands."""

@@ -99,6 +99,13 @@ class Worker(ABC):
     def drain(self) -> None:
         self.agent.drain(self.now())
 
+    def give_up(self) -> None:
+        """Stop what runs, and leave: the coordinator has others execute it."""
+        now = self.now()
+        self.agent.start_over(now)
+        if not self.agent.gone:
+            self.leave(now)
+
     def close(self) -> None:
         """End what runs, at once."""
         if self._alarm is not None:

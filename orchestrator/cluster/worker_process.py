@@ -12,27 +12,45 @@ from functools import partial
 from orchestrator.cluster.called_worker import CalledWorker
 from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.control import hear
+from orchestrator.cluster.draining import out_of_patience
 from orchestrator.cluster.streaming_worker import StreamingWorker
 from orchestrator.cluster.worker import ContractOnly, Settings, Unwanted, Worker
 
 log = logging.getLogger("orchestrator.worker")
 
+PARTING_S = 1.0
+"""For how long workers that have given up wait for an answer to their leave."""
+
 
 async def run_workers(
-    names: Sequence[str], settings: Settings, ready: Callable[[], None], contract: bool, control_fd: int | None = None
+    names: Sequence[str],
+    settings: Settings,
+    ready: Callable[[], None],
+    contract: bool,
+    control_fd: int | None = None,
+    drain_timeout_s: float | None = None,
 ) -> int:
     """Workers that share this process, until all have left; the exit status.
 
-    SIGTERM and SIGINT drain them, a second signal ends the process at once. `ready` is called when every one has been
-    registered. `contract`: do not try streams. `control_fd`: lines of JSON come here: `{"speed": f}` (from now on,
-    times the settings'), `{"frozen_s": s}` (for so long it had been stopped), and `{"standby": descriptor}` before
-    anything else: then it loads, closes that descriptor, and dials nobody before `{"begin": true}`.
+    SIGTERM and SIGINT drain them, for `drain_timeout_s` at most; a second signal ends the process at once. `ready` is
+    called when every one has been registered. `contract`: do not try streams. `control_fd`: lines of JSON come here:
+    `{"speed": f}` (from now on, times the settings'), `{"frozen_s": s}` (for so long it had been stopped), and
+    `{"standby": descriptor}` before anything else: then it loads, closes that descriptor, and dials nobody before
+    `{"begin": true}`.
     """
-    return await _WorkerProcess(names, settings, ready, contract).run(control_fd)
+    process = _WorkerProcess(names, settings, ready, contract, drain_timeout_s)
+    return await process.run(control_fd)
 
 
 class _WorkerProcess:
-    def __init__(self, names: Sequence[str], settings: Settings, ready: Callable[[], None], contract: bool) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        settings: Settings,
+        ready: Callable[[], None],
+        contract: bool,
+        drain_timeout_s: float | None,
+    ) -> None:
         self._names = names
         self._settings = settings
         self._ready = ready
@@ -43,6 +61,9 @@ class _WorkerProcess:
         self._draining = False
         self._standby: int | None = None
         self._begun = asyncio.Event()
+        self._drain_timeout_s = drain_timeout_s
+        self._asked_to_end = asyncio.Event()
+        self._gave_up = False
 
     async def run(self, control_fd: int | None) -> int:
         loop = asyncio.get_running_loop()
@@ -54,8 +75,25 @@ class _WorkerProcess:
             os.close(self._standby)
             await self._begun.wait()
         async with Connection(self._settings.coordinator) as connection:
+            giving_up = loop.create_task(self._give_up_in_time(connection))
             lived = await asyncio.gather(*(self._live(name, connection) for name in self._names))
+            giving_up.cancel()
+        if self._gave_up:
+            os._exit(0)  # a thread that nobody can stop would hold the process back
         return 0 if all(lived) else 1
+
+    async def _give_up_in_time(self, connection: Connection) -> None:
+        await self._asked_to_end.wait()
+        reason = await out_of_patience(self._workers, connection.silence, self._drain_timeout_s)
+        self._gave_up = True
+        left = [worker for worker in self._workers.values() if not worker.gone.is_set()]
+        for worker in left:
+            held = len(worker.agent.held)
+            log.warning("worker %s: %s: it leaves with %d attempts in hand", worker.name, reason, held)
+            worker.give_up()
+        await asyncio.sleep(PARTING_S)
+        for worker in left:
+            worker.gone.set()
 
     async def _live(self, name: str, connection: Connection) -> bool:
         """One worker's life, by whichever protocol the coordinator speaks. Whether it was wanted."""
@@ -93,6 +131,7 @@ class _WorkerProcess:
                 worker.close()
             os._exit(1)
         self._draining = True
+        self._asked_to_end.set()
         self._begun.set()
         log.info("draining")
         for worker in self._workers.values():

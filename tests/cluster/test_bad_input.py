@@ -13,7 +13,7 @@ import grpc.aio
 import psutil
 import pytest
 
-from orchestrator.cluster.client import AsyncClient, NewTask, TaskRefused
+from orchestrator.cluster.client import AsyncClient, NewTask
 from orchestrator.cluster.wire import rpc
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.rehearsal.local_cluster import LocalCluster
@@ -103,25 +103,28 @@ def test_senseless_news_of_a_worker_is_ignored(make_cluster: MakeCluster):
 
 
 def test_tasks_that_make_no_sense_are_refused_one_by_one(make_cluster: MakeCluster, log: Callable[[], list[str]]):
-    """The others of the same batch are executed."""
+    """The others of the same message are executed."""
     cluster = make_cluster(1)
+    good, empty, odd, large = (
+        stream_pb2.NewTask(number=number, priority=priority, kind="sleep", payload=payload)  # type: ignore[arg-type]
+        for number, (payload, priority) in enumerate([("0", 1), ("", 1), ("0", 9), ("0" * ((1 << 20) + 1), 1)])
+    )
 
-    async def run() -> None:
-        async with AsyncClient(cluster.address) as client:
-            good, empty, odd, large = client.submit_batch(
-                [
-                    NewTask("0", 1, "sleep"),
-                    NewTask("", 1, "sleep"),
-                    NewTask("0", 9, "sleep"),
-                    NewTask("0" * (1 << 20) + "0", 1, "sleep"),
-                ]
-            )
-            assert (await good).settled
-            for submission, reason in ((empty, "empty"), (odd, "priority"), (large, "too large")):
-                with pytest.raises(TaskRefused, match=reason):
-                    await submission
+    async def story(channel: grpc.aio.Channel) -> None:
+        call = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
+        await call.write(stream_pb2.FromClient(session="odd", tasks=[good, empty, odd, large]))
+        settled: list[int] = []
+        refused: dict[int, str] = {}
+        while len(settled) + len(refused) < 4:
+            message = await call.read()
+            settled += [result.number for result in message.results]
+            refused |= {refusal.number: refusal.reason for refusal in message.refused}
+        assert settled == [0]
+        for number, reason in ((1, "empty"), (2, "priority"), (3, "too large")):
+            assert reason in refused[number]
+        call.cancel()
 
-    asyncio.run(run())
+    talk(cluster, story)
     assert len(log()) == 3
 
 

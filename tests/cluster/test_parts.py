@@ -10,13 +10,10 @@ import pytest
 
 from orchestrator.cluster import tasks
 from orchestrator.cluster.coordinator import started_at
-from orchestrator.cluster.effect_log import EffectLog
 from orchestrator.cluster.executor import Executor, Kind, make_executor
 from orchestrator.cluster.jobs import Ended
-from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.wire.proto import __main__ as proto
 from orchestrator.core.model import AttemptKey as Key
-from orchestrator.policies.settings import Policies, build_coordinator
 
 
 @pytest.mark.parametrize(
@@ -133,19 +130,6 @@ def test_a_start_is_estimated_from_durations(
 ):
     """Both messages are taken to last equally long; clocks are not compared."""
     assert started_at(assigned_at, queued_s, ran_s, now) == expected
-
-
-def test_throughput_counts_the_last_five_seconds():
-    """Completions before that are forgotten; percentiles are of the last ten thousand."""
-    core = build_coordinator(Policies(), EffectLog())
-    window = Window(0.0)
-    for number in range(100):
-        window.add(ran_s=number / 1000, now=number / 10)
-    summary = window.summary(core, 10.0)
-    assert summary.throughput_per_s == pytest.approx(10.0, rel=0.05)
-    assert (summary.p50_ms, summary.p95_ms, summary.p99_ms) == (50, 95, 99)
-    assert window.summary(core, 20.0).throughput_per_s == 0
-    assert Window(0.0).summary(core, 1.0).p99_ms == 0
 
 
 def test_the_stubs_are_those_of_their_sources(tmp_path: Path):

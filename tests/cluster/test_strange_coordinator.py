@@ -115,7 +115,7 @@ def test_our_client_polls_there(stranger: peers.Coordinator, start_worker: Start
                 await client.submit("")
             with pytest.raises(KeyError):
                 await client.status("nobody")
-            assert await client.status(outcomes[0].task_id) == outcomes[0]
+            assert (await client.status(outcomes[0].task_id))[:-1] == outcomes[0][:-1], "all but what the client waited"
             assert (await client.metrics()).alive_workers == 1
         return outcomes
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.wire.frames import Malformed, require_id
 from orchestrator.cluster.wire.proto import wire_pb2
-from orchestrator.cluster.wire.translate import Assignment, Key, Metrics, Outcome, Reported, duration_s, outcome_of
+from orchestrator.cluster.wire.translate import (
+    Assignment,
+    Key,
+    Metrics,
+    Outcome,
+    Percentiles,
+    Reported,
+    duration_s,
+    outcome_of,
+)
 from orchestrator.core.model import Task, TaskState
 
 
@@ -148,26 +157,41 @@ def outcome_of_status(status: wire_pb2.GetTaskStatusResponse) -> Outcome:
 
 
 def metrics_message(metrics: Metrics) -> wire_pb2.GetMetricsResponse:
-    return wire_pb2.GetMetricsResponse(
+    message = wire_pb2.GetMetricsResponse(
         throughput_tasks_per_sec=metrics.throughput_per_s,
-        p50_latency_ms=metrics.p50_ms,
-        p95_latency_ms=metrics.p95_ms,
-        p99_latency_ms=metrics.p99_ms,
         queue_depth=metrics.queue_depth,
         alive_workers=metrics.alive_workers,
         total_ok=metrics.completed,
         total_err=metrics.failed,
+        timeouts=metrics.timeouts,
+        refused_results=metrics.refused_results,
     )
+    if metrics.execution_ms is not None:
+        p50, p95, p99 = metrics.execution_ms
+        message.p50_latency_ms, message.p95_latency_ms, message.p99_latency_ms = round(p50), round(p95), round(p99)
+        message.execution.CopyFrom(wire_pb2.PercentilesMs(p50=p50, p95=p95, p99=p99))
+    if metrics.latency_ms is not None:
+        p50, p95, p99 = metrics.latency_ms
+        message.latency.CopyFrom(wire_pb2.PercentilesMs(p50=p50, p95=p95, p99=p99))
+    return message
 
 
 def metrics_of(message: wire_pb2.GetMetricsResponse) -> Metrics:
+    latency = execution = None
+    if message.HasField("latency"):
+        latency = Percentiles(message.latency.p50, message.latency.p95, message.latency.p99)
+    if message.HasField("execution"):
+        execution = Percentiles(message.execution.p50, message.execution.p95, message.execution.p99)
+    elif message.total_ok or message.total_err:
+        execution = Percentiles(message.p50_latency_ms, message.p95_latency_ms, message.p99_latency_ms)
     return Metrics(
         message.throughput_tasks_per_sec,
-        message.p50_latency_ms,
-        message.p95_latency_ms,
-        message.p99_latency_ms,
+        latency,
+        execution,
         message.queue_depth,
         message.alive_workers,
         message.total_ok,
         message.total_err,
+        message.timeouts,
+        message.refused_results,
     )

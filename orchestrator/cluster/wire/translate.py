@@ -82,7 +82,8 @@ class Registered(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a client learns of a task. `latency_s`: accepted to settled."""
+    """What a client learns of a task. `latency_s`: accepted to settled; to who awaits a submission, from the moment at
+    which it was submitted until its result was there."""
 
     task_id: str
     state: TaskState
@@ -97,17 +98,27 @@ class Outcome(NamedTuple):
         return self.state >= TaskState.COMPLETED
 
 
+class Percentiles(NamedTuple):
+    """By nearest rank."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
 class Metrics(NamedTuple):
-    """The fields of GetMetrics; the percentiles are of execution times, over the last completions."""
+    """The fields of GetMetrics, over the last completions: latency from submission at the coordinator to settled,
+    execution by the workers' clocks, both in milliseconds; None where nothing is known."""
 
     throughput_per_s: float
-    p50_ms: int
-    p95_ms: int
-    p99_ms: int
+    latency_ms: Percentiles | None
+    execution_ms: Percentiles | None
     queue_depth: int
     alive_workers: int
     completed: int
     failed: int
+    timeouts: int = 0
+    refused_results: int = 0
 
 
 @dataclass(slots=True)
@@ -376,6 +387,10 @@ def new_task(number: int, kind: str, payload: str, priority: int) -> stream_pb2.
 
 def from_client(session: str, tasks: Iterable[stream_pb2.NewTask]) -> FromClient:
     return FromClient(session=session, tasks=tasks)
+
+
+def cancel_request(task_id: str) -> stream_pb2.CancelTaskRequest:
+    return stream_pb2.CancelTaskRequest(task_id=task_id)
 
 
 def to_client(

@@ -177,3 +177,9 @@ class ToClient(_message.Message):
     refused: _containers.RepeatedCompositeFieldContainer[Refusal]
     results: _containers.RepeatedCompositeFieldContainer[Settled]
     def __init__(self, accepted: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[Settled, _Mapping]]] = ...) -> None: ...
+
+class CancelTaskRequest(_message.Message):
+    __slots__ = ("task_id",)
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    def __init__(self, task_id: _Optional[str] = ...) -> None: ...

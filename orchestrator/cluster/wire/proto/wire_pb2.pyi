@@ -109,8 +109,18 @@ class GetMetricsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class PercentilesMs(_message.Message):
+    __slots__ = ("p50", "p95", "p99")
+    P50_FIELD_NUMBER: _ClassVar[int]
+    P95_FIELD_NUMBER: _ClassVar[int]
+    P99_FIELD_NUMBER: _ClassVar[int]
+    p50: float
+    p95: float
+    p99: float
+    def __init__(self, p50: _Optional[float] = ..., p95: _Optional[float] = ..., p99: _Optional[float] = ...) -> None: ...
+
 class GetMetricsResponse(_message.Message):
-    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err")
+    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results")
     THROUGHPUT_TASKS_PER_SEC_FIELD_NUMBER: _ClassVar[int]
     P50_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     P95_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
@@ -119,6 +129,10 @@ class GetMetricsResponse(_message.Message):
     ALIVE_WORKERS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_OK_FIELD_NUMBER: _ClassVar[int]
     TOTAL_ERR_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_RESULTS_FIELD_NUMBER: _ClassVar[int]
     throughput_tasks_per_sec: float
     p50_latency_ms: int
     p95_latency_ms: int
@@ -127,7 +141,11 @@ class GetMetricsResponse(_message.Message):
     alive_workers: int
     total_ok: int
     total_err: int
-    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ...) -> None: ...
+    execution: PercentilesMs
+    latency: PercentilesMs
+    timeouts: int
+    refused_results: int
+    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ...) -> None: ...
 
 class AssignTaskRequest(_message.Message):
     __slots__ = ("task", "attempt")

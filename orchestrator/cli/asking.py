@@ -1,0 +1,221 @@
+"""Commands that talk to a running coordinator: submit tasks, ask for them, cancel them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.addresses import Address, TaskId, TaskIds, exit_with, seconds
+from orchestrator.cli.arguments import AsJson
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.client import AsyncClient, NewTask, Submission
+    from orchestrator.cluster.wire.translate import Metrics, Outcome
+
+app = typer.Typer()
+
+WATCH_S = (1.5, 10.0, 600.0)
+"""Until `submit` says what it waits for, until it says so again, and at most, twice as long each time."""
+
+
+@app.command()
+def submit(
+    address: Address = "localhost:50051",
+    payload: Annotated[str | None, typer.Option(help="An integer to test, if --kind is not given.")] = None,
+    priority: Annotated[int, typer.Option(min=0, max=3, help="0 low, 1 normal, 2 high, 3 urgent.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help="So many tasks.")] = 1,
+    random_priority: Annotated[bool, typer.Option("--random-priority", help="A random one for each.")] = False,
+    kind: Annotated[str, typer.Option(help="prime, sleep or spin (seconds).")] = "",
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            callback=seconds("--timeout"),
+            help="Wait no longer, and exit 1; what the coordinator has taken goes on.",
+        ),
+    ] = None,
+    contract: Annotated[bool, typer.Option(help="Do not try streams.")] = False,
+) -> None:
+    """Submit tasks and wait for them; a batch without a payload draws its own numbers."""
+    from orchestrator.cluster.client import NewTask
+    from orchestrator.cluster.submissions import checked
+
+    if payload is None and (batch == 1 or kind):
+        exit_with(2, "--payload is missing")
+    try:
+        tasks = [
+            checked(
+                NewTask(
+                    _some_number() if payload is None else payload,
+                    random.randrange(4) if random_priority else priority,
+                    kind,
+                )
+            )
+            for _ in range(batch)
+        ]
+    except ValueError as error:
+        exit_with(2, str(error))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    raise typer.Exit(_run(_submit(address, contract, tasks, timeout)))
+
+
+@app.command()
+def status(id: TaskId, address: Address = "localhost:50051") -> None:
+    """Print what became of a task."""
+
+    async def ask() -> Outcome:
+        async with _client(address) as client:
+            return await client.status(id)
+
+    try:
+        outcome = _run(ask())
+    except KeyError:
+        exit_with(1, f"no task {id}")
+    _print_outcome(outcome)
+
+
+@app.command()
+def cancel(ids: TaskIds, address: Address = "localhost:50051") -> None:
+    """Cancel tasks, wherever they are. A settled one stays as it is; exit 1, if one is unknown."""
+
+    async def ask() -> list[Outcome | None]:
+        async with _client(address) as client:
+            outcomes: list[Outcome | None] = []
+            for task_id in ids:
+                try:
+                    outcomes.append(await client.cancel(task_id))
+                except KeyError:
+                    outcomes.append(None)
+            return outcomes
+
+    outcomes = _run(ask())
+    for task_id, outcome in zip(ids, outcomes, strict=True):
+        if outcome is None:
+            print(f"no task {task_id}", file=sys.stderr)
+        else:
+            print(f"{task_id}: {outcome.state.name}{f', {outcome.error}' if outcome.error else ''}")
+    raise typer.Exit(1 if None in outcomes else 0)
+
+
+@app.command()
+def metrics(address: Address = "localhost:50051", as_json: AsJson = False) -> None:
+    """Print the coordinator's metrics: throughput and percentiles are of the last completions."""
+
+    async def ask() -> Metrics:
+        async with _client(address) as client:
+            return await client.metrics()
+
+    told: Metrics = _run(ask())
+    facts: dict[str, float | None] = {"throughput_per_s": told.throughput_per_s}
+    for what, percentiles_ms in (("latency", told.latency_ms), ("execution", told.execution_ms)):
+        for percent in ("p50", "p95", "p99"):
+            facts[f"{what}_{percent}_ms"] = getattr(percentiles_ms, percent, None)
+    facts |= dict(zip(told._fields[3:], told[3:], strict=True))
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        shown = "unknown" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+        print(f"{name}: {shown}")
+
+
+async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s: float | None) -> int:
+    async with _client(address, contract) as client:
+        begin = time.perf_counter()
+        submissions = client.submit_batch(tasks)
+        watching = asyncio.create_task(_say_what_is_waited_for(client))
+        try:
+            async with asyncio.timeout(timeout_s):
+                if len(submissions) == 1:
+                    return await _follow(submissions[0])
+                outcomes = [outcome async for _, outcome in client.results(submissions)]
+        except TimeoutError:
+            print(_given_up(address, submissions, timeout_s), file=sys.stderr)
+            return 1
+        finally:
+            watching.cancel()
+        total_s = time.perf_counter() - begin
+    failed = sum(outcome.state.name == "FAILED" for outcome in outcomes)
+    latencies = [outcome.latency_s * 1000 for outcome in outcomes]
+    print(f"submitted: {len(outcomes)}")
+    print(f"completed: {len(outcomes) - failed}")
+    print(f"failed: {failed}")
+    print(f"total time: {total_s:.3f} s")
+    print(
+        f"latency: average {sum(latencies) / len(latencies):.1f} ms, "
+        f"min {min(latencies):.1f} ms, max {max(latencies):.1f} ms"
+    )
+    return 1 if failed else 0
+
+
+async def _follow(submission: Submission) -> int:
+    # Shielded: whoever stops waiting here does not cancel the task.
+    print(f"id: {await asyncio.shield(submission.id)}", flush=True)
+    outcome = await asyncio.shield(submission.outcome)
+    _print_outcome(outcome)
+    return 1 if outcome.state.name == "FAILED" else 0
+
+
+async def _say_what_is_waited_for(client: AsyncClient) -> None:
+    """Where that is a worker; a coordinator that can't be reached is the client's to tell."""
+    import grpc.aio
+
+    pause_s, next_s, most_s = WATCH_S
+    while True:
+        await asyncio.sleep(pause_s)
+        pause_s, next_s = next_s, min(most_s, 2 * next_s)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            if not (await client.metrics()).alive_workers:
+                print(f"waiting for a worker: the coordinator at {client.address} has none", file=sys.stderr)
+
+
+def _given_up(address: str, submissions: Sequence[Submission], timeout_s: float | None) -> str:
+    if not any(submission.id.done() for submission in submissions):
+        return f"no coordinator at {address} has taken a task within {timeout_s:g} s"
+    waiting = sum(not submission.outcome.done() for submission in submissions)
+    return f"not settled within {timeout_s:g} s: {waiting} of {len(submissions)}; what the coordinator has goes on"
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    print(f"state: {outcome.state.name}")
+    if outcome.settled:
+        print(f"error: {outcome.error}" if outcome.error else f"result: {outcome.result}")
+        print(f"latency: {outcome.latency_s * 1000:.1f} ms")
+
+
+def _client(address: str, contract: bool = False) -> AsyncClient:
+    from orchestrator.cluster.client import AsyncClient
+
+    return AsyncClient(address, contract=contract)
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Exits with a sentence where the coordinator cannot be asked."""
+    import grpc.aio
+
+    from orchestrator.cluster.client import CoordinatorStopped, TaskRefused
+
+    try:
+        return asyncio.run(coroutine)
+    except CoordinatorStopped as error:
+        exit_with(1, str(error))
+    except grpc.aio.AioRpcError as error:
+        exit_with(1, f"{error.code().name}: {error.details()}")
+    except TaskRefused as error:
+        exit_with(2, f"refused: {error}")
+    except KeyboardInterrupt:
+        exit_with(130, "interrupted")
+
+
+def _some_number() -> str:
+    """As the reference's client draws them: a quarter small, the rest of ten digits."""
+    return str(random.randint(2, 10_000) if random.random() < 0.25 else random.randint(10**9, 10**10 - 1))

@@ -1,0 +1,131 @@
+"""What a client submits, and what it holds of it: a task that may be awaited or cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
+
+from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS
+from orchestrator.cluster.wire.translate import Outcome
+from orchestrator.core.model import Priority
+
+_LOWEST, _HIGHEST = int(min(Priority)), int(max(Priority))
+
+
+class NewTask(NamedTuple):
+    """What a client submits; an empty kind is the coordinator's default."""
+
+    payload: str
+    priority: int = Priority.NORMAL
+    kind: str = ""
+
+
+class TaskRefused(Exception):
+    """The coordinator does not take this task."""
+
+
+class CoordinatorStopped(Exception):
+    """A fault inside the coordinator ended it; the text says which. What it had not settled may never be."""
+
+
+def checked(task: NewTask) -> NewTask:
+    """The task, if it can be sent. Raises TypeError or ValueError if not: it is the caller's fault, nobody else's."""
+    payload, given, kind = task
+    if (
+        type(task) is NewTask
+        and type(payload) is type(kind) is str
+        and type(given) in (int, Priority)
+        and _LOWEST <= given <= _HIGHEST
+        and len(payload) <= PAYLOAD_CHARACTERS
+        and len(kind) <= KIND_CHARACTERS
+        and payload.isascii()
+        and kind.isascii()
+    ):
+        return task  # as nearly all are
+    _require_text("payload", payload, PAYLOAD_CHARACTERS)
+    _require_text("kind", kind, KIND_CHARACTERS)
+    try:
+        priority = operator.index(given)
+    except TypeError:
+        raise TypeError(f"a task's priority is an integer, not {given!r:.80}") from None
+    if not _LOWEST <= priority <= _HIGHEST:
+        raise ValueError(f"a task's priority is {_LOWEST} to {_HIGHEST}, not {priority}")
+    return NewTask(payload, priority, kind)
+
+
+def _require_text(what: str, text: object, most: int) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"a task's {what} is a str, not {type(text).__name__}: {text!r:.80}")
+    if len(text) > most:
+        raise ValueError(f"a task's {what} has at most {most:,} characters, not {len(text):,}")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            at = text[error.start]
+            raise ValueError(f"a task's {what} can't be encoded: {at!a} at position {error.start}") from None
+
+
+class Awaited(asyncio.Future[Outcome]):
+    """A submission's outcome. Cancelling it, or whatever awaits it, cancels the task. It has no `__init__`, which would
+    cost a tenth of the client's time for a task: whoever makes it sets both attributes."""
+
+    __slots__ = ("forsake", "number")
+    number: int
+    forsake: Callable[[int], None]
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        cancels = super().cancel(msg)
+        if cancels:
+            self.forsake(self.number)
+        return cancels
+
+
+class Submission:
+    """A task on its way; awaiting it gives its `Outcome`, or raises TaskRefused. `submitted_at`: on the loop's clock.
+
+    `id` is known once the coordinator has taken the task.
+    """
+
+    __slots__ = ("id", "outcome", "submitted_at", "task")
+
+    def __init__(
+        self,
+        task: NewTask,
+        number: int,
+        submitted_at: float,
+        forsake: Callable[[int], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """`forsake` is called with the number when the outcome is cancelled."""
+        self.task = task
+        self.submitted_at = submitted_at
+        self.id: asyncio.Future[str] = loop.create_future()
+        self.outcome = Awaited(loop=loop)
+        self.outcome.number = number
+        self.outcome.forsake = forsake
+
+    def __await__(self) -> Generator[Any, None, Outcome]:
+        return self.outcome.__await__()
+
+    def cancel(self) -> bool:
+        """Nobody wants it any more: the coordinator is told, and a worker that runs it stops. False: it is settled."""
+        return self.outcome.cancel()
+
+    def accept(self, task_id: str) -> None:
+        if not self.id.done():
+            self.id.set_result(task_id)
+
+    def settle(self, outcome: Outcome, now: float) -> None:
+        """The latency that its caller saw is what counts, however often the coordinator was lost meanwhile."""
+        self.accept(outcome.task_id)
+        if not self.outcome.done():
+            self.outcome.set_result(Outcome(*outcome[:-1], now - self.submitted_at))
+
+    def fail(self, error: Exception) -> None:
+        for future in (self.id, self.outcome):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # whoever awaits one of them learns it: no complaint about the other

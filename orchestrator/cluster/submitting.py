@@ -1,0 +1,269 @@
+"""How a client's submissions travel: by one stream, or by calls where the coordinator offers no streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from orchestrator.cluster.link import Link
+from orchestrator.cluster.silence import Silence
+from orchestrator.cluster.submissions import CoordinatorStopped, Submission, TaskRefused
+from orchestrator.cluster.wire import contract, rpc, sizes, translate
+from orchestrator.cluster.wire.rpc import first_of, pauses
+
+Code = grpc.StatusCode
+DEADLINE_S = 10.0
+AT_ONCE = 64  # calls under way at a coordinator without streams
+POLL_S = (0.001, 0.2)
+FINAL = (Code.INVALID_ARGUMENT, Code.ABORTED, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED)
+"""How a stream ends that would end so again."""
+
+UNANSWERED = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+
+Unsettled = dict[int, Submission]
+"""What a client has submitted and not seen settled, by number, in order."""
+
+
+class NoStreams(Exception):
+    """The coordinator speaks only the wire contract."""
+
+
+class Way(Protocol):
+    """Shares the client's `Unsettled`, and takes settled ones out."""
+
+    def submit(self, numbers: range) -> None: ...
+
+    def forsake(self, number: int, submission: Submission) -> bool:
+        """One that was taken out of the unsettled. False: it never left, and won't. True: as soon as its `id` is
+        known, the coordinator can be told, if it has it at all."""
+        ...
+
+    async def run(self) -> None:
+        """For ever. Raises what makes it useless to go on."""
+        ...
+
+
+class Streaming:
+    """Submissions by number; those not settled yet are submitted again where the stream breaks."""
+
+    IN_A_MESSAGE = 1000
+
+    def __init__(self, link: Link, unsettled: Unsettled, silence: Silence) -> None:
+        self._link = link
+        self._silence = silence
+        self._now = asyncio.get_running_loop().time
+        self._waits_since = self._now()  # for a word of the coordinator
+        self._session = secrets.token_hex(4)
+        self._unsettled = unsettled
+        self._outgoing: deque[int] = deque()
+        self._gathered = asyncio.Event()
+        self._newest_sent = 0
+        self._forsaken: Unsettled = {}  # sent, but not known to have been accepted
+
+    def submit(self, numbers: range) -> None:
+        if len(self._unsettled) == len(numbers):  # nobody waited before
+            self._waits_since = self._now()
+        self._outgoing.extend(numbers)
+        self._gathered.set()
+
+    def _silent_s(self) -> float:
+        return self._now() - self._waits_since if self._unsettled else 0.0
+
+    def forsake(self, number: int, submission: Submission) -> bool:
+        if number > self._newest_sent:
+            return False
+        if not submission.id.done():
+            self._forsaken[number] = submission
+        return True
+
+    async def run(self) -> None:
+        self._silence.begin()
+        for pause_s in pauses():
+            call = self._link.streams.Submit()
+            self._outgoing = deque(self._unsettled)
+            self._gathered.set()
+            self._waits_since = self._now()
+            try:
+                reason = await first_of(self._read(call), self._write(call), self._link.forsaken(self._silent_s))
+                self._silence.failed(reason or "it ended the stream")
+            except grpc.aio.AioRpcError as error:
+                if error.code() is Code.UNIMPLEMENTED:
+                    raise NoStreams from None
+                if has_stopped(error):
+                    raise CoordinatorStopped(error.details()) from None
+                if error.code() in FINAL:
+                    raise
+                self._silence.failed(error.details() or error.code().name)
+            finally:
+                call.cancel()
+                for number in list(self._forsaken):
+                    self._release(number)
+            await asyncio.sleep(pause_s)
+
+    async def _read(self, call: Any) -> None:
+        session, unsettled, forsaken = self._session, self._unsettled, self._forsaken
+        async for message in call:
+            came_at = self._waits_since = self._now()
+            for number in translate.accepted(message):
+                if number in unsettled:
+                    unsettled[number].accept(f"{session}-{number}")
+                elif number in forsaken:
+                    self._release(number)
+            for number, reason in translate.refused(message):
+                if number in unsettled:
+                    unsettled.pop(number).fail(TaskRefused(reason))
+            for number, outcome in translate.outcomes(session, message):
+                if number in unsettled:
+                    unsettled.pop(number).settle(outcome, came_at)
+
+    def _release(self, number: int) -> None:
+        """The coordinator can be told now: it has the task, or will never have it."""
+        self._forsaken.pop(number).accept(f"{self._session}-{number}")
+
+    async def _write(self, call: Any) -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.write(translate.from_client(self._session, ()))
+            self._silence.reached()
+            while True:
+                await self._gathered.wait()
+                await call.write(translate.from_client("", self._next_tasks()))
+        await asyncio.Event().wait()  # the stream is broken: its reader knows why
+
+    def _next_tasks(self) -> Iterator[Any]:
+        numbers = rpc.take(self._outgoing, self._size, self.IN_A_MESSAGE)
+        if not self._outgoing:
+            self._gathered.clear()
+        for number in numbers:
+            submission = self._unsettled.get(number)
+            if submission is None:
+                continue  # cancelled, or sent before, by a stream that broke
+            if self._size(number) > rpc.MESSAGE_BYTES - sizes.ITEM_BYTES:
+                self._unsettled.pop(number).fail(TaskRefused("the task is too large for a message"))
+                continue
+            payload, priority, kind = submission.task
+            self._newest_sent = max(self._newest_sent, number)
+            yield translate.new_task(number, kind, payload, priority)
+
+    def _size(self, number: int) -> int:
+        submission = self._unsettled.get(number)
+        return sizes.task_bytes(submission.task.kind, submission.task.payload) if submission else 0
+
+
+class Polling:
+    """By unary calls: a few at a time to submit, a few at a time to ask, the oldest first."""
+
+    def __init__(self, link: Link, unsettled: Unsettled, silence: Silence) -> None:
+        self._link = link
+        self._silence = silence
+        self._unsettled = unsettled
+        self._outgoing: deque[int] = deque(unsettled)
+        self._sent: set[int] = set()
+        self._asked: deque[tuple[str, int]] = deque()
+        self._gathered = asyncio.Event()
+
+    def submit(self, numbers: range) -> None:
+        self._outgoing.extend(numbers)
+        self._gathered.set()
+
+    def forsake(self, number: int, submission: Submission) -> bool:
+        return submission.id.done() or number in self._sent
+
+    async def run(self) -> None:
+        parts = [asyncio.ensure_future(part) for part in (self._poll(), *(self._send() for _ in range(AT_ONCE)))]
+        try:
+            await asyncio.gather(*parts)
+        finally:
+            for part in parts:
+                part.cancel()
+
+    async def _send(self) -> None:
+        while True:
+            while not self._outgoing:
+                self._gathered.clear()
+                await self._gathered.wait()
+            number = self._outgoing.popleft()
+            for pause_s in pauses():
+                submission = self._unsettled.get(number)
+                if submission is None or await self._submit(number, submission):
+                    break
+                await asyncio.sleep(pause_s)
+
+    async def _submit(self, number: int, submission: Submission) -> bool:
+        """Whether that is over, well or badly. One that was forsaken meanwhile learns its id, too."""
+        payload, priority, kind = submission.task
+        self._silence.begin()
+        await self._link.connected()  # before that there is no call whose time could pass
+        if number not in self._unsettled:
+            return True  # cancelled
+        self._sent.add(number)
+        try:
+            answer = await self._link.coordinator.SubmitTask(
+                contract.submit_message(kind, payload, priority), timeout=DEADLINE_S, wait_for_ready=True
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in UNANSWERED:
+                self._silence.reached()
+            if error.code() is Code.RESOURCE_EXHAUSTED:
+                if number not in self._unsettled:
+                    submission.id.cancel()  # nobody wants it any more, and the coordinator never had it
+                return False
+            if has_stopped(error):
+                raise CoordinatorStopped(error.details()) from None
+            is_refusal = error.code() is Code.INVALID_ARGUMENT
+            self._unsettled.pop(number, None)
+            submission.fail(TaskRefused(error.details()) if is_refusal else error)
+            return True
+        finally:
+            self._sent.discard(number)
+        self._silence.reached()
+        submission.accept(answer.task_id)
+        self._asked.append((answer.task_id, number))
+        return True
+
+    async def _poll(self) -> None:
+        """More at a time while all that are asked about are settled, fewer and later while they are not."""
+        least_s, most_s = POLL_S
+        pause_s, window = least_s, 1
+        while True:
+            asked = [self._asked.popleft() for _ in range(min(window, len(self._asked)))]
+            settled = await asyncio.gather(*(self._ask(task_id, number) for task_id, number in asked))
+            self._asked.extend(pair for pair, is_settled in zip(asked, settled, strict=True) if not is_settled)
+            if asked and all(settled):
+                pause_s, window = least_s, min(AT_ONCE, 2 * window)
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s, window = min(most_s, 1.5 * pause_s), max(1, window // 2)
+
+    async def _ask(self, task_id: str, number: int) -> bool:
+        submission = self._unsettled.get(number)
+        if submission is None:
+            return True  # cancelled
+        try:
+            answer = await self._link.coordinator.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            if has_stopped(error):
+                raise CoordinatorStopped(error.details()) from None
+            if error.code() is not Code.NOT_FOUND:
+                if error.code() in UNANSWERED:
+                    self._silence.failed(error.details() or error.code().name)
+                return False
+            self._unsettled.pop(number, None)
+            submission.fail(error)  # it restarted, or has forgotten it
+            return True
+        self._silence.reached()
+        outcome = contract.outcome_of_status(answer)
+        if outcome.settled:
+            self._unsettled.pop(number, None)
+            submission.settle(outcome, asyncio.get_running_loop().time())
+        return outcome.settled
+
+
+def has_stopped(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is Code.INTERNAL and (error.details() or "").startswith(rpc.STOPPED)

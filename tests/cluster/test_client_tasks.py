@@ -1,0 +1,76 @@
+"""A task that can't be sent fails its own call; the session and its other tasks go on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from orchestrator.cluster.client import AsyncClient, Client, NewTask
+from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS
+from orchestrator.core.model import Priority, TaskState
+from tests.cluster.conftest import MakeCluster
+
+BAD: dict[str, tuple[tuple[Any, Any, Any], type[Exception], str]] = {
+    "a number": ((17, 1, ""), TypeError, "payload is a str, not int: 17"),
+    "nothing": ((None, 1, ""), TypeError, "payload is a str, not NoneType"),
+    "bytes": ((b"17", 1, ""), TypeError, "payload is a str, not bytes"),
+    "a surrogate": (("a\ud800", 1, ""), ValueError, r"payload can't be encoded: '\\ud800' at position 1"),
+    "too large": (("x" * (PAYLOAD_CHARACTERS + 1), 1, ""), ValueError, "payload has at most 1,048,576 characters"),
+    "a word for a priority": (("0", "high", ""), TypeError, "priority is an integer, not 'high'"),
+    "half a priority": (("0", 1.5, ""), TypeError, "priority is an integer, not 1.5"),
+    "a large priority": (("0", 2**40, ""), ValueError, "priority is 0 to 3, not 1099511627776"),
+    "a negative priority": (("0", -1, ""), ValueError, "priority is 0 to 3, not -1"),
+    "a kind that is no text": (("0", 1, 3), TypeError, "kind is a str, not int"),
+    "a kind that can't be encoded": (("0", 1, "\udfff"), ValueError, "kind can't be encoded"),
+    "a long kind": (("0", 1, "k" * (KIND_CHARACTERS + 1)), ValueError, "kind has at most 200 characters, not 201"),
+}
+GOOD = NewTask("0", Priority.HIGH, "sleep")
+
+
+@pytest.mark.parametrize("contract", [False, True], ids=["streams", "contract"])
+def test_a_bad_task_fails_its_call_and_the_session_goes_on(make_cluster: MakeCluster, contract: bool):
+    """By `submit` and inside a batch, of which nothing is sent; with and without an event loop."""
+    cluster = make_cluster(1)
+
+    async def with_a_loop() -> None:
+        async with AsyncClient(cluster.address, contract=contract) as client:
+            before = client.submit_batch([GOOD])
+            for task, error, sentence in BAD.values():
+                with pytest.raises(error, match=sentence):
+                    client.submit(*task)
+                with pytest.raises(error, match=sentence):
+                    client.submit_batch([GOOD, NewTask(*task), GOOD])
+            for submission in before + client.submit_batch([GOOD]):
+                assert (await submission).state is TaskState.COMPLETED
+            assert (await client.metrics()).completed == 2
+
+    asyncio.run(asyncio.wait_for(with_a_loop(), 60))
+    with Client(cluster.address, contract=contract) as client:
+        before = client.submit_batch([GOOD])
+        for task, error, sentence in BAD.values():
+            with pytest.raises(error, match=sentence):
+                client.submit(*task)
+            with pytest.raises(error, match=sentence):
+                client.submit_batch([GOOD, NewTask(*task), GOOD])
+        for future in before + client.submit_batch([GOOD]):
+            assert future.result(timeout=30).state is TaskState.COMPLETED
+        assert client.metrics().completed == 4
+
+
+def test_whatever_is_text_and_counts_is_sent(make_cluster: MakeCluster):
+    """The largest payload, text of every plane, and a priority that only behaves like an integer."""
+    cluster = make_cluster(1)
+
+    class Three:
+        def __index__(self) -> int:
+            return 3
+
+    async def run() -> None:
+        async with AsyncClient(cluster.address) as client:
+            tasks: list[Any] = [("\U0001f600" * PAYLOAD_CHARACTERS, 0, "sleep"), ("é", Three(), "\U0001f600" * 200)]
+            for submission in client.submit_batch(tasks):
+                assert (await submission).state is TaskState.FAILED, "by its worker, which makes no sense of it"
+
+    asyncio.run(asyncio.wait_for(run(), 60))
