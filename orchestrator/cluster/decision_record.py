@@ -28,10 +28,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.cluster.effect_log import EffectLog
-from orchestrator.cluster.record_format import CLOSED, CONTINUES, HEAD, Decoder, Head, numbers_of_parts, part_of
+from orchestrator.cluster.record_format import (
+    CLOSED,
+    CONTINUES,
+    HEAD,
+    Decoder,
+    Head,
+    Line,
+    Stretch,
+    complete,
+    numbers_of_parts,
+    part_of,
+)
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.inputs import INPUTS, intercepted
-from orchestrator.core.ports import Effects
+from orchestrator.core.inputs import intercepted
+from orchestrator.core.ports import Effects, PolicyError
 from orchestrator.policies.settings import Policies
 
 log = logging.getLogger("orchestrator.coordinator")
@@ -42,6 +53,7 @@ FLUSH_EVERY_S = 1.0
 PART_BYTES = 256 << 20
 """A file that has become as large gets a number."""
 _BUFFER_CHARACTERS = 1 << 16
+_NO_EFFECTS = '{"effects":[]}'
 
 
 class Unwritable(Exception):
@@ -118,14 +130,18 @@ class DecisionRecord:
             self._write({"effects": self._effects.take(), "raised": _raised(error)})
             self.flush()
             raise
-        self._write({"effects": self._effects.take()})
+        effects = self._effects.take()
+        if effects:
+            self._write({"effects": effects})
+        else:
+            self._buffer.append(_NO_EFFECTS)
         if self._buffered >= _BUFFER_CHARACTERS or now >= self._due:  # a timer may ring late
             self._due = now + FLUSH_EVERY_S
             self.flush()
 
     def _write(self, line: Any) -> None:
         text = self._encode(line)
-        self._buffer += (text, "\n")
+        self._buffer.append(text)
         self._buffered += len(text)
 
     def _open(self) -> None:
@@ -142,11 +158,12 @@ class DecisionRecord:
         except BlockingIOError:
             raise BlockingIOError(errno.EAGAIN, "another process writes to it") from None
         if self._bytes and os.pread(file.fileno(), 1, self._bytes - 1) != b"\n":
-            self._buffer.insert(0, "\n")  # behind what a killed process had not finished
+            self._buffer.insert(0, "")  # its end goes behind what a killed process had not finished
 
     def _hand_over(self) -> None:
         assert self._file is not None
-        data = memoryview("".join(self._buffer).encode())
+        self._buffer.append("")
+        data = memoryview("\n".join(self._buffer).encode())
         self._buffer.clear()
         self._buffered = 0
         while data:
@@ -187,27 +204,6 @@ class Input(NamedTuple):
         return f"{self.part}:{self.line}"
 
 
-class _Line(NamedTuple):
-    part: Path
-    number: int
-    text: bytes
-
-    def parsed(self) -> Any:
-        try:
-            return json.loads(self.text)
-        except ValueError as error:
-            raise ValueError(f"{self.part}:{self.number}: {error}") from None
-
-
-class _Stretch(NamedTuple):
-    """Of a part: from a line, which begins at an offset, to another offset."""
-
-    part: Path
-    line: int
-    begin: int
-    end: float
-
-
 class Process:
     """What one process of a coordinator has written. `closed`: it ended in order, so that nothing is missing.
 
@@ -218,7 +214,7 @@ class Process:
         self.number = number
         self.closed = False
         self.gap: str | None = None
-        self.stretches: list[_Stretch] = []
+        self.stretches: list[Stretch] = []
         self._head = head
 
     def __str__(self) -> str:
@@ -230,7 +226,7 @@ class Process:
         return self._head.build(effects)
 
     def inputs(
-        self, names: Collection[str] = INPUTS, task_id: Callable[[str], Hashable] = lambda task_id: task_id
+        self, names: Collection[str] = (), task_id: Callable[[str], Hashable] = lambda task_id: task_id
     ) -> Iterator[Input]:
         """In their order; only those of these names, if any are given, without a look at the others' arguments.
 
@@ -240,38 +236,31 @@ class Process:
         wanted = [[name.encode()] for name in names] + [[]]  # nothing has a name where the record is damaged
         lines = self._lines()
         for line in lines:
-            if line.text.startswith(b"{") or line.text.split(b'"', 2)[1:2] not in wanted:
+            if line.text.startswith(b"{") or (names and line.text.split(b'"', 2)[1:2] not in wanted):
                 continue
-            parsed = _complete(line, lines)
+            parsed = complete(line, lines)
             if parsed is None:
                 return
-            now, name, arguments = parsed
             after = next(lines, None)
-            outcome = (_complete(after, lines) if after else None) or {}
-            decoded = decode.arguments(name, arguments)
-            effects, raised = outcome.get("effects"), outcome.get("raised")
+            outcome = (complete(after, lines) if after else None) or {}
+            try:
+                now, name, arguments = parsed
+                decoded = decode.arguments(name, arguments)
+                effects, raised = outcome.get("effects"), outcome.get("raised")
+            except (ValueError, TypeError, KeyError, AttributeError):
+                raise ValueError(f"{line.part}:{line.number}: expected an input, and its effects after it") from None
             yield Input(line.part, line.number, now, name, decoded, effects, raised)
 
-    def _lines(self) -> Iterator[_Line]:
+    def _lines(self) -> Iterator[Line]:
         for part, number, offset, end in self.stretches:
             with part.open("rb") as file:
                 file.seek(offset)
                 for text in file:
                     if offset >= end:
                         break
-                    yield _Line(part, number, text)
+                    yield Line(part, number, text)
                     offset += len(text)
                     number += 1
-
-
-def _complete(line: _Line, following: Iterator[_Line]) -> Any:
-    """What it says; None for the last line of a process, if that was killed before the line was complete."""
-    try:
-        return line.parsed() if line.text.endswith(b"\n") else None
-    except ValueError:
-        if next(following, None) is None:
-            return None
-        raise
 
 
 class Recorded:
@@ -304,7 +293,7 @@ class Recorded:
         return self.processes[0].build(effects)
 
     def inputs(
-        self, names: Collection[str] = INPUTS, task_id: Callable[[str], Hashable] = lambda task_id: task_id
+        self, names: Collection[str] = (), task_id: Callable[[str], Hashable] = lambda task_id: task_id
     ) -> Iterator[Input]:
         """Those of every process, one after the other."""
         for process in self.processes:
@@ -317,21 +306,21 @@ class Recorded:
         with part.open("rb") as file:
             for number, text in enumerate(file, 1):
                 after = offset + len(text)
-                line = _Line(part, number, text)
+                line = Line(part, number, text)
                 if text.startswith(HEAD) and (head := _head(line)) is not None:
                     _end_stretch(current, part, offset)
                     current = Process(len(self.processes) + 1, head)
-                    current.stretches.append(_Stretch(part, number + 1, after, math.inf))
+                    current.stretches.append(Stretch(part, number + 1, after, math.inf))
                     self.processes.append(current)
                 elif number == 1:
                     current = self._continued(line, before, current)
                     if current is not None:
-                        current.stretches.append(_Stretch(part, 2, after, math.inf))
+                        current.stretches.append(Stretch(part, 2, after, math.inf))
                 elif text.startswith(CLOSED) and current is not None:
                     current.closed = True
                 offset = after
 
-    def _continued(self, first: _Line, before: int | None, current: Process | None) -> Process | None:
+    def _continued(self, first: Line, before: int | None, current: Process | None) -> Process | None:
         """Whose inputs a part that begins with no head goes on with; None where the part before it is missing."""
         if not first.text.startswith(CONTINUES):
             raise ValueError(f"{first.part} is not a decision record: its first line has no policies")
@@ -346,7 +335,7 @@ class Recorded:
         return None
 
 
-def _head(line: _Line) -> Head | None:
+def _head(line: Line) -> Head | None:
     """None where its process was killed, or the disk became full, before it was complete."""
     try:
         head = json.loads(line.text)
@@ -430,7 +419,10 @@ def told(path: Path) -> Iterator[tuple[bool, str]]:
 
 def _replayed(process: Process) -> Replay:
     effects = EffectLog()
-    core = process.build(effects)
+    try:
+        core = process.build(effects)
+    except PolicyError as error:  # another version of the user's own
+        raise ValueError(f"{process}: {error}") from None
     same = 0
     for item in process.inputs():
         if item.effects is None:

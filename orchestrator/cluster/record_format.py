@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -41,6 +42,39 @@ def numbers_of_parts(path: Path) -> list[int]:
     """The numbers of the parts that are complete, in their order."""
     found = (re.fullmatch(re.escape(path.name) + r"\.([1-9]\d*)", beside.name) for beside in path.parent.iterdir())
     return sorted(int(match[1]) for match in found if match)
+
+
+class Line(NamedTuple):
+    """As it stands in a part, with its end."""
+
+    part: Path
+    number: int
+    text: bytes
+
+    def parsed(self) -> Any:
+        try:
+            return json.loads(self.text)
+        except ValueError as error:
+            raise ValueError(f"{self.part}:{self.number}: {error}") from None
+
+
+class Stretch(NamedTuple):
+    """Of a part: from a line, which begins at an offset, to another offset."""
+
+    part: Path
+    line: int
+    begin: int
+    end: float
+
+
+def complete(line: Line, following: Iterator[Line]) -> Any:
+    """What it says; None for the last line of a process, if that was killed before the line was complete."""
+    try:
+        return line.parsed() if line.text.endswith(b"\n") else None
+    except ValueError:
+        if next(following, None) is None:
+            return None
+        raise
 
 
 class Decoder:

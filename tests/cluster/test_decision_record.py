@@ -147,6 +147,18 @@ def test_damage_amid_a_record_is_no_unfinished_line(tmp_path: Path):
         replay(path)
 
 
+@pytest.mark.parametrize("line", ['[9.8,"dance",["w2"]]', '[9.8,"drain"]', "9.8", '[9.75,"cancel",["t2"]]\n[1]'])
+def test_a_line_that_makes_no_sense_is_told(tmp_path: Path, line: str):
+    """With its place, whatever stands there: an input of another version, or no input at all."""
+    path = tmp_path / "record"
+    record(path)
+    lines = path.read_text().splitlines()
+    lines[83] = line
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ValueError, match=f"{path}:84: expected an input, and its effects after it"):
+        replay(path)
+
+
 def test_a_record_that_has_become_large_goes_on_in_another_file(tmp_path: Path):
     """Parts are read in their order, across processes; each holds whole lines only; none is replaced."""
     path = tmp_path / "record"
