@@ -426,8 +426,8 @@ def test_durations_that_cannot_be_are_not_believed(seconds: float):
             await worker.say(reports=[report])
             await worker.hears("acknowledged")
             metrics = live.window.summary(live.core, live.now())
-            assert metrics.execution_p99_ms is not None
-            assert 0 <= metrics.execution_p99_ms < 60_000
+            assert metrics.execution_ms is not None
+            assert 0 <= metrics.execution_ms.p99 < 60_000
             assert "1 completed" in line(metrics)
 
     play(story)
