@@ -31,6 +31,22 @@ def test_thousands_of_submissions_at_once_are_all_accepted():
     asyncio.run(asyncio.wait_for(story(), 120))
 
 
+def test_a_heartbeat_does_not_wait_behind_a_burst_of_submissions():
+    """Each method's calls have a queue of their own: else workers seem dead, and their tasks to run for too long."""
+
+    async def story() -> None:
+        hand = Hand("a")
+        async with coordinator() as (_, address), hand.at_work(address, 1), rpc.channel(address) as channel:
+            submit, registry = rpc.Stub(channel, rpc.COORDINATOR).SubmitTask, rpc.Stub(channel, rpc.REGISTRY)
+            submissions = [asyncio.ensure_future(submit(contract.submit_message("", "17", 1))) for _ in range(TASKS)]
+            await submissions[0]
+            await registry.Heartbeat(contract.heartbeat_message("a", 0, 0))
+            assert sum(submission.done() for submission in submissions) < TASKS / 2
+            await asyncio.gather(*submissions)
+
+    asyncio.run(asyncio.wait_for(story(), 120))
+
+
 def test_many_clients_and_workers_of_the_contract_are_all_served():
     """Forty clients that submit all they have at once, and two workers that are called: every task is executed once."""
 

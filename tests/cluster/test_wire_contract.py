@@ -245,10 +245,13 @@ def test_metrics_tell_the_workers_own_durations(make_cluster: MakeCluster, make_
     def taken(number: int) -> bool:
         return len(worker.taken) == number
 
+    def passed(at: float) -> bool:
+        return time.monotonic() > at
+
     for number, ms in enumerate((10, 20, 30, 40), 1):
         task = client.submit("1")
         wait_until(partial(taken, number))
-        time.sleep(ms / 1000)  # a worker is believed no more than the time that has passed
+        wait_until(partial(passed, time.monotonic() + ms / 1000))  # a longer time than there was is not believed
         worker.report(task, ms=ms)
     metrics = client.metrics()
     assert (metrics.total_ok, metrics.total_err, metrics.alive_workers, metrics.queue_depth) == (4, 0, 1, 0)

@@ -171,6 +171,8 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, implementat
         behaviour = getattr(implementation, method.name)
         handlers[method.name] = make(behaviour, reader(method.input_type), response.SerializeToString)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+    # By this each method has a queue of its own: heartbeats and reports do not wait behind a burst of submissions.
+    server.add_registered_method_handlers(service.full_name, handlers)  # type: ignore[attr-defined]  # the stubs are older
 
 
 class Stub:
