@@ -408,6 +408,7 @@ def test_a_former_stream_says_nothing_for_its_successor(word: FromWorker):
             worker = live.core.worker("w")
             assert worker is not None
             assert not worker.draining
+            assert not worker.quarantined
             assert not task_of(live, "t").settled
 
     play(story)
