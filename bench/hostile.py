@@ -101,7 +101,7 @@ async def refused_tasks(channel: grpc.aio.Channel) -> None:
 
 async def tasks_too_large(channel: grpc.aio.Channel) -> None:
     call = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
-    tasks = [NewTask(number=1, priority="NORMAL", payload="x" * (1 << 20) + "x")] * 10
+    tasks = [NewTask(number=1, priority="NORMAL", payload="x" * (1 << 20) + "x")] * 7
     await until_it_ends(call, FromClient(session="hostile", tasks=tasks))
 
 
@@ -167,7 +167,7 @@ ATTACKS: dict[str, tuple[str, Callable[[grpc.aio.Channel], Awaitable[None]] | No
     "full": ("messages of 20,000 empty items", full_messages),
     "reports": ("messages of 5,000 reports on nobody's tasks", unknown_reports),
     "refused": ("messages of 5,000 tasks that are refused", refused_tasks),
-    "large": ("messages of 10 tasks that are too large", tasks_too_large),
+    "large": ("messages of 7 tasks that are too large", tasks_too_large),
     "flood": ("tasks over the limit, results unread", submissions_over_the_limit),
     "calls": ("calls that submit too much, 64 at a time", calls_over_the_limit),
     "unread": ("a worker of 10,000 slots that beats and never reads", unread_stream),

@@ -160,7 +160,8 @@ class LiveCoordinator:
         if reporter is None:
             self._answer(worker_id, request, known)
         else:
-            reporter.note(known)
+            if not known or reporter.refused_in_a_row:
+                reporter.note(known)
             self._release(worker_id, reporter.acknowledge, request & NUMBER_MASK)
 
     def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
@@ -263,20 +264,26 @@ class LiveCoordinator:
 
     @property
     def full(self) -> bool:
-        core, limits = self._asked, self.limits
-        unsettled = core.submitted - core.completed - core.failed
-        return unsettled >= limits.unsettled or self._characters >= limits.unsettled_characters
+        limits = self.limits
+        return self._unsettled >= limits.unsettled or self._characters >= limits.unsettled_characters
 
-    async def room_for(self, client: ClientPeer) -> None:
-        """Wait until the coordinator, and what waits for this client, are below their limits. Whoever asked first has
-        the first turn."""
+    @property
+    def _unsettled(self) -> int:
+        core = self._asked
+        return core.submitted - core.completed - core.failed
+
+    async def room_for(self, client: ClientPeer) -> int:
+        """Wait until the coordinator, and what waits for this client, are below their limits: by how many tasks.
+        Whoever asked first has the first turn."""
         while client.waiting >= self.limits.unsettled:
             self._room.clear()
             await self._room.wait()
-        async with self._turns:
-            while self.full:
-                self._room.clear()
-                await self._room.wait()
+        if self.full or self._turns.locked():
+            async with self._turns:
+                while self.full:
+                    self._room.clear()
+                    await self._room.wait()
+        return self.limits.unsettled - self._unsettled
 
     def made_room(self) -> None:
         self._room.set()

@@ -25,7 +25,7 @@ BEATS_OF_PROOF = 2
 UNREAD_MAX = 20_000  # acknowledgements
 REFUSED_MAX = 10_000
 """A peer of which so much was refused, and nothing taken in between, is told to go."""
-SLICE = 128
+SLICE = 256
 """What a peer says is taken in slices: between them it is the turn of the others."""
 Write = Callable[[Any], Awaitable[None]]
 
@@ -55,15 +55,15 @@ class Stream:
 
     def __init__(self) -> None:
         self._ended: asyncio.Future[Refused] = asyncio.get_running_loop().create_future()
-        self._refused = 0  # in a row
+        self.refused_in_a_row = 0
 
     def note(self, taken: bool) -> None:
         """Something that the peer said was taken, or was refused."""
         if taken:
-            self._refused = 0
+            self.refused_in_a_row = 0
             return
-        self._refused += 1
-        if self._refused >= REFUSED_MAX:
+        self.refused_in_a_row += 1
+        if self.refused_in_a_row >= REFUSED_MAX:
             reason = f"the last {REFUSED_MAX} items of this stream were refused"
             self.end(Refused(grpc.StatusCode.INVALID_ARGUMENT, reason))
 
@@ -203,9 +203,9 @@ class StreamedWorker(Stream):
         if registered is not None:
             room.charge(sizes.keys_bytes(registered.dropped))
         acknowledged = room.take_numbers(self._acknowledged)
-        assignments = room.take(self._assignments, sizes.assignment_bytes)
+        assignments = room.take(self._assignments, sizes.assignment_bytes) if self._assignments else ()
         # A cancel never overtakes its assignment.
-        cancels = [] if self._assignments else room.take(self._cancels, sizes.key_bytes)
+        cancels = room.take(self._cancels, sizes.key_bytes) if self._cancels and not self._assignments else ()
         if not self._acknowledged and not self._assignments and not self._cancels:
             self._gathered.clear()
         return translate.to_worker(registered, acknowledged, assignments, cancels)
@@ -271,7 +271,7 @@ class ClientPeer(Stream):
                 self._patience = None
             room = rpc.Room()
             accepted = room.take_numbers(self.accepted)
-            refused = room.take(self.refused, sizes.refusal_bytes)
+            refused = room.take(self.refused, sizes.refusal_bytes) if self.refused else ()
             settled = room.take(self.settled, sizes.outcome_bytes)
             if not self.waiting:
                 self._gathered.clear()

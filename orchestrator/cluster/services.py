@@ -27,6 +27,7 @@ Code = grpc.StatusCode
 CAPACITY_MAX = 10_000
 SESSION_CHARACTERS = 100
 ADDRESS_CHARACTERS = 300
+LARGE_CHARACTERS = 10_000  # of a payload: with it a slice may be more than there is room for
 FIRST_WORD_S = 30.0
 """How long a stream may say nothing at first, and a connection ask for nothing."""
 
@@ -172,8 +173,11 @@ class StreamService(Service):
     async def _take(self, name: str, peer: StreamedWorker, message: FromWorker) -> None:
         if not self._live.speaks(name, peer):
             return
-        for taken, _ in enumerate(self._items(name, peer, message), 1):
-            if not taken % SLICE:
+        taken = 0
+        for _ in self._items(name, peer, message):
+            taken += 1
+            if taken == SLICE:
+                taken = 0
                 await asyncio.sleep(0)
                 if not self._live.speaks(name, peer):
                     return
@@ -262,16 +266,17 @@ class StreamService(Service):
         tasks = translate.submitted(session, message)
         left = len(message.tasks)
         while left > 0:
-            await live.room_for(client)
-            for job, priority in islice(tasks, SLICE):
+            count = min(SLICE, await live.room_for(client))
+            for job, priority in islice(tasks, count):
                 left -= 1
                 try:
                     live.submit(f"{session}-{job.number}", job, priority)
-                    client.note(taken=True)
+                    if client.refused_in_a_row:
+                        client.note(taken=True)
                 except Refused as refused:
                     live.lines.warning(host, "refused a task of session %s: %s", session, refused)
                     client.refuse(job.number, str(refused))
-                if live.full:
+                if len(job.payload) > LARGE_CHARACTERS and live.full:
                     break
             if left > 0:
                 await asyncio.sleep(0)

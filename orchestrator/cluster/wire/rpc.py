@@ -88,25 +88,29 @@ class Room:
     def take(self, waiting: deque[Item], size: Callable[[Item], int]) -> list[Item]:
         """From the front, as much as fits. Of what waits, an empty message takes one item at least."""
         taken: list[Item] = []
-        while waiting and self._items > 0:
+        room, most = self._bytes, self._items
+        while waiting and len(taken) < most:
             needed = size(waiting[0])
-            if needed > self._bytes and not self._empty:
-                self._items = 0  # whatever else waits is not to overtake it
+            if needed > room and (taken or not self._empty):
+                most = len(taken)  # whatever else waits is not to overtake it
                 break
-            self._empty = False
-            self._bytes -= needed
-            self._items -= 1
+            room -= needed
             taken.append(waiting.popleft())
+        if taken:
+            self._empty = False
+        self._bytes, self._items = room, most - len(taken)
         return taken
 
     def take_numbers(self, waiting: list[int]) -> list[int]:
         """The same of numbers."""
+        if not waiting:
+            return []
         most = min(self._items, max(0, self._bytes) // NUMBER_BYTES)
         taken = waiting[:most]
         del waiting[:most]
-        if taken:
-            self._items -= len(taken)
-            self.charge(NUMBER_BYTES * len(taken))
+        self._items -= len(taken)
+        self._bytes -= NUMBER_BYTES * len(taken)
+        self._empty = False
         return taken
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import require_id
+from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id
 from orchestrator.cluster.wire.proto import stream_pb2
 from orchestrator.cluster.wire.rpc import Room
 from orchestrator.cluster.wire.sizes import key_bytes, keys_bytes, report_bytes
@@ -221,7 +221,10 @@ def assigned(message: ToWorker) -> Iterator[Assignment]:
 def _keys(items: Iterable[stream_pb2.AttemptKey]) -> Iterator[Key]:
     """Raises Malformed at an id that is too long."""
     for item in items:
-        yield require_id(item.task_id, "a task's id"), item.attempt
+        task_id = item.task_id
+        if len(task_id) > ID_CHARACTERS:
+            require_id(task_id, "a task's id")
+        yield task_id, item.attempt
 
 
 def registers(message: FromWorker) -> bool:
@@ -316,8 +319,11 @@ def cancels(message: ToWorker) -> Iterator[Key]:
 def reports(message: FromWorker) -> Iterator[Reported]:
     """Raises Malformed at an id that is too long."""
     for item in message.reports:
+        task_id = item.task_id
+        if len(task_id) > ID_CHARACTERS:
+            require_id(task_id, "a task's id")
         yield Reported(
-            require_id(item.task_id, "a task's id"),
+            task_id,
             item.attempt or None,
             item.succeeded,
             item.result,
