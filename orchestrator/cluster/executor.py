@@ -216,8 +216,8 @@ class ThreadExecutor(Executor):
 class ProcessExecutor(Executor):
     """A subprocess per slot. One that dies fails its attempt, retryably, and is replaced.
 
-    Where none can be started the slot is not usable, and the next try comes later. A subprocess that dies before its
-    first result counts as one that could not be started.
+    Where none can be started the slot is not usable, and the next try comes later. A subprocess that dies before it
+    listens for tasks counts as one that could not be started.
 
     Slow ones are stopped and continued by signals, in turn: what computes progresses by its share, what sleeps does
     not notice.
@@ -266,10 +266,13 @@ class ProcessExecutor(Executor):
     def done(self, child: _Child, key: Key, ended: Ended) -> None:
         del self._busy[key]
         self._idle.append(child)
+        self.finished(key, ended)
+
+    def listens(self) -> None:
+        """One has started well."""
         if self._spawn_pause_s and not self._missing:
             self._spawn_pause_s = 0.0
             log.warning("subprocesses start again: all %d slots are usable", self._slots)
-        self.finished(key, ended)
 
     def died(self, child: _Child, key: Key | None, reason: str, ran_s: float) -> None:
         if key is None:
@@ -363,7 +366,7 @@ class ProcessExecutor(Executor):
 
 
 class _Child:
-    """A subprocess with at most one task. `proven`: it has executed one. OSError where it cannot be started."""
+    """A subprocess with at most one task. `proven`: it has begun to listen. OSError where it cannot be started."""
 
     def __init__(self, owner: ProcessExecutor) -> None:
         self.proven = False
@@ -421,6 +424,10 @@ class _Child:
             self._die(_why(self.end()))
             return
         self._received += chunk
+        if not self.proven and self._received.startswith(tasks.LISTENING):
+            self.proven = True
+            self._owner.listens()
+            self._received = self._received[len(tasks.LISTENING) :]
         try:
             succeeded, result, error, ran_s = marshal.loads(self._received)
         except EOFError:
@@ -430,7 +437,6 @@ class _Child:
             self._die("its executor answered with what makes no sense")
             return
         self._received = b""
-        self.proven = True
         key, self._key = self._key, None
         if key is not None:
             self._owner.done(self, key, Ended(succeeded, result, error, False, ran_s))

@@ -13,6 +13,9 @@ from collections.abc import Callable
 DEFAULT = "prime"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
+LISTENING = b"N"
+"""A subprocess says that before anything else: None, as `marshal` writes it."""
+
 
 class InvalidPayload(ValueError):
     """The payload means nothing to this kind of task."""
@@ -105,6 +108,7 @@ def _serve(descriptor: int, parent: int) -> None:
     die_with(parent)
     connection = socket.socket(fileno=descriptor)
     requests = connection.makefile("rb")
+    connection.sendall(LISTENING)
     while True:
         try:
             kind, payload = marshal.load(requests)

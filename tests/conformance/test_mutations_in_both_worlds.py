@@ -21,7 +21,7 @@ SEEN_BY: dict[Bug, str] = {
     mutations.leak_a_load: "a_reported_failure_is_final",
     mutations.settle_twice: "a_reported_failure_is_final",
     mutations.accept_a_late_result_as_new: "a_result_that_comes_twice_counts_once",
-    mutations.skip_a_wake: "a_slow_attempt_is_given_up_but_may_still_deliver",
+    mutations.skip_a_wake: "a_slow_attempt_that_cannot_be_cancelled_may_still_deliver",
     mutations.lose_what_a_returning_worker_holds: "a_broken_connection_loses_no_attempt",
 }
 
