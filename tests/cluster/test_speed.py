@@ -184,7 +184,8 @@ def test_hanging_subprocesses_can_be_cancelled_replaced_and_closed():
         idle.kill()
         while idle in children():
             await asyncio.sleep(0.005)
-        assert len(children()) == 2
+        while len(children()) < 2:  # it died before it listened, so the next one comes after a pause
+            await asyncio.sleep(0.005)
         await until_they_are_stopped()
         assert ends.empty()
         executor.set_speed(1)
