@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 CONFIRM_S = 0.25
+AWAKE_S = 0.25  # a busy machine needs so long to read what has come
 LATE_S = 0.1  # a timer that rings so late tells that its process stood still
 BATCH_S = 0.05  # between two rings on the way
 
@@ -20,7 +21,7 @@ def confirm_s(call_timeout_s: float) -> float:
 def awake_s(call_timeout_s: float) -> float:
     """How long a process has to have been awake before it calls a peer late: what came while it stood still is read,
     and a message that it had not sent is answered."""
-    return 2 * confirm_s(call_timeout_s)
+    return max(AWAKE_S, 2 * confirm_s(call_timeout_s))
 
 
 class Overdue(Generic[Key]):

@@ -144,8 +144,9 @@ class Fuzz:
 
 
 async def listen(call: Any) -> None:
-    while await call.read() != grpc.aio.EOF:  # type: ignore[attr-defined]
-        pass
+    with contextlib.suppress(grpc.aio.AioRpcError):  # a refusal is an answer too
+        while await call.read() != grpc.aio.EOF:  # type: ignore[attr-defined]
+            pass
 
 
 async def be_a_worker(fuzz: Fuzz, channel: grpc.aio.Channel) -> None:

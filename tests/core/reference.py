@@ -35,6 +35,7 @@ class Model(Meaning):
                     assert (effect.task, effect.worker, effect.number) in self._to_cancel, f"unexpected: {effect}"
                     self._to_cancel.remove((effect.task, effect.worker, effect.number))
                 case TimedOut():
+                    assert (effect.task, effect.worker, effect.number) in self._to_time_out, f"unexpected: {effect}"
                     self._to_time_out.remove((effect.task, effect.worker, effect.number))
                 case Ended():
                     self._see_ended((effect.task, effect.worker, effect.number))

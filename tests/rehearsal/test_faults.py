@@ -58,7 +58,7 @@ def partitioned(tmp_path_factory: pytest.TempPathFactory) -> Run:
         {"kind": "crash", "at_s": 0.9, "workers": ["w4"], "restart_after_s": 0.4},
     ]
     folder = tmp_path_factory.mktemp("partitioned")
-    return executed(folder, faults=faults, network=network(), duration_s=3, cluster={"workers": 6, "capacity": 2})
+    return executed(folder, faults=faults, network=network(), duration_s=5, cluster={"workers": 6, "capacity": 2})
 
 
 def test_a_partition_loses_nothing(partitioned: Run):
