@@ -30,6 +30,7 @@ from orchestrator.cluster.wire.translate import FromWorker, Message, ToWorker
 from orchestrator.scenario.distributions import Distribution
 
 _DISTRIBUTION: TypeAdapter[Distribution] = TypeAdapter(Distribution)
+LAST_WRITE_S = 1.0
 FIRST_BYTES = 8 << 20
 HOST = "127.0.0.1"
 
@@ -185,6 +186,7 @@ class _Session:
         self._broken = asyncio.Event()
         self._ended = asyncio.Event()
         self._status: Status = grpc.StatusCode.OK, ""
+        self._writing: asyncio.Future[None] | None = None
         self._upstream = asyncio.create_task(self._hold_upstream())
 
     async def serve(self, requests: AsyncIterator[FromWorker], write: Any) -> Status:
@@ -213,7 +215,14 @@ class _Session:
 
     async def _write(self, write: Any) -> None:
         while True:
-            await write(await self._for_worker.get())
+            message = await self._for_worker.get()
+            self._writing = asyncio.ensure_future(write(message))
+            await asyncio.shield(self._writing)
+
+    async def written(self) -> None:
+        """What was being written when the stream was to end is out: gRPC cannot send a status beside it."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing], timeout=LAST_WRITE_S)
 
     async def _close(self) -> None:
         """The worker has gone: so goes its stream to the coordinator, who ends that of a worker that left."""
@@ -302,6 +311,7 @@ class Relay:
         finally:
             del self._sessions[session]
         if code is not grpc.StatusCode.OK:
+            await session.written()
             await context.abort(code, details)
 
 
