@@ -108,13 +108,13 @@ def _serve(descriptor: int, parent: int) -> None:
     die_with(parent)
     connection = socket.socket(fileno=descriptor)
     requests = connection.makefile("rb")
-    connection.sendall(LISTENING)
-    while True:
-        try:
+    try:
+        connection.sendall(LISTENING)
+        while True:
             kind, payload = marshal.load(requests)
-        except EOFError:
-            return
-        connection.sendall(marshal.dumps(run(kind, payload)))
+            connection.sendall(marshal.dumps(run(kind, payload)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # nobody wants it any more
 
 
 if __name__ == "__main__":
