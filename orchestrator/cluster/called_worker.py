@@ -18,6 +18,7 @@ import grpc.aio
 
 from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.wire import contract, rpc
+from orchestrator.cluster.wire.frames import Malformed, sound
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import Done, Key
 from orchestrator.cluster.worker import Held, Settings, Unwanted, Worker
@@ -119,7 +120,11 @@ class CalledWorker(Worker):
 
     async def AssignTask(self, request: Any, context: Any) -> Any:
         now = self.now()
-        wire, kind, payload, _ = contract.assigned(request, next(self._numbers))
+        try:
+            wire, kind, payload, _ = contract.assigned(sound(request), next(self._numbers))
+        except Malformed as malformed:
+            log.debug("worker %s: refused an assignment: %s", self.name, malformed)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(malformed))
         key = self._key(wire)
         self.agent.assigned(key, Held(kind, payload, now), now)
         accepted = key not in self._refused

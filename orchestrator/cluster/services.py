@@ -16,7 +16,7 @@ from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.metrics import WINDOW_S, line
 from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
 from orchestrator.cluster.wire import contract, rpc, translate
-from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed
+from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed, sound
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import FromClient, FromWorker
 
@@ -50,7 +50,7 @@ class WireService(Service):
     async def SubmitTask(self, request: Any, context: Context) -> Any:
         task_id = secrets.token_hex(8)
         try:
-            await self._live.accept(task_id, *contract.job_of(_sound(request)))
+            await self._live.accept(task_id, *contract.job_of(sound(request)))
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
         return contract.submit_answer(task_id)
@@ -58,7 +58,7 @@ class WireService(Service):
     async def GetTaskStatus(self, request: Any, context: Context) -> Any:
         try:
             self._live.require_running()
-            task = self._live.core.task(_sound(request).task_id)
+            task = self._live.core.task(sound(request).task_id)
             if task is None:
                 raise Refused(Code.NOT_FOUND, f"no task {request.task_id[:80]!r}")
         except Malformed as refused:
@@ -70,7 +70,7 @@ class WireService(Service):
     async def GetMetrics(self, request: Any, context: Context) -> Any:
         live = self._live
         try:
-            _sound(request)
+            sound(request)
             live.require_running()
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
@@ -78,7 +78,7 @@ class WireService(Service):
 
     async def RegisterWorker(self, request: Any, context: Context) -> Any:
         try:
-            worker_id, address, capacity = contract.registration_of(_sound(request))
+            worker_id, address, capacity = contract.registration_of(sound(request))
             _require_worker(worker_id, capacity)
             host, _, port = address[:ADDRESS_CHARACTERS].rpartition(":")
             if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -90,14 +90,14 @@ class WireService(Service):
 
     async def Heartbeat(self, request: Any, context: Context) -> Any:
         try:
-            known = await self._live.answer_heartbeat(*contract.heartbeat_of(_sound(request)))
+            known = await self._live.answer_heartbeat(*contract.heartbeat_of(sound(request)))
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
         return contract.heartbeat_answer(known)
 
     async def ReportResult(self, request: Any, context: Context) -> Any:
         try:
-            worker_id, reported = contract.report_of(_sound(request))
+            worker_id, reported = contract.report_of(sound(request))
             known = await self._live.answer_report(worker_id, reported)
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
@@ -123,7 +123,7 @@ class StreamService(Service):
         except TimeoutError:
             raise Refused(Code.DEADLINE_EXCEEDED, f"nothing was said for {self._first_word_s:g} s") from None
         self._live.require_running()
-        return _sound(first)
+        return sound(first)
 
     # ---- workers
 
@@ -159,7 +159,7 @@ class StreamService(Service):
         try:
             await self._take(name, peer, first)
             async for message in requests:
-                if translate.registers(_sound(message)):
+                if translate.registers(sound(message)):
                     peer.register_again()
                 await self._take(name, peer, message)
                 if message.leaving:
@@ -244,8 +244,8 @@ class StreamService(Service):
 
     async def CancelTask(self, request: Any, context: Context) -> Any:
         try:
-            task = await self._live.cancel_task(request.task_id)
-        except Refused as refused:
+            task = await self._live.cancel_task(sound(request).task_id)
+        except (Refused, Malformed) as refused:
             await self._abort(context, refused)
         return contract.status_message(task)
 
@@ -255,7 +255,7 @@ class StreamService(Service):
         message: FromClient | None = first
         try:
             while message is not None:
-                await self._submit(session, client, _sound(message), host)
+                await self._submit(session, client, sound(message), host)
                 message = await anext(requests, None)
         except Malformed as malformed:
             client.end(Refused(Code.INVALID_ARGUMENT, str(malformed)))
@@ -280,13 +280,6 @@ class StreamService(Service):
                     break
             if left > 0:
                 await asyncio.sleep(0)
-
-
-def _sound(message: Any) -> Any:
-    """The same message. Raises Malformed where it is none."""
-    if isinstance(message, Malformed):
-        raise message
-    return message
 
 
 def _host(context: Context) -> str:

@@ -15,6 +15,7 @@ import pytest
 from orchestrator.cluster.called_worker import CalledWorker
 from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.wire import contract, rpc
+from orchestrator.cluster.wire.frames import reader
 from orchestrator.cluster.worker import Settings, Unwanted
 from tests.cluster.streams import play
 
@@ -27,12 +28,14 @@ class Registry:
     def __init__(self, *registered: bytes, beat: bytes = contract.heartbeat_answer(True).SerializeToString()) -> None:
         self.registrations = 0
         self.beats: asyncio.Queue[bytes] = asyncio.Queue()
+        self.introduction = b""
         self._registered = list(registered)
         self._beat = beat
 
     async def _register(self, request: bytes, context: Any) -> bytes:
         answer = self._registered[min(self.registrations, len(self._registered) - 1)]
         self.registrations += 1
+        self.introduction = request
         return answer
 
     async def _hear(self, request: bytes, context: Any) -> bytes:
@@ -58,6 +61,26 @@ class Registry:
                 await asyncio.wait([running])
                 worker.close()
                 await server.stop(0)
+
+
+def test_an_assignment_that_is_no_message_is_refused(caplog: pytest.LogCaptureFixture):
+    """With INVALID_ARGUMENT, and the worker beats on; there is no traceback."""
+
+    async def story() -> None:
+        registry = Registry(contract.registration_answer(0.05).SerializeToString())
+        async with registry.worker() as running:
+            await registry.beats.get()
+            read = reader(rpc.REGISTRY.methods_by_name["RegisterWorker"].input_type)
+            _, address, _ = contract.registration_of(read(registry.introduction))
+            async with rpc.channel(address) as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await channel.unary_unary(f"/{rpc.WORKER.full_name}/AssignTask", bytes, bytes)(NONSENSE)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            await registry.beats.get()
+            assert not running.done()
+
+    play(story)
+    assert not any(record.exc_info for record in caplog.records if "AssignTask" in record.getMessage())
 
 
 def test_an_answer_that_is_no_message_is_none():

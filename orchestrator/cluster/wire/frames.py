@@ -41,6 +41,13 @@ def reader(of: Descriptor) -> Callable[[bytes], Any]:
     return read
 
 
+def sound(message: Any) -> Any:
+    """The same message. Raises Malformed where it is none."""
+    if isinstance(message, Malformed):
+        raise message
+    return message
+
+
 def require_id(text: str, what: str) -> str:
     """The same text. Raises Malformed for one that is too long to be an id."""
     if len(text) > ID_CHARACTERS:
