@@ -18,7 +18,6 @@ from orchestrator.core.model import Outcome
 from orchestrator.policies.retry import ConstantBackoff
 from orchestrator.results.runs import Run
 from orchestrator.results.tables import OUTCOMES, PRIORITIES, STATES, Codes, Event, Floats, codes, event_rows, floats
-from orchestrator.scenario.distributions import Constant, Distribution, Empirical, Uniform
 from orchestrator.scenario.schema import Scenario
 
 Rows = Codes
@@ -290,15 +289,3 @@ def range_max(values: Floats, begin: Rows, end: Rows) -> Floats:
 def at_time(time_s: float) -> str:
     """A time in words, to the microsecond."""
     return "no time" if np.isnan(time_s) else f"{time_s:.6f}".rstrip("0").rstrip(".") + " s"
-
-
-def slowest_s(delay: Distribution) -> float:
-    """The longest delay that can be drawn; infinity if there is no bound."""
-    match delay:
-        case Constant():
-            return delay.value_s
-        case Uniform():
-            return delay.high_s
-        case Empirical():
-            return float(delay.values().max())
-    return math.inf

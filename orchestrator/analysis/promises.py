@@ -36,12 +36,12 @@ from orchestrator.analysis.history import (
     or_never,
     range_max,
     shifted,
-    slowest_s,
 )
 from orchestrator.core.model import Detail, Outcome, WorkerEvent
 from orchestrator.policies.queueing import FifoConfig, PriorityConfig
 from orchestrator.results.runs import Run
 from orchestrator.results.tables import FAULTS, STATES, FaultEvent, Floats, State, faults_ended_by
+from orchestrator.scenario.distributions import longest_s
 from orchestrator.scenario.schema import Scenario
 
 MOST = 20
@@ -394,7 +394,7 @@ def _load(h: History) -> Iterator[Breach]:
 def _cancels(h: History) -> Iterator[Breach]:
     """When a task is settled, its other attempts are stopped."""
     settled_s = h.of_task(h.settled_s)
-    heard_s = settled_s + slowest_s(h.scenario.network.delay_of("cancel")) + h.grace_s
+    heard_s = settled_s + longest_s(h.scenario.network.delay_of("cancel")) + h.grace_s
     ran_on = ~h.settles & (h.started_s + h.ran_s > heard_s + EPSILON_S) & (or_never(h.ended_s) > settled_s)
     rows = np.flatnonzero(ran_on)
     if len(rows):
@@ -467,7 +467,7 @@ def _cancels_uncertain(scenario: Scenario) -> str:
     network = scenario.network
     if network.loss:
         return "messages are lost"
-    return "" if math.isfinite(slowest_s(network.delay_of("cancel"))) else "messages may take any time"
+    return "" if math.isfinite(longest_s(network.delay_of("cancel"))) else "messages may take any time"
 
 
 PROMISES = (

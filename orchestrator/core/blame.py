@@ -43,13 +43,10 @@ class Blame:
     def absolve(self, worker: Worker) -> None:
         """The worker did not die after all."""
         for task in worker.blamed:
-            deaths = list(self.killed.get(task, ()))
-            mistaken = [death for death in deaths if death.worker_id == worker.id]
-            if mistaken:
-                deaths.reverse()
-                deaths.remove(mistaken[-1])
-                deaths.reverse()
-                self.killed[task] = tuple(deaths)
+            deaths = self.killed.get(task, ())
+            last = max((i for i, death in enumerate(deaths) if death.worker_id == worker.id), default=None)
+            if last is not None:
+                self.killed[task] = (*deaths[:last], *deaths[last + 1 :])
         worker.blamed.clear()
 
     def forget(self, task: Task) -> None:

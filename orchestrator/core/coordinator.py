@@ -440,12 +440,11 @@ class Coordinator(Membership):
 
     def _note_sleep(self, now: float) -> None:
         """The alarm should have rung long ago: what is due may only seem so, by messages that are not heard yet."""
-        beat_again_s = 1.5 * self.heartbeat_s
-        if now < self._judges_from - beat_again_s:
+        if now < self._judges_from - self._beat_again_s:
             return  # it is listening already
         if self._listens_until == -math.inf:  # but once: it must act in the end, even if it never wakes in time
             self._listens_until = now + HEARING_S
-        self._judges_from = now + HEARING_S + beat_again_s
+        self._judges_from = now + HEARING_S + self._beat_again_s
         for worker in self._workers.values():
             if isinstance(worker.detector, SleepAware):
                 worker.detector.slept(self._judges_from)

@@ -33,6 +33,11 @@ class Membership(Transitions):
 
     __slots__ = ()
 
+    @property
+    def _beat_again_s(self) -> float:
+        """In this time every worker that lives beats once more."""
+        return 1.5 * self.heartbeat_s
+
     def _quarantine_until_trial(self, worker: Worker, now: float) -> None:
         """A call failed. Of several that fail together, only the first makes the next pause longer."""
         if worker.quarantined is not Quarantine.FAILED_CALL:
@@ -87,7 +92,7 @@ class Membership(Transitions):
         """
         for spared in self._dead_share.release(worker):
             if isinstance(spared.detector, SleepAware):  # this is no beat to learn from, nor is the pause to the next
-                spared.detector.slept(now + 1.5 * self.heartbeat_s)
+                spared.detector.slept(now + self._beat_again_s)
             spared.detector.heard(now)
             self._review_later(spared, now)
 

@@ -180,6 +180,7 @@ class Transitions:
             self._roomy -= 1
         self._routing.load_changed(worker, before)
         if not worker.reports_start and (self._limited or task.execution_timeout_s is not None):
+            # As `_time_out_later` has it, which this does not call because every task pays for it.
             at = self._timeouts.start(attempt, now)
             if at < self._alarm:
                 self._ring_by(at)

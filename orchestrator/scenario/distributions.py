@@ -193,3 +193,15 @@ DurationOrDistribution = Annotated[
     Distribution, BeforeValidator(_constant, json_schema_input_type=NonNegative | Distribution)
 ]
 """A distribution, or a number of seconds that stands for a constant."""
+
+
+def longest_s(distribution: Distribution) -> float:
+    """The longest time that can be drawn; infinity if there is no bound."""
+    match distribution:
+        case Constant():
+            return distribution.value_s
+        case Uniform():
+            return distribution.high_s
+        case Empirical():
+            return float(distribution.values().max())
+    return math.inf

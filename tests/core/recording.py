@@ -32,40 +32,29 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Assign:
+class OfAttempt:
     task: TaskId
     worker: WorkerId
     number: int
 
+
+class Assign(OfAttempt):
     def __str__(self) -> str:
         return f"assign {self.task}/{self.number} to {self.worker}"
 
 
-@dataclass(frozen=True)
-class Cancel:
-    task: TaskId
-    worker: WorkerId
-    number: int
-
+class Cancel(OfAttempt):
     def __str__(self) -> str:
         return f"cancel {self.task}/{self.number} on {self.worker}"
 
 
-@dataclass(frozen=True)
-class TimedOut:
-    task: TaskId
-    worker: WorkerId
-    number: int
-
+class TimedOut(OfAttempt):
     def __str__(self) -> str:
         return f"timed out {self.task}/{self.number} on {self.worker}"
 
 
 @dataclass(frozen=True)
-class Ended:
-    task: TaskId
-    worker: WorkerId
-    number: int
+class Ended(OfAttempt):
     outcome: Outcome
 
     def __str__(self) -> str:
