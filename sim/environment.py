@@ -76,7 +76,9 @@ class Environment(simpy.Environment):
         """`run` for those whose own callback raises `StopSimulation`: the loop in which a simulation lives."""
         queue, pop, processed = self._queue, heappop, 0
         try:
-            while queue or self._next_slot():
+            while True:  # with a condition, Python 3.11 would never specialise this loop
+                if not queue and not self._next_slot():
+                    break
                 self._now, _, function, argument = pop(queue)
                 processed += 1
                 function(argument)

@@ -47,6 +47,9 @@ class Rank:
     PROGRESS = 15 * RANK
 
 
+_FUSED_RESULT = Rank.RESULT + 2
+
+
 def attempt_number(attempt: Attempt) -> int:
     """A number for the keys of an attempt's events. Its last two bits are free, to tell its messages apart."""
     return attempt.task.id << 24 | attempt.number << 2  # type: ignore[operator]  # ids are row numbers here
@@ -139,7 +142,7 @@ def result_copy_key(attempt: int) -> int:
 def fused_result_key(attempt: Attempt) -> int:
     """A result arrives on the fused path."""
     # As `attempt_number` has it, which this does not call because every task pays for it.
-    return Rank.RESULT + 2 + (attempt.task.id << 24 | attempt.number << 2)  # type: ignore[operator]
+    return _FUSED_RESULT + (attempt.task.id << 24 | attempt.number << 2)  # type: ignore[operator]
 
 
 def call_ended_key(attempt: int) -> int:

@@ -118,9 +118,9 @@ class ToCoordinator:
 
     def send_heartbeat(self, worker: SimWorker, active: int, now: float) -> None:
         for attempt in worker.record.open:
-            fused = attempt.note
-            if fused is not None and fused.starts_at <= now < fused.finishes_at:
-                active += 1
+            if attempt.note is not None:
+                starts_at, finishes_at, _, _, _ = attempt.note
+                active += starts_at <= now < finishes_at
         worker.beats += 1
         message_kind, handler, beat = self._heartbeat, self._handlers.heartbeat, (worker.name, active)
         arrives_s, copy_s = message_kind.fate(worker.link_to_coordinator, message_kind.delay())

@@ -85,6 +85,15 @@ class SimWorker:
     registration was not sent successfully yet, so there are no heartbeats.
     """
 
+    # Ten thousand of them: beyond 30 attributes, Python would give each a dict of its own.
+    __slots__ = (
+        "_arrived_in_pause", "_env", "_execution_started", "_heartbeat_s", "_impairments", "_outbox", "_rate",
+        "_reporting", "_running", "_wake_time", "agent", "beats", "capacity", "copies_under_way", "fusible", "index",
+        "jobs", "last_message_arrives_at", "life", "link_to_coordinator", "link_to_worker", "may_fuse", "name",
+        "next_fault_s", "paused", "prefetch", "record", "registered_arrives_at", "registering", "speed",
+        "speed_factor", "up",
+    )  # fmt: skip
+
     agent: WorkerAgent
 
     def __init__(

@@ -29,7 +29,7 @@ from sim import keys
 from sim.arrivals import ClientSubmissions, OpenSubmissions
 from sim.environment import Environment
 from sim.faults import Faults
-from sim.fused import Fused, FusedPath, make_record
+from sim.fused import FusedPath
 from sim.inbox import Handlers, Inbox
 from sim.keys import fused_result_key
 from sim.network import MessageKind, draws
@@ -249,7 +249,7 @@ class World:
             finishes_at = starts_at + work_s
             arrives_at = finishes_at + result_delay_s
             if arrives_at < worker.next_fault_s and arrives_at < now + self._timeout_s:
-                attempt.note = make_record(Fused, (starts_at, finishes_at, work_s, result_delay_s, False))
+                attempt.note = starts_at, finishes_at, work_s, result_delay_s, False
                 self._call_at(arrives_at, fused_result_key(attempt), self._fused_result, attempt)
                 return
         self.unfuse(worker)

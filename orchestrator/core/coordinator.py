@@ -54,11 +54,11 @@ CANCELLED = "cancelled by its submitter"
 HEARING_S = 0.25
 """After it slept, the coordinator listens so long before it acts."""
 
-# Read on every task: a module's global is found faster than an enum's attribute.
+# Read for every task: a module's global is found faster than an enum's attribute.
 _RUNNING, _COMPLETED, _FAILED = TaskState.RUNNING, TaskState.COMPLETED, TaskState.FAILED
 _OPEN, _ABANDONED = AttemptState.OPEN, AttemptState.ABANDONED
 _ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
-_SUCCESS = Outcome.COMPLETED
+_SUCCESS, _REJECTED = Outcome.COMPLETED, Quarantine.REJECTED
 
 
 class Coordinator(Membership):
@@ -302,7 +302,7 @@ class Coordinator(Membership):
             self._retry_or_fail(attempt, now)
         if request is not None:
             self._fx.acknowledged(worker_id, request, True, now)
-        if attempt is not None and attempt.worker.quarantined is Quarantine.REJECTED:
+        if attempt is not None and attempt.worker.quarantined is _REJECTED:
             attempt.worker.quarantined = None
             self._reconsider(attempt.worker)
         if self.pending or self._hedges.wanted:

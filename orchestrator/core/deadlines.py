@@ -15,6 +15,8 @@ from orchestrator.core.model import Attempt, AttemptState, Task, TaskId
 
 Item = TypeVar("Item")
 
+_OPEN = AttemptState.OPEN  # read for every task
+
 
 class Ticks(NamedTuple):
     """A periodic check: the moments phase_s + k * every_s."""
@@ -131,6 +133,6 @@ class Timeouts:
         """The open attempt whose deadline this is. The id may have gone to another task since."""
         task = self._tasks.get(task_id)
         for attempt in task.live if task is not None else ():
-            if attempt.state is AttemptState.OPEN and attempt.times_out_at == at:
+            if attempt.state is _OPEN and attempt.times_out_at == at:
                 return attempt
         return None

@@ -41,7 +41,7 @@ from orchestrator.core.ports import (
 )
 from orchestrator.core.settled import SettledTasks
 
-# Read on every task: a module's global is found faster than an enum's attribute.
+# Read for every task: a module's global is found faster than an enum's attribute.
 _PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
 _COMPLETED, _FAILED = TaskState.COMPLETED, TaskState.FAILED
 _OPEN, _ABANDONED, _CLOSED = AttemptState.OPEN, AttemptState.ABANDONED, AttemptState.CLOSED
