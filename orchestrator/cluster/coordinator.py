@@ -235,9 +235,10 @@ class LiveCoordinator:
             raise Refused(Code.INVALID_ARGUMENT, f"unknown kind: {job.kind[:KIND_CHARACTERS]}...")
         if not translate.is_priority(priority):
             raise Refused(Code.INVALID_ARGUMENT, f"unknown priority: {priority}")
-        if self._asked.task(task_id) is None:
-            self._characters += len(payload)
+        submitted = self._asked.submitted
         self.core.submit(task_id, priority, job, execution_timeout_s, self.now())
+        if self._asked.submitted > submitted:  # it was not known already
+            self._characters += len(payload)
 
     async def accept(self, task_id: str, job: Job, priority: int) -> None:
         """Take a task of the wire contract, and wait until its submitter may be told. Raises Refused."""
@@ -395,19 +396,18 @@ class LiveCoordinator:
 
     def _report(self, worker_id: str, reported: Reported, request: int, now: float) -> Report:
         task_id, attempt, succeeded, result, error, retryable, queued_s, ran_s, _ = reported
-        most = self.limits.payload_characters
-        if len(result) > most:
+        if len(result) > self.limits.payload_characters:
             succeeded, result, error = False, "", "the result is too large"
-        error = error[:ERROR_CHARACTERS]
-        begun_at = self._started_at(task_id, attempt, queued_s, ran_s, now)
-        return Report(worker_id, task_id, attempt, succeeded, result, error, retryable, begun_at, ran_s, request)
-
-    def _started_at(self, task_id: str, number: int | None, queued_s: float, ran_s: float, now: float) -> float | None:
+        if len(error) > ERROR_CHARACTERS:
+            error = error[:ERROR_CHARACTERS]
+        begun_at = None
         task = self._asked.task(task_id)
-        for attempt in task.live if task else ():
-            if attempt.number == number or number is None:
-                return started_at(attempt.assigned_at, queued_s, ran_s, now)
-        return None
+        for live in task.live if task else ():
+            if live.number == attempt or attempt is None:
+                begun_at = started_at(live.assigned_at, queued_s, ran_s, now)
+                break
+        fields = worker_id, task_id, attempt, succeeded, result, error, retryable, begun_at, ran_s, request
+        return translate.make(Report, fields)
 
     # ---- the end
 

@@ -20,7 +20,10 @@ from orchestrator.cluster.wire import rpc, sizes, translate
 from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Registered
 from orchestrator.core.coordinator import Coordinator
 
-ACCEPTANCE_WAITS_S = 0.002
+COMPANY_WAITS_S = 0.002
+"""How long news for a client may wait for more: a message of its own costs as much as a task."""
+MANY_UNSETTLED = 1000
+"""A client with more of them waits far longer than that for each: its results may wait for company too."""
 BEATS_OF_PROOF = 2
 UNREAD_MAX = 20_000  # acknowledgements
 REFUSED_MAX = 10_000
@@ -159,9 +162,14 @@ class StreamedWorker(Stream):
         if self._late:
             self._late.pop(key, None)
 
+    @property
+    def overlooks(self) -> bool:
+        """Its acknowledgements wait, because it does not read them."""
+        return len(self._acknowledged) >= UNREAD_MAX
+
     async def reads(self) -> None:
         """Wait until it has read most of its acknowledgements."""
-        while len(self._acknowledged) >= UNREAD_MAX:
+        while self.overlooks:
             self._read.clear()
             await self._read.wait()
 
@@ -246,11 +254,11 @@ class ClientPeer(Stream):
         return len(self.accepted) + len(self.refused) + len(self.settled)
 
     def accept(self, number: int) -> None:
-        """Waits a moment for results to travel with: a message of its own costs as much as the task."""
+        """Waits a moment for results to travel with."""
         self.accepted.append(number)
         self.unsettled += 1
         if self._patience is None:
-            self._patience = self._loop.call_later(ACCEPTANCE_WAITS_S, self._gathered.set)
+            self._patience = self._loop.call_later(COMPANY_WAITS_S, self._gathered.set)
 
     def refuse(self, number: int, reason: str) -> None:
         self.refused.append((number, reason))
@@ -260,12 +268,16 @@ class ClientPeer(Stream):
     def settle(self, number: int, outcome: Outcome) -> None:
         self.settled.append((number, outcome))
         self.unsettled -= 1
-        self._gathered.set()
+        if self.unsettled <= MANY_UNSETTLED or len(self.settled) >= SLICE:
+            self._gathered.set()
+        elif self._patience is None:
+            self._patience = self._loop.call_later(COMPANY_WAITS_S, self._gathered.set)
 
     async def write_to(self, write: Write, written: Callable[[], None]) -> None:
         while True:
             await self._gathered.wait()
-            await asyncio.sleep(0)  # the assignments first
+            if self.unsettled > 0:
+                await asyncio.sleep(0)  # the assignments first
             if self._patience is not None:
                 self._patience.cancel()
                 self._patience = None

@@ -164,7 +164,8 @@ class StreamService(Service):
                 await self._take(name, peer, message)
                 if message.leaving:
                     return True
-                await peer.reads()
+                if peer.overlooks:
+                    await peer.reads()
         except Malformed as malformed:
             peer.end(Refused(Code.INVALID_ARGUMENT, str(malformed)))
             await peer.ended()

@@ -175,7 +175,8 @@ class StreamingWorker(Worker):
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while True:
                 await self._gathered.wait()
-                await asyncio.sleep(0)  # whatever else has just finished travels with it
+                if self._queued_s:
+                    await asyncio.sleep(0)  # whatever else has just finished travels with it
                 news = self._news.take()
                 news.draining = self.agent.draining
                 if not self._news.keys_wait:

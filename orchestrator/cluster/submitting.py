@@ -136,7 +136,7 @@ class Streaming:
                 await call.write(translate.from_client("", self._next_tasks()))
         await asyncio.Event().wait()  # the stream is broken: its reader knows why
 
-    def _next_tasks(self) -> Iterator[Any]:
+    def _next_tasks(self) -> Iterator[tuple[int, str, str, int]]:
         numbers = rpc.take(self._outgoing, self._size, self.IN_A_MESSAGE)
         if not self._outgoing:
             self._gathered.clear()
@@ -144,12 +144,10 @@ class Streaming:
             submission = self._unsettled.get(number)
             if submission is None:
                 continue  # cancelled, or sent before, by a stream that broke
-            if self._size(number) > rpc.MESSAGE_BYTES - sizes.ITEM_BYTES:
-                self._unsettled.pop(number).fail(TaskRefused("the task is too large for a message"))
-                continue
             payload, priority, kind = submission.task
-            self._newest_sent = max(self._newest_sent, number)
-            yield translate.new_task(number, kind, payload, priority)
+            if number > self._newest_sent:
+                self._newest_sent = number
+            yield number, kind, payload, priority
 
     def _size(self, number: int) -> int:
         submission = self._unsettled.get(number)

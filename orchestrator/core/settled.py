@@ -19,7 +19,7 @@ class SettledTasks:
     all that the coordinator knows. Their age and size, where limited, are looked at when a task is added.
     """
 
-    __slots__ = ("_bytes", "_ids", "_limited", "_most", "_most_bytes", "_most_s", "_tasks")
+    __slots__ = ("_bytes", "_ids", "_limited", "_most", "_most_bytes", "_most_s", "_old_at", "_tasks")
 
     def __init__(
         self, tasks: MutableMapping[TaskId, Task], most: float, most_s: float = math.inf, most_bytes: float = math.inf
@@ -31,6 +31,7 @@ class SettledTasks:
         self._most_bytes = most_bytes
         self._limited = most_s < math.inf or most_bytes < math.inf
         self._bytes = 0
+        self._old_at = -math.inf  # before then none is too old
 
     def add(self, task: Task, now: float) -> None:
         ids = self._ids
@@ -40,10 +41,16 @@ class SettledTasks:
                 del self._tasks[ids.popleft()]
             return
         self._bytes += size_of(task)
+        if now > self._old_at or self._bytes > self._most_bytes or len(ids) > self._most:
+            self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        ids = self._ids
         while ids and (
             len(ids) > self._most or self._bytes > self._most_bytes or self._oldest_since() < now - self._most_s
         ):
             self._bytes -= size_of(self._tasks.pop(ids.popleft()))
+        self._old_at = (self._oldest_since() if ids else now) + self._most_s
 
     def violations(self) -> Iterator[str]:
         if self._limited:

@@ -58,7 +58,7 @@ def test_to_a_client_no_item_is_larger_than_it_was_taken_for(accepted: list, ref
 @given(numbers, text, text, st.integers(1, 4))
 def test_from_a_client_no_task_is_larger_than_it_was_taken_for(number: int, kind: str, payload: str, priority: int):
     """With its kind."""
-    message = translate.from_client("", [translate.new_task(number, kind, payload, priority)])
+    message = translate.from_client("", [(number, kind, payload, priority)])
     assert message.ByteSize() <= sizes.task_bytes(kind, payload)
 
 

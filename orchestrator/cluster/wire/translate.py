@@ -1,13 +1,14 @@
 """Between the messages of our streams and what the state machines speak of; `contract` does it for the wire contract.
 
-Nothing else builds or reads parts of messages.
+Nothing else builds or reads parts of messages. Where there are many, an item is made by `add` inside its message, and
+empty texts are left out: an item that is made first and copied then costs twice as much.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +24,13 @@ FromWorker = stream_pb2.FromWorker
 ToWorker = stream_pb2.ToWorker
 FromClient = stream_pb2.FromClient
 _LOWEST, _HIGHEST = min(Priority), max(Priority)
+_STATES = {state.value: state for state in TaskState}
 Message = TypeVar("Message", FromWorker, ToWorker)
+Fields = TypeVar("Fields", bound=tuple[Any, ...])
+
+
+make: Callable[[type[Fields], tuple[Any, ...]], Fields] = tuple.__new__
+"""A named tuple from all its fields. Its own constructor is a function in Python, for which every task would pay."""
 
 
 class Reported(NamedTuple):
@@ -142,11 +149,17 @@ class WorkerNews:
         self.introduction = self.beat = None
         if taken.introduction is not None:
             room.charge(keys_bytes(taken.introduction.held))
-        taken.started.extend(room.take(self.started, key_bytes))
-        taken.rejected.extend(room.take(self.rejected, key_bytes))
-        taken.cancelled.extend(room.take(self.cancelled, key_bytes))
-        taken.reports.extend(room.take(self.reports, report_bytes))
-        taken.confirmed.extend(room.take(self.confirmed, key_bytes))
+        for keys, of in (
+            (self.started, taken.started),
+            (self.rejected, taken.rejected),
+            (self.cancelled, taken.cancelled),
+        ):
+            if keys:
+                of.extend(room.take(keys, key_bytes))
+        if self.reports:
+            taken.reports.extend(room.take(self.reports, report_bytes))
+        if self.confirmed:
+            taken.confirmed.extend(room.take(self.confirmed, key_bytes))
         return taken
 
     @property
@@ -173,30 +186,18 @@ def to_worker(
     assignments: Iterable[Assignment],
     cancels: Iterable[Key],
 ) -> ToWorker:
-    message = ToWorker(
-        acknowledged=acknowledged,
-        assignments=[
-            stream_pb2.Assignment(
-                task_id=key[0],  # type: ignore[arg-type]
-                attempt=key[1],
-                kind=kind,
-                payload=payload,
-            )
-            for key, kind, payload, _ in assignments
-        ],
-        cancels=_key_messages(cancels),
-    )
+    message = ToWorker(acknowledged=acknowledged)
+    add = message.assignments.add
+    for (task_id, attempt), kind, payload, _ in assignments:
+        add(task_id=task_id, attempt=attempt, kind=kind, payload=payload)
+    _add_keys(message.cancels, cancels)
     if registered is not None:
         term, heartbeat_s, call_timeout_s, dropped, silence_s = registered
-        message.registered.CopyFrom(
-            stream_pb2.Registered(
-                term=term,
-                heartbeat_s=heartbeat_s,
-                call_timeout_s=call_timeout_s,
-                dropped=_key_messages(dropped),
-                silence_s=silence_s,
-            )
+        answer = stream_pb2.Registered(
+            term=term, heartbeat_s=heartbeat_s, call_timeout_s=call_timeout_s, silence_s=silence_s
         )
+        _add_keys(answer.dropped, dropped)
+        message.registered.CopyFrom(answer)
     return message
 
 
@@ -218,13 +219,16 @@ def assigned(message: ToWorker) -> Iterator[Assignment]:
         yield Assignment((item.task_id, item.attempt), item.kind, item.payload)
 
 
-def _keys(items: Iterable[stream_pb2.AttemptKey]) -> Iterator[Key]:
-    """Raises Malformed at an id that is too long."""
-    for item in items:
-        task_id = item.task_id
-        if len(task_id) > ID_CHARACTERS:
-            require_id(task_id, "a task's id")
-        yield task_id, item.attempt
+def _keys(items: Sequence[stream_pb2.AttemptKey]) -> Iterable[Key]:
+    """Raises Malformed at an id that is too long, once it comes to it."""
+    return map(_key, items) if items else ()
+
+
+def _key(item: stream_pb2.AttemptKey) -> Key:
+    task_id = item.task_id
+    if len(task_id) > ID_CHARACTERS:
+        require_id(task_id, "a task's id")
+    return task_id, item.attempt
 
 
 def registers(message: FromWorker) -> bool:
@@ -248,15 +252,13 @@ def beat(message: FromWorker) -> int | None:
 
 def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWorker:
     """`reports`: those of the news that are still wanted."""
-    message = FromWorker(
-        started=_key_messages(news.started),
-        rejected=_key_messages(news.rejected),
-        cancelled=_key_messages(news.cancelled),
-        confirmed=_key_messages(news.confirmed),
-        reports=[_report(*report) for report in reports],
-        draining=news.draining,
-        leaving=news.leaving,
-    )
+    message = FromWorker(draining=news.draining, leaving=news.leaving)
+    _add_keys(message.started, news.started)
+    _add_keys(message.rejected, news.rejected)
+    _add_keys(message.cancelled, news.cancelled)
+    _add_keys(message.confirmed, news.confirmed)
+    for report in reports:
+        _add_report(message, *report)
     if news.introduction is not None:
         name, incarnation, capacity, prefetch, held, term = news.introduction
         registration = stream_pb2.Registration(
@@ -264,9 +266,9 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWo
             incarnation=incarnation,
             capacity=capacity,
             prefetch=-1 if prefetch == math.inf else int(prefetch),
-            held=_key_messages(held),
             term=term,
         )
+        _add_keys(registration.held, held)
         message.registration.CopyFrom(registration)
     if news.beat is not None:
         active, completed = news.beat
@@ -274,65 +276,68 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWo
     return message
 
 
-def _key_messages(keys: Iterable[Key]) -> list[stream_pb2.AttemptKey]:
-    return [
-        stream_pb2.AttemptKey(task_id=task_id, attempt=attempt)  # type: ignore[arg-type]
-        for task_id, attempt in keys
-    ]
+def _add_keys(items: Any, keys: Iterable[Key]) -> None:
+    """`items`: a message's AttemptKeys."""
+    for task_id, attempt in keys:
+        items.add(task_id=task_id, attempt=attempt)
 
 
-def _report(key: Key, done: Done) -> stream_pb2.Report:
-    ended = done.ended
-    return stream_pb2.Report(
-        task_id=key[0],  # type: ignore[arg-type]
-        attempt=key[1],
-        succeeded=ended.succeeded,
-        result=ended.result,
-        error=ended.error,
-        retryable=ended.retryable,
-        queued_s=done.queued_s,
-        ran_s=ended.ran_s,
-        number=done.number,
+def _add_report(message: FromWorker, key: Key, done: Done) -> None:
+    (task_id, attempt), (ended, queued_s, number) = key, done
+    succeeded, result, error, retryable, ran_s = ended
+    item = message.reports.add(
+        task_id=task_id,
+        attempt=attempt,
+        succeeded=succeeded,
+        result=result,
+        queued_s=queued_s,
+        ran_s=ran_s,
+        number=number,
     )
+    if error:
+        item.error = error
+    if retryable:
+        item.retryable = retryable
 
 
-def started(message: FromWorker) -> Iterator[Key]:
+def started(message: FromWorker) -> Iterable[Key]:
     return _keys(message.started)
 
 
-def rejected(message: FromWorker) -> Iterator[Key]:
+def rejected(message: FromWorker) -> Iterable[Key]:
     return _keys(message.rejected)
 
 
-def cancelled(message: FromWorker) -> Iterator[Key]:
+def cancelled(message: FromWorker) -> Iterable[Key]:
     return _keys(message.cancelled)
 
 
-def confirmed(message: FromWorker) -> Iterator[Key]:
+def confirmed(message: FromWorker) -> Iterable[Key]:
     return _keys(message.confirmed)
 
 
-def cancels(message: ToWorker) -> Iterator[Key]:
+def cancels(message: ToWorker) -> Iterable[Key]:
     return _keys(message.cancels)
 
 
 def reports(message: FromWorker) -> Iterator[Reported]:
     """Raises Malformed at an id that is too long."""
     for item in message.reports:
-        task_id = item.task_id
+        task_id, succeeded = item.task_id, item.succeeded
         if len(task_id) > ID_CHARACTERS:
             require_id(task_id, "a task's id")
-        yield Reported(
+        fields = (
             task_id,
             item.attempt or None,
-            item.succeeded,
+            succeeded,
             item.result,
-            item.error,
-            item.retryable,
+            "" if succeeded else item.error,
+            not succeeded and item.retryable,
             duration_s(item.queued_s),
             duration_s(item.ran_s),
             item.number,
         )
+        yield make(Reported, fields)
 
 
 # ---- what a relay between a worker and its coordinator does to their messages
@@ -382,17 +387,13 @@ def submitted(session: str, message: FromClient) -> Iterator[tuple[Job, int]]:
         yield Job(task.kind, task.payload, session, task.number), task.priority
 
 
-def new_task(number: int, kind: str, payload: str, priority: int) -> stream_pb2.NewTask:
-    return stream_pb2.NewTask(
-        number=number,
-        kind=kind,
-        payload=payload,
-        priority=priority,  # type: ignore[arg-type]  # the same numbers
-    )
-
-
-def from_client(session: str, tasks: Iterable[stream_pb2.NewTask]) -> FromClient:
-    return FromClient(session=session, tasks=tasks)
+def from_client(session: str, tasks: Iterable[tuple[int, str, str, int]]) -> FromClient:
+    """`tasks`: number, kind, payload, priority."""
+    message = FromClient(session=session)
+    add = message.tasks.add
+    for number, kind, payload, priority in tasks:
+        add(number=number, kind=kind, payload=payload, priority=priority)  # the same numbers
+    return message
 
 
 def cancel_request(task_id: str) -> stream_pb2.CancelTaskRequest:
@@ -402,11 +403,23 @@ def cancel_request(task_id: str) -> stream_pb2.CancelTaskRequest:
 def to_client(
     accepted: Sequence[int], refused: Sequence[tuple[int, str]], settled: Iterable[tuple[int, Outcome]]
 ) -> stream_pb2.ToClient:
-    return stream_pb2.ToClient(
-        accepted=accepted,
-        refused=[stream_pb2.Refusal(number=number, reason=reason) for number, reason in refused],
-        results=[_settled(*item) for item in settled],
-    )
+    message = stream_pb2.ToClient(accepted=accepted)
+    for number, reason in refused:
+        message.refused.add(number=number, reason=reason)
+    add = message.results.add
+    for number, (_, state, result, error, worker_id, attempts, latency_s) in settled:
+        item = add(
+            number=number,
+            state=state,  # the same numbers
+            worker_id=worker_id,
+            attempts=attempts,
+            latency_s=latency_s,
+        )
+        if result:
+            item.result = result
+        if error:
+            item.error = error
+    return message
 
 
 def accepted(message: stream_pb2.ToClient) -> Sequence[int]:
@@ -419,12 +432,13 @@ def refused(message: stream_pb2.ToClient) -> Iterator[tuple[int, str]]:
 
 
 def outcomes(session: str, message: stream_pb2.ToClient) -> Iterator[tuple[int, Outcome]]:
+    """Raises ValueError at a state that there is not."""
     for item in message.results:
         yield (
             item.number,
             Outcome(
                 f"{session}-{item.number}",
-                TaskState(item.state),
+                _STATES.get(item.state) or TaskState(item.state),
                 item.result,
                 item.error,
                 item.worker_id,
@@ -437,23 +451,11 @@ def outcomes(session: str, message: stream_pb2.ToClient) -> Iterator[tuple[int, 
 def outcome_of(task: Task) -> Outcome:
     latency_s = 0.0 if task.settled_at is None else task.settled_at - task.submitted_at
     result = "" if task.result is None else str(task.result)
-    return Outcome(str(task.id), task.state, result, task.error, task.worker_id or "", task.attempt, latency_s)
+    fields = str(task.id), task.state, result, task.error, task.worker_id or "", task.attempt, latency_s
+    return make(Outcome, fields)
 
 
 def assignment_of(attempt: Attempt) -> Assignment:
     task = attempt.task
     job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
-    return Assignment((task.id, attempt.number), job.kind, job.payload, task.priority)
-
-
-def _settled(number: int, outcome: Outcome) -> stream_pb2.Settled:
-    _, state, result, error, worker_id, attempts, latency_s = outcome
-    return stream_pb2.Settled(
-        number=number,
-        state=state,  # type: ignore[arg-type]  # the same numbers
-        result=result,
-        error=error,
-        worker_id=worker_id,
-        attempts=attempts,
-        latency_s=latency_s,
-    )
+    return make(Assignment, ((task.id, attempt.number), job.kind, job.payload, task.priority))
