@@ -1,13 +1,22 @@
-"""Columns of numbers from a user's CSV or Parquet file, with the line to blame where one is wrong."""
+"""Columns of a user's CSV, Parquet or Standard Workload Format file, with the line to blame where one is wrong.
+
+Text may be compressed with gzip. A log in the Standard Workload Format has no names of columns: they are those of
+`SWF_COLUMNS`, and its -1 says that a value is not known, so a row with -1 in a wanted column is left out.
+"""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import os
-from collections.abc import Mapping, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +24,37 @@ from pydantic import AfterValidator
 
 Floats = NDArray[np.float64]
 
+SWF_COLUMNS = (
+    "job",
+    "submit_s",
+    "wait_s",
+    "run_s",
+    "processors",
+    "cpu_s",
+    "memory_kb",
+    "requested_processors",
+    "requested_s",
+    "requested_memory_kb",
+    "status",
+    "user",
+    "group",
+    "executable",
+    "queue",
+    "partition",
+    "preceding_job",
+    "think_s",
+)
+"""The 18 columns of the Standard Workload Format (Feitelson's Parallel Workloads Archive)."""
+
 
 class DataError(ValueError):
-    """A data file that cannot be used, in one sentence."""
+    """A data file that cannot be used, in one sentence, and the line, the cell in it and its column, where known."""
+
+    def __init__(self, message: str, line: int = 1, cell: int = 1, column: str = "") -> None:
+        super().__init__(message)
+        self.line = line
+        self.cell = cell
+        self.column = column
 
 
 def _existing(name: str) -> str:
@@ -39,45 +76,78 @@ class Columns:
     values: Mapping[str, Sequence[Any]]
     lines: Sequence[int] = field(repr=False)
     row_word: str = "line"
+    left_out: int = 0
+    """Rows in which a wanted value is not known."""
 
     def __contains__(self, name: str) -> bool:
         return name in self.values
 
-    def numbers(self, name: str) -> Floats:
-        """A column as finite floats, not below 0. DataError names the first line where it is not."""
-        if name not in self.values:
-            raise DataError(f"no column {name} in {self._base}, expected it among {', '.join(self.names)}")
-        values = self.values[name]
-        if not len(values):
-            raise DataError(f"no rows in {self._base}, expected at least one")
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def numbers(self, name: str, negative: bool = False) -> Floats:
+        """A column as finite floats, not below 0 unless `negative`. DataError names the first line where it is not."""
+        values = self._present(name)
         try:
-            numbers = np.array(list(map(float, values)), dtype=np.float64)
+            numbers = np.array(list(map(_number, values)), dtype=np.float64)
         except (TypeError, ValueError):
-            bad = next(i for i, value in enumerate(values) if not _is_number(value))
-            raise DataError(f"{self.where(bad)} has {values[bad]!r} as {name}, expected a number") from None
+            raise self._first_bad(name, _number, "a number") from None
         self._forbid(~np.isfinite(numbers), name, numbers, "a finite number")
-        self._forbid(numbers < 0, name, numbers, "no number below 0")
+        if not negative:
+            self._forbid(numbers < 0, name, numbers, "no number below 0")
         return numbers
 
-    def where(self, row: int) -> str:
-        return f"{self.row_word} {self.lines[row]} of {self._base}"
+    def has_moments(self, name: str) -> bool:
+        """Whether a column begins with an ISO 8601 time, rather than with a number."""
+        return bool(self.values.get(name)) and is_moment(self.values[name][0])
 
-    @property
-    def _base(self) -> str:
-        return Path(self.file).name
+    def moments(self, name: str) -> list[datetime]:
+        """A column of ISO 8601 times. One without a zone is meant in UTC."""
+        try:
+            return list(map(_moment, self._present(name)))
+        except (TypeError, ValueError):
+            raise self._first_bad(name, _moment, "an ISO 8601 time") from None
+
+    def error(self, row: int, name: str, words: str) -> DataError:
+        """What is wrong with one cell."""
+        place = f"{self.row_word} {self.lines[row]} of {Path(self.file).name}"
+        return DataError(f"{place} {words}", self.lines[row], self.names.index(name) + 1, name)
+
+    def _present(self, name: str) -> Sequence[Any]:
+        base = Path(self.file).name
+        if name not in self.values:
+            raise DataError(f"no column {name} in {base}, expected it among {', '.join(self.names)}")
+        if not len(self):
+            raise DataError(f"no rows in {base}, expected at least one")
+        return self.values[name]
+
+    def _first_bad(self, name: str, read: Callable[[Any], Any], expected: str) -> DataError:
+        for row, value in enumerate(self.values[name]):
+            try:
+                read(value)
+            except (TypeError, ValueError):
+                return self.error(row, name, f"has {value!r} as {name}, expected {expected}")
+        raise AssertionError(f"each value of {name} can be read")
 
     def _forbid(self, wrong: NDArray[np.bool_], name: str, numbers: Floats, expected: str) -> None:
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise DataError(f"{self.where(row)} has {numbers[row]:g} as {name}, expected {expected}")
+            raise self.error(row, name, f"has {numbers[row]:g} as {name}, expected {expected}")
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+def is_number(value: Any) -> bool:
+    with suppress(TypeError, ValueError):
+        _number(value)
+        return True
+    return False
+
+
+def is_moment(value: Any) -> bool:
+    """Whether a value is an ISO 8601 time; digits alone are a number."""
+    with suppress(TypeError, ValueError):
+        _moment(value)
+        return not is_number(value)
+    return False
 
 
 def stamp(file: str) -> tuple[int, int]:
@@ -86,46 +156,106 @@ def stamp(file: str) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def read_columns(file: str, wanted: tuple[str, ...]) -> Columns:
-    """Those of the wanted columns that the file has. DataError where it is no table at all."""
+def read_columns(file: str, wanted: Sequence[str] | None = None) -> Columns:
+    """Those of the wanted columns (None: of all) that the file has. DataError where it is no table at all."""
     try:
-        return (_read_parquet if file.endswith((".parquet", ".pq")) else _read_csv)(file, wanted)
+        return (_read_parquet if file.lower().endswith((".parquet", ".pq")) else _read_text)(file, wanted)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{Path(file).name} is no gzip file ({error}), expected a whole one") from None
     except OSError as error:
         raise DataError(f"cannot read {file} ({error.strerror or error}), expected CSV or Parquet") from None
 
 
-def _read_csv(file: str, wanted: tuple[str, ...]) -> Columns:
-    base = Path(file).name
-    with open(file, newline="", encoding="utf-8-sig") as stream:
+def is_swf(file: str) -> bool:
+    """Whether a text is a log in the Standard Workload Format: by its name, or by the header lines with semicolons."""
+    if file.lower().removesuffix(".gz").endswith(".swf"):
+        return True
+    with suppress(UnicodeDecodeError), _opened(file) as stream:
+        return stream.readline().startswith(";")
+    return False
+
+
+def _number(value: Any) -> float:
+    """What `float` reads, but not as Python's source has it: 1_0 is no number of a data file."""
+    if isinstance(value, str) and "_" in value:
+        raise ValueError("has an underscore")
+    return float(value)
+
+
+def _moment(value: Any) -> datetime:
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str.strip(value))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _opened(file: str) -> IO[str]:
+    with open(file, "rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    return (gzip.open if compressed else open)(file, "rt", newline="", encoding="utf-8-sig")
+
+
+def _read_text(file: str, wanted: Sequence[str] | None) -> Columns:
+    with _opened(file) as stream:
+        if is_swf(file):
+            return _read_swf(file, stream, wanted)
         rows = csv.reader(stream)
         try:
             names = [name.strip() for name in next(rows, [])]
-            at = {name: names.index(name) for name in wanted if name in names}
-            width = max(at.values(), default=0)
-            values: dict[str, list[str]] = {name: [] for name in at}
-            lines: list[int] = []
-            for row in rows:
-                if not row:
-                    continue
-                if len(row) <= width:
-                    where = f"line {rows.line_num} of {base}"
-                    raise DataError(f"{where} has {len(row)} cells, expected {len(names)}")
-                lines.append(rows.line_num)
-                for name, index in at.items():
-                    values[name].append(row[index])
+            return _collect(file, names, ((rows.line_num, row) for row in rows if row), wanted)
         except (csv.Error, UnicodeDecodeError) as error:
-            where = f"line {rows.line_num + 1} of {base}"
-            raise DataError(f"{where} is no CSV ({error}), expected UTF-8 CSV") from None
+            line, base = rows.line_num + 1, Path(file).name
+            raise DataError(f"line {line} of {base} is no CSV ({error}), expected UTF-8 CSV", line) from None
+
+
+def _read_swf(file: str, stream: IO[str], wanted: Sequence[str] | None) -> Columns:
+    lines = ((number, line) for number, line in enumerate(stream, 1) if not line.lstrip().startswith(";"))
+    table = _collect(file, SWF_COLUMNS, ((number, cells) for number, line in lines if (cells := line.split())), wanted)
+    if wanted is None:
+        return table
+    unknown = [any(map(_is_unknown, row)) for row in zip(*table.values.values(), strict=True)]
+    known = [row for row, left_out in enumerate(unknown) if not left_out]
+    values = {name: [column[row] for row in known] for name, column in table.values.items()}
+    return Columns(file, table.names, values, [table.lines[row] for row in known], left_out=sum(unknown))
+
+
+def _is_unknown(value: str) -> bool:
+    return value.startswith("-1") and is_number(value) and float(value) == -1
+
+
+def _collect(
+    file: str, names: Sequence[str], rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str] | None
+) -> Columns:
+    base = Path(file).name
+    at = _places(names, wanted, base)
+    width = max(at.values(), default=0)
+    values: dict[str, list[str]] = {name: [] for name in at}
+    lines: list[int] = []
+    for line, row in rows:
+        if len(row) <= width:
+            raise DataError(f"line {line} of {base} has {len(row)} cells, expected {len(names)}", line, len(row))
+        lines.append(line)
+        for name, index in at.items():
+            values[name].append(row[index])
     return Columns(file, names, values, lines)
 
 
-def _read_parquet(file: str, wanted: tuple[str, ...]) -> Columns:
+def _places(names: Sequence[str], wanted: Sequence[str] | None, base: str) -> dict[str, int]:
+    """The index of each wanted column that there is. DataError if there are two of one name."""
+    at = {name: index for index, name in enumerate(names) if name and (wanted is None or name in wanted)}
+    given = Counter(names)
+    for name, index in at.items():
+        if given[name] > 1:
+            message = f"line 1 of {base} has {given[name]} columns {name}, expected each name once"
+            raise DataError(message, 1, index + 1, name)
+    return at
+
+
+def _read_parquet(file: str, wanted: Sequence[str] | None) -> Columns:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         names = pq.read_schema(file).names
-        table = pq.read_table(file, columns=[name for name in wanted if name in names])
+        table = pq.read_table(file, columns=list(_places(names, wanted, Path(file).name)))
     except pa.ArrowException as error:
         raise DataError(f"{Path(file).name} is no Parquet file ({error}), expected one") from None
     values = {name: table.column(name).to_pylist() for name in table.column_names}

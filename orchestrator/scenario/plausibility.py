@@ -9,6 +9,9 @@ from orchestrator.policies.detection import TimeoutConfig
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.workload import Trace
 
+SLACK = 0.01
+"""The share of duration_s by which a trace may end before it without a warning."""
+
 
 def warnings(run: RunSettings) -> list[str]:
     """One sentence for each thing in a run that is allowed and probably not meant."""
@@ -24,14 +27,7 @@ def _of_load(run: RunSettings) -> Iterator[str]:
             "so the queue grows until duration_s and latencies depend on how long the run is"
         )
     if isinstance(workload.arrivals, Trace):
-        data, used = workload.arrivals.data(), int(workload.arrivals.expected(run.duration_s))
-        if used < len(data.arrival_s):
-            yield (
-                f"{len(data.arrival_s) - used} of the trace's {len(data.arrival_s)} arrivals "
-                f"come after duration_s ({run.duration_s:g}) and are left out"
-            )
-        if data.has_service and workload.service is not None:
-            yield "workload.service is not used: the trace has its own service_s"
+        yield from _of_trace(workload.arrivals, run)
     limit_s, service = run.policies.execution_timeout_s, workload.service
     slowest = min(group.speed for group in run.cluster.groups)
     if limit_s is not None and service is not None and service.mean() / slowest >= limit_s:
@@ -39,6 +35,29 @@ def _of_load(run: RunSettings) -> Iterator[str]:
             f"policies.execution_timeout_s ({limit_s:g}) is not above the mean execution "
             f"({service.mean() / slowest:g} s): most attempts time out, and each retry runs as long again"
         )
+
+
+def _of_trace(trace: Trace, run: RunSettings) -> Iterator[str]:
+    data, used, duration_s = trace.data(), int(trace.expected(run.duration_s)), run.duration_s
+    if used < len(data.arrival_s):
+        yield (
+            f"{len(data.arrival_s) - used} of the trace's {len(data.arrival_s)} arrivals "
+            f"come after duration_s ({duration_s:g}) and are left out"
+        )
+    elif duration_s - trace.last_s() > SLACK * duration_s:
+        yield (
+            f"the trace ends at {trace.last_s():g} s, before duration_s ({duration_s:g}), and throughput and "
+            "utilisation count until then: duration_s: trace ends with it"
+        )
+    if trace.first_s() > 10 * SLACK * duration_s:
+        yield (
+            f"the trace begins at {trace.first_s():g} s, and load, throughput and utilisation count from 0: "
+            "origin: first begins with it"
+        )
+    if data.left_out:
+        yield f"{data.left_out} rows of the trace are left out: a value in them is not known (-1)"
+    if data.has_service and run.workload.service is not None:
+        yield "workload.service is not used: the trace has its own service_s"
 
 
 def _of_faults(run: RunSettings) -> Iterator[str]:

@@ -6,9 +6,9 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, WithJsonSchema, model_validator
 
 from orchestrator.policies.config import NonNegative, Positive, Strict
 from orchestrator.policies.settings import Policies
@@ -21,6 +21,30 @@ from orchestrator.scenario.workload import Closed, Trace, Workload
 MAX_DRAWS = 100_000_000
 
 
+NUMBER_OR_TRACE: dict[str, Any] = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "trace"}]}
+
+
+def with_span_of_trace(tree: Any) -> Any:
+    """The tree with the time of the trace's last arrival as its duration_s, where that is `trace` or missing for one
+    with `until: trace`. The trace then has `until: trace`, so that a sweep of it knows."""
+    try:
+        workload, arrivals = tree["workload"], tree["workload"]["arrivals"]
+        if tree.get("duration_s", arrivals.get("until")) != "trace":
+            return tree
+        kind, tasks = arrivals.get("kind"), workload.get("tasks")
+    except (AttributeError, KeyError, TypeError):
+        return tree  # no scenario, as its validation says
+    if kind != "trace":
+        raise misfits([Misfit(("duration_s",), 'is "trace", but the arrivals are no trace, expected a number')])
+    try:
+        last_s = Trace.model_validate(arrivals).last_s(tasks if isinstance(tasks, int) and tasks > 0 else None)
+    except ValidationError:
+        return {**tree, "duration_s": 1.0}  # what is wrong is told where the trace is validated as a part of the tree
+    if not last_s:
+        raise misfits([Misfit(("duration_s",), "is trace, but all arrivals are at 0 s, expected a number")])
+    return {**tree, "duration_s": last_s, "workload": {**workload, "arrivals": {**arrivals, "until": "trace"}}}
+
+
 class RunSettings(Strict):
     """One run."""
 
@@ -28,8 +52,8 @@ class RunSettings(Strict):
     """The scenario's name in tables and plots."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random stream."""
-    duration_s: Positive
-    """Arrivals stop after this many seconds."""
+    duration_s: Annotated[Positive, WithJsonSchema(NUMBER_OR_TRACE)]
+    """Arrivals stop after this many seconds; `trace`: with the last arrival of the trace."""
     warmup_s: NonNegative = 0.0
     """Latency statistics leave out the arrivals of the first seconds, up to this time."""
     drain_s: NonNegative | None = None
@@ -48,6 +72,11 @@ class RunSettings(Strict):
     """What goes wrong, and when."""
     live: Live = Live()
     """Settings of live runs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_span_of_trace(cls, tree: Any) -> Any:
+        return with_span_of_trace(tree)
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -104,6 +133,16 @@ class RunSettings(Strict):
     def _times(self) -> Iterator[Misfit]:
         if self.warmup_s >= self.duration_s:
             yield Misfit(("warmup_s",), f"is {self.warmup_s:g}, expected less than duration_s ({self.duration_s:g})")
+        arrivals = self.workload.arrivals
+        if not isinstance(arrivals, Trace):
+            return
+        if not arrivals.expected(self.duration_s):
+            message = f"would use no arrival: the trace's first one comes at {arrivals.first_s():g} s"
+            expected = "expected a duration_s that reaches it, or origin: first"
+            yield Misfit(("workload", "arrivals", "file"), f"{message}, {expected}")
+        elif arrivals.until and self.duration_s != arrivals.last_s(self.workload.tasks):
+            message = f"is {self.duration_s:g}, but workload.arrivals.until is trace, expected trace, or no until"
+            yield Misfit(("duration_s",), message)
 
     def _sizes(self) -> Iterator[Misfit]:
         """Sizes that would take all memory and never end."""

@@ -22,6 +22,7 @@ from orchestrator.scenario.loading import Problem, ScenarioError, read_document,
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.sections import Group, Network
 from orchestrator.scenario.validation import explain, with_new_names
+from orchestrator.scenario.workload import Trace
 
 __all__ = ["Cell", "Group", "Network", "Problem", "Scenario", "ScenarioError", "json_schema"]
 
@@ -98,7 +99,10 @@ class Scenario(RunSettings):
         return plausibility.warnings(self)
 
     def _without_sweep(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"sweep"})
+        """The plain tree of a cell: what the sweep changes in a trace changes a duration_s that the trace decides."""
+        tree = self.model_dump(exclude={"sweep"})
+        arrivals = self.workload.arrivals
+        return tree | {"duration_s": "trace"} if isinstance(arrivals, Trace) and arrivals.until else tree
 
 
 @dataclass(frozen=True, slots=True)

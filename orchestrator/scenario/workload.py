@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,9 +11,10 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from orchestrator.core.model import Priority
 from orchestrator.policies.config import Count, NonNegative, Positive, Strict, tag_of
-from orchestrator.scenario.datafiles import Columns, DataError, DataFile, Floats, read_columns, stamp
+from orchestrator.scenario.datafiles import DataError, Floats
 from orchestrator.scenario.distributions import Distribution
 from orchestrator.scenario.streams import Stream
+from orchestrator.scenario.traces import TraceData, TraceFile
 from orchestrator.scenario.validation import misfit
 
 PRIORITIES = tuple(priority.name.lower() for priority in Priority)
@@ -115,14 +114,14 @@ class OnOff(OpenLoop):
         return ends, np.resize(rates, len(ends))
 
 
-class Trace(OpenLoop):
-    """Recorded arrivals: a column arrival_s and, where present, service_s and priority (names, or 0 to 3)."""
+class Trace(OpenLoop, TraceFile):
+    """Recorded arrivals: a column arrival_s and, where present, service_s and priority, or columns of other names."""
 
     kind: Literal["trace"]
-    file: DataFile
-    """CSV or Parquet."""
     speedup: Positive = 1.0
     """Arrival times are divided by this; service times are not."""
+    until: Literal["trace"] | None = None
+    """`trace`: duration_s is the time of the trace's last arrival, as after `duration_s: trace`; null: a number."""
 
     @model_validator(mode="after")
     def _readable(self) -> Trace:
@@ -132,15 +131,20 @@ class Trace(OpenLoop):
             raise misfit(("file",), str(error)) from None
         return self
 
-    def data(self) -> TraceData:
-        return _trace(self.file, stamp(self.file))
-
     def times(self, stream: Stream, duration_s: float, limit: int) -> Floats:
         times = self.data().arrival_s / self.speedup
         return times[times <= duration_s][:limit]
 
     def expected(self, duration_s: float) -> float:
         return float(np.searchsorted(self.data().arrival_s / self.speedup, duration_s, side="right"))
+
+    def first_s(self) -> float:
+        """The time of the first arrival."""
+        return float(self.data().arrival_s[0] / self.speedup)
+
+    def last_s(self, tasks: int | None = None) -> float:
+        """The time of the last arrival, or of the last of so many tasks."""
+        return float(self.data().arrival_s[:tasks][-1] / self.speedup)
 
 
 class Closed(Strict):
@@ -221,48 +225,6 @@ class Workload(Strict):
         if trace.priority is not None:
             return service_s, trace.priority[:arrivals]
         return service_s, self.priorities.draw(stream("priority"), arrivals)
-
-
-@dataclass(frozen=True)
-class TraceData:
-    """A trace's columns, in the order of arrival; None where the file has no such column."""
-
-    arrival_s: Floats
-    service_s: Floats | None = None
-    priority: NDArray[np.uint8] | None = None
-
-    @property
-    def has_service(self) -> bool:
-        return self.service_s is not None
-
-
-@lru_cache(maxsize=4)
-def _trace(file: str, stamp: tuple[int, int]) -> TraceData:
-    columns = read_columns(file, ("arrival_s", "service_s", "priority"))
-    arrival_s = columns.numbers("arrival_s")
-    back = np.diff(arrival_s) < 0
-    if back.any():
-        row = int(np.argmax(back)) + 1
-        raise DataError(
-            f"{columns.where(row)} has {arrival_s[row]:g} as arrival_s after {arrival_s[row - 1]:g}, "
-            "expected times that never go back"
-        )
-    service_s = columns.numbers("service_s") if "service_s" in columns else None
-    return TraceData(arrival_s, service_s, _priority_codes(columns) if "priority" in columns else None)
-
-
-def _priority_codes(columns: Columns) -> NDArray[np.uint8]:
-    code_of: dict[object, int] = {}
-    for code, name in enumerate(PRIORITIES):
-        code_of |= {name: code, str(code): code, code: code}
-    given = columns.values["priority"]
-    codes = [code_of.get(value.strip().lower() if isinstance(value, str) else value) for value in given]
-    if None in codes:
-        row = codes.index(None)
-        raise DataError(
-            f"{columns.where(row)} has {given[row]!r} as priority, expected {', '.join(PRIORITIES)} or 0 to 3"
-        )
-    return np.array(codes, dtype=np.uint8)
 
 
 def unit_poisson(rng: np.random.Generator, span: float, limit: int) -> Floats:

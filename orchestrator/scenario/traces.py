@@ -1,0 +1,151 @@
+"""Recorded arrivals: which columns of a file a trace consists of, and how their values become seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from orchestrator.core.model import Priority
+from orchestrator.policies.config import NonNegative, Strict
+from orchestrator.scenario.datafiles import Columns, DataError, DataFile, Floats, read_columns, stamp
+
+Unit = Literal["s", "ms", "us", "ns"]
+Origin = Literal["zero", "first"]
+
+PER_SECOND: dict[Unit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+
+class TraceColumns(Strict):
+    """The names that a trace's columns have in its file."""
+
+    arrival_s: str = "arrival_s"
+    """When a task arrived: a number, or an ISO 8601 time (in UTC where it names no zone)."""
+    service_s: str | None = None
+    """How long it ran; null: the column service_s, where there is one."""
+    priority: str | None = None
+    """low, normal, high, urgent, or 0 to 3; null: the column priority, where there is one."""
+    weight: str | None = None
+    """How many slots it took (the processors of a batch job). A task here takes one slot, so its service time is
+    multiplied by this, and the work stays what it was; null: 1."""
+
+
+class TraceFile(Strict):
+    """A file of recorded arrivals, and how to read it."""
+
+    file: DataFile
+    """CSV, Parquet or the Standard Workload Format; a text may be compressed with gzip."""
+    columns: TraceColumns = TraceColumns()
+    """What the columns are called."""
+    unit: Unit = "s"
+    """What the file's arrival_s and service_s count: s, ms, us or ns."""
+    origin: Origin = "zero"
+    """Arrival times count from the file's own zero, or from the first arrival. ISO times count from the first."""
+    sort: bool = False
+    """Put rows in the order of their arrival; otherwise one that goes back in time is an error."""
+    seconds_per: dict[str, NonNegative] = Field(default_factory=dict)
+    """Service time from other columns: seconds for each unit of a column, summed, as in {GeneratedTokens: 0.02}."""
+
+    def data(self) -> TraceData:
+        """What is in the file. DataError where it is no such trace."""
+        return _read(
+            self.file,
+            stamp(self.file),
+            self.columns,
+            self.unit,
+            self.origin,
+            self.sort,
+            tuple(sorted(self.seconds_per.items())),
+        )
+
+
+@dataclass(frozen=True)
+class TraceData:
+    """A trace's columns, in the order of arrival; None where the file has no such column."""
+
+    arrival_s: Floats
+    service_s: Floats | None = None
+    """Weighted."""
+    priority: NDArray[np.uint8] | None = None
+    weight: Floats | None = None
+    left_out: int = 0
+    """Rows in which a value is not known."""
+
+    @property
+    def has_service(self) -> bool:
+        return self.service_s is not None
+
+
+@lru_cache(maxsize=4)
+def _read(
+    file: str,
+    stamp: tuple[int, int],
+    columns: TraceColumns,
+    unit: Unit,
+    origin: Origin,
+    sort: bool,
+    seconds_per: tuple[tuple[str, float], ...],
+) -> TraceData:
+    service, priority = columns.service_s or "service_s", columns.priority or "priority"
+    per = dict(seconds_per)
+    wanted = [columns.arrival_s, priority, *per, *([] if per else [service])]
+    table = read_columns(file, [*wanted, columns.weight] if columns.weight else wanted)
+    arrival_s = _arrivals(table, columns.arrival_s, unit, origin)
+    weight = table.numbers(columns.weight) if columns.weight else None
+    service_s: Floats | None = None
+    if per:
+        service_s = np.sum([table.numbers(name) * seconds for name, seconds in per.items()], axis=0)
+    elif columns.service_s or service in table:
+        service_s = table.numbers(service) / PER_SECOND[unit]
+    if weight is not None and service_s is not None:
+        service_s = service_s * weight
+    codes = _priority_codes(table, priority) if columns.priority or priority in table else None
+    if not sort:
+        _refuse_unsorted(table, columns.arrival_s, arrival_s)
+    order = np.argsort(arrival_s, kind="stable") if sort else slice(None)
+    return TraceData(
+        arrival_s[order],
+        None if service_s is None else service_s[order],
+        None if codes is None else codes[order],
+        None if weight is None else weight[order],
+        table.left_out,
+    )
+
+
+def _arrivals(table: Columns, name: str, unit: Unit, origin: Origin) -> Floats:
+    if table.has_moments(name):
+        moments = table.moments(name)
+        first = min(moments)
+        return np.array([(moment - first).total_seconds() for moment in moments])
+    times = table.numbers(name, negative=origin == "first")
+    if origin == "first":
+        times = times - times.min()
+    return times / PER_SECOND[unit]
+
+
+def _refuse_unsorted(table: Columns, name: str, arrival_s: Floats) -> None:
+    back = np.diff(arrival_s) < 0
+    if back.any():
+        row = int(np.argmax(back)) + 1
+        before, here = table.values[name][row - 1 : row + 1]
+        words = f"has {here} as {name} after {before}, expected times that never go back, or sort: true"
+        raise table.error(row, name, words)
+
+
+def _priority_codes(table: Columns, name: str) -> NDArray[np.uint8]:
+    names = {priority.name.lower(): priority.value for priority in Priority}
+    code_of: dict[object, int] = {}
+    for word, code in names.items():
+        code_of |= {word: code, str(code): code, code: code}
+    if name not in table:
+        raise DataError(f"no column {name}, expected it among {', '.join(table.names)}")
+    given = table.values[name]
+    codes = [code_of.get(value.strip().lower() if isinstance(value, str) else value) for value in given]
+    if None in codes:
+        row = codes.index(None)
+        raise table.error(row, name, f"has {given[row]!r} as {name}, expected {', '.join(names)} or 0 to 3")
+    return np.array(codes, dtype=np.uint8)
