@@ -1,7 +1,8 @@
 """One failure detector driven through one worker's heartbeats, as the coordinator would drive it.
 
-How fast a detector is does not depend on the crashes that a trace happens to hold: the beats before any moment say
-when a crash at that moment would have been noticed. So a trial asks for crashes at chosen moments.
+How fast a detector is does not depend on the crashes that a trace happens to hold: the beats sent before any moment say
+when a crash at that moment would have been noticed. So a trial asks for crashes at chosen moments. A beat that is on
+its way at the crash still arrives, and may undo a verdict: detection ends with the verdict that stays.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def follow(new: DetectorFactory, life: Life, alarm: Alarm, crashes_s: Floats, un
     due = review_at()
     verdicts: list[tuple[float, float]] = []  # when it was declared dead, and when it was trusted again
     tried_s: list[float] = []
+    under_way = iter(life.under_way(crashes_s))
     for beats, crashes in _sections(life.beats_s, crashes_s):
         for now in beats:
             if due < now and (dead_s := _declared_dead(detector, alarm, now)) < now:
@@ -57,8 +59,10 @@ def follow(new: DetectorFactory, life: Life, alarm: Alarm, crashes_s: Floats, un
             heard(now)
             due = review_at()
         if crashes:
-            dead_s = _declared_dead(copy.copy(detector), alarm, math.inf)
-            tried_s += [max(0.0, dead_s - crash_s) for crash_s in crashes]
+            silent_s = _declared_dead(copy.copy(detector), alarm, math.inf)
+            for crash_s, late in zip(crashes, under_way, strict=False):
+                dead_s = _declared_dead(_hearing(detector, late), alarm, math.inf) if late else silent_s
+                tried_s.append(max(0.0, dead_s - crash_s))
     if (dead_s := _declared_dead(detector, alarm, life.watched_until_s)) < life.watched_until_s:
         verdicts.append((dead_s, math.inf))
     return _judged(life, verdicts, tried_s, until_s)
@@ -72,6 +76,14 @@ def _sections(beats_s: Floats, crashes_s: Floats) -> Iterator[tuple[list[float],
         yield beats[position:stop], crashes.tolist()
         position = stop
     yield beats[position:], []
+
+
+def _hearing(detector: FailureDetector, beats: list[float]) -> FailureDetector:
+    """A copy that hears these beats too."""
+    detector = copy.deepcopy(detector)
+    for now in beats:
+        detector.heard(now)
+    return detector
 
 
 def _declared_dead(detector: FailureDetector, alarm: Alarm, before: float) -> float:
