@@ -129,6 +129,9 @@ SUMMARY: dict[str, Column] = {
     "detection.crashes": Column("count", "Crashes of workers."),
     "detection.detected": Column("count", "Crashes that the detector noticed."),
     "detection.missed": Column("count", "Crashes of workers that were back before any verdict."),
+    "detection.already_dead": Column(
+        "count", "Crashes of workers that had been declared dead before, by mistake or after a failed call."
+    ),
     "detection.false_positives": Column("count", "Verdicts on workers whose process was up."),
     "detection.by_failed_call": Column("count", "Workers declared dead after a failed call, not by the detector."),
     "detection.false_positives_per_h": Column("1/h", "`false_positives` divided by the length of the run."),

@@ -143,6 +143,7 @@ def summarise(
             "crashes": detection.crashes,
             "detected": len(detection.time_s),
             "missed": detection.missed,
+            "already_dead": detection.already_dead,
             "false_positives": len(detection.false_positives),
             "by_failed_call": detection.by_failed_call,
             "false_positives_per_h": ratio(3600.0 * len(detection.false_positives), ended_s),
@@ -186,7 +187,7 @@ def pool(runs: Sequence[Finished]) -> Summary:
         "detection": {
             **{
                 key: sum(s["detection"][key] for s in summaries)
-                for key in ("crashes", "detected", "missed", "false_positives", "by_failed_call")
+                for key in ("crashes", "detected", "missed", "already_dead", "false_positives", "by_failed_call")
             },
             "false_positives_per_h": _mean([s["detection"]["false_positives_per_h"] for s in summaries]),
             "time_s": describe(sample.detection_s, DETECTION_QUANTILES),

@@ -168,6 +168,35 @@ def test_a_verdict_between_restart_and_registration_still_detects():
     assert (found.time_s.tolist(), found.missed, found.false_positives) == ([5.5], 0, [])
 
 
+def test_detection_ends_with_the_verdict_that_stays():
+    """A beat that was on its way at the crash undoes a verdict; the next one counts, from the crash."""
+    late = ((10.0, "crash", 0, None), (12.0, "dead", 0, "detector"), (12.5, "up", 0, "revived"))
+    back = ((30.0, "heal", 0, "restart"), (30.1, "up", 0, "reregistered"))
+    found = detection(*late, (18.0, "dead", 0, "detector"), *back)
+    assert (found.time_s.tolist(), found.missed, found.false_positives) == ([8.0], 0, [])
+    undone = detection(*late, *back)
+    assert (undone.time_s.tolist(), undone.missed) == ([], 1)
+
+
+def test_every_crash_has_a_place():
+    """It was detected or missed, its worker was held dead already, or nobody has noticed it yet."""
+    found = detection(
+        (5.0, "dead", 0, "detector"),  # by mistake
+        (6.0, "crash", 0, None),
+        (7.0, "heal", 0, "restart"),
+        (8.0, "up", 0, "reregistered"),
+        (10.0, "crash", 0, None),
+        (16.0, "dead", 0, "detector"),
+        (20.0, "heal", 0, "restart"),
+        (21.0, "up", 0, "reregistered"),
+        (30.0, "crash", 1, None),
+        (31.0, "heal", 1, "restart"),
+        (32.0, "up", 1, "reregistered"),
+        (40.0, "crash", 1, None),
+    )
+    assert (found.crashes, found.already_dead, found.time_s.tolist(), found.missed) == (4, 1, [6.0], 1)
+
+
 def test_declaring_a_paused_worker_dead_is_a_false_positive():
     """A process that is paused has not crashed."""
     found = detection((10.0, "pause", 0, None), (16.0, "dead", 0, "detector"), (20.0, "heal", 0, "resume"))
