@@ -24,6 +24,8 @@ class Tally:
     """How a detector fared on some lives."""
 
     mistake_s: list[float]
+    mistaken_at_s: list[float]
+    """When each of the mistakes began."""
     detection_s: list[float]
     """Detection times of the crashes that were tried."""
     own_detection_s: list[float]
@@ -32,10 +34,11 @@ class Tally:
 
     @classmethod
     def empty(cls) -> Tally:
-        return cls([], [], [])
+        return cls([], [], [], [])
 
     def add(self, other: Tally) -> None:
         self.mistake_s += other.mistake_s
+        self.mistaken_at_s += other.mistaken_at_s
         self.detection_s += other.detection_s
         self.own_detection_s += other.own_detection_s
         self.missed += other.missed
@@ -100,12 +103,12 @@ def _declared_dead(detector: FailureDetector, alarm: Alarm, before: float) -> fl
 
 
 def _judged(life: Life, verdicts: list[tuple[float, float]], tried_s: list[float], until_s: float) -> Tally:
-    mistake_s = [
-        min(trusted_s, life.up_until_s) - max(dead_s, life.judged_from_s)
+    mistakes = [
+        (max(dead_s, life.judged_from_s), min(trusted_s, life.up_until_s))
         for dead_s, trusted_s in verdicts
         if dead_s < life.up_until_s and trusted_s > life.judged_from_s
     ]
-    tally = Tally(mistake_s, tried_s, [])
+    tally = Tally([end_s - begin_s for begin_s, end_s in mistakes], [begin_s for begin_s, _ in mistakes], tried_s, [])
     if life.crash_s is not None:
         if verdicts and verdicts[-1][1] == math.inf:
             tally.own_detection_s.append(max(0.0, verdicts[-1][0] - life.crash_s))
