@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from orchestrator.pictures.distributions import NOTHING, Curve, ccdf, percentiles
+from orchestrator.pictures.distributions import NOTHING, UNKNOWN, Curve, ccdf, percentiles, point
 from orchestrator.pictures.style import (
     COLORS,
     GREY,
@@ -107,18 +107,22 @@ def utilization(tables: Tables, scenario: Scenario, title: str, setting: str) ->
 
 
 def draw_priorities(axes: Axes, summary: Summary) -> None:
-    """p50, p95 and p99 of the latency of each priority that occurred; `summary` of a run or of a pooled cell."""
+    """p50, p95 and p99 of the latency of each priority that occurred; `summary` of a run or of a pooled cell.
+
+    A hollow triangle is the lower bound of a percentile that is not known; a hollow marker, one of too few tasks.
+    """
     present = [name for name in PRIORITIES if name in summary["by_priority"]]
     drawn: list[float] = []
     for metric, color, marker in zip(("p50", "p95", "p99"), COLORS, MARKERS, strict=False):
-        values = [summary["by_priority"][name]["latency_s"][metric] for name in present]
-        points = [(x, value) for x, value in enumerate(values) if value is not None]
-        drawn += [value for _, value in points]
-        if points:
-            axes.plot(*zip(*points, strict=True), color=color, marker=marker, ms=8, ls="", label=metric)
-        for x, value in points:
-            axes.annotate(seconds(value), (x, value), (9, 0), textcoords="offset points", va="center", fontsize=8)
-    ticks = [f"{name}\n{summary['by_priority'][name]['completed']:,} completed" for name in present]
+        points = [(x, *p) for x, name in enumerate(present) if (p := point(summary["by_priority"][name], metric))]
+        drawn += [value for _, value, _ in points]
+        for x, value, sign in points:
+            shape, face = ("^" if sign == UNKNOWN else marker), ("none" if sign else color)
+            label = metric if metric not in axes.get_legend_handles_labels()[1] else None
+            axes.plot(x, value, color=color, marker=shape, mfc=face, ms=8, ls="", label=label)
+            text = f"{sign}{seconds(value)}"
+            axes.annotate(text, (x, value), (9, 0), textcoords="offset points", va="center", fontsize=8)
+    ticks = [_counts(name, summary["by_priority"][name]) for name in present]
     axes.set_xticks(range(len(present)), ticks)
     axes.set(xlim=(-0.5, max(len(present), 1) - 0.5), xlabel="priority", ylabel="latency")
     axes.grid(False, axis="x")
@@ -127,6 +131,12 @@ def draw_priorities(axes: Axes, summary: Summary) -> None:
         legend_above(axes)
     else:
         note(axes, NOTHING)
+
+
+def _counts(name: str, one: Summary) -> str:
+    """A priority with its samples: how many tasks completed, and how many did not."""
+    rest = [f"{one[key]:,} {key}" for key in ("failed", "unfinished") if one[key]]
+    return "\n".join([name, f"{one['completed']:,} of {one['submitted']:,} completed", *rest])
 
 
 def draw_utilization(axes: Axes, tables: Tables, scenario: Scenario) -> None:
