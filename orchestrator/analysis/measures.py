@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.core.model import WorkerEvent
-from orchestrator.results.durations import latency_s, wait_s
-from orchestrator.results.executions import Executions, per_worker, slots
+from orchestrator.results.durations import age_s, latency_s, wait_s
+from orchestrator.results.executions import Executions, end_s, per_worker, slots
 from orchestrator.results.runs import Run
+from orchestrator.results.statistics import describe
 from orchestrator.results.tables import (
     FAULTS,
     STATES,
@@ -154,10 +155,11 @@ class Observed:
     """One run as read on a clock."""
 
     arrival_s: Floats
-    """On the clock and in order: arrivals while it ran. The next three arrays match it; see `durations`."""
+    """On the clock and in order: arrivals while it ran. The next four arrays match it; see `durations`."""
     latency_s: Floats
     wait_s: Floats
     excess_s: Floats
+    age_s: Floats
     completed_s: Floats
     """On the clock and in order: completions while it ran."""
     change_s: Floats
@@ -185,6 +187,7 @@ class Observed:
             latency_s=latency_s(tasks)[counted],
             wait_s=wait_s(tasks)[counted],
             excess_s=excess_s(tables, scenario)[counted],
+            age_s=age_s(tasks, end_s(tables, scenario))[counted],
             completed_s=np.sort(clock.read(settled_s[clock.runs_at(settled_s)])),
             change_s=change_s,
             busy_s=np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(change_s))]),
@@ -223,6 +226,16 @@ def pooled(parts: Sequence[Observed]) -> Measures:
     seconds = sum(part.length_s for part in parts)
     completed, busy_s = sum(len(part.completed_s) for part in parts), sum(part.busy_s[-1] for part in parts)
     return _measures(ordered, once, completed / seconds, float(busy_s) / (parts[0].slots * seconds))
+
+
+def at_least(parts: Sequence[Observed]) -> Measures:
+    """Lower bounds of the percentiles that fall on tasks that never completed, of several runs together."""
+    bounds: Measures = {}
+    for what in ("latency_s", "wait_s", "excess_s"):
+        values_s, age_s = (np.concatenate([getattr(part, name) for part in parts]) for name in (what, "age_s"))
+        least = age_s if what != "excess_s" else np.zeros_like(age_s)  # an age is service, or not, nobody knows
+        bounds |= {f"{what}.{name}": bound for name, bound in describe(values_s, QUANTILES, least)["at_least"].items()}
+    return bounds
 
 
 def _measures(ordered: Sequence[Ordered], times: Positions, throughput: float, utilization: float) -> Measures:

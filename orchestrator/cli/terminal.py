@@ -178,7 +178,7 @@ def print_signs(shown: Iterable[Mapping[str, Any]], names: Iterable[str] = MOMEN
     shown = list(shown)
     occurring = {statistic_of(moments, name)[:2] for moments in shown for name in names}
     meanings = {
-        "> ": "> not known, but longer: too many tasks failed, are unfinished or never started; each mean is of the others",
+        "> ": "> not known, but longer: too many tasks failed, did not end or never started; means are of the others",
         "~ ": "~ too few tasks for this percentile: it hardly says more than the maximum",
     }
     lines = [meaning for sign, meaning in meanings.items() if sign in occurring]
@@ -265,12 +265,23 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
                 [_compared(row) for row in rows],
             )
             print()
+        for side, tasks in zip(sides, cell["tasks"].values(), strict=True):
+            print(f"{side:<11} {listed(tasks, *COUNTS)}")
         return
     errors = [{row["metric"]: row["error"] for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
     print_table(
         f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
         ["", *map(statistic, JUDGED)],
         [[c["cell"], *(signed(e[metric]) for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
+    )
+    print()
+    print_table(
+        "Tasks of either side",
+        ["", *(f"{key}, {side}" for side in sides for key in COUNTS if key != "completed")],
+        [
+            [c["cell"], *(f"{tasks[k]:,}" for tasks in c["tasks"].values() for k in COUNTS if k != "completed")]
+            for c in cells
+        ],
     )
     print()
     print_table(
@@ -344,8 +355,10 @@ def _compared(row: Mapping[str, Any]) -> list[str]:
     interval = row["error_ci95"]
     return [
         statistic(row["metric"]),
-        show(row["value"]),
-        show(row["reference"]),
+        *(
+            show(row[side]) if row[f"{bound}at_least"] is None else f"> {show(row[f'{bound}at_least'])}"
+            for side, bound in (("value", ""), ("reference", "reference_"))
+        ),
         signed(row["error"]),
         "-" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}",
     ]

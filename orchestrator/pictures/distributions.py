@@ -20,6 +20,7 @@ from orchestrator.results.tables import Floats
 
 CCDF_POINTS = 1500
 NOTHING = "no completed task"
+NOT_HALF = "no percentile is known: fewer than half of the tasks completed"
 UNKNOWN, TOO_FEW = "> ", "~ "
 """Signs of a percentile: it is not known but longer than what follows; the sample is too small for it."""
 
@@ -79,6 +80,8 @@ def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
     tail_axis(axes, "percentile (the tail stretched)")
     seconds_axis(axes, "y", np.concatenate(drawn))
     _legend_or_note(axes)
+    if len(drawn) > 1 and np.isnan(np.concatenate(drawn)).all():
+        note(axes, NOT_HALF)
 
 
 def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -99,7 +102,9 @@ def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
         )
     axes.xaxis.set_major_formatter(FuncFormatter(seconds))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))
+    percent = FuncFormatter(lambda share, _: f"{100 * share:.10g}%")
+    axes.yaxis.set_major_formatter(percent)
+    axes.yaxis.set_minor_formatter(percent if axes.get_ylim()[0] > 0.1 else NullFormatter())
     _legend_or_note(axes)
 
 

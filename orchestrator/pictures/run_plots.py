@@ -116,10 +116,11 @@ def draw_priorities(axes: Axes, summary: Summary) -> None:
     for metric, color, marker in zip(("p50", "p95", "p99"), COLORS, MARKERS, strict=False):
         points = [(x, *p) for x, name in enumerate(present) if (p := point(summary["by_priority"][name], metric))]
         drawn += [value for _, value, _ in points]
+        if points:
+            axes.plot([], [], color=color, marker=marker, ms=8, ls="", label=metric)
         for x, value, sign in points:
             shape, face = ("^" if sign == UNKNOWN else marker), ("none" if sign else color)
-            label = metric if metric not in axes.get_legend_handles_labels()[1] else None
-            axes.plot(x, value, color=color, marker=shape, mfc=face, ms=8, ls="", label=label)
+            axes.plot(x, value, color=color, marker=shape, mfc=face, ms=8, ls="")
             text = f"{sign}{seconds(value)}"
             axes.annotate(text, (x, value), (9, 0), textcoords="offset points", va="center", fontsize=8)
     ticks = [_counts(name, summary["by_priority"][name]) for name in present]
