@@ -27,7 +27,7 @@ from orchestrator.pictures.style import (
     seconds_axis,
     styled,
 )
-from orchestrator.pictures.timelines import draw_waiting, mark_unknown, queue_axis
+from orchestrator.pictures.timelines import draw_waiting, mark_unknown, queue_axis, with_signs
 from orchestrator.results.durations import latency_s
 from orchestrator.results.runs import Run
 from orchestrator.results.statistics import quantile
@@ -150,16 +150,16 @@ def quantiles(comparison: Comparison) -> Plot:
 def timeline(comparison: Comparison) -> Plot:
     """p50 and p99 of latency and the queue over time, with every fault, and each side's verdicts in its colour."""
     (cell,) = comparison.cells
+    sides = _sides(comparison, cell)
+    lines = [series(runs[0].tables, runs[0].scenario) for _, runs, _ in sides]
     figure, panels = new_figure(
         _title(comparison, "latency over time"),
-        _setting(comparison),
+        with_signs(_setting(comparison), lines),
         (9, 7.5),
         rows=3,
         height_ratios=[3, 3, 2],
         sharex=True,
     )
-    sides = _sides(comparison, cell)
-    lines = [series(runs[0].tables, runs[0].scenario) for _, runs, _ in sides]
     for (label, _, color), line in zip(sides, lines, strict=True):
         for axes, values in zip(panels[:2], (line.p50_s, line.p99_s), strict=True):
             axes.stairs(known(values), line.edges_s, baseline=None, color=color, lw=1.4, label=label)
@@ -187,6 +187,8 @@ def errors(comparison: Comparison) -> Plot:
         offset = (place - 1) * 0.2
         for y, cell in enumerate(cells):
             row = cell.row(metric)
+            if row.error is None and (row.at_least is not None or row.reference_at_least is not None):
+                axes.text(0, y + offset, f"{metric.rpartition('.')[2]} not known", color=color, fontsize=7, va="center")
             if row.error is not None:
                 axes.plot(row.error, y + offset, color=color, marker=marker, ms=5, ls="")
                 if row.error_ci95 is not None:
@@ -291,7 +293,9 @@ def _setting(comparison: Comparison) -> str:
     """Cluster, load and faults in words; if the cells differ, their number and the range of the load."""
     scenarios = [cell.references[0].scenario for cell in comparison.cells]
     words = {"; ".join(_words_of(scenario)) for scenario in scenarios}
-    return words.pop() if len(words) == 1 else f"{len(scenarios):,} cells;  load {_span(scenarios)}"
+    setting = words.pop() if len(words) == 1 else f"{len(scenarios):,} cells;  load {_span(scenarios)}"
+    sizes = [sum(run.summary["latency_s"]["n"] for run in cell.references) for cell in comparison.cells]
+    return f"{setting};  n = {' to '.join(f'{n:,}' for n in sorted({min(sizes), max(sizes)}))} tasks"
 
 
 def _words_of(scenario: Scenario) -> Iterator[str]:

@@ -34,6 +34,8 @@ class Curve:
 
     label: str
     samples: Sequence[Floats]
+    ends: str = "completed"
+    """What never happened to a task whose duration is infinite."""
 
     @property
     def pooled(self) -> Floats:
@@ -42,7 +44,7 @@ class Curve:
     @property
     def legend(self) -> str:
         """The label, with the size of the sample and how many of it never ended."""
-        return f"{self.label} ({of_sample(self.pooled)})"
+        return f"{self.label} ({of_sample(self.pooled, self.ends)})"
 
 
 @styled
@@ -130,10 +132,10 @@ def point(summary: Mapping[str, Any], metric: str) -> tuple[float, str] | None:
     return None if stats[metric] is None else (stats[metric], TOO_FEW if metric in stats["too_few"] else "")
 
 
-def of_sample(values: Floats) -> str:
+def of_sample(values: Floats, ends: str = "completed") -> str:
     """How many values there are, and how many of them are infinite, in words."""
     lost = np.count_nonzero(np.isinf(values))
-    return f"n = {len(values):,}" + (f", {lost:,} never" if lost else "")
+    return f"n = {len(values):,}" + (f", {lost:,} never {ends}" if lost else "")
 
 
 def tail_axis(axes: Axes, label: str) -> None:

@@ -40,7 +40,7 @@ FEW_WORKERS = 50
 def of_run(run: Run) -> Figures:
     """Percentile curve, CCDF, the run over time, priorities and workers."""
     tables, scenario = run.tables, run.scenario
-    name, setting = scenario.name, _setting(scenario, run.summary["world"])
+    name, setting = scenario.name, _setting(scenario, run.summary)
     curves = _latency_and_wait([Sample.of(tables, scenario)])
     return Figures(
         {
@@ -57,7 +57,7 @@ def of_replications(sweep: Sweep) -> Figures:
     """The distributions of a sweep's only cell, with the confidence bands that its replications give."""
     runs = sweep.cells[0].runs
     name = sweep.scenario.name
-    setting = f"{_setting(sweep.scenario, sweep.summary['world'])};  {len(runs)} replications"
+    setting = f"{_setting(sweep.scenario, sweep.summary)};  {len(runs)} replications"
     curves = _latency_and_wait([Sample.of(run.tables, run.scenario) for run in runs])
     return Figures(
         {
@@ -80,12 +80,13 @@ def of_several(results: Mapping[str, Run | Sweep]) -> Figures:
     title = " and ".join(dict.fromkeys(part[0].scenario.name for part in parts.values()))
     worlds = dict.fromkeys(part[0].summary["world"] for part in parts.values())
     setting = f"world: {', '.join(worlds)}"
+    sizes = " and ".join(f"{len(curve.pooled):,}" for curve in curves)
     over_time = {label: series(part[0].tables, part[0].scenario) for label, part in parts.items()}
     return Figures(
         {
             "latency-percentiles": percentiles(curves, f"{title}: latency by percentile", setting),
             "latency-ccdf": ccdf(curves, f"{title}: share of tasks that took longer", setting),
-            "timeline": timelines(over_time, f"{title}: the runs over time", setting),
+            "timeline": timelines(over_time, f"{title}: the runs over time", f"{setting};  n = {sizes} tasks"),
         }
     )
 
@@ -170,12 +171,12 @@ def draw_utilization(axes: Axes, tables: Tables, scenario: Scenario) -> None:
 def _latency_and_wait(samples: Sequence[Sample]) -> list[Curve]:
     return [
         Curve("latency: arrival to result", [sample.latency_s for sample in samples]),
-        Curve("wait: arrival to first start", [sample.wait_s for sample in samples]),
+        Curve("wait: arrival to first start", [sample.wait_s for sample in samples], "started"),
     ]
 
 
-def _setting(scenario: Scenario, world: str) -> str:
-    """The world, the cluster and the main policies, in words."""
+def _setting(scenario: Scenario, summary: Summary) -> str:
+    """The world, the cluster, the main policies and how many tasks the statistics are of, in words."""
     groups = scenario.cluster.groups
     if len(groups) <= 3:
         cluster = " and ".join(f"{g.workers:,} workers x {g.capacity}" for g in groups)
@@ -184,4 +185,4 @@ def _setting(scenario: Scenario, world: str) -> str:
     policies = scenario.policies
     chosen = (("routing", policies.routing), ("queue", policies.queue), ("detection", policies.detection))
     words = [f"{name}: {readable({'kind': p.kind, **p.model_dump(exclude_defaults=True)})}" for name, p in chosen]
-    return ";  ".join([f"world: {world}", cluster, *words])
+    return ";  ".join([f"world: {summary['world']}", cluster, *words, f"n = {summary['latency_s']['n']:,} tasks"])

@@ -67,6 +67,7 @@ def timeline(tables: Tables, scenario: Scenario, title: str, setting: str) -> Pl
 @styled
 def timelines(lines: Mapping[str, Series], title: str, setting: str) -> Plot:
     """The 99th percentile of latency, throughput and queue of several runs over time, by label."""
+    setting = with_signs(setting, list(lines.values()))
     figure, panels = new_figure(title, setting, (9, 7), rows=3, height_ratios=[3, 2, 2], sharex=True)
     for (label, line), color in zip(lines.items(), colors(len(lines)), strict=True):
         panels[0].stairs(known(line.p99_s), line.edges_s, baseline=None, color=color, lw=1.4, label=label)
@@ -94,6 +95,13 @@ def draw_latency(axes: Axes, line: Series) -> None:
     axes.set_ylabel("latency, by time of arrival")
     if not np.isfinite(line.p50_s).any():
         note(axes, NOTHING)
+
+
+def with_signs(setting: str, lines: Sequence[Series]) -> str:
+    """A setting, and what a bar along the top and an area of the queue mean if there is one."""
+    if any(np.isinf(line.p99_s).any() for line in lines):
+        setting += ";  bar at the top: not known, too many tasks never completed"
+    return setting + ";  area: waiting at workers" * any(map(_waits_at_workers, lines))
 
 
 def mark_unknown(axes: Axes, line: Series, values_s: Floats, color: str) -> bool:
@@ -124,10 +132,14 @@ def draw_queue(axes: Axes, line: Series) -> None:
 def draw_waiting(axes: Axes, line: Series, color: str, label: str = "") -> None:
     """A line for the whole queue, and an area for the part of it that waits at workers if any does."""
     everywhere = line.waiting + line.waiting_at_workers
-    if np.max(line.waiting_at_workers) > AT_WORKERS * np.max(everywhere):
+    if _waits_at_workers(line):
         axes.stairs(everywhere, line.edges_s, baseline=line.waiting, fill=True, color=color, alpha=0.25, lw=0)
         axes.plot([], [], color=color, alpha=0.25, lw=6, label=label or "at workers")
     axes.stairs(everywhere, line.edges_s, baseline=None, color=color, lw=1.4, label=label or "waiting, wherever")
+
+
+def _waits_at_workers(line: Series) -> bool:
+    return bool(np.max(line.waiting_at_workers) > AT_WORKERS * np.max(line.waiting + line.waiting_at_workers))
 
 
 def queue_axis(axes: Axes, lines: Sequence[Series]) -> None:
