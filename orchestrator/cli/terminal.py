@@ -268,11 +268,11 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
         for side, tasks in zip(sides, cell["tasks"].values(), strict=True):
             print(f"{side:<11} {listed(tasks, *COUNTS)}")
         return
-    errors = [{row["metric"]: row["error"] for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
+    errors = [{row["metric"]: _error(row) for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
     print_table(
         f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
         ["", *map(statistic, JUDGED)],
-        [[c["cell"], *(signed(e[metric]) for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
+        [[c["cell"], *(e[metric] for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
     )
     print()
     print_table(
@@ -350,6 +350,12 @@ def _recommended(judgement: Mapping[str, Any]) -> str:
     return f"no setting keeps the budget; nearest: {told}{hint}"
 
 
+def _error(row: Mapping[str, Any]) -> str:
+    """Relative; in words where a side does not know the statistic, because too many of its tasks never completed."""
+    known = row["at_least"] is row["reference_at_least"] is None
+    return signed(row["error"]) if known else "not known"
+
+
 def _compared(row: Mapping[str, Any]) -> list[str]:
     show = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent}.get(row["metric"], duration)
     interval = row["error_ci95"]
@@ -359,7 +365,7 @@ def _compared(row: Mapping[str, Any]) -> list[str]:
             show(row[side]) if row[f"{bound}at_least"] is None else f"> {show(row[f'{bound}at_least'])}"
             for side, bound in (("value", ""), ("reference", "reference_"))
         ),
-        signed(row["error"]),
+        _error(row),
         "-" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}",
     ]
 

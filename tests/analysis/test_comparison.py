@@ -333,7 +333,8 @@ def test_an_interval_needs_every_replication_to_know():
     measures = [dict.fromkeys(METRICS, value) for value in (1.0, 2.0, math.inf)]
     assert Spread.over_runs(measures[:2], measures[:2]).values.keys() == set(METRICS)
     spread = Spread.over_runs(measures, [measures[0]] * 3)
-    assert not spread.values and not spread.errors
+    assert not spread.values
+    assert not spread.errors
     assert spread.references.keys() == set(METRICS)
 
 
