@@ -30,6 +30,8 @@ def main() -> None:
     streams.guard()
     try:
         sys.exit(typer.main.get_command(app).main(standalone_mode=False))
+    except typer.Abort:  # Ctrl-C before the command could see to it
+        sys.exit(130)
     except Exception as error:
         if not isinstance(error, UsageError):
             raise

@@ -51,8 +51,10 @@ def _released_s(tables: Tables) -> Floats:
     """When each attempt no longer holds its task; NaN if it did until the end."""
     attempts = tables.attempts
     row: Codes = np.searchsorted(tables.tasks.column("task").to_numpy(), attempts.column("task").to_numpy())
+    # A record that the history checker is to judge may have attempts of tasks that it lacks.
+    settled_s = np.append(floats(tables.tasks, "settled_s"), np.nan)[row]
     given_up_s = np.fmin(floats(attempts, "given_up_s"), floats(attempts, "ended_s"))
-    released_s: Floats = np.fmin(given_up_s, floats(tables.tasks, "settled_s")[row])
+    released_s: Floats = np.fmin(given_up_s, settled_s)
     return released_s
 
 
