@@ -66,7 +66,8 @@ display(run.tasks[columns].head(4).round(4))
 
 # %%
 latency = run.summary["latency_s"]
-display(pd.Series(latency, name="latency (ms)").mul(1000).round(1).to_frame().T)
+statistics = ["mean", "p50", "p90", "p95", "p99", "p999", "max"]
+display(pd.Series(latency, name="latency (ms)")[statistics].astype(float).mul(1000).round(1).to_frame().T)
 
 after_warmup = run.tasks.query("arrival_s >= @run.scenario.warmup_s")["latency_s"]
 below_mean = (after_warmup < latency["mean"]).mean()

@@ -100,13 +100,19 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
         plan = replace(plan, arrivals=OpenArrivals(none, none, np.empty(0, dtype=np.uint8)))
     world = World(scenario, plan, replication)
     heard: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
-    world.listen(lambda worker, now: heard[worker].append(now))
+    sent: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+
+    def hear(worker: str, sent_s: float, now: float) -> None:
+        heard[worker].append(now)
+        sent[worker].append(sent_s)
+
+    world.listen(hear)
     if progress is not None:
         world.watch(progress)
     with _no_garbage_collection():
         world.run()
     heartbeat_s = scenario.policies.detection.heartbeat_s
-    return Trace.of("sim", heartbeat_s, event_rows(world.tables().events), heard, world.now, replication)
+    return Trace.of("sim", heartbeat_s, event_rows(world.tables().events), heard, world.now, replication, sent=sent)
 
 
 def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:

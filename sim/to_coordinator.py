@@ -122,7 +122,7 @@ class ToCoordinator:
                 starts_at, finishes_at, _, _, _ = attempt.note
                 active += starts_at <= now < finishes_at
         worker.beats += 1
-        message_kind, handler, beat = self._heartbeat, self._handlers.heartbeat, (worker.name, active)
+        message_kind, handler, beat = self._heartbeat, self._handlers.heartbeat, (worker.name, active, now)
         arrives_s, copy_s = message_kind.fate(worker.link_to_coordinator, message_kind.delay())
         if arrives_s is not None:
             self._env.call_at(now + arrives_s, keys.heartbeat_key(worker.index, worker.beats), handler, beat)

@@ -135,11 +135,12 @@ class World:
         """Report now and then which share of the scenario's duration is over. It changes nothing else."""
         self.env.call_at(self.now + self._duration_s / _REPORTS, keys.Rank.PROGRESS, self._report, progress)
 
-    def listen(self, heard: Callable[[WorkerId, float], None]) -> None:
-        """Report every heartbeat as the coordinator gets it. Call this before the run."""
+    def listen(self, heard: Callable[[WorkerId, float, float], None]) -> None:
+        """Report every heartbeat as the coordinator gets it: when it was sent, and the time. Call this before the
+        run."""
 
-        def hear(beat: tuple[WorkerId, int]) -> None:
-            heard(beat[0], self.env._now)
+        def hear(beat: tuple[WorkerId, int, float]) -> None:
+            heard(beat[0], beat[2], self.env._now)
             self._heartbeat(beat)
 
         self._handlers.heartbeat = self.inbox.received(hear)
@@ -341,7 +342,7 @@ class World:
     def _cancelled(self, answer: tuple[WorkerId, TaskId, int]) -> None:
         self.coordinator.cancelled(*answer, self.now)
 
-    def _heartbeat(self, beat: tuple[WorkerId, int]) -> None:
+    def _heartbeat(self, beat: tuple[WorkerId, int, float]) -> None:
         self.coordinator.heartbeat(beat[0], beat[1], None, self.env._now)
 
     def _register(self, introduction: Introduction) -> None:

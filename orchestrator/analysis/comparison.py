@@ -12,17 +12,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orchestrator.analysis.intervals import BLOCKS, Spread, relative_error
-from orchestrator.analysis.measures import LATENCY, METRICS, Clock, Interval, Observed, around_faults, pooled
+from orchestrator.analysis.measures import LATENCY, METRICS, Clock, Interval, Observed, around_faults, at_least, pooled
 from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import load
 from orchestrator.results.runs import Run, Sweep
+from orchestrator.results.summaries import COUNTS
 from orchestrator.results.tables import Floats
 from orchestrator.scenario.streams import generator
 
@@ -43,7 +44,7 @@ class Incomparable(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One statistic on both sides; None where a side has no values for it."""
+    """One statistic on both sides; None where a side has no values for it, or does not know it."""
 
     metric: str
     where: str
@@ -54,6 +55,9 @@ class Row:
     ci95: Interval | None
     reference_ci95: Interval | None
     error_ci95: Interval | None
+    at_least: float | None = None
+    """A lower bound of the value if it falls on a task that never completed, and so is not known."""
+    reference_at_least: float | None = None
 
     @property
     def judged(self) -> bool:
@@ -82,6 +86,12 @@ class CellComparison:
     references: Sequence[Run]
     """The reference of each of `runs`."""
     rows: Sequence[Row]
+
+    @property
+    def tasks(self) -> dict[str, dict[str, int]]:
+        """How many tasks each side has, in the whole of its runs, and what became of them."""
+        sides = {"value": self.runs, "reference": self.references}
+        return {side: {k: sum(run.summary["tasks"][k] for run in runs) for k in COUNTS} for side, runs in sides.items()}
 
     @property
     def intervals(self) -> str:
@@ -132,6 +142,7 @@ class Comparison:
                     "cell": cell.name,
                     "replications": len(cell.runs),
                     "intervals": cell.intervals,
+                    "tasks": cell.tasks,
                     "rows": [asdict(row) for row in cell.rows],
                 }
                 for cell in self.cells
@@ -231,8 +242,10 @@ def _measured(where: str, pairs: Sequence[tuple[Run, Run, Clock]]) -> Iterator[R
     else:
         rng = generator(pairs[0][1].scenario.seed, 0, "comparison", where)
         spread = Spread.over_blocks(left[0], right[0], rng)
+    bounds = at_least(left), at_least(right)
     for metric in METRICS:
-        yield _row(metric, where, values[metric], references[metric], spread)
+        row = _row(metric, where, values[metric], references[metric], spread)
+        yield replace(row, at_least=bounds[0].get(metric), reference_at_least=bounds[1].get(metric))
 
 
 def _detection_time(runs: Sequence[Run], references: Sequence[Run]) -> Row:
@@ -282,15 +295,21 @@ def _known(value: float) -> float | None:
 def _ranking(cells: Sequence[CellComparison]) -> Iterator[Rank]:
     for metric in RANKED:
         rows = [(cell.name, cell.row(metric)) for cell in cells]
-        known = [
-            (name, row.value, row.reference)
-            for name, row in rows
-            if row.value is not None and row.reference is not None
+        sides = [
+            (name, _place(row.value, row.at_least), _place(row.reference, row.reference_at_least)) for name, row in rows
         ]
-        if len(known) > 1:
-            names, values, references = zip(*known, strict=True)
+        there = [(name, *pair) for name, *pair in sides if not any(map(math.isnan, pair))]
+        if len(there) > 1:
+            names, values, references = zip(*there, strict=True)
             tau, p_value = _kendall(values, references)
             yield Rank(metric, tau, p_value, names[np.argmin(values)], names[np.argmin(references)])
+
+
+def _place(value: float | None, bound: float | None) -> float:
+    """What a cell is ranked by: what is not known is slower than all that is; NaN if there is nothing."""
+    if value is not None:
+        return value
+    return math.nan if bound is None else math.inf
 
 
 def _kendall(values: Sequence[float], references: Sequence[float]) -> tuple[float | None, float | None]:

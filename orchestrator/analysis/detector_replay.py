@@ -1,7 +1,8 @@
 """One failure detector driven through one worker's heartbeats, as the coordinator would drive it.
 
-How fast a detector is does not depend on the crashes that a trace happens to hold: the beats before any moment say
-when a crash at that moment would have been noticed. So a trial asks for crashes at chosen moments.
+How fast a detector is does not depend on the crashes that a trace happens to hold: the beats sent before any moment say
+when a crash at that moment would have been noticed. So a trial asks for crashes at chosen moments. A beat that is on
+its way at the crash still arrives, and may undo a verdict: detection ends with the verdict that stays.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ class Tally:
     """How a detector fared on some lives."""
 
     mistake_s: list[float]
+    mistaken_at_s: list[float]
+    """When each of the mistakes began."""
     detection_s: list[float]
     """Detection times of the crashes that were tried."""
     own_detection_s: list[float]
@@ -31,10 +34,11 @@ class Tally:
 
     @classmethod
     def empty(cls) -> Tally:
-        return cls([], [], [])
+        return cls([], [], [], [])
 
     def add(self, other: Tally) -> None:
         self.mistake_s += other.mistake_s
+        self.mistaken_at_s += other.mistaken_at_s
         self.detection_s += other.detection_s
         self.own_detection_s += other.own_detection_s
         self.missed += other.missed
@@ -50,6 +54,7 @@ def follow(new: DetectorFactory, life: Life, alarm: Alarm, crashes_s: Floats, un
     due = review_at()
     verdicts: list[tuple[float, float]] = []  # when it was declared dead, and when it was trusted again
     tried_s: list[float] = []
+    under_way = iter(life.under_way(crashes_s))
     for beats, crashes in _sections(life.beats_s, crashes_s):
         for now in beats:
             if due < now and (dead_s := _declared_dead(detector, alarm, now)) < now:
@@ -57,8 +62,10 @@ def follow(new: DetectorFactory, life: Life, alarm: Alarm, crashes_s: Floats, un
             heard(now)
             due = review_at()
         if crashes:
-            dead_s = _declared_dead(copy.copy(detector), alarm, math.inf)
-            tried_s += [max(0.0, dead_s - crash_s) for crash_s in crashes]
+            silent_s = _declared_dead(copy.copy(detector), alarm, math.inf)
+            for crash_s, late in zip(crashes, under_way, strict=False):
+                dead_s = _declared_dead(_hearing(detector, late), alarm, math.inf) if late else silent_s
+                tried_s.append(max(0.0, dead_s - crash_s))
     if (dead_s := _declared_dead(detector, alarm, life.watched_until_s)) < life.watched_until_s:
         verdicts.append((dead_s, math.inf))
     return _judged(life, verdicts, tried_s, until_s)
@@ -72,6 +79,14 @@ def _sections(beats_s: Floats, crashes_s: Floats) -> Iterator[tuple[list[float],
         yield beats[position:stop], crashes.tolist()
         position = stop
     yield beats[position:], []
+
+
+def _hearing(detector: FailureDetector, beats: list[float]) -> FailureDetector:
+    """A copy that hears these beats too."""
+    detector = copy.deepcopy(detector)
+    for now in beats:
+        detector.heard(now)
+    return detector
 
 
 def _declared_dead(detector: FailureDetector, alarm: Alarm, before: float) -> float:
@@ -88,12 +103,12 @@ def _declared_dead(detector: FailureDetector, alarm: Alarm, before: float) -> fl
 
 
 def _judged(life: Life, verdicts: list[tuple[float, float]], tried_s: list[float], until_s: float) -> Tally:
-    mistake_s = [
-        min(trusted_s, life.up_until_s) - max(dead_s, life.judged_from_s)
+    mistakes = [
+        (max(dead_s, life.judged_from_s), min(trusted_s, life.up_until_s))
         for dead_s, trusted_s in verdicts
         if dead_s < life.up_until_s and trusted_s > life.judged_from_s
     ]
-    tally = Tally(mistake_s, tried_s, [])
+    tally = Tally([end_s - begin_s for begin_s, end_s in mistakes], [begin_s for begin_s, _ in mistakes], tried_s, [])
     if life.crash_s is not None:
         if verdicts and verdicts[-1][1] == math.inf:
             tally.own_detection_s.append(max(0.0, verdicts[-1][0] - life.crash_s))

@@ -40,6 +40,8 @@ DAY_S = 86400.0
 CRASHES = 5_000
 """How many crashes are tried, one in each of as many equal slices of the judged time."""
 CONFIDENCE = 0.95
+STRETCHES = 50
+"""Of the traces' time: how unevenly mistakes fall into them tells whether they come together."""
 _CHUNK_BEATS = 50_000
 _ALONE_BEATS = 2_000_000
 """With fewer beats in all, starting processes would take longer than the work."""
@@ -99,7 +101,8 @@ def _main(rule: Any) -> tuple[str, float | None]:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """How one candidate fared. `detection_s`: of the crashes that were tried."""
+    """How one candidate fared. `detection_s`: of the crashes that were tried. `dispersion`: the variance over the mean
+    of the number of mistakes in equal stretches of time, at least 1, which it is where they do not come together."""
 
     candidate: Candidate
     judged_s: float
@@ -107,6 +110,7 @@ class Point:
     detection_s: Floats
     own_detection_s: Floats
     missed: int
+    dispersion: float = 1.0
 
     @property
     def label(self) -> str:
@@ -124,10 +128,16 @@ class Point:
 
     @property
     def rate_upper_per_s(self) -> float:
-        """The 95 % upper bound of the rate of a Poisson process; without mistakes, the rule of three."""
+        """The 95 % upper bound of the rate of an overdispersed Poisson process; without mistakes, the rule of three.
+
+        Pauses and partitions strike workers together. Mistakes of dispersion d count as a d-th of as many incidents of
+        d mistakes each (quasi-likelihood: McCullagh and Nelder, "Generalized linear models", 1989, 6.2.3). With fewer
+        than some five incidents of unlike sizes the bound is too low: what was not seen has no size.
+        """
         from scipy.special import gammaincinv
 
-        return float(gammaincinv(self.mistakes + 1, CONFIDENCE)) / self.judged_s
+        incidents = self.mistakes / self.dispersion
+        return self.dispersion * float(gammaincinv(incidents + 1, CONFIDENCE)) / self.judged_s
 
     @cached_property
     def accuracy(self) -> float:
@@ -189,6 +199,15 @@ class Budget:
 
         ratio, best = min(qualified or list(zip(excess, points, strict=True)), key=rank)
         return Recommendation(best, bool(qualified), ratio)
+
+
+def dispersion(moments_s: Floats, length_s: float) -> float:
+    """Of events in [0, length_s): the variance over the mean of their number in equal stretches, at least 1."""
+    if len(moments_s) < 2:
+        return 1.0
+    stretch = np.clip((moments_s * (STRETCHES / length_s)).astype(np.int64), 0, STRETCHES - 1)
+    counts = np.bincount(stretch, minlength=STRETCHES)
+    return max(1.0, float(np.var(counts, ddof=1) / np.mean(counts)))
 
 
 def front(points: Sequence[Point], cost: Callable[[Point], float] = lambda point: point.mistakes) -> list[Point]:
@@ -281,6 +300,7 @@ class Judgement:
             "pareto": point in self.front,
             **quality_of_service(point.mistakes, point.mistake_s, point.judged_s),
             "mistake_rate_upper_per_s": point.rate_upper_per_s,
+            "dispersion": point.dispersion,
             "mistakes_per_day": self.per_day(point.rate_per_s),
             "mistakes_per_day_upper": self.per_day(point.rate_upper_per_s),
             "mistake_s": describe(point.mistake_s, DETECTION_QUANTILES),
@@ -331,6 +351,7 @@ def judge(
             np.array(tally.detection_s),
             np.array(tally.own_detection_s),
             tally.missed,
+            dispersion(np.array(tally.mistaken_at_s), sum(map(_length_s, traces))),
         )
         for candidate, tally in zip(listed, tallies, strict=True)
     ]
@@ -338,9 +359,11 @@ def judge(
 
 
 class _Chunk(NamedTuple):
-    """Some lives with the crashes to try: the work of one process at a time."""
+    """Some lives with the crashes to try: the work of one process at a time. `after_s`: where their trace begins when
+    all traces are put one behind the other."""
 
     number: int
+    after_s: float
     alarm: Alarm
     until_s: float
     lives: list[tuple[Life, Floats]]
@@ -352,17 +375,22 @@ def _chunks(scenario: Scenario, traces: Sequence[Trace]) -> Iterator[_Chunk]:
     rng = generator(scenario.seed, 0, "detectors", "crash")
     moments_s = (np.arange(CRASHES) + rng.random(CRASHES)) / CRASHES * ends_s[-1]
     parts = np.split(moments_s, np.searchsorted(moments_s, ends_s[:-1]))
-    number = 0
+    number, after_s = 0, 0.0
     for trace in traces:
-        alarm, until_s = trace.alarm(scenario), max((life.watched_until_s for life in trace.lives), default=0.0)
+        alarm, until_s = trace.alarm(scenario), _length_s(trace)
         together: list[tuple[Life, Floats]] = []
         for life in trace.lives:
             into = parts[number] - (ends_s[number] - life.judged_s)
             together.append((life, life.judged_from_s + np.clip(into, 0.0, life.judged_s)))
             number += 1
             if sum(len(one.beats_s) for one, _ in together) >= _CHUNK_BEATS or life is trace.lives[-1]:
-                yield _Chunk(number, alarm, until_s, together)
+                yield _Chunk(number, after_s, alarm, until_s, together)
                 together = []
+        after_s += until_s
+
+
+def _length_s(trace: Trace) -> float:
+    return max((life.watched_until_s for life in trace.lives), default=0.0)
 
 
 def _follow_all(configs: Sequence[Detection], chunk: _Chunk) -> tuple[int, list[Tally]]:
@@ -372,6 +400,7 @@ def _follow_all(configs: Sequence[Detection], chunk: _Chunk) -> tuple[int, list[
         new = config.detectors(config.heartbeat_s)
         for life, crashes_s in chunk.lives:
             tally.add(follow(new, life, chunk.alarm, crashes_s, chunk.until_s))
+        tally.mistaken_at_s = [chunk.after_s + at_s for at_s in tally.mistaken_at_s]
         tallies.append(tally)
     return chunk.number, tallies
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from orchestrator.analysis.measures import Interval, Measures, Observed
 from orchestrator.results.statistics import confidence_interval
+from orchestrator.results.tables import Floats
 
 BLOCKS = 20
 RESAMPLES = 400
@@ -58,7 +59,9 @@ class Spread:
 
 
 def relative_error(value: float, reference: float) -> float:
-    """(value - reference) / |reference|; NaN if the reference is 0."""
+    """(value - reference) / |reference|; NaN if the reference is 0, infinite if either is."""
+    if math.isinf(value) or math.isinf(reference):
+        return math.inf
     return (value - reference) / abs(reference) if reference else math.nan
 
 
@@ -68,8 +71,7 @@ def _relative_errors(values: Measures, references: Measures) -> Measures:
 
 def _t_intervals(measures: Sequence[Measures]) -> Iterator[tuple[str, Interval]]:
     for metric in measures[0]:
-        known = np.array([one[metric] for one in measures])
-        known = known[np.isfinite(known)]
+        known = _unless_unknown([one[metric] for one in measures])
         if len(known) > 1:
             low, high = confidence_interval(known)
             yield metric, (float(low), float(high))
@@ -79,8 +81,14 @@ def _block_intervals(centre: Measures, drawn: Sequence[Measures]) -> Iterator[tu
     from scipy.special import stdtrit
 
     for metric, value in centre.items():
-        resampled = np.array([one[metric] for one in drawn])
-        known = resampled[np.isfinite(resampled)]
+        known = _unless_unknown([one[metric] for one in drawn])
         if math.isfinite(value) and len(known) > 1:
             half = float(stdtrit(BLOCKS - 1, 0.975) * np.std(known))
             yield metric, (value - half, value + half)
+
+
+def _unless_unknown(values: Sequence[float]) -> Floats:
+    """The values without the empty statistics; none if one is infinite: the others are not all of the same kind."""
+    known = np.array(values)
+    known = known[~np.isnan(known)]
+    return known if np.isfinite(known).all() else np.empty(0)

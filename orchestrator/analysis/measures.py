@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.core.model import WorkerEvent
-from orchestrator.results.executions import Executions, per_worker, slots
+from orchestrator.results.durations import age_s, latency_s, wait_s
+from orchestrator.results.executions import Executions, end_s, per_worker, slots
 from orchestrator.results.runs import Run
+from orchestrator.results.statistics import describe
 from orchestrator.results.tables import (
     FAULTS,
     STATES,
@@ -47,7 +49,7 @@ METRICS = [*LATENCY, "wait_s.mean", "wait_s.p99", *EXCESS, "throughput_per_s", "
 
 Interval = tuple[float, float]
 Measures = dict[str, float]
-"""METRICS by name; NaN for an empty statistic."""
+"""METRICS by name; NaN for an empty statistic, infinite where the rank falls on a task that never completed."""
 Flags = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
@@ -72,13 +74,15 @@ def around_faults(runs: Sequence[Run]) -> list[Interval]:
 
 
 def excess_s(tables: Tables, scenario: Scenario) -> Floats:
-    """The part of each task's latency that is not service: float64[tasks] seconds, NaN where unknown.
+    """The part of each task's latency that is not service: float64[tasks] seconds, NaN where unknown, infinite for a
+    task that failed or is unfinished.
 
     It is the latency minus the demand divided by the speed of the worker that settled the task.
     """
     worker = codes(tables.tasks, "worker", scenario.worker_names())
     service_s = floats(tables.tasks, "service_s") / per_worker(scenario, "speed")[worker]
-    excess: Floats = floats(tables.tasks, "latency_s") - service_s
+    excess: Floats = latency_s(tables.tasks) - np.nan_to_num(service_s)
+    excess[np.isnan(service_s) & np.isfinite(excess)] = np.nan
     excess[np.abs(excess) < ROUNDING_S] = 0.0
     return excess
 
@@ -127,19 +131,22 @@ class Ordered:
         return cls(values[origin], origin)
 
     def mean(self, times: Positions) -> float:
-        """The mean if the value at original position i counts `times[i]` times; NaN if none counts."""
-        weights = times[self.origin]
+        """The mean of the finite values if that at original position i counts `times[i]` times; NaN if none counts."""
+        values = self.values[np.isfinite(self.values)]
+        weights = times[self.origin[: len(values)]]
         total = int(np.sum(weights))
-        return float(weights @ self.values) / total if total else math.nan
+        return float(weights @ values) / total if total else math.nan
 
     def quantiles(self, times: Positions, points: Sequence[float]) -> list[float]:
-        """The quantiles of the same resample; they interpolate linearly, as numpy's do."""
+        """The quantiles of the same resample; they interpolate linearly, and are infinite next to an infinite value."""
         until = np.cumsum(times[self.origin])
         if not len(until) or not until[-1]:
             return [math.nan] * len(points)
         place = np.array(points) * (until[-1] - 1)
         low, high = (self.values[np.searchsorted(until, end(place), side="right")] for end in (np.floor, np.ceil))
-        found: list[float] = (low + (place % 1) * (high - low)).tolist()
+        with np.errstate(invalid="ignore"):
+            between = low + (place % 1) * (high - low)
+        found: list[float] = np.where(np.isinf(high), np.inf, between).tolist()
         return found
 
 
@@ -148,10 +155,11 @@ class Observed:
     """One run as read on a clock."""
 
     arrival_s: Floats
-    """On the clock and in order: arrivals, while it ran, of tasks that completed. The next three arrays match it."""
+    """On the clock and in order: arrivals while it ran. The next four arrays match it; see `durations`."""
     latency_s: Floats
     wait_s: Floats
     excess_s: Floats
+    age_s: Floats
     completed_s: Floats
     """On the clock and in order: completions while it ran."""
     change_s: Floats
@@ -167,7 +175,7 @@ class Observed:
         tasks = tables.tasks
         completed = codes(tasks, "state", STATES) == STATES.index(State.COMPLETED)
         arrival_s, settled_s = floats(tasks, "arrival_s"), floats(tasks, "settled_s")[completed]
-        counted = np.flatnonzero(completed & clock.runs_at(arrival_s))
+        counted = np.flatnonzero(clock.runs_at(arrival_s))
         counted = counted[np.argsort(arrival_s[counted], kind="stable")]
         executions = Executions.of(tables, scenario)
         change_s = np.concatenate([[0.0], clock.read(executions.start_s), clock.read(executions.stop_s)])
@@ -176,9 +184,10 @@ class Observed:
         change_s, level = change_s[order], np.cumsum(change[order])
         return cls(
             arrival_s=clock.read(arrival_s[counted]),
-            latency_s=floats(tasks, "latency_s")[counted],
-            wait_s=floats(tasks, "wait_s")[counted],
+            latency_s=latency_s(tasks)[counted],
+            wait_s=wait_s(tasks)[counted],
             excess_s=excess_s(tables, scenario)[counted],
+            age_s=age_s(tasks, end_s(tables, scenario))[counted],
             completed_s=np.sort(clock.read(settled_s[clock.runs_at(settled_s)])),
             change_s=change_s,
             busy_s=np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(change_s))]),
@@ -217,6 +226,16 @@ def pooled(parts: Sequence[Observed]) -> Measures:
     seconds = sum(part.length_s for part in parts)
     completed, busy_s = sum(len(part.completed_s) for part in parts), sum(part.busy_s[-1] for part in parts)
     return _measures(ordered, once, completed / seconds, float(busy_s) / (parts[0].slots * seconds))
+
+
+def at_least(parts: Sequence[Observed]) -> Measures:
+    """Lower bounds of the percentiles that fall on tasks that never completed, of several runs together."""
+    bounds: Measures = {}
+    for what in ("latency_s", "wait_s", "excess_s"):
+        values_s, age_s = (np.concatenate([getattr(part, name) for part in parts]) for name in (what, "age_s"))
+        least = age_s if what != "excess_s" else np.zeros_like(age_s)  # an age is service, or not, nobody knows
+        bounds |= {f"{what}.{name}": bound for name, bound in describe(values_s, QUANTILES, least)["at_least"].items()}
+    return bounds
 
 
 def _measures(ordered: Sequence[Ordered], times: Positions, throughput: float, utilization: float) -> Measures:

@@ -31,6 +31,8 @@ class Life:
     registered_s: float
     beats_s: Floats
     """When its heartbeats arrived at the coordinator."""
+    sent_s: Floats
+    """When each of them was sent; where that is not known, when it arrived."""
     up_until_s: float
     """When the process ended, or the trace did."""
     watched_until_s: float
@@ -45,6 +47,16 @@ class Life:
     @property
     def judged_s(self) -> float:
         return max(0.0, self.up_until_s - self.judged_from_s)
+
+    def under_way(self, crashes_s: Floats) -> list[list[float]]:
+        """For each moment, the later arrivals of heartbeats that had been sent before: a crash does not stop them."""
+        # Arrivals may overtake each other: how early the earliest of those from here on was sent.
+        earliest_s = np.minimum.accumulate(self.sent_s[::-1])[::-1]
+        found: list[list[float]] = []
+        for crash_s, first in zip(crashes_s, np.searchsorted(self.beats_s, crashes_s, "right"), strict=True):
+            last = first + int(np.searchsorted(earliest_s[first:], crash_s))
+            found.append(self.beats_s[first:last][self.sent_s[first:last] < crash_s].tolist())
+        return found
 
 
 @dataclass(frozen=True)
@@ -72,8 +84,13 @@ class Trace:
         until_s: float,
         replication: int = 0,
         began_s: float = 0.0,
+        sent: Mapping[str, npt.ArrayLike] | None = None,
     ) -> Trace:
-        """From a run's events in order of time and each worker's beats in order of arrival, until `until_s`."""
+        """From a run's events in order of time and each worker's beats in order of arrival, until `until_s`.
+
+        `sent`: when each of the beats was sent, where that is known. Where it is not, no beat counts as under way when
+        its worker crashes, which makes detection look faster by what a beat takes.
+        """
         events = [event for event in events if event.time_s <= until_s]
         asleep, slept_from = [], math.inf
         for at_s, kind, worker, detail in events:
@@ -81,7 +98,9 @@ class Trace:
                 slept_from = at_s
             elif worker is None and kind == FaultEvent.HEAL and detail == FaultEvent.COORDINATOR_PAUSE:
                 asleep.append((slept_from, at_s))
-        return cls(world, heartbeat_s, replication, began_s, list(_lives(events, beats, until_s)), asleep)
+        return cls(
+            world, heartbeat_s, replication, began_s, list(_lives(events, beats, sent or beats, until_s)), asleep
+        )
 
     @property
     def workers(self) -> int:
@@ -121,10 +140,14 @@ class Alarm(NamedTuple):
         return at
 
 
-def _lives(events: Iterable[Event], beats: Mapping[str, npt.ArrayLike], until_s: float) -> Iterator[Life]:
+def _lives(
+    events: Iterable[Event], beats: Mapping[str, npt.ArrayLike], sent: Mapping[str, npt.ArrayLike], until_s: float
+) -> Iterator[Life]:
     heard = {worker: np.asarray(times, dtype=np.float64) for worker, times in beats.items()}
+    sent_s = {worker: np.asarray(times, dtype=np.float64) for worker, times in sent.items()}
     open_: dict[str, Life] = {}
     down: set[str] = set()
+    restarted_s: dict[str, float] = {}
 
     def ended(worker: str, at_s: float) -> Iterator[Life]:
         life = open_.pop(worker, None)
@@ -132,13 +155,22 @@ def _lives(events: Iterable[Event], beats: Mapping[str, npt.ArrayLike], until_s:
             times = heard.get(worker, np.empty(0))
             # If a beat and a registration come at the same moment, the beat comes first.
             first, last = np.searchsorted(times, (life.registered_s, at_s), "right")
-            yield replace(life, beats_s=times[first:last], up_until_s=min(life.up_until_s, at_s), watched_until_s=at_s)
+            replaced_s = math.inf if life.crash_s is None else restarted_s.get(worker, math.inf)
+            sending = sent_s.get(worker, np.empty(0))[first:last]
+            mine = sending < replaced_s  # a later one is the new process's, and has overtaken its registration
+            yield replace(
+                life,
+                beats_s=times[first:last][mine],
+                sent_s=sending[mine],
+                up_until_s=min(life.up_until_s, at_s),
+                watched_until_s=at_s,
+            )
 
     for at_s, kind, worker, detail in events:
         if worker is None:
             continue
         if kind == WorkerEvent.UP and detail in NEW_PROCESS:
-            life = Life(worker, at_s, np.empty(0), math.inf, math.inf, None)
+            life = Life(worker, at_s, np.empty(0), np.empty(0), math.inf, math.inf, None)
             before = open_.get(worker)
             if worker in down:  # the registration arrived after the crash of its process
                 life = replace(life, up_until_s=at_s, crash_s=before.crash_s if before else None)
@@ -154,5 +186,6 @@ def _lives(events: Iterable[Event], beats: Mapping[str, npt.ArrayLike], until_s:
                 open_[worker] = replace(open_[worker], up_until_s=at_s, crash_s=at_s)
         elif kind == FaultEvent.HEAL and detail == HealDetail.RESTART:
             down.discard(worker)
+            restarted_s[worker] = at_s
     for worker in list(open_):
         yield from ended(worker, until_s)

@@ -107,6 +107,7 @@ def coordinator(
 
     host = listening(host, insecure, "submit tasks and read results")
     decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
+    _require_times(decided)
     limits = Limits(unsettled=max_unsettled)
     try:
         status = asyncio.run(_coordinate(decided, replication, host, port, limits, decision_record, check, ready_fd))
@@ -154,6 +155,18 @@ def _decided_by(
         loaded.seed if seed is None else seed,
         call_timeout_s or loaded.network.rpc_timeout_s,
     )
+
+
+def _require_times(decided: _Decided) -> None:
+    """A coordinator whose workers would refuse what it tells them serves nobody."""
+    from orchestrator.cluster.worker import SHORTEST_S
+
+    for what, time_s in (
+        ("--call-timeout", decided.call_timeout_s),
+        ("detection.heartbeat_s", decided.policies.detection.heartbeat_s),
+    ):
+        if time_s < SHORTEST_S:
+            exit_with(2, f"{what} {time_s:g}: no worker takes a time below {SHORTEST_S:g} s")
 
 
 async def _coordinate(
@@ -271,6 +284,8 @@ def worker(
 
     host = listening(host, insecure, "give it tasks to run")
     names = ids or [f"worker-{secrets.token_hex(4)}"]
+    if not all(map(math.isfinite, beat_phase or ())):
+        exit_with(2, f"--beat-phase {' '.join(map(str, beat_phase or ()))}: a phase is a finite number of seconds")
     if beat_phase and len(beat_phase) != len(names):
         exit_with(2, f"--beat-phase is given {len(beat_phase)} times for {len(names)} workers")
     if speed != 1 and (executor is Executor.thread or (executor is Executor.process and speed > 1)):

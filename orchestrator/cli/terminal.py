@@ -16,6 +16,7 @@ from typing import Any
 PIPE_WIDTH = 140
 """Columns of a table that goes to a file or to another program."""
 
+COUNTS = ("submitted", "completed", "failed", "unfinished")
 MOMENTS = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "max": "max"}
 
 
@@ -134,10 +135,10 @@ def print_json(data: Any) -> None:
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """One run, or the pooled replications of one cell."""
-    by_priority = {f"  {name}": one["latency_s"] for name, one in summary["by_priority"].items()}
+    by_priority = {f"  {name}": one["latency_s"] for name, one in classes(summary).items()}
     times = {
         "latency": summary["latency_s"],
-        **(by_priority if len(by_priority) > 1 else {}),
+        **by_priority,
         "wait": summary["wait_s"],
         "detection": summary["detection"]["time_s"],
         **{
@@ -148,19 +149,51 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     }
     print_table(
         f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, {summary['duration_s']:g} s",
-        ["", *MOMENTS.values()],
-        [[name, *(duration(moments.get(moment)) for moment in MOMENTS)] for name, moments in times.items()],
+        ["", "n", *MOMENTS.values()],
+        [
+            [name, f"{moments['n']:,}", *(statistic_of(moments, moment) for moment in MOMENTS)]
+            for name, moments in times.items()
+        ],
     )
+    print_signs(times.values())
     print()
     for name, fact in facts(summary).items():
         print(f"{name:<11} {fact}")
+
+
+def classes(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The priorities, if there is more than one."""
+    return summary["by_priority"] if len(summary["by_priority"]) > 1 else {}
+
+
+def statistic_of(moments: Mapping[str, Any], name: str) -> str:
+    """A statistic with its sign: `> 3 s` if it is not known but longer, `~ 3 s` if the sample is too small for it."""
+    if name in moments["at_least"]:
+        return f"> {duration(moments['at_least'][name])}"
+    return ("~ " if name in moments["too_few"] else "") + duration(moments.get(name))
+
+
+def print_signs(shown: Iterable[Mapping[str, Any]], names: Iterable[str] = MOMENTS) -> None:
+    """An empty line, and what the signs that occur in these statistics mean; nothing if none occurs."""
+    shown = list(shown)
+    occurring = {statistic_of(moments, name)[:2] for moments in shown for name in names}
+    meanings = {
+        "> ": "> not known, but longer: too many tasks failed, did not end or never started; means are of the others",
+        "~ ": "~ too few tasks for this percentile: it hardly says more than the maximum",
+    }
+    lines = [meaning for sign, meaning in meanings.items() if sign in occurring]
+    if lines:
+        print("", *lines, sep="\n")
 
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     tasks, found, engine = summary["tasks"], summary["detection"], summary["engine"]
     return {
         **({"runs": f"{summary['replications']}, pooled"} if "replications" in summary else {}),
-        "tasks": listed(tasks, "submitted", "completed", "failed", "unfinished"),
+        "tasks": listed(tasks, *COUNTS),
+        **{f"  {name}": listed(one, *COUNTS) for name, one in classes(summary).items()},
+        "waiting": f"{number(summary['queue']['at_coordinator'])} tasks at the coordinator, "
+        f"{number(summary['queue']['at_workers'])} at workers, on average",
         "attempts": f"{tasks['attempts']:,}, {listed(tasks, 'late_results')}, wasted {duration(tasks['wasted_s'])}",
         "throughput": f"{number(summary['throughput_per_s'])}/s, utilisation {percent(summary['utilization'])}",
         "detection": listed(found, "crashes", "detected", "missed", "by_failed_call", "false_positives"),
@@ -190,9 +223,12 @@ def print_cells(summary: Mapping[str, Any]) -> None:
     """A sweep: one row a cell, its replications pooled; what no cell has is left out."""
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "tasks": lambda cell: f"{cell['tasks']['completed']:,}",
-        "p50": lambda cell: duration(cell["latency_s"]["p50"]),
-        "p95": lambda cell: duration(cell["latency_s"]["p95"]),
-        "p99": lambda cell: duration(cell["latency_s"]["p99"]),
+        "failed": lambda cell: f"{cell['tasks']['failed']:,}",
+        "unfinished": lambda cell: f"{cell['tasks']['unfinished']:,}",
+        "n": lambda cell: f"{cell['latency_s']['n']:,}",
+        "p50": lambda cell: statistic_of(cell["latency_s"], "p50"),
+        "p95": lambda cell: statistic_of(cell["latency_s"], "p95"),
+        "p99": lambda cell: statistic_of(cell["latency_s"], "p99"),
         "wait": lambda cell: duration(cell["wait_s"]["mean"]),
         "through": lambda cell: f"{number(cell['throughput_per_s'])}/s",
         "busy": lambda cell: percent(cell["utilization"]),
@@ -211,6 +247,7 @@ def print_cells(summary: Mapping[str, Any]) -> None:
         ["", *shown],
         list(zip((cell["cell"] for cell in summary["cells"]), *shown.values(), strict=True)),
     )
+    print_signs([cell["latency_s"] for cell in summary["cells"]], ("p50", "p95", "p99"))
 
 
 def print_comparison(comparison: Mapping[str, Any]) -> None:
@@ -228,12 +265,23 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
                 [_compared(row) for row in rows],
             )
             print()
+        for side, tasks in zip(sides, cell["tasks"].values(), strict=True):
+            print(f"{side:<11} {listed(tasks, *COUNTS)}")
         return
-    errors = [{row["metric"]: row["error"] for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
+    errors = [{row["metric"]: _error(row) for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
     print_table(
         f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
         ["", *map(statistic, JUDGED)],
-        [[c["cell"], *(signed(e[metric]) for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
+        [[c["cell"], *(e[metric] for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
+    )
+    print()
+    print_table(
+        "Tasks of either side",
+        ["", *(f"{key}, {side}" for side in sides for key in COUNTS if key != "completed")],
+        [
+            [c["cell"], *(f"{tasks[k]:,}" for tasks in c["tasks"].values() for k in COUNTS if k != "completed")]
+            for c in cells
+        ],
     )
     print()
     print_table(
@@ -302,14 +350,22 @@ def _recommended(judgement: Mapping[str, Any]) -> str:
     return f"no setting keeps the budget; nearest: {told}{hint}"
 
 
+def _error(row: Mapping[str, Any]) -> str:
+    """Relative; in words where a side does not know the statistic, because too many of its tasks never completed."""
+    known = row["at_least"] is row["reference_at_least"] is None
+    return signed(row["error"]) if known else "not known"
+
+
 def _compared(row: Mapping[str, Any]) -> list[str]:
     show = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent}.get(row["metric"], duration)
     interval = row["error_ci95"]
     return [
         statistic(row["metric"]),
-        show(row["value"]),
-        show(row["reference"]),
-        signed(row["error"]),
+        *(
+            show(row[side]) if row[f"{bound}at_least"] is None else f"> {show(row[f'{bound}at_least'])}"
+            for side, bound in (("value", ""), ("reference", "reference_"))
+        ),
+        _error(row),
         "-" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}",
     ]
 

@@ -21,7 +21,7 @@ from orchestrator.cluster.wire import contract, rpc
 from orchestrator.cluster.wire.frames import Malformed, sound
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import Done, Key
-from orchestrator.cluster.worker import Held, Settings, Unwanted, Worker
+from orchestrator.cluster.worker import SHORTEST_S, Held, Settings, Unwanted, Worker
 from orchestrator.core.model import AttemptKey
 
 log = logging.getLogger("orchestrator.worker")
@@ -29,7 +29,6 @@ log = logging.getLogger("orchestrator.worker")
 HEARTBEAT_S = 2.0
 """Where the coordinator does not say otherwise, or what makes no sense, such as less than SHORTEST_S: of the contract,
 as are a report's tries and its deadline."""
-SHORTEST_S = 0.001
 REPORT_TRIES = 5
 REPORT_DEADLINE_S = 5.0
 PERMANENT = (

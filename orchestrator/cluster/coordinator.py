@@ -232,7 +232,7 @@ class LiveCoordinator:
             wanted = f"{len(payload)} characters, the limit is {self.limits.payload_characters}"
             raise Refused(Code.INVALID_ARGUMENT, f"the payload is too large: {wanted}")
         if len(job.kind) > KIND_CHARACTERS:
-            raise Refused(Code.INVALID_ARGUMENT, f"unknown kind: {job.kind[:KIND_CHARACTERS]}...")
+            raise Refused(Code.INVALID_ARGUMENT, f"unknown kind: {job.kind[:80]!r}...")
         if not translate.is_priority(priority):
             raise Refused(Code.INVALID_ARGUMENT, f"unknown priority: {priority}")
         submitted = self._asked.submitted

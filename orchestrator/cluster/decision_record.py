@@ -321,13 +321,18 @@ class Recorded:
                 offset = after
 
     def _continued(self, first: Line, before: int | None, current: Process | None) -> Process | None:
-        """Whose inputs a part that begins with no head goes on with; None where the part before it is missing."""
-        if not first.text.startswith(CONTINUES):
+        """Whose inputs a part that begins with no head goes on with; None where that is not known."""
+        begun = first.text.rstrip(b"\n")
+        if not first.finished and any(begun.startswith(kind[: len(begun)]) for kind in (HEAD, CONTINUES)):
+            gap = f"{first.part} begins with a line that was never finished: what follows it is not decided again"
+        elif not first.text.startswith(CONTINUES):
             raise ValueError(f"{first.part} is not a decision record: its first line has no policies")
-        expected = first.parsed()["continues"]
-        if before == expected and (current is None or current.gap is None):
-            return current
-        gap = f"{part_of(self._path, expected)} is missing: what follows it, from {first.part} on, is not decided again"
+        else:
+            expected = first.parsed()["continues"]
+            if before == expected and (current is None or current.gap is None):
+                return current
+            missing = part_of(self._path, expected)
+            gap = f"{missing} is missing: what follows it, from {first.part} on, is not decided again"
         if current is None:
             self.gaps.append(gap)
         else:

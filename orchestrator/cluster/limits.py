@@ -18,3 +18,10 @@ class Limits:
     """Names that are known at a time; those that left or died are forgotten after an hour."""
     held: int = 10_000
     """Attempts that a worker is given at a time."""
+    clients: int = 10_000
+    """Streams of clients at a time."""
+    newcomers: int = 20_000
+    """Streams at a time that have not said who they are, or are not admitted yet; beyond that the oldest of them ends.
+    As many as workers: they all begin at once when a coordinator is started again."""
+    unread_characters: int = 128 << 20
+    """Of large answers to calls that are on their way."""

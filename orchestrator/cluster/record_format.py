@@ -51,6 +51,15 @@ class Line(NamedTuple):
     number: int
     text: bytes
 
+    @property
+    def finished(self) -> bool:
+        """Not the rest of one that was begun when its process was killed, or the disk became full."""
+        try:
+            json.loads(self.text)
+        except ValueError:
+            return False
+        return True
+
     def parsed(self) -> Any:
         try:
             return json.loads(self.text)
@@ -70,11 +79,14 @@ class Stretch(NamedTuple):
 def complete(line: Line, following: Iterator[Line]) -> Any:
     """What it says; None for the last line of a process, if that was killed before the line was complete."""
     try:
-        return line.parsed() if line.text.endswith(b"\n") else None
-    except ValueError:
-        if next(following, None) is None:
-            return None
-        raise
+        if line.text.endswith(b"\n"):
+            return line.parsed()
+        reason = ValueError(f"{line.part}:{line.number}: the line ends too early")
+    except ValueError as error:
+        reason = error
+    if next(following, None) is None:
+        return None
+    raise reason
 
 
 class Decoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,7 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.answers import Unread
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.metrics import WINDOW_S, line
 from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
@@ -19,6 +21,7 @@ from orchestrator.cluster.wire import contract, rpc, translate
 from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed, sound
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import FromClient, FromWorker
+from orchestrator.core.model import Task
 
 log = logging.getLogger("orchestrator.coordinator")
 
@@ -35,6 +38,13 @@ FIRST_WORD_S = 30.0
 class Service:
     def __init__(self, live: LiveCoordinator) -> None:
         self._live = live
+        self._unread = Unread(live.limits.unread_characters)
+
+    def _status(self, task: Task, context: Context) -> Any:
+        """What is to be told of a task. Raises Refused."""
+        answer = contract.status_message(task)
+        self._unread.answer(context, len(answer.result) + len(answer.error))
+        return answer
 
     async def _abort(self, context: Context, refused: Refused | Malformed) -> NoReturn:
         code = refused.code if isinstance(refused, Refused) else Code.INVALID_ARGUMENT
@@ -61,11 +71,11 @@ class WireService(Service):
             task = self._live.core.task(sound(request).task_id)
             if task is None:
                 raise Refused(Code.NOT_FOUND, f"no task {request.task_id[:80]!r}")
+            return self._status(task, context)
         except Malformed as refused:
             await self._abort(context, refused)
         except Refused as refused:
             await context.abort(refused.code, str(refused))
-        return contract.status_message(task)
 
     async def GetMetrics(self, request: Any, context: Context) -> Any:
         live = self._live
@@ -114,6 +124,25 @@ class StreamService(Service):
     def __init__(self, live: LiveCoordinator, first_word_s: float = FIRST_WORD_S) -> None:
         super().__init__(live)
         self._first_word_s = first_word_s
+        self._newcomers: dict[asyncio.Timeout, None] = {}
+
+    @contextlib.asynccontextmanager
+    async def _newcomer(self) -> AsyncIterator[None]:
+        """A stream until it is taken in. Of too many, the one that has waited longest is Refused."""
+        newcomers = self._newcomers
+        try:
+            async with asyncio.timeout(None) as patience:
+                newcomers[patience] = None
+                if len(newcomers) > self._live.limits.newcomers:
+                    oldest = next(iter(newcomers))
+                    del newcomers[oldest]
+                    oldest.reschedule(0)
+                try:
+                    yield
+                finally:
+                    newcomers.pop(patience, None)
+        except TimeoutError:
+            raise Refused(Code.RESOURCE_EXHAUSTED, "too many streams begin at a time") from None
 
     async def _first(self, requests: AsyncIterator[Any]) -> Any:
         """The first message, None where there is none."""
@@ -130,13 +159,14 @@ class StreamService(Service):
     async def Work(self, requests: AsyncIterator[FromWorker], context: Context) -> None:
         live = self._live
         try:
-            first = await self._first(requests)
-            introduction = None if first is None else translate.introduction(first)
-            if first is None or introduction is None:
-                raise Refused(Code.INVALID_ARGUMENT, "the first message has no registration")
-            _require_worker(introduction.name, introduction.capacity)
-            await context.send_initial_metadata(())  # with a first message that is not read, no status could follow
-            await live.admit(introduction)
+            async with self._newcomer():
+                first = await self._first(requests)
+                introduction = None if first is None else translate.introduction(first)
+                if first is None or introduction is None:
+                    raise Refused(Code.INVALID_ARGUMENT, "the first message has no registration")
+                _require_worker(introduction.name, introduction.capacity)
+                await context.send_initial_metadata(())  # with a first message that is not read, no status could follow
+                await live.admit(introduction)
             live.require_running()
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
@@ -215,10 +245,13 @@ class StreamService(Service):
     async def Submit(self, requests: AsyncIterator[FromClient], context: Context) -> None:
         live = self._live
         try:
-            first = await self._first(requests)
+            async with self._newcomer():
+                first = await self._first(requests)
             session = "" if first is None else translate.session(first)
             if not 0 < len(session) <= SESSION_CHARACTERS or not session.isprintable():
                 raise Refused(Code.INVALID_ARGUMENT, "the first message names no session")
+            if len(live.clients) >= live.limits.clients and session not in live.clients:
+                raise Refused(Code.RESOURCE_EXHAUSTED, f"{len(live.clients)} clients are here: no more are taken")
             await context.send_initial_metadata(())
             live.require_running()
         except (Refused, Malformed) as refused:
@@ -245,10 +278,9 @@ class StreamService(Service):
 
     async def CancelTask(self, request: Any, context: Context) -> Any:
         try:
-            task = await self._live.cancel_task(sound(request).task_id)
+            return self._status(await self._live.cancel_task(sound(request).task_id), context)
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
-        return contract.status_message(task)
 
     async def _read_client(
         self, session: str, client: ClientPeer, first: FromClient, requests: AsyncIterator[FromClient], host: str

@@ -26,14 +26,12 @@ from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
 from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import Introduction, Key, Registered
-from orchestrator.cluster.worker import ContractOnly, Held, Settings, Unwanted, Worker
+from orchestrator.cluster.worker import SHORTEST_S, ContractOnly, Held, Settings, Unwanted, Worker
 
 log = logging.getLogger("orchestrator.worker")
 
 FIRST_CALL_TIMEOUT_S = 2.0
 """Of the registration, whose answer says how long calls may take."""
-SHORTEST_S = 0.001
-"""Of the times that a coordinator may ask for."""
 UNWANTED = (
     *(grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT),
     *(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED),

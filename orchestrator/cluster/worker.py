@@ -21,6 +21,8 @@ from orchestrator.cluster.wire.translate import Done
 from orchestrator.core.model import AttemptKey
 from orchestrator.core.worker import WorkerAgent
 
+SHORTEST_S = 0.001
+"""Of the times that a coordinator may ask for."""
 REPORT_PAUSE_S = 0.2  # of the wire contract
 REPORTS_MAX = 2**32 - 1  # the largest number of a report; the next one is 1 again
 

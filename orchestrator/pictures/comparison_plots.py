@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from orchestrator.analysis.comparison import AROUND, WHOLE, CellComparison, Comparison
 from orchestrator.analysis.measures import Interval, around_faults, excess_s
 from orchestrator.core.model import WorkerEvent
-from orchestrator.pictures.distributions import NOTHING, tail_axis, tail_curve
+from orchestrator.pictures.distributions import NOTHING, known, of_sample, tail_axis, tail_curve
 from orchestrator.pictures.marks import DECLARED_DEAD, MARKS, RECOVERY, name_of_fault, victims
 from orchestrator.pictures.style import (
     COLORS,
@@ -21,15 +21,17 @@ from orchestrator.pictures.style import (
     MARKERS,
     Figures,
     Plot,
-    count_axis,
     legend_above,
     new_figure,
     note,
     seconds_axis,
     styled,
 )
+from orchestrator.pictures.timelines import draw_waiting, mark_unknown, queue_axis, with_signs
+from orchestrator.results.durations import latency_s
 from orchestrator.results.runs import Run
-from orchestrator.results.tables import FAULTS, STATES, FaultEvent, Floats, State, codes, event_rows, floats
+from orchestrator.results.statistics import quantile
+from orchestrator.results.tables import FAULTS, FaultEvent, Floats, event_rows, floats
 from orchestrator.results.timeline import series
 
 if TYPE_CHECKING:
@@ -85,7 +87,9 @@ def percentiles(comparison: Comparison) -> Plot:
                 if len(values_s):
                     tail, points_s = tail_curve(values_s)
                     drawn.append(points_s)
-                    axes.plot(tail, points_s, color=color, ls=style, label=f"{label}: {quantity}")
+                    axes.plot(
+                        tail, points_s, color=color, ls=style, label=f"{label}: {quantity} ({of_sample(values_s)})"
+                    )
         tail_axis(axes, f"percentile (the tail stretched), {place}")
     seconds_axis(panels[0], "y", np.concatenate(drawn))
     panels[0].set_ylabel("time")
@@ -105,7 +109,7 @@ def percentiles_by_cell(comparison: Comparison) -> Plot:
             if len(values_s):
                 tail, points_s = tail_curve(values_s)
                 drawn.append(points_s)
-                axes.plot(tail, points_s, color=color, ls=style, label=f"{label}: {cell.name}")
+                axes.plot(tail, points_s, color=color, ls=style, label=f"{label}: {cell.name} ({of_sample(values_s)})")
     tail_axis(axes, "percentile (the tail stretched)")
     seconds_axis(axes, "y", np.concatenate(drawn))
     axes.set_ylabel("latency")
@@ -125,11 +129,11 @@ def quantiles(comparison: Comparison) -> Plot:
         x_s, y_s = (_pooled(runs, whole, quantity) for runs in (theirs, ours))
         points = [q for q in (*np.arange(1, 100) / 100, 0.995, 0.999) if (1 - q) * min(len(x_s), len(y_s)) >= 1]
         if points:
-            x, y = np.quantile(x_s, points), np.quantile(y_s, points)
+            x, y = known(quantile(x_s, points)), known(quantile(y_s, points))
             axes.plot(x, y, color=color, marker=marker, ms=4, ls="", alpha=0.8, label=f"{quantity}, p1 to p99.9")
             drawn += [x, y]
     values_s = np.concatenate(drawn)
-    positive = values_s[values_s > 0]
+    positive = values_s[values_s > 0]  # and so known
     if len(positive):
         ends_s = np.array([positive.min() / 1.3, positive.max() * 1.3])
         axes.plot(ends_s, ends_s, color=GREY, lw=1, label="equal")
@@ -146,24 +150,26 @@ def quantiles(comparison: Comparison) -> Plot:
 def timeline(comparison: Comparison) -> Plot:
     """p50 and p99 of latency and the queue over time, with every fault, and each side's verdicts in its colour."""
     (cell,) = comparison.cells
+    sides = _sides(comparison, cell)
+    lines = [series(runs[0].tables, runs[0].scenario) for _, runs, _ in sides]
     figure, panels = new_figure(
         _title(comparison, "latency over time"),
-        _setting(comparison),
+        with_signs(_setting(comparison), lines),
         (9, 7.5),
         rows=3,
         height_ratios=[3, 3, 2],
         sharex=True,
     )
-    sides = _sides(comparison, cell)
-    lines = [series(runs[0].tables, runs[0].scenario) for _, runs, _ in sides]
     for (label, _, color), line in zip(sides, lines, strict=True):
-        for axes, values in zip(panels, (line.p50_s, line.p99_s, line.waiting), strict=True):
-            axes.stairs(values, line.edges_s, baseline=None, color=color, lw=1.4, label=label)
-    latencies_s = {"p50": [line.p50_s for line in lines], "p99": [line.p99_s for line in lines]}
+        for axes, values in zip(panels[:2], (line.p50_s, line.p99_s), strict=True):
+            axes.stairs(known(values), line.edges_s, baseline=None, color=color, lw=1.4, label=label)
+            mark_unknown(axes, line, values, color)
+        draw_waiting(panels[2], line, color)
+    latencies_s = {"p50": [known(line.p50_s) for line in lines], "p99": [known(line.p99_s) for line in lines]}
     for axes, (name, values_s) in zip(panels, latencies_s.items(), strict=False):
         seconds_axis(axes, "y", np.concatenate(values_s))
         axes.set_ylabel(f"{name} of latency, by arrival")
-    count_axis(panels[2], "tasks waiting", 1.05 * max(float(np.max(line.waiting)) for line in lines))
+    queue_axis(panels[2], lines)
     panels[2].set(xlabel="time since the start (s)", xlim=(0, max(line.edges_s[-1] for line in lines)))
     marks = [_mark(panels, *moments) for moments in _moments(sides)]
     legend_above(panels[0], [*panels[0].get_legend_handles_labels()[0], *marks], columns=4)
@@ -181,6 +187,8 @@ def errors(comparison: Comparison) -> Plot:
         offset = (place - 1) * 0.2
         for y, cell in enumerate(cells):
             row = cell.row(metric)
+            if row.error is None and (row.at_least is not None or row.reference_at_least is not None):
+                axes.text(0, y + offset, f"{metric.rpartition('.')[2]} not known", color=color, fontsize=7, va="center")
             if row.error is not None:
                 axes.plot(row.error, y + offset, color=color, marker=marker, ms=5, ls="")
                 if row.error_ci95 is not None:
@@ -239,7 +247,7 @@ def _whole(runs: Sequence[Run]) -> list[list[Interval]]:
 
 
 def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[Interval]], quantity: str) -> Floats:
-    """A quantity of the completed tasks that arrived in each run's stretches of time, of all runs together."""
+    """A quantity of the tasks that arrived in each run's stretches of time, of all runs together; see `durations`."""
     parts = [np.empty(0)]
     for run, stretches in zip(runs, pieces, strict=True):
         tasks = run.tables.tasks
@@ -247,8 +255,7 @@ def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[Interval]], quantity:
         inside = np.zeros(len(arrival_s), dtype=bool)
         for start_s, stop_s in stretches:
             inside |= (arrival_s >= start_s) & (arrival_s <= stop_s)
-        inside &= codes(tasks, "state", STATES) == STATES.index(State.COMPLETED)
-        values_s = floats(tasks, "latency_s") if quantity == "latency" else excess_s(run.tables, run.scenario)
+        values_s = latency_s(tasks) if quantity == "latency" else excess_s(run.tables, run.scenario)
         parts.append(values_s[inside & ~np.isnan(values_s)])
     return np.concatenate(parts)
 
@@ -286,7 +293,9 @@ def _setting(comparison: Comparison) -> str:
     """Cluster, load and faults in words; if the cells differ, their number and the range of the load."""
     scenarios = [cell.references[0].scenario for cell in comparison.cells]
     words = {"; ".join(_words_of(scenario)) for scenario in scenarios}
-    return words.pop() if len(words) == 1 else f"{len(scenarios):,} cells;  load {_span(scenarios)}"
+    setting = words.pop() if len(words) == 1 else f"{len(scenarios):,} cells;  load {_span(scenarios)}"
+    sizes = [sum(run.summary["latency_s"]["n"] for run in cell.references) for cell in comparison.cells]
+    return f"{setting};  n = {' to '.join(f'{n:,}' for n in sorted({min(sizes), max(sizes)}))} tasks"
 
 
 def _words_of(scenario: Scenario) -> Iterator[str]:

@@ -1,34 +1,50 @@
-"""Distributions of durations: the percentile curve with a stretched tail, and the CCDF."""
+"""Distributions of durations: the percentile curve with a stretched tail, and the CCDF.
+
+Infinite durations are those of tasks that failed or are unfinished. They count: a percentile curve ends where they
+begin, and a CCDF never falls below their share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from orchestrator.pictures.style import Plot, colors, new_figure, note, seconds, seconds_axis, styled
-from orchestrator.results.statistics import confidence_interval
+from orchestrator.results.statistics import confidence_interval, quantile
 from orchestrator.results.tables import Floats
 
 CCDF_POINTS = 1500
 NOTHING = "no completed task"
+NOT_HALF = "no percentile is known: fewer than half of the tasks completed"
+UNKNOWN, TOO_FEW = "> ", "~ "
+"""Signs of a percentile: it is not known but longer than what follows; the sample is too small for it."""
 
 _TAIL_TICKS = {2.0: "p50", 4.0: "p75", 10.0: "p90", 20.0: "p95", 100.0: "p99", 1000.0: "p99.9"}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A distribution to draw: the sample of one run, or the samples of its replications. float64[n] seconds each."""
+    """A distribution to draw: the sample of one run, or the samples of its replications. float64[n] seconds each,
+    infinite for what never ended."""
 
     label: str
     samples: Sequence[Floats]
+    ends: str = "completed"
+    """What never happened to a task whose duration is infinite."""
 
     @property
     def pooled(self) -> Floats:
         return np.concatenate([sample[~np.isnan(sample)] for sample in self.samples])
+
+    @property
+    def legend(self) -> str:
+        """The label, with the size of the sample and how many of it never ended."""
+        return f"{self.label} ({of_sample(self.pooled, self.ends)})"
 
 
 @styled
@@ -50,20 +66,24 @@ def ccdf(curves: Sequence[Curve], title: str, setting: str) -> Plot:
 def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
     """Time against percentile from p50 to p99.9, with a legend.
 
-    A curve ends at the last percentile that its sample can show. Replications give a 95 % confidence band.
+    A curve ends at the last percentile that its sample can show, or before the tasks that never ended. Replications
+    give a 95 % confidence band.
     """
     drawn = [np.empty(0)]
     for curve, color in _colored(curves):
         tail, values_s = tail_curve(curve.pooled)
         drawn.append(values_s)
-        axes.plot(tail, values_s, color=color, label=curve.label)
-        if len(curve.samples) > 1 and all(map(len, curve.samples)):
-            low, high = confidence_interval(np.array([np.nanquantile(s, 1 - 1 / tail) for s in curve.samples]))
+        axes.plot(tail, values_s, color=color, label=curve.legend)
+        samples = [sample[~np.isnan(sample)] for sample in curve.samples]
+        if len(samples) > 1 and all(map(len, samples)):
+            low, high = confidence_interval(np.array([known(quantile(sample, 1 - 1 / tail)) for sample in samples]))
             axes.fill_between(tail, np.maximum(low, 0), high, color=color, alpha=0.2, lw=0, label="95 % confidence")
     axes.set_ylabel("time")
     tail_axis(axes, "percentile (the tail stretched)")
     seconds_axis(axes, "y", np.concatenate(drawn))
     _legend_or_note(axes)
+    if len(drawn) > 1 and np.isnan(np.concatenate(drawn)).all():
+        note(axes, NOT_HALF)
 
 
 def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -74,21 +94,48 @@ def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
     axes.set(xscale="log", yscale="log", xlabel="time", ylabel="share of tasks that took at least as long")
     for curve, color in _colored(curves):
         slowest_first = np.sort(curve.pooled)[::-1]
-        rank = np.unique(np.geomspace(1, len(slowest_first), CCDF_POINTS).astype(np.int64))
+        first = 1 + np.count_nonzero(np.isinf(slowest_first))
+        rank = np.unique(np.geomspace(first, len(slowest_first), CCDF_POINTS).astype(np.int64))
         rank = rank[slowest_first[rank - 1] > 0]
         marker = "." if len(rank) < 20 else ""
         share = rank / len(slowest_first)
-        axes.plot(slowest_first[rank - 1], share, color=color, label=curve.label, marker=marker, drawstyle="steps-post")
+        axes.plot(
+            slowest_first[rank - 1], share, color=color, label=curve.legend, marker=marker, drawstyle="steps-post"
+        )
     axes.xaxis.set_major_formatter(FuncFormatter(seconds))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.10g}%"))
+    percent = FuncFormatter(lambda share, _: f"{100 * share:.10g}%")
+    axes.yaxis.set_major_formatter(percent)
+    axes.yaxis.set_minor_formatter(percent if axes.get_ylim()[0] > 0.1 else NullFormatter())
     _legend_or_note(axes)
 
 
 def tail_curve(values_s: Floats) -> tuple[Floats, Floats]:
-    """x = 1 / (1 - q) and the quantiles q of at least one value, from the median to what the sample can show."""
+    """x = 1 / (1 - q) and the quantiles q of at least one value, from the median to what the sample can show.
+
+    NaN from where the durations are infinite.
+    """
     tail = np.geomspace(2, np.clip(len(values_s), 2.001, 1000), 200)
-    return tail, np.quantile(values_s, 1 - 1 / tail)
+    return tail, known(quantile(values_s, 1 - 1 / tail))
+
+
+def known(values: Floats) -> Floats:
+    """NaN, which is not drawn, in the place of infinity."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def point(summary: Mapping[str, Any], metric: str) -> tuple[float, str] | None:
+    """Where to draw a percentile, and its sign: its value, or its lower bound if it is not known. None of no tasks."""
+    stats = summary["latency_s"]
+    if metric in stats["at_least"]:
+        return stats["at_least"][metric], UNKNOWN
+    return None if stats[metric] is None else (stats[metric], TOO_FEW if metric in stats["too_few"] else "")
+
+
+def of_sample(values: Floats, ends: str = "completed") -> str:
+    """How many values there are, and how many of them are infinite, in words."""
+    lost = np.count_nonzero(np.isinf(values))
+    return f"n = {len(values):,}" + (f", {lost:,} never {ends}" if lost else "")
 
 
 def tail_axis(axes: Axes, label: str) -> None:
@@ -100,8 +147,9 @@ def tail_axis(axes: Axes, label: str) -> None:
 
 
 def _colored(curves: Sequence[Curve]) -> list[tuple[Curve, str]]:
-    """The curves with at least one value, each with the colour of its position among all."""
-    return [pair for pair in zip(curves, colors(len(curves)), strict=True) if len(pair[0].pooled)]
+    """The curves with at least one finite value, each with the colour of its position among all."""
+    pairs = zip(curves, colors(len(curves)), strict=True)
+    return [pair for pair in pairs if np.isfinite(pair[0].pooled).any()]
 
 
 def _legend_or_note(axes: Axes) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from orchestrator.pictures.distributions import NOTHING, Curve, ccdf, percentiles
+from orchestrator.pictures.distributions import NOTHING, UNKNOWN, Curve, ccdf, percentiles, point
 from orchestrator.pictures.style import (
     COLORS,
     GREY,
@@ -40,7 +40,7 @@ FEW_WORKERS = 50
 def of_run(run: Run) -> Figures:
     """Percentile curve, CCDF, the run over time, priorities and workers."""
     tables, scenario = run.tables, run.scenario
-    name, setting = scenario.name, _setting(scenario, run.summary["world"])
+    name, setting = scenario.name, _setting(scenario, run.summary)
     curves = _latency_and_wait([Sample.of(tables, scenario)])
     return Figures(
         {
@@ -57,7 +57,7 @@ def of_replications(sweep: Sweep) -> Figures:
     """The distributions of a sweep's only cell, with the confidence bands that its replications give."""
     runs = sweep.cells[0].runs
     name = sweep.scenario.name
-    setting = f"{_setting(sweep.scenario, sweep.summary['world'])};  {len(runs)} replications"
+    setting = f"{_setting(sweep.scenario, sweep.summary)};  {len(runs)} replications"
     curves = _latency_and_wait([Sample.of(run.tables, run.scenario) for run in runs])
     return Figures(
         {
@@ -80,12 +80,13 @@ def of_several(results: Mapping[str, Run | Sweep]) -> Figures:
     title = " and ".join(dict.fromkeys(part[0].scenario.name for part in parts.values()))
     worlds = dict.fromkeys(part[0].summary["world"] for part in parts.values())
     setting = f"world: {', '.join(worlds)}"
+    sizes = " and ".join(f"{len(curve.pooled):,}" for curve in curves)
     over_time = {label: series(part[0].tables, part[0].scenario) for label, part in parts.items()}
     return Figures(
         {
             "latency-percentiles": percentiles(curves, f"{title}: latency by percentile", setting),
             "latency-ccdf": ccdf(curves, f"{title}: share of tasks that took longer", setting),
-            "timeline": timelines(over_time, f"{title}: the runs over time", setting),
+            "timeline": timelines(over_time, f"{title}: the runs over time", f"{setting};  n = {sizes} tasks"),
         }
     )
 
@@ -107,18 +108,23 @@ def utilization(tables: Tables, scenario: Scenario, title: str, setting: str) ->
 
 
 def draw_priorities(axes: Axes, summary: Summary) -> None:
-    """p50, p95 and p99 of the latency of each priority that occurred; `summary` of a run or of a pooled cell."""
+    """p50, p95 and p99 of the latency of each priority that occurred; `summary` of a run or of a pooled cell.
+
+    A hollow triangle is the lower bound of a percentile that is not known; a hollow marker, one of too few tasks.
+    """
     present = [name for name in PRIORITIES if name in summary["by_priority"]]
     drawn: list[float] = []
     for metric, color, marker in zip(("p50", "p95", "p99"), COLORS, MARKERS, strict=False):
-        values = [summary["by_priority"][name]["latency_s"][metric] for name in present]
-        points = [(x, value) for x, value in enumerate(values) if value is not None]
-        drawn += [value for _, value in points]
+        points = [(x, *p) for x, name in enumerate(present) if (p := point(summary["by_priority"][name], metric))]
+        drawn += [value for _, value, _ in points]
         if points:
-            axes.plot(*zip(*points, strict=True), color=color, marker=marker, ms=8, ls="", label=metric)
-        for x, value in points:
-            axes.annotate(seconds(value), (x, value), (9, 0), textcoords="offset points", va="center", fontsize=8)
-    ticks = [f"{name}\n{summary['by_priority'][name]['completed']:,} completed" for name in present]
+            axes.plot([], [], color=color, marker=marker, ms=8, ls="", label=metric)
+        for x, value, sign in points:
+            shape, face = ("^" if sign == UNKNOWN else marker), ("none" if sign else color)
+            axes.plot(x, value, color=color, marker=shape, mfc=face, ms=8, ls="")
+            text = f"{sign}{seconds(value)}"
+            axes.annotate(text, (x, value), (9, 0), textcoords="offset points", va="center", fontsize=8)
+    ticks = [_counts(name, summary["by_priority"][name]) for name in present]
     axes.set_xticks(range(len(present)), ticks)
     axes.set(xlim=(-0.5, max(len(present), 1) - 0.5), xlabel="priority", ylabel="latency")
     axes.grid(False, axis="x")
@@ -127,6 +133,12 @@ def draw_priorities(axes: Axes, summary: Summary) -> None:
         legend_above(axes)
     else:
         note(axes, NOTHING)
+
+
+def _counts(name: str, one: Summary) -> str:
+    """A priority with its samples: how many tasks completed, and how many did not."""
+    rest = [f"{one[key]:,} {key}" for key in ("failed", "unfinished") if one[key]]
+    return "\n".join([name, f"{one['completed']:,} of {one['submitted']:,} completed", *rest])
 
 
 def draw_utilization(axes: Axes, tables: Tables, scenario: Scenario) -> None:
@@ -159,12 +171,12 @@ def draw_utilization(axes: Axes, tables: Tables, scenario: Scenario) -> None:
 def _latency_and_wait(samples: Sequence[Sample]) -> list[Curve]:
     return [
         Curve("latency: arrival to result", [sample.latency_s for sample in samples]),
-        Curve("wait: arrival to first start", [sample.wait_s for sample in samples]),
+        Curve("wait: arrival to first start", [sample.wait_s for sample in samples], "started"),
     ]
 
 
-def _setting(scenario: Scenario, world: str) -> str:
-    """The world, the cluster and the main policies, in words."""
+def _setting(scenario: Scenario, summary: Summary) -> str:
+    """The world, the cluster, the main policies and how many tasks the statistics are of, in words."""
     groups = scenario.cluster.groups
     if len(groups) <= 3:
         cluster = " and ".join(f"{g.workers:,} workers x {g.capacity}" for g in groups)
@@ -173,4 +185,4 @@ def _setting(scenario: Scenario, world: str) -> str:
     policies = scenario.policies
     chosen = (("routing", policies.routing), ("queue", policies.queue), ("detection", policies.detection))
     words = [f"{name}: {readable({'kind': p.kind, **p.model_dump(exclude_defaults=True)})}" for name, p in chosen]
-    return ";  ".join([f"world: {world}", cluster, *words])
+    return ";  ".join([f"world: {summary['world']}", cluster, *words, f"n = {summary['latency_s']['n']:,} tasks"])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
+from orchestrator.pictures.distributions import TOO_FEW, UNKNOWN, point
 from orchestrator.pictures.style import (
     COLORS,
     MARKERS,
@@ -24,8 +25,11 @@ from orchestrator.pictures.style import (
     styled,
 )
 from orchestrator.results.runs import Sweep, readable
-from orchestrator.results.statistics import flatten
+from orchestrator.results.statistics import flatten, ratio
 from orchestrator.results.summaries import Summary
+from orchestrator.results.tables import Floats
+
+SHOWN = ("p50", "p95", "p99")
 
 
 def of_sweep(sweep: Sweep) -> Figures:
@@ -50,14 +54,24 @@ def of_sweep(sweep: Sweep) -> Figures:
 def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
     """p50, p95 and p99 of latency against one swept key, with a line for each combination of the other keys.
 
-    `cells`: as in the summary of a sweep. Replications give 95 % confidence bands.
+    `cells`: as in the summary of a sweep. Replications give 95 % confidence bands. A line is broken where a percentile
+    is not known: a hollow triangle is its lower bound. A hollow circle is one of too few tasks. If any task failed or
+    is unfinished, a fourth panel has their share.
     """
-    figure, panels = new_figure(title, setting, (11, 4.4), columns=3)
+    lost = any(cell["tasks"]["failed"] + cell["tasks"]["unfinished"] for cell in cells)
+    figure, panels = new_figure(title, f"{setting};  {_signs(cells)}", (11 + 3 * lost, 4.4), columns=3 + lost)
     lines = _lines(cells, key)
-    for axes, metric in zip(panels, ("latency_s.p50", "latency_s.p95", "latency_s.p99"), strict=True):
-        _draw_lines(axes, lines, key, metric)
-        seconds_axis(axes, "y", [_metric(cell, metric) for cell in cells])
-        axes.set(title=metric.rpartition(".")[2], xlabel=_axis_label(key))
+    for axes, metric in zip(panels, SHOWN, strict=False):
+        _draw_lines(axes, lines, key, f"latency_s.{metric}")
+        _draw_signs(axes, lines, key, metric)
+        seconds_axis(axes, "y", [p[0] for cell in cells if (p := point(cell, metric))])
+        axes.set(title=metric, xlabel=_axis_label(key))
+    if lost:
+        _draw_lines(panels[3], lines, key, "lost", known=_lost)
+        panels[3].set(
+            title="failed or unfinished", xlabel=_axis_label(key), ylim=(0, None), ylabel="share of the tasks"
+        )
+        panels[3].yaxis.set_major_formatter(PercentFormatter(1.0))
     panels[0].set_ylabel("latency")
     _legend_of_lines(figure, lines)
     return figure
@@ -130,16 +144,62 @@ def _lines(cells: Sequence[Summary], key: str) -> list[_Line]:
     ]
 
 
-def _draw_lines(axes: Axes, lines: Sequence[_Line], key: str, metric: str, style: str = "-") -> None:
-    """One metric against one key: lines with bands for numbers, points with bars for names."""
+def _places(lines: Sequence[_Line], key: str) -> tuple[list[Floats], list[Any], bool]:
+    """Where the cells of each line stand along the axis, the swept values, and whether these are numbers or names."""
     values = [cell["values"][key] for line in lines for cell in line.cells]
     numeric = all(map(_is_number, values))
     names = list(dict.fromkeys(str(readable(value)) for value in values))
+    places = []
     for line in lines:
         here = [cell["values"][key] for cell in line.cells]
-        places = here if numeric else [names.index(str(readable(value))) + line.offset for value in here]
-        x = np.array(places, dtype=np.float64)
-        y = np.array([_metric(cell, metric) for cell in line.cells])
+        x = here if numeric else [names.index(str(readable(value))) + line.offset for value in here]
+        places.append(np.array(x, dtype=np.float64))
+    return places, values if numeric else names, numeric
+
+
+def _draw_signs(axes: Axes, lines: Sequence[_Line], key: str, metric: str) -> None:
+    """Mark what a percentile does not say; see `against`."""
+    for line, x in zip(lines, _places(lines, key)[0], strict=True):
+        for place, cell in zip(x, line.cells, strict=True):
+            value, sign = point(cell, metric) or (np.nan, "")
+            if sign:
+                shape = {UNKNOWN: "^", TOO_FEW: "o"}[sign]
+                axes.plot(place, value, color=line.color, marker=shape, mfc="white", ms=8, ls="")
+
+
+def _signs(cells: Sequence[Summary]) -> str:
+    """The sizes of the samples, and what the signs that occur mean."""
+    sizes = [cell["latency_s"]["n"] for cell in cells]
+    n = f"{min(sizes):,}" + (f" to {max(sizes):,}" if min(sizes) < max(sizes) else "")
+    signs = {sign for cell in cells for metric in SHOWN for _, sign in filter(None, [point(cell, metric)])}
+    meanings = {
+        UNKNOWN: "hollow triangle: not known, longer than this, as too many tasks failed or are unfinished",
+        TOO_FEW: "hollow circle: too few tasks for this percentile",
+    }
+    return ";  ".join([f"n = {n} tasks per cell", *(text for sign, text in meanings.items() if sign in signs)])
+
+
+def _lost(cell: Summary) -> float:
+    """The share of a cell's tasks that failed or are unfinished."""
+    tasks = cell["tasks"]
+    return ratio(tasks["failed"] + tasks["unfinished"], tasks["submitted"]) or 0.0
+
+
+def _draw_lines(
+    axes: Axes,
+    lines: Sequence[_Line],
+    key: str,
+    metric: str,
+    style: str = "-",
+    known: Callable[[Summary], float] | None = None,
+) -> None:
+    """One metric against one key: lines with bands for numbers, points with bars for names.
+
+    `known` gives its value if the summary does not have it.
+    """
+    places, values, numeric = _places(lines, key)
+    for line, x in zip(lines, places, strict=True):
+        y = np.array([known(cell) if known else _metric(cell, metric) for cell in line.cells])
         low, high = np.array([cell["ci95"].get(metric) or (np.nan, np.nan) for cell in line.cells]).T
         axes.plot(x, y, color=line.color, marker=line.marker, ms=5, ls=style if numeric else "", label=line.label)
         low = np.maximum(low, y / 100)  # a logarithmic axis has no zero
@@ -150,8 +210,8 @@ def _draw_lines(axes: Axes, lines: Sequence[_Line], key: str, metric: str, style
     if numeric:
         _number_axis(axes, sorted(set(values)))
     else:
-        axes.set_xticks(range(len(names)), names, rotation=20 if max(map(len, names)) > 12 else 0)
-        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xticks(range(len(values)), values, rotation=20 if max(map(len, values)) > 12 else 0)
+        axes.set_xlim(-0.5, len(values) - 0.5)
 
 
 def _number_axis(axes: Axes, values: Sequence[float]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from orchestrator.pictures import marks
-from orchestrator.pictures.distributions import NOTHING
+from orchestrator.pictures.distributions import NOTHING, known
 from orchestrator.pictures.style import (
     COLORS,
     Plot,
@@ -22,13 +22,15 @@ from orchestrator.pictures.style import (
     seconds_axis,
     styled,
 )
-from orchestrator.results.tables import Tables
+from orchestrator.results.tables import Floats, Tables
 from orchestrator.results.timeline import Series, series
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
 
 FEW_MARKS = 40
+AT_WORKERS = 0.02
+"""A smaller share of the queue is on its way to the workers, rather than waiting there."""
 
 
 @styled
@@ -65,30 +67,51 @@ def timeline(tables: Tables, scenario: Scenario, title: str, setting: str) -> Pl
 @styled
 def timelines(lines: Mapping[str, Series], title: str, setting: str) -> Plot:
     """The 99th percentile of latency, throughput and queue of several runs over time, by label."""
+    setting = with_signs(setting, list(lines.values()))
     figure, panels = new_figure(title, setting, (9, 7), rows=3, height_ratios=[3, 2, 2], sharex=True)
     for (label, line), color in zip(lines.items(), colors(len(lines)), strict=True):
-        panels[0].stairs(line.p99_s, line.edges_s, baseline=None, color=color, lw=1.4, label=label)
+        panels[0].stairs(known(line.p99_s), line.edges_s, baseline=None, color=color, lw=1.4, label=label)
+        mark_unknown(panels[0], line, line.p99_s, color)
         panels[1].stairs(line.completions_per_s, line.edges_s, baseline=None, color=color, lw=1.4)
-        panels[2].stairs(line.waiting, line.edges_s, baseline=None, color=color, lw=1.4)
+        draw_waiting(panels[2], line, color)
     panels[0].set_ylabel("p99 of latency, by arrival")
     seconds_axis(panels[0], "y", np.concatenate([line.p99_s for line in lines.values()]))
     fastest = max(np.max(line.completions_per_s) for line in lines.values())
     count_axis(panels[1], "completions per second", 1.05 * fastest)
-    count_axis(panels[2], "tasks waiting", 1.05 * max(np.max(line.waiting) for line in lines.values()))
+    queue_axis(panels[2], list(lines.values()))
     panels[2].set(xlabel="time since the start (s)", xlim=(0, max(line.edges_s[-1] for line in lines.values())))
     legend_above(panels[0])
     return figure
 
 
 def draw_latency(axes: Axes, line: Series) -> None:
-    """p50, p99 and maximum of latency, by time of arrival."""
-    axes.stairs(line.slowest_s, line.edges_s, baseline=None, color="#bbbbbb", lw=1.0, label="slowest")
-    axes.stairs(line.p99_s, line.edges_s, baseline=None, color=COLORS[5], lw=1.4, label="p99 of latency")
-    axes.stairs(line.p50_s, line.edges_s, baseline=None, color=COLORS[0], lw=1.4, label="p50 of latency")
-    seconds_axis(axes, "y", [line.p50_s, line.slowest_s])
+    """p50, p99 and maximum of latency, by time of arrival; broken, with a bar at the top, where they are not known."""
+    shown = [("slowest", line.slowest_s, "#bbbbbb", 1.0), ("p99 of latency", line.p99_s, COLORS[5], 1.4)]
+    for label, values_s, color, width in [*shown, ("p50 of latency", line.p50_s, COLORS[0], 1.4)]:
+        axes.stairs(known(values_s), line.edges_s, baseline=None, color=color, lw=width, label=label)
+    seconds_axis(axes, "y", [known(line.p50_s), known(line.slowest_s)])
+    if any([mark_unknown(axes, line, line.p99_s, COLORS[5]), mark_unknown(axes, line, line.p50_s, COLORS[0])]):
+        axes.plot([], [], color=COLORS[5], lw=4, label="not known: too many never completed")
     axes.set_ylabel("latency, by time of arrival")
-    if np.isnan(line.p50_s).all():
+    if not np.isfinite(line.p50_s).any():
         note(axes, NOTHING)
+
+
+def with_signs(setting: str, lines: Sequence[Series]) -> str:
+    """A setting, and what a bar along the top and an area of the queue mean if there is one."""
+    if any(np.isinf(line.p99_s).any() for line in lines):
+        setting += ";  bar at the top: not known, too many tasks never completed"
+    return setting + ";  area: waiting at workers" * any(map(_waits_at_workers, lines))
+
+
+def mark_unknown(axes: Axes, line: Series, values_s: Floats, color: str) -> bool:
+    """A bar along the top of the axes where a percentile falls on tasks that failed or are unfinished."""
+    spans = [(start, stop - start) for start, stop in zip(line.edges_s[:-1], line.edges_s[1:], strict=True)]
+    unknown = [span for span, value in zip(spans, values_s, strict=True) if np.isinf(value)]
+    height = 0.04 if color == COLORS[5] else 0.02
+    if unknown:
+        axes.broken_barh(unknown, (1 - height, height), color=color, lw=0, transform=axes.get_xaxis_transform())
+    return bool(unknown)
 
 
 def draw_rates(axes: Axes, line: Series) -> None:
@@ -100,9 +123,29 @@ def draw_rates(axes: Axes, line: Series) -> None:
 
 
 def draw_queue(axes: Axes, line: Series) -> None:
-    """The mean number of waiting tasks."""
-    axes.stairs(line.waiting, line.edges_s, baseline=None, color=COLORS[0], lw=1.4)
-    count_axis(axes, "tasks waiting", 1.05 * np.max(line.waiting))
+    """The mean number of tasks that have not started: at the coordinator, and on top of it at the workers."""
+    draw_waiting(axes, line, COLORS[0])
+    queue_axis(axes, [line])
+    axes.legend(loc="upper right", ncols=2)
+
+
+def draw_waiting(axes: Axes, line: Series, color: str, label: str = "") -> None:
+    """A line for the whole queue, and an area for the part of it that waits at workers if any does."""
+    everywhere = line.waiting + line.waiting_at_workers
+    if _waits_at_workers(line):
+        axes.stairs(everywhere, line.edges_s, baseline=line.waiting, fill=True, color=color, alpha=0.25, lw=0)
+        axes.plot([], [], color=color, alpha=0.25, lw=6, label=label or "at workers")
+    axes.stairs(everywhere, line.edges_s, baseline=None, color=color, lw=1.4, label=label or "waiting, wherever")
+
+
+def _waits_at_workers(line: Series) -> bool:
+    return bool(np.max(line.waiting_at_workers) > AT_WORKERS * np.max(line.waiting + line.waiting_at_workers))
+
+
+def queue_axis(axes: Axes, lines: Sequence[Series]) -> None:
+    count_axis(
+        axes, "tasks waiting", 1.3 * max(float(np.max(line.waiting + line.waiting_at_workers)) for line in lines)
+    )
 
 
 def _shade(panels: Sequence[Axes], scenario: Scenario, line: Series) -> list[Patch]:

@@ -27,8 +27,20 @@ Task counts cover the whole run. Statistics are `mean`, `p50`, `p90`, `p95`, `p9
 `detection` there is no `p90` and no `p999`. Percentiles interpolate linearly between order statistics. An empty
 statistic is null.
 
+A task that failed or is unfinished is slower than every one that completed (for `wait_s`: one that never started; for
+`accept_s`: one that was never accepted). A percentile or maximum whose rank falls on such a task is not known, so it is
+null. The `mean` is that of the other tasks. Beside the statistics stand
+
+- `n`: how many tasks (or detections) they are of, and `unknown`: how many of these count as slower than all others;
+- `too_few`: the percentiles q for which `n` (1 - q) < 1. No task is to be expected beyond such a percentile, which
+  hardly says more than the maximum. A terminal shows it as `~ 1.2 s`;
+- `at_least`: for each percentile that is not known, a time that it is longer than. It is the age of the task on which
+  the rank falls, from its arrival until it was given up or until the run ended, with these tasks in the order of their
+  age; but no less than the slowest of the tasks whose time is known. A terminal shows it as `> 1.2 s`.
+
 The summary of replications also has `replications` and `ci95`: for each metric, the 95 % confidence interval of its
-mean over the replications. Counts are summed, percentiles are taken over all tasks together, and rates are averaged.
+mean over the replications, or null if one of them has tasks but does not know the metric. Counts are summed,
+percentiles are taken over all tasks together, and rates and queues are averaged.
 """
 
 

@@ -1,10 +1,11 @@
 """How a run's failure detector fared against the crashes that really happened.
 
-A verdict on a crashed worker is a detection, timed from the crash. A crash is missed if the worker is back before any
-verdict. A verdict on a worker whose process is up is a false positive: a mistake in the sense of Chen, Toueg and
-Aguilera ("On the quality of service of failure detectors", IEEE Transactions on Computers 51, 2002). That includes a
-process that is only paused or cut off. A worker that was declared dead after a failed call is counted apart: this was
-not the detector's verdict.
+A verdict on a crashed worker is a detection, timed from the crash; where a heartbeat that was on its way undoes it, the
+next one is, because detection ends with the verdict that stays. A crash is missed if the worker is back before any
+verdict, and neither is said of one whose worker was held dead already. A verdict on a worker whose process is up is a
+false positive: a mistake in the sense of Chen, Toueg and Aguilera ("On the quality of service of failure detectors",
+IEEE Transactions on Computers 51, 2002). That includes a process that is only paused or cut off. A worker that was
+declared dead after a failed call is counted apart: this was not the detector's verdict.
 
 The detector is judged while a worker's process is up and registered, except after a failed call, until the worker is
 trusted again.
@@ -29,6 +30,8 @@ class DetectionRecord:
 
     crashes: int
     missed: int
+    already_dead: int
+    """Crashes of workers that were declared dead before, and stayed so."""
     by_failed_call: int
     """Workers declared dead after a failed call."""
     time_s: Floats
@@ -48,9 +51,9 @@ class DetectionRecord:
     def of(cls, tables: Tables, until_s: float | None = None) -> DetectionRecord:
         """`until_s`: the end of the run; the time of the last event by default."""
         crashes = missed = by_failed_call = 0
-        time_s: list[float] = []
+        ended: list[_Crashes] = []
         false_positives: list[tuple[float, str]] = []
-        unnoticed: defaultdict[str, list[float]] = defaultdict(list)  # crashes without a verdict, by worker
+        crashed: defaultdict[str, _Crashes] = defaultdict(_Crashes)  # of the worker's last process
         down: set[str] = set()  # in truth
         dead: set[str] = set()  # as the coordinator sees it
         workers: defaultdict[str, _WorkerTime] = defaultdict(_WorkerTime)
@@ -63,7 +66,7 @@ class DetectionRecord:
             if kind == FaultEvent.CRASH:
                 crashes += 1
                 down.add(name)
-                unnoticed[name].append(at_s)
+                crashed[name].add(at_s, name in dead)
                 worker.end(at_s)
                 worker.crashed_s = at_s if worker.crashed_s is None else worker.crashed_s
             elif kind == FaultEvent.HEAL and detail == HealDetail.RESTART:
@@ -79,18 +82,23 @@ class DetectionRecord:
                 if detail == Detail.FAILED_CALL:
                     by_failed_call += 1
                     worker.unjudged(at_s)
-                elif unnoticed[name]:
-                    time_s += [at_s - crash_s for crash_s in unnoticed[name]]
+                    crashed.pop(name, None)
+                elif name in crashed:
+                    crashed[name].declared_s = at_s
                 elif name not in down:
                     false_positives.append((at_s, name))
                     worker.mistaken_s = at_s
-                unnoticed[name].clear()
             elif kind == WorkerEvent.UP:
-                if name not in down:  # otherwise the message was sent before the crash
-                    missed += 0 if name in dead else len(unnoticed[name])
-                    unnoticed[name].clear()
+                if name not in down:
                     worker.trusted(at_s)
+                    found = crashed.pop(name, None)
+                    if found is not None:
+                        missed += found.unnoticed
+                        ended.append(found)
+                elif name in crashed:
+                    crashed[name].undo()  # the message was sent before the crash
                 dead.discard(name)
+        ended += crashed.values()
         until_s = last_s if until_s is None else until_s
         for worker in workers.values():
             worker.end(until_s)
@@ -98,8 +106,9 @@ class DetectionRecord:
         return cls(
             crashes,
             missed,
+            sum(each.already_dead for each in ended),
             by_failed_call,
-            np.array(time_s),
+            np.array([time_s for each in ended for time_s in each.times_s]),
             false_positives,
             np.array([length_s for worker in workers.values() for length_s in worker.mistakes_s]),
             sum(worker.judged_s for worker in workers.values()),
@@ -120,6 +129,36 @@ def quality_of_service(mistakes: int, mistake_s: Floats, judged_s: float) -> dic
         "mistake_rate_per_s": ratio(mistakes, judged_s),
         "query_accuracy": None if wrong is None else 1 - wrong,
     }
+
+
+class _Crashes:
+    """The crashes of a worker since it was last heard of, and the verdict on them."""
+
+    def __init__(self) -> None:
+        self.declared_s: float | None = None
+        self._at_s: list[float] = []  # of those that happened while it was trusted
+        self._dead_at_s: list[float] = []  # of those that happened while it was held dead
+
+    def add(self, at_s: float, dead: bool) -> None:
+        (self._dead_at_s if dead else self._at_s).append(at_s)
+
+    def undo(self) -> None:
+        """It is trusted again, and still down."""
+        self.declared_s = None
+        self._at_s += self._dead_at_s
+        self._dead_at_s.clear()
+
+    @property
+    def unnoticed(self) -> int:
+        return 0 if self.declared_s is not None else len(self._at_s)
+
+    @property
+    def already_dead(self) -> int:
+        return len(self._dead_at_s)
+
+    @property
+    def times_s(self) -> list[float]:
+        return [] if self.declared_s is None else [self.declared_s - at_s for at_s in self._at_s]
 
 
 class _WorkerTime:

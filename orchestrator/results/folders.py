@@ -41,6 +41,7 @@ _RUN_KEYS = {"scenario", "world", "seed", "duration_s", "tasks", "latency_s", "w
     "throughput_per_s",
     "utilization",
     "by_priority",
+    "queue",
     "detection",
     "engine",
 }
@@ -196,6 +197,7 @@ def _csv(cells: Sequence[CellRuns]) -> str:
             for end, value in zip(("low", "high"), interval or (None, None), strict=True)
         }
         metrics = flatten({key: value for key, value in cell.pooled.items() if key != "ci95"})
+        metrics = {key: " ".join(value) if isinstance(value, list) else value for key, value in metrics.items()}
         swept = {key: readable(value) for key, value in cell.values.items()}
         table.append({"cell": cell.name, **swept, **metrics, **bounds})
     text = io.StringIO()

@@ -2,29 +2,67 @@
 
 Quantiles interpolate linearly between order statistics (numpy's default, definition 7 of Hyndman and Fan, "Sample
 quantiles in statistical packages", 1996).
+
+A duration that never ended is infinite: it is slower than every one that did. Left out, it would make a system that
+drops its slow tasks look fast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from orchestrator.results.tables import Floats
 
+_ROUNDING = 1e-9
 
-def describe(values: Floats, quantiles: Mapping[str, float]) -> dict[str, float | None]:
-    """Mean, named quantiles and maximum, in this order, of the values that are not NaN; None if there are none."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return dict.fromkeys(["mean", *quantiles, "max"])
-    points = np.quantile(values, list(quantiles.values()))
+
+def describe(values: Floats, quantiles: Mapping[str, float], age: Floats | None = None) -> dict[str, Any]:
+    """Mean, named quantiles and maximum of the values that are not NaN, and how far they can be trusted.
+
+    The mean is that of the finite values; a quantile or maximum that falls on an infinite one is None. `n` counts the
+    values and `unknown` the infinite ones. `too_few` names the quantiles that the sample is too small for.
+    `at_least` has a lower bound for each quantile that is None because it falls on an infinite value: the `age` of
+    that value, at which it had not ended, but no less than the largest finite value.
+    """
+    present = ~np.isnan(values)
+    age = np.zeros(np.count_nonzero(present)) if age is None else age[present]
+    values = values[present]
+    finite = values[np.isfinite(values)]
+    named = {**quantiles, "max": 1.0}
+    points = quantile(values, list(named.values())) if len(values) else np.full(len(named), np.nan)
+    ages = np.sort(np.maximum(age[np.isinf(values)], np.max(finite, initial=0.0)))
     return {
-        "mean": float(np.mean(values)),
-        **{name: float(point) for name, point in zip(quantiles, points, strict=True)},
-        "max": float(np.max(values)),
+        "mean": float(np.mean(finite)) if len(finite) else None,
+        **{name: float(point) if np.isfinite(point) else None for name, point in zip(named, points, strict=True)},
+        "n": len(values),
+        "unknown": len(ages),
+        "too_few": [name for name, q in quantiles.items() if len(values) and not carries(len(values), q)],
+        "at_least": {
+            name: float(ages[_rank(len(values), q) - len(finite)])
+            for (name, q), point in zip(named.items(), points, strict=True)
+            if np.isinf(point)
+        },
     }
+
+
+def quantile(values: Floats, points: Sequence[float] | Floats) -> Floats:
+    """Quantiles of at least one value; infinite where the rank falls on an infinite value, or next to one."""
+    known = np.isfinite(values)
+    found: Floats = np.quantile(np.where(known, values, np.max(values[known], initial=0.0)), points)
+    return np.where(_rank(len(values), np.asarray(points)) < np.count_nonzero(known), found, np.inf)
+
+
+def carries(n: int, q: float) -> bool:
+    """Whether at least one of n values is to be expected beyond quantile q: if not, q says little but the maximum."""
+    return n * (1 - q) > 1 - _ROUNDING
+
+
+def _rank(n: int, q: Any) -> Any:
+    """The position, in order, of the larger of the two values between which quantile q interpolates."""
+    return np.ceil(np.asarray(q) * (n - 1) - _ROUNDING).astype(np.int64)
 
 
 def confidence_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:

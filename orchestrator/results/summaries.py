@@ -1,7 +1,8 @@
 """From the tables of a run to the numbers of its `summary.json`; `columns.SUMMARY` explains every key.
 
-Task counts cover the whole run. Latency statistics cover the completed tasks that arrived from `warmup_s` on.
-Throughput and utilisation cover the window [warmup_s, duration_s]. A statistic of no values is None.
+Task counts cover the whole run. Latency statistics cover all tasks that arrived from `warmup_s` on: one that failed or
+is unfinished is slower than every one that completed. Throughput, utilisation and the queue cover the window
+[warmup_s, duration_s]. A statistic of no values is None.
 
 Several replications are pooled: percentiles are taken over the samples of all of them together, because a mean of
 percentiles is not a percentile. Confidence intervals come from the spread between replications, which are
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from orchestrator.core.model import Outcome
+from orchestrator.results import durations
 from orchestrator.results.detection import DetectionRecord, quality_of_service
 from orchestrator.results.executions import Executions, end_s, slots, window_s
+from orchestrator.results.queues import at_coordinator, at_workers, mean_level
 from orchestrator.results.statistics import confidence_interval, describe, flatten, ratio
 from orchestrator.results.tables import OUTCOMES, PRIORITIES, STATES, Codes, Floats, State, Tables, codes, floats
 
@@ -30,6 +33,7 @@ Summary = dict[str, Any]
 LATENCY_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 DETECTION_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
+COUNTS = ("submitted", *STATES)
 _COMPLETED = STATES.index(State.COMPLETED)
 _IDENTITY = ("scenario", "world", "seed", "duration_s", "engine")
 _NOT_DELAYED = (Outcome.COMPLETED, Outcome.FAILED, Outcome.CANCELLED, Outcome.REJECTED)
@@ -52,9 +56,10 @@ class Sample:
     """The values over which the percentiles of one run or of several runs are taken."""
 
     latency_s: Floats
-    """Of each completed task that arrived from warmup_s on; the next three arrays have the same order."""
+    """Of each task that arrived from warmup_s on, as in `durations`; the next four arrays have the same order."""
     wait_s: Floats
     accept_s: Floats
+    age_s: Floats
     priority: Codes
     """Positions in PRIORITIES."""
     detection_s: Floats
@@ -67,14 +72,15 @@ class Sample:
     @classmethod
     def of(cls, tables: Tables, scenario: Scenario, detection: DetectionRecord | None = None) -> Sample:
         """`detection`: the record of these tables, if it is known already."""
-        detection = detection or DetectionRecord.of(tables, end_s(tables, scenario))
+        ended_s = end_s(tables, scenario)
+        detection = detection or DetectionRecord.of(tables, ended_s)
         tasks = tables.tasks
-        arrival_s = floats(tasks, "arrival_s")
-        counted = (arrival_s >= scenario.warmup_s) & (codes(tasks, "state", STATES) == _COMPLETED)
+        counted = floats(tasks, "arrival_s") >= scenario.warmup_s
         return cls(
-            latency_s=floats(tasks, "latency_s")[counted],
-            wait_s=floats(tasks, "wait_s")[counted],
-            accept_s=(floats(tasks, "accepted_s") - arrival_s)[counted],
+            latency_s=durations.latency_s(tasks)[counted],
+            wait_s=durations.wait_s(tasks)[counted],
+            accept_s=durations.accept_s(tasks)[counted],
+            age_s=durations.age_s(tasks, ended_s)[counted],
             priority=codes(tasks, "priority", PRIORITIES)[counted],
             detection_s=detection.time_s,
             mistake_s=detection.mistake_s,
@@ -85,6 +91,14 @@ class Sample:
     def pooled(cls, samples: Sequence[Sample]) -> Sample:
         """The values of several runs together."""
         return cls(**{name: np.concatenate([getattr(s, name) for s in samples]) for name in cls.__dataclass_fields__})
+
+    def latencies(self) -> Summary:
+        names = ("latency_s", "wait_s", "accept_s")
+        return {name: describe(getattr(self, name), LATENCY_QUANTILES, self.age_s) for name in names}
+
+    def latency_of(self, priority: int) -> Summary:
+        mine = self.priority == priority
+        return describe(self.latency_s[mine], LATENCY_QUANTILES, self.age_s[mine])
 
 
 def engine_summary(wall_s: float, events: int, tasks: int) -> Summary:
@@ -116,33 +130,33 @@ def summarise(
     priority = codes(tables.tasks, "priority", PRIORITIES)
     runs_s = Executions.of(tables, scenario)
     unsettled = ~tables.attempts.column("settled").to_numpy()
-    of_priority = np.bincount(priority[state == _COMPLETED], minlength=len(PRIORITIES))
     summary = {
         "scenario": scenario.name,
         "world": world,
         "seed": scenario.seed,
         "duration_s": float(scenario.duration_s),
         "tasks": {
-            "submitted": len(state),
-            **{name: int(np.count_nonzero(state == code)) for code, name in enumerate(STATES)},
+            **_counts(state),
             "attempts": tables.attempts.num_rows,
             "late_results": int(counters["late_results"]),
             "wasted_s": float(np.sum((runs_s.stop_s - runs_s.start_s)[unsettled])),
         },
-        **_latencies(sample),
+        **sample.latencies(),
         "throughput_per_s": _throughput(tables, scenario),
         "utilization": ratio(float(np.sum(runs_s.busy_s(scenario))), slots(scenario) * window_s(scenario)),
         "by_priority": {
-            PRIORITIES[code]: {
-                "completed": int(of_priority[code]),
-                "latency_s": describe(sample.latency_s[sample.priority == code], LATENCY_QUANTILES),
-            }
+            PRIORITIES[code]: {**_counts(state[priority == code]), "latency_s": sample.latency_of(code)}
             for code in np.unique(priority)
+        },
+        "queue": {
+            where: mean_level(changes(tables), scenario.warmup_s, scenario.duration_s)
+            for where, changes in (("at_coordinator", at_coordinator), ("at_workers", at_workers))
         },
         "detection": {
             "crashes": detection.crashes,
             "detected": len(detection.time_s),
             "missed": detection.missed,
+            "already_dead": detection.already_dead,
             "false_positives": len(detection.false_positives),
             "by_failed_call": detection.by_failed_call,
             "false_positives_per_h": ratio(3600.0 * len(detection.false_positives), ended_s),
@@ -164,7 +178,8 @@ def pool(runs: Sequence[Finished]) -> Summary:
 
     Counts are summed. Percentiles are taken over the pooled samples. Rates are averaged, because the windows are
     equally long. `ci95` maps each dotted metric, such as `latency_s.p99`, to the 95 % confidence interval [low, high]
-    of its mean over the replications, or to None if fewer than two replications know the metric.
+    of its mean over the replications. It is None if fewer than two replications have the metric, or if one has tasks
+    but does not know it: an interval of the others would be that of the lucky ones.
     """
     summaries = [run.summary for run in runs]
     sample = Sample.pooled([Sample.of(run.tables, run.scenario) for run in runs])
@@ -172,21 +187,22 @@ def pool(runs: Sequence[Finished]) -> Summary:
     return {
         **{key: first[key] for key in ("scenario", "world", "seed", "duration_s")},
         "tasks": {key: sum(s["tasks"][key] for s in summaries) for key in first["tasks"]},
-        **_latencies(sample),
+        **sample.latencies(),
         "throughput_per_s": _mean([s["throughput_per_s"] for s in summaries]),
         "utilization": _mean([s["utilization"] for s in summaries]),
         "by_priority": {
             name: {
-                "completed": sum(s["by_priority"].get(name, {"completed": 0})["completed"] for s in summaries),
-                "latency_s": describe(sample.latency_s[sample.priority == code], LATENCY_QUANTILES),
+                **{key: sum(s["by_priority"].get(name, {}).get(key, 0) for s in summaries) for key in COUNTS},
+                "latency_s": sample.latency_of(code),
             }
             for code, name in enumerate(PRIORITIES)
             if any(name in s["by_priority"] for s in summaries)
         },
+        "queue": {where: _mean([s["queue"][where] for s in summaries]) for where in first["queue"]},
         "detection": {
             **{
                 key: sum(s["detection"][key] for s in summaries)
-                for key in ("crashes", "detected", "missed", "false_positives", "by_failed_call")
+                for key in ("crashes", "detected", "missed", "already_dead", "false_positives", "by_failed_call")
             },
             "false_positives_per_h": _mean([s["detection"]["false_positives_per_h"] for s in summaries]),
             "time_s": describe(sample.detection_s, DETECTION_QUANTILES),
@@ -207,8 +223,9 @@ def pool(runs: Sequence[Finished]) -> Summary:
     }
 
 
-def _latencies(sample: Sample) -> Summary:
-    return {name: describe(getattr(sample, name), LATENCY_QUANTILES) for name in ("latency_s", "wait_s", "accept_s")}
+def _counts(state: Codes) -> dict[str, int]:
+    """COUNTS of the tasks in these states."""
+    return {"submitted": len(state), **{name: int(np.count_nonzero(state == n)) for n, name in enumerate(STATES)}}
 
 
 def _throughput(tables: Tables, scenario: Scenario) -> float | None:
@@ -280,8 +297,11 @@ def _confidence(summaries: Sequence[Summary]) -> dict[str, list[float] | None]:
     flat = [flatten({key: s[key] for key in s if key not in _IDENTITY}) for s in summaries]
     intervals: dict[str, list[float] | None] = {}
     for metric in dict.fromkeys(key for f in flat for key in f):
+        if metric.endswith(".too_few") or ".at_least." in metric:
+            continue
         values = [f[metric] for f in flat if f.get(metric) is not None]
-        if len(values) < 2:
+        n = metric.rpartition(".")[0] + ".n"
+        if len(values) < 2 or any(metric in f and f[metric] is None and f.get(n) for f in flat):
             intervals[metric] = None
         else:
             intervals[metric] = [float(bound) for bound in confidence_interval(np.array(values, dtype=np.float64))]

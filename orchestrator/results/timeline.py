@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from orchestrator.results.durations import latency_s
 from orchestrator.results.executions import end_s
+from orchestrator.results.queues import Changes, at_coordinator, at_workers
 from orchestrator.results.tables import STATES, Codes, Floats, State, Tables, codes, floats
 
 if TYPE_CHECKING:
@@ -19,18 +21,21 @@ _COMPLETED = STATES.index(State.COMPLETED)
 
 @dataclass(frozen=True)
 class Series:
-    """The bins of a run; `duration_s` is an edge. NaN in a bin without a value."""
+    """The bins of a run; `duration_s` is an edge. NaN in a bin without a value, infinite where it is not known."""
 
     edges_s: Floats
     """float64[bins + 1]; the other arrays are float64[bins]."""
     p50_s: Floats
-    """Latency of the tasks that arrived in each bin, so that a wait shows where it began."""
+    """Latency of the tasks that arrived in each bin, so that a wait shows where it began. All of them: a percentile
+    that falls on a task without a result is not known."""
     p99_s: Floats
     slowest_s: Floats
     arrivals_per_s: Floats
     completions_per_s: Floats
     waiting: Floats
     """Mean number of accepted tasks that no worker holds, including tasks between two attempts."""
+    waiting_at_workers: Floats
+    """Mean number of attempts that were assigned and have not begun."""
 
 
 def series(tables: Tables, scenario: Scenario) -> Series:
@@ -41,8 +46,7 @@ def series(tables: Tables, scenario: Scenario) -> Series:
     completed = codes(tables.tasks, "state", STATES) == _COMPLETED
     settled_s = floats(tables.tasks, "settled_s")[completed]
     arrival_bin = _bins(arrival_s, width_s, n)
-    latency_s = floats(tables.tasks, "latency_s")[completed]
-    quantiles = _binned_quantiles(arrival_bin[completed], latency_s, n, (0.5, 0.99, 1.0))
+    quantiles = _binned_quantiles(arrival_bin, latency_s(tables.tasks), n, (0.5, 0.99, 1.0))
     return Series(
         edges_s=edges_s,
         p50_s=quantiles[0],
@@ -50,30 +54,14 @@ def series(tables: Tables, scenario: Scenario) -> Series:
         slowest_s=quantiles[2],
         arrivals_per_s=np.bincount(arrival_bin, minlength=n) / width_s,
         completions_per_s=np.bincount(_bins(settled_s, width_s, n), minlength=n) / width_s,
-        waiting=_mean_level(*_queue_changes(tables), edges_s),
+        waiting=_mean_level(at_coordinator(tables), edges_s),
+        waiting_at_workers=_mean_level(at_workers(tables), edges_s),
     )
 
 
-def _queue_changes(tables: Tables) -> tuple[Floats, Floats]:
-    """The moments at which the number of waiting tasks changes, and by how much.
-
-    A task waits while it is accepted, not settled and not held by an attempt. An attempt holds it from its assignment
-    until the attempt is given up or ends, or another attempt settles the task.
-    """
-    tasks, attempts = tables.tasks, tables.attempts
-    settled_s = floats(tasks, "settled_s")
-    task_row = np.searchsorted(tasks.column("task").to_numpy(), attempts.column("task").to_numpy())
-    released_s = np.fmin(floats(attempts, "given_up_s"), floats(attempts, "ended_s"))
-    released_s = np.fmin(released_s, settled_s[task_row])
-    moments = [floats(tasks, "accepted_s"), settled_s, floats(attempts, "assigned_s"), released_s]
-    change = np.repeat([1.0, -1.0, -1.0, 1.0], [len(m) for m in moments])
-    time_s = np.concatenate(moments)
-    happened = ~np.isnan(time_s)
-    return time_s[happened], change[happened]
-
-
-def _mean_level(time_s: Floats, change: Floats, edges_s: Floats) -> Floats:
-    """The time average, in each bin, of a level that starts at 0 and changes at the given moments."""
+def _mean_level(changes: Changes, edges_s: Floats) -> Floats:
+    """The time average, in each bin, of a level that starts at 0."""
+    time_s, change = changes
     n, width_s = len(edges_s) - 1, edges_s[1]
     where = _bins(time_s, width_s, n)
     net = np.bincount(where, change, minlength=n)
@@ -83,13 +71,15 @@ def _mean_level(time_s: Floats, change: Floats, edges_s: Floats) -> Floats:
 
 
 def _binned_quantiles(where: Codes, values: Floats, n: int, quantiles: Sequence[float]) -> Floats:
-    """float64[quantiles, n]: quantiles of the values in each bin, NaN in an empty bin."""
+    """float64[quantiles, n]: quantiles of the values in each bin, NaN in an empty bin, infinite as in `quantile`."""
     ordered = np.append(values[np.lexsort((values, where))], np.nan)
     count = np.bincount(where, minlength=n)
     position = (np.cumsum(count) - count) + np.multiply.outer(quantiles, np.maximum(count - 1, 0))
     low = np.floor(position).astype(np.int64)
     high = np.ceil(position).astype(np.int64)
-    points: Floats = ordered[low] + (position - low) * (ordered[high] - ordered[low])
+    with np.errstate(invalid="ignore"):
+        points: Floats = ordered[low] + (position - low) * (ordered[high] - ordered[low])
+    points[np.isinf(ordered[high])] = np.inf
     points[:, count == 0] = np.nan
     return points
 

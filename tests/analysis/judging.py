@@ -34,10 +34,15 @@ def scenario(**changes: Any) -> Scenario:
     return Scenario.model_validate(tree | changes)
 
 
-def trace(beats: dict[str, Any], until_s: float, *events: tuple[float, str, str | None, str | None]) -> Trace:
+def trace(
+    beats: dict[str, Any],
+    until_s: float,
+    *events: tuple[float, str, str | None, str | None],
+    sent: dict[str, Any] | None = None,
+) -> Trace:
     """Workers that were registered at 0 and heard at these times."""
     ups = [Event(0.0, "up", worker, "registered") for worker in beats]
-    return Trace.of("sim", 2.0, [*ups, *map(Event._make, events)], beats, until_s)
+    return Trace.of("sim", 2.0, [*ups, *map(Event._make, events)], beats, until_s, sent=sent)
 
 
 def judged(traces: list[Trace], *configs: Detection, **changes: Any) -> list[Point]:

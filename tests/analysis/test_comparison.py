@@ -298,7 +298,9 @@ def test_the_pictures_show_both_sides_and_the_faults():
     labels = {text.get_text() for text in legend.get_texts()}
     assert labels == {"sim", "live", "crash: w2", "recovery", "sim: declared dead", "live: declared dead"}
     curves = [line.get_label() for line in figures["comparison-percentiles"].axes[1].get_lines()]
-    assert curves == [f"{w}: {what}" for w in ("live", "sim") for what in ("latency", "latency minus service")]
+    assert [str(label).partition(" (n = ")[0] for label in curves] == [
+        f"{w}: {what}" for w in ("live", "sim") for what in ("latency", "latency minus service")
+    ]
     assert "faults: none" in figures["comparison-qq"].get_supxlabel()
 
 
@@ -309,6 +311,31 @@ def test_a_grid_is_drawn_by_its_errors_and_ranks():
     assert [axes.get_title(loc="left") for axes in figures["comparison-ranks"].axes] == [
         f"{p} of latency:  τ = 1.00" for p in ("p50", "p95", "p99")
     ]
+
+
+def test_a_side_that_fails_its_slow_tasks_is_not_the_faster_one():
+    """One side completes 1 s and fails the rest, the other completes 1 to 4 s: p50 of the first one is not known."""
+    hasty = run(tables([task(20.0, 21.0), *[task(20.0, 21.5, state="failed")] * 3]))
+    patient = run(tables([task(20.0, 20.0 + k) for k in range(1, 5)]), world="live")
+    found = compare(hasty, patient)
+    (cell,) = found.cells
+    row = cell.row("latency_s.p50")
+    assert (row.value, row.at_least, row.reference, row.error) == (None, 1.5, 2.5, None)
+    assert "is known to one side only" in str(found.miss(0.5))
+    assert cell.tasks["value"] == {"submitted": 4, "completed": 1, "failed": 3, "unfinished": 0}
+    assert found.summary()["cells"][0]["tasks"]["reference"]["completed"] == 4
+    for figure in draw(found).values():
+        figure.draw_without_rendering()
+
+
+def test_an_interval_needs_every_replication_to_know():
+    """Of two pairs of replications one does not know p99: there is no interval of the other one."""
+    measures = [dict.fromkeys(METRICS, value) for value in (1.0, 2.0, math.inf)]
+    assert Spread.over_runs(measures[:2], measures[:2]).values.keys() == set(METRICS)
+    spread = Spread.over_runs(measures, [measures[0]] * 3)
+    assert not spread.values
+    assert not spread.errors
+    assert spread.references.keys() == set(METRICS)
 
 
 def test_runs_without_a_completed_task_can_be_compared():

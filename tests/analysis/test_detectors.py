@@ -72,7 +72,7 @@ def test_a_trace_is_that_of_the_whole_run(name: str | None):
     chosen = scenario(**TROUBLED) if name is None else Scenario.load(file, ["sweep={}"])
     world = World(chosen, draw_plan(chosen))
     heard: dict[str, list[float]] = {}
-    world.listen(lambda worker, now: heard.setdefault(worker, []).append(now))
+    world.listen(lambda worker, _, now: heard.setdefault(worker, []).append(now))
     world.run()
     made = sim.heartbeats(chosen)
     until_s = chosen.duration_s  # what comes later lasts as long as there are tasks
@@ -136,12 +136,12 @@ def test_a_simulated_run_leaves_no_heartbeats(tmp_path: Path):
 
 
 def test_a_life_ends_with_the_next_registration():
-    """A life has the beats up to the next registration, including one at the same moment."""
+    """A life has the beats up to the next registration, without those of the process that registers."""
     beats = {"w1": [1.0, 3.0, 9.0, 11.0]}
     first, second = trace(
         beats, 20.0, (4.0, "crash", "w1", None), (7.0, "heal", "w1", "restart"), (9.0, "up", "w1", "reregistered")
     ).lives
-    assert (first.beats_s.tolist(), first.up_until_s, first.watched_until_s, first.crash_s) == ([1, 3, 9], 4, 9, 4)
+    assert (first.beats_s.tolist(), first.up_until_s, first.watched_until_s, first.crash_s) == ([1, 3], 4, 9, 4)
     assert (second.beats_s.tolist(), second.judged_s, second.crash_s) == ([11], 11, None)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -82,6 +86,10 @@ def test_an_address_without_a_port_means_the_usual_one(given: str, meant: str):
         (["worker", "--drain-timeout", "nan"], "--drain-timeout nan: a time is a finite number"),
         (["worker", "--drain-timeout", "0"], "--drain-timeout 0: "),
         (["coordinator", "--call-timeout", "inf"], "--call-timeout inf: "),
+        (["coordinator", "--call-timeout", "0.0009"], "--call-timeout 0.0009: no worker takes a time below 0.001 s"),
+        (["coordinator", "detection.heartbeat_s=0.0001"], "detection.heartbeat_s 0.0001: no worker takes a time"),
+        (["worker", "--beat-phase", "nan"], "--beat-phase nan: a phase is a finite number"),
+        (["worker", "--beat-phase", "inf"], "--beat-phase inf: "),
         (["submit", "--payload", "7", "--timeout", "-1"], "--timeout -1: "),
         (["submit", "--payload", "\udcff"], "a task's payload can't be encoded"),
         (["submit", "--payload", "7", "--kind", "k" * 201], "a task's kind has at most 200"),
@@ -98,6 +106,27 @@ def test_an_address_without_a_port_means_the_usual_one(given: str, meant: str):
 def test_a_value_that_can_t_be_meant_is_refused(arguments: list[str], reason: str):
     """With its flag, what was given and what was expected."""
     assert reason in refusal(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["coordinator", "--port", "abc"], "coordinator: Invalid value for '--port' / '-p': "),
+        (["worker", "--executor", "x"], "worker: Invalid value for '--executor': "),
+        (["submit", "--batch", "0"], "submit: Invalid value for '--batch': "),
+        (["status"], "status: Missing option '--id'."),
+        (["metrics", "--nope"], "metrics: No such option: --nope"),
+        (["coordinatr"], "No such command 'coordinatr'."),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_wrong_usage_is_one_line(arguments: list[str], reason: str):
+    """No box around it, however long it is."""
+    script = [sys.executable, "-m", "orchestrator", *arguments]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    (sentence,) = done.stderr.splitlines()
+    assert reason in sentence
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "192.0.2.7"])

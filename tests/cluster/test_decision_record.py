@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import random
+import re
 import resource
 from pathlib import Path
 
@@ -136,6 +137,42 @@ def test_the_line_that_a_killed_process_left_unfinished_stays_its_last(tmp_path:
         path.write_bytes(whole[:unfinished])
         record(path)
         assert said(path) == [(True, ended), (True, "43 inputs decided the same")]
+
+
+@pytest.mark.parametrize("size", [1, 9, 100])
+def test_a_head_that_was_never_finished_hides_no_later_process(tmp_path: Path, size: int):
+    """The disk was full when the first process began."""
+    path = tmp_path / "record"
+    record(path)
+    path.write_bytes(path.read_bytes()[:size])
+    begun = f"{path} begins with a line that was never finished: what follows it is not decided again"
+    with pytest.raises(ValueError, match=re.escape(begun)):
+        Recorded(path)
+    record(path)
+    assert next(iter(told(path))) == (True, begun)
+    assert said(path)[1:] == [(True, "43 inputs decided the same")]
+
+
+@pytest.mark.parametrize("size", [1, 9, 14])
+def test_a_part_that_was_hardly_begun_ends_its_process_only(tmp_path: Path, size: int):
+    """It was killed, or the disk became full, when it went on in another file."""
+    path = tmp_path / "record"
+    record(path, part_bytes=3000)
+    path.write_bytes(path.read_bytes()[:size])
+    ((same, sentence),) = said(path)
+    assert same
+    assert f" inputs decided the same; {path} begins with a line that was never finished: " in sentence
+    record(path)
+    assert said(path)[1] == (True, "43 inputs decided the same")
+
+
+def test_a_part_that_was_cut_hides_no_part_behind_it(tmp_path: Path):
+    """It is damage, with its place, and no end of its process."""
+    path, part = tmp_path / "record", tmp_path / "record.1"
+    record(path, part_bytes=3000)
+    part.write_bytes(part.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=f"{part}:[0-9]+: the line ends too early"):
+        replay(path)
 
 
 def test_damage_amid_a_record_is_no_unfinished_line(tmp_path: Path):

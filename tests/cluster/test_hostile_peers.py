@@ -193,6 +193,21 @@ def test_a_worker_whose_reports_are_refused_again_and_again_is_told_to_go(caplog
     assert len(caplog.records) <= BURST + 2
 
 
+def test_a_kind_begins_no_line_of_the_log(caplog: pytest.LogCaptureFixture):
+    """What a stranger wrote is told as it is, in one line."""
+
+    async def story() -> None:
+        async with coordinator() as (_, channel):
+            kind = "sleep\n2026-11-26 12:00:00,000 C orchestrator.coordinator: the coordinator stopped" + " " * 200
+            task = wire_pb2.SubmitTaskRequest(payload="1", kind=kind)
+            with pytest.raises(grpc.aio.AioRpcError, match="unknown kind: 'sleep"):
+                await rpc.Stub(channel, rpc.COORDINATOR).SubmitTask(task)
+
+    play(story)
+    (line,) = caplog.messages
+    assert "\n" not in line
+
+
 def test_results_of_strangers_cost_a_few_lines_of_log(caplog: pytest.LogCaptureFixture):
     """However many come; each is answered, and counted."""
 

@@ -9,7 +9,7 @@ from orchestrator.pictures.distributions import Curve
 from orchestrator.pictures.style import Figures, Plot, seconds
 from orchestrator.results.tables import FaultEvent, Floats
 from orchestrator.results.timeline import series
-from tests.results.synthetic import mm1, run, scenario, sweep, tables, task
+from tests.results.synthetic import NAN, attempt, mm1, run, scenario, sweep, tables, task
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,11 @@ def test_percentiles_run_from_p50_to_p999(figures):
     x, y = curve(axes)
     assert np.interp(100, x, y) == pytest.approx(latency["p99"], rel=0.01)
     assert y[[0, -1]] == pytest.approx([latency["p50"], latency["p999"]])
-    assert legend(figures["latency-percentiles"]) == ["latency: arrival to result", "wait: arrival to first start"]
+    n = f"(n = {latency['n']:,})"
+    assert legend(figures["latency-percentiles"]) == [
+        f"latency: arrival to result {n}",
+        f"wait: arrival to first start {n}",
+    ]
 
 
 def test_the_ccdf_is_doubly_logarithmic_and_thinned(figures):
@@ -169,7 +173,7 @@ def test_next_to_nothing_can_be_drawn(tasks):
     for figure in figures.values():
         drawn(figure)
     shown = words(figures["latency-percentiles"]) + legend(figures["latency-percentiles"])
-    assert shown == [distributions.NOTHING] or "latency: arrival to result" in shown
+    assert shown == [distributions.NOTHING] or shown[-1].startswith("wait: arrival to first start")
 
 
 def test_every_fault_has_a_mark():
@@ -194,6 +198,42 @@ def test_curves_can_be_drawn_into_axes_of_ones_own():
     assert all(panel.lines or panel.patches for panel in axes)
 
 
+# ---- what failed or is unfinished
+
+
+def test_the_tasks_that_never_completed_stay_in_the_distribution():
+    """Of four tasks two completed: the CCDF ends at a half, and no percentile from p50 on is known."""
+    figures = draw(run(tables([task(20.0, 21.0), task(20.0, 22.0), task(20.0), task(20.0, 25.0, state="failed")])))
+    (axes,) = figures["latency-ccdf"].axes
+    assert curve(axes)[1].tolist() == [0.75, 1.0]
+    assert "latency: arrival to result (n = 4, 2 never completed)" in legend(figures["latency-ccdf"])
+    assert np.isnan(curve(figures["latency-percentiles"].axes[0])[1]).all()
+    assert "> 5 s" in words(drawn(figures["latency-by-priority"]))
+    assert "not known: too many never completed" in legend(drawn(figures["timeline"]))
+
+
+def test_a_queue_at_the_workers_is_drawn():
+    """What waits at workers has an area of its own."""
+    made = tables([task(20.0, started_s=NAN)], [attempt(0, 20.0, started_s=NAN)])
+    figure = drawn(timelines.timeline(made, scenario(), "t", "s"))
+    assert "at workers" in legend(figure)
+    assert "at workers" not in legend(draw(mm1(500))["timeline"])
+
+
+def test_a_sweep_shows_what_it_does_not_know():
+    """The line is broken at an unknown percentile, a triangle has its bound, and a panel the share of what is lost."""
+    cells = sweep({"cluster.workers": [1, 2, 3]}, 1).summary["cells"]
+    for cell in cells:
+        cell["tasks"] |= {"submitted": 100, "completed": 100}
+    cells[1]["tasks"] |= {"completed": 80, "failed": 20}
+    cells[1]["latency_s"] |= {"p99": None, "at_least": {"p99": 7.0}}
+    figure = drawn(sweep_plots.against(cells, "cluster.workers", "t", "s"))
+    assert np.isnan(curve(figure.axes[2])[1]).tolist() == [False, True, False]
+    assert [7.0] in [np.asarray(line.get_ydata()).tolist() for line in figure.axes[2].lines]
+    assert curve(figure.axes[3])[1].tolist() == [0.0, 0.2, 0.0]
+    assert "hollow triangle" in figure.get_supxlabel()
+
+
 # ---- several runs, replications
 
 
@@ -201,16 +241,18 @@ def test_runs_are_overlaid_by_their_labels():
     """Every picture has one curve per label, and replications have a confidence band."""
     figures = draw({"out/a": mm1(500), "out/b": mm1(500, world="live"), "out/c": sweep({}, 3)})
     assert list(figures) == ["latency-percentiles", "latency-ccdf", "timeline"]
-    assert legend(figures["latency-ccdf"]) == legend(figures["timeline"]) == ["out/a", "out/b", "out/c"]
-    assert legend(figures["latency-percentiles"]) == ["out/a", "out/b", "out/c", "95 % confidence"]
-    assert figures["timeline"].get_supxlabel() == "world: sim, live"
+    assert legend(figures["timeline"]) == ["out/a", "out/b", "out/c"]
+    shown = legend(figures["latency-ccdf"])
+    assert [text.partition(" (n = ")[0] for text in shown] == ["out/a", "out/b", "out/c"]
+    assert legend(figures["latency-percentiles"]) == [*shown, "95 % confidence"]
+    assert figures["timeline"].get_supxlabel().startswith("world: sim, live;  n = ")
 
 
 def test_replications_give_a_band():
     """The curve is that of the pooled sample, and the band is that of the replications."""
     figures = draw(sweep({}, replications=3))
     assert "95 % confidence" in legend(figures["latency-percentiles"])
-    assert "3 replications" in figures["latency-percentiles"].get_supxlabel()
+    assert "3 replications" in figures["latency-percentiles"].get_supxlabel().replace("\n", " ")
 
 
 # ---- sweeps

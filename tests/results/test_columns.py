@@ -16,7 +16,7 @@ from orchestrator.results.tables import (
 from tests.results.synthetic import mm1
 
 ROOT = Path(__file__).resolve().parents[2]
-STATISTICS = {"mean", "max"} | {f"p{digits}" for digits in (50, 90, 95, 99, 999)}
+STATISTICS = {"mean", "max", "n", "unknown", "too_few", "at_least"} | {f"p{digits}" for digits in (50, 90, 95, 99, 999)}
 
 
 def test_every_column_is_described():

@@ -40,11 +40,99 @@ def test_every_task_is_counted_once():
     }
 
 
-def test_latency_leaves_out_warm_up_and_what_did_not_complete():
-    """Only completed tasks that arrived from warmup_s on have a latency; an arrival at warmup_s counts."""
-    made = tables([task(9.9, 50.0), task(10.0, 12.0), task(20.0, 24.0), task(30.0, 99.0, state="failed"), task(40.0)])
+def test_latency_leaves_out_warm_up():
+    """Only tasks that arrived from warmup_s on count, and an arrival at warmup_s does."""
+    made = tables([task(9.9, 50.0), task(10.0, 12.0), task(20.0, 24.0)])
     latency = run(made).summary["latency_s"]
-    assert (latency["mean"], latency["p50"], latency["max"]) == (3.0, 3.0, 4.0)
+    assert (latency["mean"], latency["p50"], latency["max"], latency["n"]) == (3.0, 3.0, 4.0, 2)
+
+
+def test_what_failed_or_is_unfinished_is_slower_than_all_that_completed():
+    """Of 2, 4, failed after 69 and unfinished at 60: the median lies between 4 and 60, so it is not known."""
+    made = tables([task(10.0, 12.0), task(20.0, 24.0), task(30.0, 99.0, state="failed"), task(40.0)])
+    latency = run(made).summary["latency_s"]
+    assert (latency["mean"], latency["p50"], latency["p99"], latency["max"]) == (3.0, None, None, None)
+    assert (latency["n"], latency["unknown"]) == (4, 2)
+    assert latency["at_least"] == {"p50": 60.0, "p90": 69.0, "p95": 69.0, "p99": 69.0, "p999": 69.0, "max": 69.0}
+    wait = run(made).summary["wait_s"]
+    assert (wait["max"], wait["unknown"]) == (0.0, 0)  # they had all started
+
+
+def test_a_percentile_below_the_failures_is_known():
+    """Of 1..9 and a failure, p50 is 5.5, and p90 already interpolates towards the failure."""
+    made = tables([*(task(20.0, 20.0 + k) for k in range(1, 10)), task(20.0, 21.0, state="failed")])
+    latency = run(made).summary["latency_s"]
+    assert (latency["p50"], latency["p90"]) == (5.5, None)
+    assert latency["at_least"]["p90"] == 9.0  # no less than the slowest that completed, although it failed after 1 s
+
+
+def test_a_task_that_never_started_waited_longest():
+    """It counts among the waits as slower than all that started, unlike a completed one whose start is unknown."""
+    made = tables([task(20.0, 21.0), task(30.0, 31.0, started_s=NAN), task(40.0, started_s=NAN, attempts=0)])
+    wait = run(made).summary["wait_s"]
+    assert (wait["mean"], wait["n"], wait["unknown"], wait["max"]) == (0.0, 2, 1, None)
+
+
+def test_nothing_is_known_if_all_failed():
+    """Every percentile and the mean are null, and the bounds say how old the tasks were."""
+    latency = run(tables([task(20.0, 25.0, state="failed")] * 3)).summary["latency_s"]
+    assert {latency[name] for name in ("mean", *LATENCY_QUANTILES, "max")} == {None}
+    assert set(latency["at_least"].values()) == {5.0}
+
+
+def test_failures_of_the_warm_up_do_not_count_among_the_latencies():
+    """They count among the tasks only."""
+    summary = run(tables([task(1.0, 2.0, state="failed"), task(20.0, 21.0)])).summary
+    assert (summary["tasks"]["failed"], summary["latency_s"]["unknown"], summary["latency_s"]["max"]) == (1, 0, 1.0)
+
+
+def test_failures_of_one_class_leave_the_others_alone():
+    """The class with failures does not know its maximum; the other one does, and both say their counts."""
+    made = tables(
+        [task(20.0, 21.0), task(20.0, 23.0, priority="low"), task(20.0, 22.0, priority="low", state="failed")]
+    )
+    by_priority = run(made).summary["by_priority"]
+    assert (by_priority["normal"]["latency_s"]["max"], by_priority["low"]["latency_s"]["max"]) == (1.0, None)
+    counts = [by_priority["low"][name] for name in ("submitted", "completed", "failed", "unfinished")]
+    assert counts == [2, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("n", "too_few"), [(0, []), (1, list(LATENCY_QUANTILES)), (10, ["p95", "p99", "p999"]), (999, ["p999"]), (1000, [])]
+)
+def test_percentiles_beyond_the_sample_are_named(n, too_few):
+    """A percentile needs one task beyond it: p99.9 takes a thousand tasks."""
+    assert describe(np.arange(float(n)), LATENCY_QUANTILES)["too_few"] == too_few
+
+
+def test_the_queue_is_told_apart_by_where_it_waits():
+    """Of [10, 100], a task waits [20, 30] at the coordinator and [30, 50] at a worker, another 45 s at a worker."""
+    made = tables(
+        [task(20.0, 60.0, started_s=50.0), task(55.0, started_s=NAN)],
+        [
+            attempt(0, 30.0, started_s=50.0, ended_s=60.0, ran_s=10.0, outcome="completed", settled=True),
+            attempt(1, 55.0, started_s=NAN),
+        ],
+    )
+    made_run = run(made)
+    queue = made_run.summary["queue"]
+    assert (queue["at_coordinator"], queue["at_workers"]) == pytest.approx((10 / 90, 65 / 90))
+    line = series(made, scenario())
+    assert np.sum(line.waiting) * line.edges_s[1] == pytest.approx(10.0)
+    assert np.sum(line.waiting_at_workers) * line.edges_s[1] == pytest.approx(65.0)
+    assert pool([made_run, made_run])["queue"] == queue
+
+
+def test_an_attempt_of_unknown_start_does_not_wait_at_its_worker():
+    """A worker that reports no start began at the assignment, or as long before the end as it says that it ran."""
+    made = tables(
+        [task(20.0, 60.0), task(20.0, 60.0)],
+        [
+            attempt(0, 20.0, started_s=NAN, ended_s=60.0, outcome="completed", settled=True),
+            attempt(1, 20.0, started_s=NAN, ended_s=60.0, ran_s=31.0, outcome="completed", settled=True),
+        ],
+    )
+    assert run(made).summary["queue"]["at_workers"] == pytest.approx(9 / 90)
 
 
 def test_wait_and_acceptance_count_from_the_arrival_too():
@@ -55,7 +143,8 @@ def test_wait_and_acceptance_count_from_the_arrival_too():
 
 def test_percentiles_interpolate_linearly():
     """Every percentile of 0..1000 is its own rank."""
-    assert describe(np.arange(1001.0), LATENCY_QUANTILES) == {
+    found = describe(np.arange(1001.0), LATENCY_QUANTILES)
+    assert {name: found[name] for name in ("mean", *LATENCY_QUANTILES, "max")} == {
         "mean": 500.0,
         "p50": 500.0,
         "p90": 900.0,
@@ -69,7 +158,9 @@ def test_percentiles_interpolate_linearly():
 def test_a_statistic_of_nothing_is_null():
     """An empty run has counts of zero, nulls for the rest, and never a NaN."""
     summary = run(tables()).summary
-    assert set(summary["latency_s"].values()) == set(summary["detection"]["time_s"].values()) == {None}
+    nothing: dict[str, Any] = {"mean": None, "max": None, "n": 0, "unknown": 0, "too_few": [], "at_least": {}}
+    assert summary["latency_s"] == dict.fromkeys(LATENCY_QUANTILES) | nothing
+    assert summary["detection"]["time_s"] == dict.fromkeys(DETECTION_QUANTILES) | nothing
     assert summary["tasks"]["submitted"] == 0
     assert summary["throughput_per_s"] == summary["utilization"] == 0.0
     assert summary["by_priority"] == {}
@@ -168,6 +259,35 @@ def test_a_verdict_between_restart_and_registration_still_detects():
     assert (found.time_s.tolist(), found.missed, found.false_positives) == ([5.5], 0, [])
 
 
+def test_detection_ends_with_the_verdict_that_stays():
+    """A beat that was on its way at the crash undoes a verdict; the next one counts, from the crash."""
+    late = ((10.0, "crash", 0, None), (12.0, "dead", 0, "detector"), (12.5, "up", 0, "revived"))
+    back = ((30.0, "heal", 0, "restart"), (30.1, "up", 0, "reregistered"))
+    found = detection(*late, (18.0, "dead", 0, "detector"), *back)
+    assert (found.time_s.tolist(), found.missed, found.false_positives) == ([8.0], 0, [])
+    undone = detection(*late, *back)
+    assert (undone.time_s.tolist(), undone.missed) == ([], 1)
+
+
+def test_every_crash_has_a_place():
+    """It was detected or missed, its worker was held dead already, or nobody has noticed it yet."""
+    found = detection(
+        (5.0, "dead", 0, "detector"),  # by mistake
+        (6.0, "crash", 0, None),
+        (7.0, "heal", 0, "restart"),
+        (8.0, "up", 0, "reregistered"),
+        (10.0, "crash", 0, None),
+        (16.0, "dead", 0, "detector"),
+        (20.0, "heal", 0, "restart"),
+        (21.0, "up", 0, "reregistered"),
+        (30.0, "crash", 1, None),
+        (31.0, "heal", 1, "restart"),
+        (32.0, "up", 1, "reregistered"),
+        (40.0, "crash", 1, None),
+    )
+    assert (found.crashes, found.already_dead, found.time_s.tolist(), found.missed) == (4, 1, [6.0], 1)
+
+
 def test_declaring_a_paused_worker_dead_is_a_false_positive():
     """A process that is paused has not crashed."""
     found = detection((10.0, "pause", 0, None), (16.0, "dead", 0, "detector"), (20.0, "heal", 0, "resume"))
@@ -224,7 +344,7 @@ def test_the_summary_tells_of_detection():
     """The summary has the counts, the rate per hour of the run and the times."""
     made = tables(events=[(10.0, "crash", 0, None), (16.0, "dead", 0, "detector"), (50.0, "dead", 1, "detector")])
     told = run(made).summary["detection"]
-    assert told["time_s"] == {"mean": 6.0, **dict.fromkeys(DETECTION_QUANTILES, 6.0), "max": 6.0}
+    assert {told["time_s"][name] for name in ("mean", *DETECTION_QUANTILES, "max")} == {6.0}
     assert (told["crashes"], told["detected"], told["missed"], told["by_failed_call"]) == (1, 1, 0, 0)
     assert (told["false_positives"], told["false_positives_per_h"]) == (1, pytest.approx(36.0))
 
@@ -256,6 +376,17 @@ def test_replications_give_intervals_by_dotted_name():
     assert ci95["detection.time_s.mean"] is None
     assert pool(runs[:1])["ci95"]["latency_s.p99"] is None
     assert not any(metric.startswith(("engine", "seed", "duration")) for metric in ci95)
+
+
+def test_an_interval_of_the_lucky_replications_is_none():
+    """One replication does not know p99, so neither does the interval; without any task it would merely add nothing."""
+    known = [run(tables([task(20.0, 20.0 + latency)])) for latency in (3.0, 4.0)]
+    lost = run(tables([task(20.0, 21.0), task(20.0)]))
+    pooled = pool([*known, lost])
+    assert pooled["ci95"]["latency_s.p99"] is pooled["latency_s"]["p99"] is None
+    assert pooled["latency_s"]["at_least"]["p99"] == 80.0
+    assert pooled["ci95"]["latency_s.mean"] is not None
+    assert pool([*known, run(tables())])["ci95"]["latency_s.p99"] is not None
 
 
 def test_pooling_one_run_changes_nothing_but_what_it_adds():

@@ -18,6 +18,7 @@ import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no stubs
 
 from orchestrator.cluster.wire.frames import reader
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
@@ -156,11 +157,17 @@ def precise_loop() -> asyncio.AbstractEventLoop:
 
 def server(idle_s: float | None = None) -> grpc.aio.Server:
     """`idle_s`: after which a connection is closed that asks for nothing; None: never."""
+    logging.getLogger(cygrpc.__name__).addFilter(_is_fault)
     options = list(SERVER_OPTIONS)
     if idle_s is not None:
         milliseconds = max(1, round(1000 * idle_s))
         options += [("grpc.max_connection_idle_ms", milliseconds), ("grpc.server_handshake_timeout_ms", milliseconds)]
     return grpc.aio.server(options=options)
+
+
+def _is_fault(line: logging.LogRecord) -> bool:
+    """Not that a caller went while its answer was on the way, which grpc logs with a traceback."""
+    return line.exc_info is None or not isinstance(line.exc_info[1], cygrpc.ExecuteBatchError)
 
 
 def channel(address: str) -> grpc.aio.Channel:

@@ -1,0 +1,65 @@
+"""What has not started, wherever it waits: at the coordinator, or at a worker that was given more than it can run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from orchestrator.core.model import Outcome
+from orchestrator.results.tables import OUTCOMES, Codes, Floats, Tables, codes, floats
+
+Changes = tuple[Floats, Floats]
+"""The moments at which the number of waiting tasks changes, and by how much."""
+
+_BEGUN = (Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT)
+"""Outcomes of attempts that began, even if nobody knows when."""
+
+
+def at_coordinator(tables: Tables) -> Changes:
+    """A task waits here while it is accepted, not settled and not held by an attempt.
+
+    An attempt holds it from its assignment until the attempt is given up or ends, or another attempt settles the task.
+    """
+    tasks, attempts = tables.tasks, tables.attempts
+    moments = [floats(tasks, "accepted_s"), floats(tasks, "settled_s"), floats(attempts, "assigned_s")]
+    return _changes([*moments, _released_s(tables)], [1.0, -1.0, -1.0, 1.0])
+
+
+def at_workers(tables: Tables) -> Changes:
+    """An attempt waits here from its assignment until it begins, or no longer holds its task.
+
+    One that began nobody knows when counts as begun when it was assigned, unless its worker said how long it ran.
+    """
+    attempts = tables.attempts
+    assigned_s, started_s = floats(attempts, "assigned_s"), floats(attempts, "started_s")
+    begun_s = np.where(np.isnan(started_s), floats(attempts, "ended_s") - floats(attempts, "ran_s"), started_s)
+    silent = np.isnan(begun_s) & np.isin(codes(attempts, "outcome", OUTCOMES), [int(outcome) for outcome in _BEGUN])
+    begun_s = np.where(silent, assigned_s, np.maximum(begun_s, assigned_s))
+    left_s = np.fmin(begun_s, _released_s(tables))
+    waited = ~(left_s <= assigned_s)
+    return _changes([assigned_s[waited], left_s[waited]], [1.0, -1.0])
+
+
+def mean_level(changes: Changes, start_s: float, stop_s: float) -> float | None:
+    """The time average, between two moments, of a level that starts at 0; None if there is no time between them."""
+    time_s, change = changes
+    if stop_s <= start_s:
+        return None
+    return max(0.0, float(change @ (stop_s - np.clip(time_s, start_s, stop_s))) / (stop_s - start_s))
+
+
+def _released_s(tables: Tables) -> Floats:
+    """When each attempt no longer holds its task; NaN if it did until the end."""
+    attempts = tables.attempts
+    row: Codes = np.searchsorted(tables.tasks.column("task").to_numpy(), attempts.column("task").to_numpy())
+    # A record that the history checker is to judge may have attempts of tasks that it lacks.
+    settled_s = np.append(floats(tables.tasks, "settled_s"), np.nan)[row]
+    given_up_s = np.fmin(floats(attempts, "given_up_s"), floats(attempts, "ended_s"))
+    released_s: Floats = np.fmin(given_up_s, settled_s)
+    return released_s
+
+
+def _changes(moments: list[Floats], steps: list[float]) -> Changes:
+    time_s = np.concatenate(moments)
+    change = np.repeat(steps, [len(m) for m in moments])
+    happened = ~np.isnan(time_s)
+    return time_s[happened], change[happened]

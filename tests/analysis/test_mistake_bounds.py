@@ -1,0 +1,54 @@
+"""The upper bound of a rate of mistakes holds, whether they come one by one or together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sim
+from orchestrator.analysis.detectors import Candidate, Point, dispersion
+from orchestrator.policies.detection import TimeoutConfig
+from tests.analysis.judging import judged, scenario
+
+DAY_S = 86_400.0
+SETS = 400
+
+
+def bound_per_day(moments_s: np.ndarray) -> float:
+    """Of mistakes at those moments of a day."""
+    nothing = np.empty(0)
+    candidate = Candidate("timeout", "timeout_s", 1.0, TimeoutConfig(), False)
+    mistakes = np.ones(len(moments_s))
+    return DAY_S * Point(candidate, DAY_S, mistakes, nothing, nothing, 0, dispersion(moments_s, DAY_S)).rate_upper_per_s
+
+
+@pytest.mark.parametrize("workers", [1, 8], ids=["one by one", "all workers together"])
+@pytest.mark.parametrize("incidents", [5, 10, 50, 200])
+def test_the_bound_covers_the_true_rate(workers: int, incidents: int):
+    """In 95 % of the sets, within what 400 sets can tell; counts are whole numbers, which makes it a little more."""
+    rng = np.random.default_rng(3)
+    covered = 0
+    for _ in range(SETS):
+        moments_s = np.repeat(rng.uniform(0, DAY_S, rng.poisson(incidents)), workers)
+        covered += bound_per_day(moments_s) >= incidents * workers
+    assert 0.92 <= covered / SETS <= 0.99
+
+
+def test_mistakes_that_come_one_by_one_are_not_dispersed():
+    """Few or none have no dispersion to tell of."""
+    assert dispersion(np.empty(0), DAY_S) == dispersion(np.array([5.0]), DAY_S) == 1.0
+    assert dispersion(np.arange(500) * DAY_S / 500, DAY_S) == 1.0
+
+
+def test_pauses_that_strike_all_workers_widen_the_bound():
+    """Each pause makes a mistake of each worker, so the bound is that of the number of pauses."""
+    pauses = [
+        {"kind": "pause", "at_s": at, "workers": [f"w{number}" for number in range(1, 9)], "for_s": 9}
+        for at in (100, 700, 1200, 2300, 2800)
+    ]
+    chosen = scenario(duration_s=3_000, faults=pauses)
+    (found,) = judged([sim.heartbeats(chosen)], chosen.policies.detection, faults=pauses)
+    assert found.mistakes == 5 * 8
+    assert found.dispersion == pytest.approx(8, rel=0.1)
+    one_by_one = Point(found.candidate, found.judged_s, found.mistake_s, found.detection_s, np.empty(0), 0)
+    assert found.rate_upper_per_s > 1.5 * one_by_one.rate_upper_per_s
