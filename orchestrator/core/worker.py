@@ -148,6 +148,7 @@ class WorkerAgent:
         """Stop an attempt, if it is here; the answer says that it is not here any more."""
         if key in self._running and not self._can_stop:
             self._unwanted[key] = None
+            self._leave_when_idle(now)
             return
         if self._running.pop(key, self) is not self:
             self._fx.stop(key, now)

@@ -403,6 +403,16 @@ def test_a_drain_does_not_wait_for_what_nobody_wants(make_agent):
     assert fx.take(Leave) == [Leave()]
 
 
+def test_what_is_not_wanted_any_more_ends_a_drain(make_agent):
+    """Also where the cancel comes after the drain began."""
+    worker, fx = make_agent(capacity=1, can_stop=False)
+    give(worker, A)
+    worker.drain(1.0)
+    assert fx.take(Leave) == []
+    worker.cancel(A, 2.0)
+    assert fx.take(Leave) == [Leave()]
+
+
 def test_to_start_over_does_not_free_the_slot_of_what_cannot_be_stopped(make_agent):
     """The coordinator has forgotten it, and gives a task too many: that is refused."""
     worker, fx = make_agent(capacity=1, can_stop=False)
