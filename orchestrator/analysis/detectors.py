@@ -342,7 +342,7 @@ def judge(
     for _, found in sorted(results, key=lambda result: result[0]):
         for tally, more in zip(tallies, found, strict=True):
             tally.add(more)
-    judged_s = sum(trace.judged_s for trace in traces)
+    judged_s, length_s = sum(trace.judged_s for trace in traces), sum(trace.length_s for trace in traces)
     points = [
         Point(
             candidate,
@@ -351,7 +351,7 @@ def judge(
             np.array(tally.detection_s),
             np.array(tally.own_detection_s),
             tally.missed,
-            dispersion(np.array(tally.mistaken_at_s), sum(map(_length_s, traces))),
+            dispersion(np.array(tally.mistaken_at_s), length_s),
         )
         for candidate, tally in zip(listed, tallies, strict=True)
     ]
@@ -377,7 +377,7 @@ def _chunks(scenario: Scenario, traces: Sequence[Trace]) -> Iterator[_Chunk]:
     parts = np.split(moments_s, np.searchsorted(moments_s, ends_s[:-1]))
     number, after_s = 0, 0.0
     for trace in traces:
-        alarm, until_s = trace.alarm(scenario), _length_s(trace)
+        alarm, until_s = trace.alarm(scenario), trace.length_s
         together: list[tuple[Life, Floats]] = []
         for life in trace.lives:
             into = parts[number] - (ends_s[number] - life.judged_s)
@@ -387,10 +387,6 @@ def _chunks(scenario: Scenario, traces: Sequence[Trace]) -> Iterator[_Chunk]:
                 yield _Chunk(number, after_s, alarm, until_s, together)
                 together = []
         after_s += until_s
-
-
-def _length_s(trace: Trace) -> float:
-    return max((life.watched_until_s for life in trace.lives), default=0.0)
 
 
 def _follow_all(configs: Sequence[Detection], chunk: _Chunk) -> tuple[int, list[Tally]]:

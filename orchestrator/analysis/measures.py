@@ -132,10 +132,10 @@ class Ordered:
 
     def mean(self, times: Positions) -> float:
         """The mean of the finite values if that at original position i counts `times[i]` times; NaN if none counts."""
-        values = self.values[np.isfinite(self.values)]
-        weights = times[self.origin[: len(values)]]
+        finite = int(np.searchsorted(self.values, np.inf))
+        weights = times[self.origin[:finite]]
         total = int(np.sum(weights))
-        return float(weights @ values) / total if total else math.nan
+        return float(weights @ self.values[:finite]) / total if total else math.nan
 
     def quantiles(self, times: Positions, points: Sequence[float]) -> list[float]:
         """The quantiles of the same resample; they interpolate linearly, and are infinite next to an infinite value."""

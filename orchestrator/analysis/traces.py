@@ -52,11 +52,11 @@ class Life:
         """For each moment, the later arrivals of heartbeats that had been sent before: a crash does not stop them."""
         # Arrivals may overtake each other: how early the earliest of those from here on was sent.
         earliest_s = np.minimum.accumulate(self.sent_s[::-1])[::-1]
-        found: list[list[float]] = []
-        for crash_s, first in zip(crashes_s, np.searchsorted(self.beats_s, crashes_s, "right"), strict=True):
-            last = first + int(np.searchsorted(earliest_s[first:], crash_s))
-            found.append(self.beats_s[first:last][self.sent_s[first:last] < crash_s].tolist())
-        return found
+        firsts, lasts = np.searchsorted(self.beats_s, crashes_s, "right"), np.searchsorted(earliest_s, crashes_s)
+        return [
+            self.beats_s[first:last][self.sent_s[first:last] < crash_s].tolist() if first < last else []
+            for crash_s, first, last in zip(crashes_s, firsts, lasts, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,11 @@ class Trace:
         return cls(
             world, heartbeat_s, replication, began_s, list(_lives(events, beats, sent or beats, until_s)), asleep
         )
+
+    @property
+    def length_s(self) -> float:
+        """Until the last of its workers was watched no more."""
+        return max((life.watched_until_s for life in self.lives), default=0.0)
 
     @property
     def workers(self) -> int:

@@ -168,20 +168,23 @@ def classes(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
 
 def statistic_of(moments: Mapping[str, Any], name: str) -> str:
     """A statistic with its sign: `> 3 s` if it is not known but longer, `~ 3 s` if the sample is too small for it."""
-    if name in moments["at_least"]:
-        return f"> {duration(moments['at_least'][name])}"
-    return ("~ " if name in moments["too_few"] else "") + duration(moments.get(name))
+    from orchestrator.results.statistics import with_sign
+
+    value, sign = with_sign(moments, name)
+    return sign + duration(value)
 
 
 def print_signs(shown: Iterable[Mapping[str, Any]], names: Iterable[str] = MOMENTS) -> None:
     """An empty line, and what the signs that occur in these statistics mean; nothing if none occurs."""
-    shown = list(shown)
-    occurring = {statistic_of(moments, name)[:2] for moments in shown for name in names}
+    from orchestrator.results.statistics import TOO_FEW, UNKNOWN, with_sign
+
+    shown, names = list(shown), list(names)
+    occurring = {with_sign(moments, name)[1] for moments in shown for name in names}
     meanings = {
-        "> ": "> not known, but longer: too many tasks failed, did not end or never started; means are of the others",
-        "~ ": "~ too few tasks for this percentile: it hardly says more than the maximum",
+        UNKNOWN: "not known, but longer: too many tasks failed, did not end or never started; means are of the others",
+        TOO_FEW: "too few tasks for this percentile: it hardly says more than the maximum",
     }
-    lines = [meaning for sign, meaning in meanings.items() if sign in occurring]
+    lines = [sign + meaning for sign, meaning in meanings.items() if sign in occurring]
     if lines:
         print("", *lines, sep="\n")
 

@@ -258,7 +258,7 @@ class ClientPeer(Stream):
         self.accepted.append(number)
         self.unsettled += 1
         if self._patience is None:
-            self._patience = self._loop.call_later(COMPANY_WAITS_S, self._gathered.set)
+            self._wait_for_company()
 
     def refuse(self, number: int, reason: str) -> None:
         self.refused.append((number, reason))
@@ -271,7 +271,10 @@ class ClientPeer(Stream):
         if self.unsettled <= MANY_UNSETTLED or len(self.settled) >= SLICE:
             self._gathered.set()
         elif self._patience is None:
-            self._patience = self._loop.call_later(COMPANY_WAITS_S, self._gathered.set)
+            self._wait_for_company()
+
+    def _wait_for_company(self) -> None:
+        self._patience = self._loop.call_later(COMPANY_WAITS_S, self._gathered.set)
 
     async def write_to(self, write: Write, written: Callable[[], None]) -> None:
         while True:

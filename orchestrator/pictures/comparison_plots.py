@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from orchestrator.analysis.comparison import AROUND, WHOLE, CellComparison, Comparison
 from orchestrator.analysis.measures import Interval, around_faults, excess_s
 from orchestrator.core.model import WorkerEvent
-from orchestrator.pictures.distributions import NOTHING, known, of_sample, tail_axis, tail_curve
+from orchestrator.pictures.distributions import NOTHING, known, of_sample, sizes, tail_axis, tail_curve
 from orchestrator.pictures.marks import DECLARED_DEAD, MARKS, RECOVERY, name_of_fault, victims
 from orchestrator.pictures.style import (
     COLORS,
@@ -294,8 +294,8 @@ def _setting(comparison: Comparison) -> str:
     scenarios = [cell.references[0].scenario for cell in comparison.cells]
     words = {"; ".join(_words_of(scenario)) for scenario in scenarios}
     setting = words.pop() if len(words) == 1 else f"{len(scenarios):,} cells;  load {_span(scenarios)}"
-    sizes = [sum(run.summary["latency_s"]["n"] for run in cell.references) for cell in comparison.cells]
-    return f"{setting};  n = {' to '.join(f'{n:,}' for n in sorted({min(sizes), max(sizes)}))} tasks"
+    n = sizes([sum(run.summary["latency_s"]["n"] for run in cell.references) for cell in comparison.cells])
+    return f"{setting};  n = {n} tasks"
 
 
 def _words_of(scenario: Scenario) -> Iterator[str]:

@@ -15,14 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from orchestrator.pictures.style import Plot, colors, new_figure, note, seconds, seconds_axis, styled
-from orchestrator.results.statistics import confidence_interval, quantile
+from orchestrator.results.statistics import confidence_interval, quantile, with_sign
 from orchestrator.results.tables import Floats
 
 CCDF_POINTS = 1500
 NOTHING = "no completed task"
 NOT_HALF = "no percentile is known: fewer than half of the tasks completed"
-UNKNOWN, TOO_FEW = "> ", "~ "
-"""Signs of a percentile: it is not known but longer than what follows; the sample is too small for it."""
 
 _TAIL_TICKS = {2.0: "p50", 4.0: "p75", 10.0: "p90", 20.0: "p95", 100.0: "p99", 1000.0: "p99.9"}
 
@@ -125,11 +123,14 @@ def known(values: Floats) -> Floats:
 
 
 def point(summary: Mapping[str, Any], metric: str) -> tuple[float, str] | None:
-    """Where to draw a percentile, and its sign: its value, or its lower bound if it is not known. None of no tasks."""
-    stats = summary["latency_s"]
-    if metric in stats["at_least"]:
-        return stats["at_least"][metric], UNKNOWN
-    return None if stats[metric] is None else (stats[metric], TOO_FEW if metric in stats["too_few"] else "")
+    """Where to draw a percentile of latency, and its sign, as in `with_sign`. None of no tasks."""
+    value, sign = with_sign(summary["latency_s"], metric)
+    return None if value is None else (value, sign)
+
+
+def sizes(counts: Sequence[int]) -> str:
+    """Of several samples, from the smallest to the largest."""
+    return " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
 
 
 def of_sample(values: Floats, ends: str = "completed") -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from orchestrator.pictures.distributions import NOTHING, UNKNOWN, Curve, ccdf, percentiles, point
+from orchestrator.pictures.distributions import NOTHING, Curve, ccdf, percentiles, point
 from orchestrator.pictures.style import (
     COLORS,
     GREY,
@@ -27,6 +27,7 @@ from orchestrator.pictures.style import (
 from orchestrator.pictures.timelines import timeline, timelines
 from orchestrator.results.executions import worker_utilization
 from orchestrator.results.runs import Run, Sweep, readable
+from orchestrator.results.statistics import UNKNOWN
 from orchestrator.results.summaries import Sample, Summary
 from orchestrator.results.tables import PRIORITIES, Tables
 from orchestrator.results.timeline import series

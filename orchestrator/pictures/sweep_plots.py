@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-from orchestrator.pictures.distributions import TOO_FEW, UNKNOWN, point
+from orchestrator.pictures.distributions import point, sizes
 from orchestrator.pictures.style import (
     COLORS,
     MARKERS,
@@ -25,7 +25,7 @@ from orchestrator.pictures.style import (
     styled,
 )
 from orchestrator.results.runs import Sweep, readable
-from orchestrator.results.statistics import flatten, ratio
+from orchestrator.results.statistics import TOO_FEW, UNKNOWN, flatten, ratio
 from orchestrator.results.summaries import Summary
 from orchestrator.results.tables import Floats
 
@@ -169,8 +169,7 @@ def _draw_signs(axes: Axes, lines: Sequence[_Line], key: str, metric: str) -> No
 
 def _signs(cells: Sequence[Summary]) -> str:
     """The sizes of the samples, and what the signs that occur mean."""
-    sizes = [cell["latency_s"]["n"] for cell in cells]
-    n = f"{min(sizes):,}" + (f" to {max(sizes):,}" if min(sizes) < max(sizes) else "")
+    n = sizes([cell["latency_s"]["n"] for cell in cells])
     signs = {sign for cell in cells for metric in SHOWN for _, sign in filter(None, [point(cell, metric)])}
     meanings = {
         UNKNOWN: "hollow triangle: not known, longer than this, as too many tasks failed or are unfinished",

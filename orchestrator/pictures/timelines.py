@@ -131,7 +131,7 @@ def draw_queue(axes: Axes, line: Series) -> None:
 
 def draw_waiting(axes: Axes, line: Series, color: str, label: str = "") -> None:
     """A line for the whole queue, and an area for the part of it that waits at workers if any does."""
-    everywhere = line.waiting + line.waiting_at_workers
+    everywhere = line.waiting_anywhere
     if _waits_at_workers(line):
         axes.stairs(everywhere, line.edges_s, baseline=line.waiting, fill=True, color=color, alpha=0.25, lw=0)
         axes.plot([], [], color=color, alpha=0.25, lw=6, label=label or "at workers")
@@ -139,13 +139,11 @@ def draw_waiting(axes: Axes, line: Series, color: str, label: str = "") -> None:
 
 
 def _waits_at_workers(line: Series) -> bool:
-    return bool(np.max(line.waiting_at_workers) > AT_WORKERS * np.max(line.waiting + line.waiting_at_workers))
+    return bool(np.max(line.waiting_at_workers) > AT_WORKERS * np.max(line.waiting_anywhere))
 
 
 def queue_axis(axes: Axes, lines: Sequence[Series]) -> None:
-    count_axis(
-        axes, "tasks waiting", 1.3 * max(float(np.max(line.waiting + line.waiting_at_workers)) for line in lines)
-    )
+    count_axis(axes, "tasks waiting", 1.3 * max(float(np.max(line.waiting_anywhere)) for line in lines))
 
 
 def _shade(panels: Sequence[Axes], scenario: Scenario, line: Series) -> list[Patch]:

@@ -16,6 +16,8 @@ import numpy as np
 
 from orchestrator.results.tables import Floats
 
+UNKNOWN, TOO_FEW = "> ", "~ "
+"""Signs of a statistic: it is not known but longer than what follows; the sample is too small for it."""
 _ROUNDING = 1e-9
 
 
@@ -46,6 +48,13 @@ def describe(values: Floats, quantiles: Mapping[str, float], age: Floats | None 
             if np.isinf(point)
         },
     }
+
+
+def with_sign(described: Mapping[str, Any], name: str) -> tuple[float | None, str]:
+    """What to show of one of the statistics of `describe`: its value, or else its lower bound, and its sign if any."""
+    if name in described["at_least"]:
+        return described["at_least"][name], UNKNOWN
+    return described.get(name), TOO_FEW if name in described["too_few"] else ""
 
 
 def quantile(values: Floats, points: Sequence[float] | Floats) -> Floats:

@@ -37,6 +37,10 @@ class Series:
     waiting_at_workers: Floats
     """Mean number of attempts that were assigned and have not begun."""
 
+    @property
+    def waiting_anywhere(self) -> Floats:
+        return self.waiting + self.waiting_at_workers
+
 
 def series(tables: Tables, scenario: Scenario) -> Series:
     """The run in about 120 bins."""

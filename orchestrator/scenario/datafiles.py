@@ -48,13 +48,7 @@ SWF_COLUMNS = (
 
 
 class DataError(ValueError):
-    """A data file that cannot be used, in one sentence, and the line, the cell in it and its column, where known."""
-
-    def __init__(self, message: str, line: int = 1, cell: int = 1, column: str = "") -> None:
-        super().__init__(message)
-        self.line = line
-        self.cell = cell
-        self.column = column
+    """A data file that cannot be used, in one sentence."""
 
 
 def _existing(name: str) -> str:
@@ -87,7 +81,7 @@ class Columns:
 
     def numbers(self, name: str, negative: bool = False) -> Floats:
         """A column as finite floats, not below 0 unless `negative`. DataError names the first line where it is not."""
-        values = self._present(name)
+        values = self.column(name)
         try:
             numbers = np.array(list(map(_number, values)), dtype=np.float64)
         except (TypeError, ValueError):
@@ -104,16 +98,17 @@ class Columns:
     def moments(self, name: str) -> list[datetime]:
         """A column of ISO 8601 times. One without a zone is meant in UTC."""
         try:
-            return list(map(_moment, self._present(name)))
+            return list(map(_moment, self.column(name)))
         except (TypeError, ValueError):
             raise self._first_bad(name, _moment, "an ISO 8601 time") from None
 
     def error(self, row: int, name: str, words: str) -> DataError:
         """What is wrong with one cell."""
         place = f"{self.row_word} {self.lines[row]} of {Path(self.file).name}"
-        return DataError(f"{place} {words}", self.lines[row], self.names.index(name) + 1, name)
+        return DataError(f"{place} {words}")
 
-    def _present(self, name: str) -> Sequence[Any]:
+    def column(self, name: str) -> Sequence[Any]:
+        """What stands in it. DataError where the file has no such column, or no rows."""
         base = Path(self.file).name
         if name not in self.values:
             raise DataError(f"no column {name} in {base}, expected it among {', '.join(self.names)}")
@@ -156,8 +151,8 @@ def stamp(file: str) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def read_columns(file: str, wanted: Sequence[str] | None = None) -> Columns:
-    """Those of the wanted columns (None: of all) that the file has. DataError where it is no table at all."""
+def read_columns(file: str, wanted: Sequence[str]) -> Columns:
+    """Those of the wanted columns that the file has. DataError where it is no table at all."""
     try:
         return (_read_parquet if file.lower().endswith((".parquet", ".pq")) else _read_text)(file, wanted)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -193,7 +188,7 @@ def _opened(file: str) -> IO[str]:
     return (gzip.open if compressed else open)(file, "rt", newline="", encoding="utf-8-sig")
 
 
-def _read_text(file: str, wanted: Sequence[str] | None) -> Columns:
+def _read_text(file: str, wanted: Sequence[str]) -> Columns:
     with _opened(file) as stream:
         if is_swf(file):
             return _read_swf(file, stream, wanted)
@@ -203,14 +198,12 @@ def _read_text(file: str, wanted: Sequence[str] | None) -> Columns:
             return _collect(file, names, ((rows.line_num, row) for row in rows if row), wanted)
         except (csv.Error, UnicodeDecodeError) as error:
             line, base = rows.line_num + 1, Path(file).name
-            raise DataError(f"line {line} of {base} is no CSV ({error}), expected UTF-8 CSV", line) from None
+            raise DataError(f"line {line} of {base} is no CSV ({error}), expected UTF-8 CSV") from None
 
 
-def _read_swf(file: str, stream: IO[str], wanted: Sequence[str] | None) -> Columns:
+def _read_swf(file: str, stream: IO[str], wanted: Sequence[str]) -> Columns:
     lines = ((number, line) for number, line in enumerate(stream, 1) if not line.lstrip().startswith(";"))
     table = _collect(file, SWF_COLUMNS, ((number, cells) for number, line in lines if (cells := line.split())), wanted)
-    if wanted is None:
-        return table
     unknown = [any(map(_is_unknown, row)) for row in zip(*table.values.values(), strict=True)]
     known = [row for row, left_out in enumerate(unknown) if not left_out]
     values = {name: [column[row] for row in known] for name, column in table.values.items()}
@@ -221,9 +214,7 @@ def _is_unknown(value: str) -> bool:
     return value.startswith("-1") and is_number(value) and float(value) == -1
 
 
-def _collect(
-    file: str, names: Sequence[str], rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str] | None
-) -> Columns:
+def _collect(file: str, names: Sequence[str], rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str]) -> Columns:
     base = Path(file).name
     at = _places(names, wanted, base)
     width = max(at.values(), default=0)
@@ -231,25 +222,24 @@ def _collect(
     lines: list[int] = []
     for line, row in rows:
         if len(row) <= width:
-            raise DataError(f"line {line} of {base} has {len(row)} cells, expected {len(names)}", line, len(row))
+            raise DataError(f"line {line} of {base} has {len(row)} cells, expected {len(names)}")
         lines.append(line)
         for name, index in at.items():
             values[name].append(row[index])
     return Columns(file, names, values, lines)
 
 
-def _places(names: Sequence[str], wanted: Sequence[str] | None, base: str) -> dict[str, int]:
+def _places(names: Sequence[str], wanted: Sequence[str], base: str) -> dict[str, int]:
     """The index of each wanted column that there is. DataError if there are two of one name."""
-    at = {name: index for index, name in enumerate(names) if name and (wanted is None or name in wanted)}
+    at = {name: index for index, name in enumerate(names) if name and name in wanted}
     given = Counter(names)
-    for name, index in at.items():
+    for name in at:
         if given[name] > 1:
-            message = f"line 1 of {base} has {given[name]} columns {name}, expected each name once"
-            raise DataError(message, 1, index + 1, name)
+            raise DataError(f"line 1 of {base} has {given[name]} columns {name}, expected each name once")
     return at
 
 
-def _read_parquet(file: str, wanted: Sequence[str] | None) -> Columns:
+def _read_parquet(file: str, wanted: Sequence[str]) -> Columns:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

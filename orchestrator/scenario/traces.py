@@ -12,7 +12,7 @@ from pydantic import Field
 
 from orchestrator.core.model import Priority
 from orchestrator.policies.config import NonNegative, Strict
-from orchestrator.scenario.datafiles import Columns, DataError, DataFile, Floats, read_columns, stamp
+from orchestrator.scenario.datafiles import Columns, DataFile, Floats, read_columns, stamp
 
 Unit = Literal["s", "ms", "us", "ns"]
 Origin = Literal["zero", "first"]
@@ -71,7 +71,6 @@ class TraceData:
     service_s: Floats | None = None
     """Weighted."""
     priority: NDArray[np.uint8] | None = None
-    weight: Floats | None = None
     left_out: int = 0
     """Rows in which a value is not known."""
 
@@ -95,14 +94,14 @@ def _read(
     wanted = [columns.arrival_s, priority, *per, *([] if per else [service])]
     table = read_columns(file, [*wanted, columns.weight] if columns.weight else wanted)
     arrival_s = _arrivals(table, columns.arrival_s, unit, origin)
-    weight = table.numbers(columns.weight) if columns.weight else None
     service_s: Floats | None = None
     if per:
         service_s = np.sum([table.numbers(name) * seconds for name, seconds in per.items()], axis=0)
     elif columns.service_s or service in table:
         service_s = table.numbers(service) / PER_SECOND[unit]
-    if weight is not None and service_s is not None:
-        service_s = service_s * weight
+    if columns.weight:
+        weight = table.numbers(columns.weight)
+        service_s = None if service_s is None else service_s * weight
     codes = _priority_codes(table, priority) if columns.priority or priority in table else None
     if not sort:
         _refuse_unsorted(table, columns.arrival_s, arrival_s)
@@ -111,7 +110,6 @@ def _read(
         arrival_s[order],
         None if service_s is None else service_s[order],
         None if codes is None else codes[order],
-        None if weight is None else weight[order],
         table.left_out,
     )
 
@@ -141,9 +139,7 @@ def _priority_codes(table: Columns, name: str) -> NDArray[np.uint8]:
     code_of: dict[object, int] = {}
     for word, code in names.items():
         code_of |= {word: code, str(code): code, code: code}
-    if name not in table:
-        raise DataError(f"no column {name}, expected it among {', '.join(table.names)}")
-    given = table.values[name]
+    given = table.column(name)
     codes = [code_of.get(value.strip().lower() if isinstance(value, str) else value) for value in given]
     if None in codes:
         row = codes.index(None)

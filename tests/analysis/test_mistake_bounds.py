@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import sim
-from orchestrator.analysis.detectors import Candidate, Point, dispersion
-from orchestrator.policies.detection import TimeoutConfig
-from tests.analysis.judging import judged, scenario
+from orchestrator.analysis.detectors import dispersion
+from tests.analysis.judging import DAY_S, judged, point, scenario
 
-DAY_S = 86_400.0
 SETS = 400
 
 
 def bound_per_day(moments_s: np.ndarray) -> float:
     """Of mistakes at those moments of a day."""
-    nothing = np.empty(0)
-    candidate = Candidate("timeout", "timeout_s", 1.0, TimeoutConfig(), False)
-    mistakes = np.ones(len(moments_s))
-    return DAY_S * Point(candidate, DAY_S, mistakes, nothing, nothing, 0, dispersion(moments_s, DAY_S)).rate_upper_per_s
+    made = replace(point(1.0, len(moments_s)), dispersion=dispersion(moments_s, DAY_S))
+    return DAY_S * made.rate_upper_per_s
 
 
 @pytest.mark.parametrize("workers", [1, 8], ids=["one by one", "all workers together"])
@@ -50,5 +48,4 @@ def test_pauses_that_strike_all_workers_widen_the_bound():
     (found,) = judged([sim.heartbeats(chosen)], chosen.policies.detection, faults=pauses)
     assert found.mistakes == 5 * 8
     assert found.dispersion == pytest.approx(8, rel=0.1)
-    one_by_one = Point(found.candidate, found.judged_s, found.mistake_s, found.detection_s, np.empty(0), 0)
-    assert found.rate_upper_per_s > 1.5 * one_by_one.rate_upper_per_s
+    assert found.rate_upper_per_s > 1.5 * replace(found, dispersion=1.0).rate_upper_per_s

@@ -149,17 +149,16 @@ class WorkerNews:
         self.introduction = self.beat = None
         if taken.introduction is not None:
             room.charge(keys_bytes(taken.introduction.held))
-        for keys, of in (
-            (self.started, taken.started),
-            (self.rejected, taken.rejected),
-            (self.cancelled, taken.cancelled),
-        ):
-            if keys:
-                of.extend(room.take(keys, key_bytes))
-        if self.reports:
-            taken.reports.extend(room.take(self.reports, report_bytes))
-        if self.confirmed:
-            taken.confirmed.extend(room.take(self.confirmed, key_bytes))
+        parts: tuple[tuple[deque[Any], deque[Any], Callable[[Any], int]], ...] = (
+            (self.started, taken.started, key_bytes),
+            (self.rejected, taken.rejected, key_bytes),
+            (self.cancelled, taken.cancelled, key_bytes),
+            (self.reports, taken.reports, report_bytes),
+            (self.confirmed, taken.confirmed, key_bytes),
+        )
+        for waiting, into, size in parts:
+            if waiting:
+                into.extend(room.take(waiting, size))
         return taken
 
     @property
