@@ -1,7 +1,9 @@
 """Columns of a user's CSV, Parquet or Standard Workload Format file, with the line to blame where one is wrong.
 
-Text may be compressed with gzip. A log in the Standard Workload Format has no names of columns: they are those of
-`SWF_COLUMNS`, and its -1 says that a value is not known, so a row with -1 in a wanted column is left out.
+Text may be compressed with gzip. A log in the Standard Workload Format is known by its content: after lines of
+comments, which begin with a semicolon and may be in any encoding, come rows of 18 numbers. It has no names of columns:
+they are those of `SWF_COLUMNS`, and its -1 says that a value is not known, so a row with -1 in a wanted column is left
+out.
 """
 
 from __future__ import annotations
@@ -9,20 +11,27 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 Floats = NDArray[np.float64]
+Format = Literal["CSV", "Parquet", "Standard Workload Format"]
+
+LINE_CHARACTERS = 1 << 20
+"""A line that is longer is none of a table, and would only fill the memory."""
 
 SWF_COLUMNS = (
     "job",
@@ -47,13 +56,20 @@ SWF_COLUMNS = (
 """The 18 columns of the Standard Workload Format (Feitelson's Parallel Workloads Archive)."""
 
 
+_ESCAPED = re.compile("[\udc80-\udcff]")
+
+
 class DataError(ValueError):
     """A data file that cannot be used, in one sentence."""
 
 
 def _existing(name: str) -> str:
-    if not Path(name).is_file():
+    if os.path.isdir(name):
+        raise ValueError(f'"{name}" is a directory, expected a file')
+    if "\0" in name or not os.path.exists(name):
         raise ValueError(f'no file "{name}", expected one beside the scenario or in the current directory')
+    if not os.path.isfile(name):
+        raise ValueError(f'"{name}" is a device or a pipe, expected a file')
     return os.path.abspath(name)
 
 
@@ -151,23 +167,63 @@ def stamp(file: str) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def read_columns(file: str, wanted: Sequence[str]) -> Columns:
-    """Those of the wanted columns that the file has. DataError where it is no table at all."""
+def read_columns(file: str, wanted: Sequence[str] | None, limit: int | None = None) -> Columns:
+    """Those of the wanted columns that the file has; None: all of them. Of the first `limit` rows, if there is one.
+
+    DataError where the file is no table at all.
+    """
+    with _sound(file):
+        return (_read_parquet if file_format(file) == "Parquet" else _read_text)(file, wanted, limit)
+
+
+def file_format(file: str) -> Format:
+    """What a file is, by its content; only an empty one is what its name says. DataError where it is none of these."""
+    with _sound(file):
+        if file.lower().endswith((".parquet", ".pq")):
+            return "Parquet"
+        with open(file, "rb") as stream:
+            if stream.read(4) == b"PAR1":
+                return "Parquet"
+        return "Standard Workload Format" if _is_swf(file) else "CSV"
+
+
+def is_compressed(file: str) -> bool:
+    """Whether a file begins as gzip does."""
+    with open(file, "rb") as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+@contextmanager
+def _sound(file: str) -> Iterator[None]:
+    """DataError for what the file system or a compressed file does not give."""
     try:
-        return (_read_parquet if file.lower().endswith((".parquet", ".pq")) else _read_text)(file, wanted)
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{Path(file).name} is no gzip file ({error}), expected a whole one") from None
     except OSError as error:
         raise DataError(f"cannot read {file} ({error.strerror or error}), expected CSV or Parquet") from None
 
 
-def is_swf(file: str) -> bool:
-    """Whether a text is a log in the Standard Workload Format: by its name, or by the header lines with semicolons."""
-    if file.lower().removesuffix(".gz").endswith(".swf"):
-        return True
-    with suppress(UnicodeDecodeError), _opened(file) as stream:
-        return stream.readline().startswith(";")
-    return False
+def _is_swf(file: str) -> bool:
+    """DataError for a text that begins as such a log, or is called so, and then goes on otherwise."""
+    base = Path(file).name
+    called = file.lower().removesuffix(".gz").endswith(".swf")
+    with _opened(file, "replace") as stream:
+        for number, line in enumerate(_lines(stream, base), 1):
+            if "\0" in line:
+                raise DataError(f"line {number} of {base} has a NUL byte: it is no text, expected CSV or Parquet")
+            called = called or (number == 1 and line.startswith(";"))
+            if line.isspace() or (called and line.lstrip().startswith(";")):
+                continue
+            cells = line.split()
+            if len(cells) == len(SWF_COLUMNS) and all(map(is_number, cells)):
+                return True
+            if called:
+                kind = f"the {len(SWF_COLUMNS)} numbers of the Standard Workload Format"
+                found = "other words" if len(cells) == len(SWF_COLUMNS) else f"{len(cells)} fields"
+                raise DataError(f"line {number} of {base} has {found}, expected {kind}, or CSV without lines of ;")
+            return False
+    return called
 
 
 def _number(value: Any) -> float:
@@ -182,28 +238,40 @@ def _moment(value: Any) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _opened(file: str) -> IO[str]:
-    with open(file, "rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    return (gzip.open if compressed else open)(file, "rt", newline="", encoding="utf-8-sig")
+def _opened(file: str, errors: str) -> IO[str]:
+    opening = gzip.open if is_compressed(file) else open
+    return opening(file, "rt", newline="", encoding="utf-8-sig", errors=errors)
 
 
-def _read_text(file: str, wanted: Sequence[str]) -> Columns:
-    with _opened(file) as stream:
-        if is_swf(file):
-            return _read_swf(file, stream, wanted)
-        rows = csv.reader(stream)
+def _lines(stream: IO[str], base: str) -> Iterator[str]:
+    """DataError for one without an end, or with a byte that is escaped because it is not UTF-8."""
+    for number, line in enumerate(iter(partial(stream.readline, LINE_CHARACTERS), ""), 1):
+        if len(line) == LINE_CHARACTERS:
+            raise DataError(f"line {number} of {base} is longer than {LINE_CHARACTERS:,} characters, expected a table")
+        if not line.isascii() and (escaped := _ESCAPED.search(line)):
+            byte = ord(escaped[0]) - 0xDC00
+            raise DataError(f"line {number} of {base} has byte 0x{byte:02x}, which is not UTF-8, expected UTF-8 CSV")
+        yield line
+
+
+def _read_text(file: str, wanted: Sequence[str] | None, limit: int | None) -> Columns:
+    base = Path(file).name
+    if _is_swf(file):
+        with _opened(file, "replace") as stream:
+            return _read_swf(file, _lines(stream, base), wanted, limit)
+    with _opened(file, "surrogateescape") as stream:
+        rows = csv.reader(_lines(stream, base))
         try:
             names = [name.strip() for name in next(rows, [])]
-            return _collect(file, names, ((rows.line_num, row) for row in rows if row), wanted)
-        except (csv.Error, UnicodeDecodeError) as error:
-            line, base = rows.line_num + 1, Path(file).name
-            raise DataError(f"line {line} of {base} is no CSV ({error}), expected UTF-8 CSV") from None
+            return _collect(file, names, islice(((rows.line_num, row) for row in rows if row), limit), wanted)
+        except csv.Error as error:
+            raise DataError(f"line {rows.line_num + 1} of {base} is no CSV ({error}), expected CSV") from None
 
 
-def _read_swf(file: str, stream: IO[str], wanted: Sequence[str]) -> Columns:
-    lines = ((number, line) for number, line in enumerate(stream, 1) if not line.lstrip().startswith(";"))
-    table = _collect(file, SWF_COLUMNS, ((number, cells) for number, line in lines if (cells := line.split())), wanted)
+def _read_swf(file: str, given: Iterator[str], wanted: Sequence[str] | None, limit: int | None) -> Columns:
+    lines = ((number, line) for number, line in enumerate(given, 1) if not line.lstrip().startswith(";"))
+    rows = ((number, cells) for number, line in lines if (cells := line.split()))
+    table = _collect(file, SWF_COLUMNS, islice(rows, limit), wanted)
     unknown = [any(map(_is_unknown, row)) for row in zip(*table.values.values(), strict=True)]
     known = [row for row, left_out in enumerate(unknown) if not left_out]
     values = {name: [column[row] for row in known] for name, column in table.values.items()}
@@ -214,7 +282,9 @@ def _is_unknown(value: str) -> bool:
     return value.startswith("-1") and is_number(value) and float(value) == -1
 
 
-def _collect(file: str, names: Sequence[str], rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str]) -> Columns:
+def _collect(
+    file: str, names: Sequence[str], rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str] | None
+) -> Columns:
     base = Path(file).name
     at = _places(names, wanted, base)
     width = max(at.values(), default=0)
@@ -229,9 +299,9 @@ def _collect(file: str, names: Sequence[str], rows: Iterator[tuple[int, list[str
     return Columns(file, names, values, lines)
 
 
-def _places(names: Sequence[str], wanted: Sequence[str], base: str) -> dict[str, int]:
+def _places(names: Sequence[str], wanted: Sequence[str] | None, base: str) -> dict[str, int]:
     """The index of each wanted column that there is. DataError if there are two of one name."""
-    at = {name: index for index, name in enumerate(names) if name and name in wanted}
+    at = {name: index for index, name in enumerate(names) if name and (wanted is None or name in wanted)}
     given = Counter(names)
     for name in at:
         if given[name] > 1:
@@ -239,13 +309,19 @@ def _places(names: Sequence[str], wanted: Sequence[str], base: str) -> dict[str,
     return at
 
 
-def _read_parquet(file: str, wanted: Sequence[str]) -> Columns:
+def _read_parquet(file: str, wanted: Sequence[str] | None, limit: int | None) -> Columns:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(file).names
-        table = pq.read_table(file, columns=list(_places(names, wanted, Path(file).name)))
+        with pq.ParquetFile(file) as parquet:
+            names = parquet.schema_arrow.names
+            columns = list(_places(names, wanted, Path(file).name))
+            if limit is None:
+                table = parquet.read(columns)
+            else:
+                batches = list(islice(parquet.iter_batches(limit, columns=columns), 1))
+                table = pa.Table.from_batches(batches, None if batches else parquet.schema_arrow)
     except pa.ArrowException as error:
         raise DataError(f"{Path(file).name} is no Parquet file ({error}), expected one") from None
     values = {name: table.column(name).to_pylist() for name in table.column_names}

@@ -187,3 +187,46 @@ def test_a_duration_of_which_nothing_is_used_is_an_error(tmp_path: Path):
     """The first arrival comes after it."""
     given = tree_of({"file": written(tmp_path, "arrival_s\n100\n200\n")}, duration_s=50)
     assert "would use no arrival: the trace's first one comes at 100 s" in told(tmp_path, given)
+
+
+LOG_ROW = "1 0 10 60 4 60 -1 4 60 -1 1 1 1 -1 1 -1 -1 -1\n"
+
+
+def test_a_log_is_known_by_its_rows_and_may_have_comments_in_any_encoding(tmp_path: Path):
+    """Without its suffix, without comments, and with a name in Latin-1 among them."""
+    file = tmp_path / "jobs.txt"
+    columns = {"arrival_s": "submit_s"}
+    for comments in (b"", b"; Installation: Universit\xe4t\n;\n"):
+        file.write_bytes(comments + (LOG_ROW + LOG_ROW.replace("1 0", "2 5", 1)).encode())
+        assert arrivals_of(scenario({"file": str(file), "columns": columns})) == [0, 5]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        (b"; a note\narrival_s,service_s\n1,2\n", "t.csv", "line 2 of t.csv has 1 fields, expected the 18 numbers"),
+        (b"arrival_s\n1\n", "t.swf", "line 1 of t.swf has 1 fields, expected the 18 numbers"),
+        (b"; x\n" + LOG_ROW.replace("60", "sixty").encode(), "t.swf", "line 2 of t.swf has other words, expected the"),
+        (b"; only comments\n", "t.swf", "no rows in t.swf"),
+        (LOG_ROW.encode() + b"2 \xff" + LOG_ROW[3:].encode(), "t.swf", "line 2 of t.swf has '\ufffd' as submit_s"),
+        (b"arrival_s\n1\n\xff\n", "t.csv", "line 3 of t.csv has byte 0xff, which is not UTF-8, expected UTF-8 CSV"),
+        (b"\0" * 5000, "t.csv", "line 1 of t.csv has a NUL byte: it is no text, expected CSV or Parquet"),
+        (b"arrival_s\n" + b"1" * (1 << 20), "t.csv", "line 2 of t.csv is longer than 1,048,576 characters"),
+        (b"PAR1 and then nothing", "t.csv", "t.csv is no Parquet file"),
+        (b"", "t.csv", "no column arrival_s in t.csv"),
+    ],
+)
+def test_a_file_that_is_not_what_it_looks_like_is_an_error(tmp_path: Path, content: bytes, name: str, words: str):
+    """It names the line and what was expected, and no word of Python's."""
+    (tmp_path / name).write_bytes(content)
+    columns = {"arrival_s": "submit_s"} if name == "t.swf" else {}
+    [sentence] = told(tmp_path, tree_of({"file": str(tmp_path / name), "columns": columns})).splitlines()
+    assert words in sentence
+    assert "expected" in sentence
+    assert "codec" not in sentence
+
+
+@pytest.mark.parametrize(("file", "words"), [("/dev/zero", "is a device or a pipe"), ("/", "is a directory")])
+def test_what_is_no_file_is_not_read(tmp_path: Path, file: str, words: str):
+    """A device would never end."""
+    assert words in told(tmp_path, tree_of({"file": file}))
