@@ -92,6 +92,11 @@ class Columns:
     def __contains__(self, name: str) -> bool:
         return name in self.values
 
+    @property
+    def base(self) -> str:
+        """The file's name without its folder."""
+        return Path(self.file).name
+
     def __len__(self) -> int:
         return len(self.lines)
 
@@ -120,16 +125,16 @@ class Columns:
 
     def error(self, row: int, name: str, words: str) -> DataError:
         """What is wrong with one cell."""
-        place = f"{self.row_word} {self.lines[row]} of {Path(self.file).name}"
-        return DataError(f"{place} {words}")
+        return DataError(f"{self.row_word} {self.lines[row]} of {self.base} {words}")
 
     def column(self, name: str) -> Sequence[Any]:
         """What stands in it. DataError where the file has no such column, or no rows."""
-        base = Path(self.file).name
+        if not self.names:
+            raise DataError(f"{self.base} is empty, expected names of columns and at least one row")
         if name not in self.values:
-            raise DataError(f"no column {name} in {base}, expected it among {', '.join(self.names)}")
+            raise DataError(f"no column {name} in {self.base}, expected it among {', '.join(self.names)}")
         if not len(self):
-            raise DataError(f"no rows in {base}, expected at least one")
+            raise DataError(f"no rows in {self.base}, expected at least one")
         return self.values[name]
 
     def _first_bad(self, name: str, read: Callable[[Any], Any], expected: str) -> DataError:
@@ -300,11 +305,11 @@ def _collect(
 
 
 def _places(names: Sequence[str], wanted: Sequence[str] | None, base: str) -> dict[str, int]:
-    """The index of each wanted column that there is. DataError if there are two of one name."""
+    """The index of each wanted column that there is. DataError if there are two of a name that is wanted."""
     at = {name: index for index, name in enumerate(names) if name and (wanted is None or name in wanted)}
     given = Counter(names)
     for name in at:
-        if given[name] > 1:
+        if given[name] > 1 and wanted is not None:
             raise DataError(f"line 1 of {base} has {given[name]} columns {name}, expected each name once")
     return at
 

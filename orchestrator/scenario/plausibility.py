@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from orchestrator.policies.detection import TimeoutConfig
 from orchestrator.scenario.run_settings import RunSettings
+from orchestrator.scenario.traces import LATE
 from orchestrator.scenario.workload import Trace
 
 SLACK = 0.01
@@ -38,18 +39,25 @@ def _of_load(run: RunSettings) -> Iterator[str]:
 
 
 def _of_trace(trace: Trace, run: RunSettings) -> Iterator[str]:
-    data, used, duration_s = trace.data(), int(trace.expected(run.duration_s)), run.duration_s
-    if used < len(data.arrival_s):
+    data, arrived, duration_s, tasks = (
+        trace.data(),
+        int(trace.expected(run.duration_s)),
+        run.duration_s,
+        run.workload.tasks,
+    )
+    last_s = trace.last_s(tasks)
+    if arrived < min(len(data.arrival_s), tasks or math.inf):
         yield (
-            f"{len(data.arrival_s) - used} of the trace's {len(data.arrival_s)} arrivals "
+            f"{len(data.arrival_s) - arrived} of the trace's {len(data.arrival_s)} arrivals "
             f"come after duration_s ({duration_s:g}) and are left out"
         )
-    elif duration_s - trace.last_s() > SLACK * duration_s:
+    elif duration_s - last_s > SLACK * duration_s:
+        what = "the trace ends" if tasks is None else f"the trace's first {tasks} arrivals end"
         yield (
-            f"the trace ends at {trace.last_s():g} s, before duration_s ({duration_s:g}), and throughput and "
+            f"{what} at {last_s:g} s, before duration_s ({duration_s:g}), and throughput and "
             "utilisation count until then: duration_s: trace ends with it"
         )
-    if trace.first_s() > 10 * SLACK * duration_s:
+    if trace.first_s() > LATE * duration_s:
         yield (
             f"the trace begins at {trace.first_s():g} s, and load, throughput and utilisation count from 0: "
             "origin: first begins with it"

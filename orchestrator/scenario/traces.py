@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -18,6 +19,9 @@ Unit = Literal["s", "ms", "us", "ns"]
 Origin = Literal["zero", "first"]
 
 PER_SECOND: dict[Unit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
+
+LATE = 0.1
+"""The share of its length after which a trace begins late: what counts from 0 then counts much time without work."""
 
 
 class TraceColumns(Strict):
@@ -62,6 +66,14 @@ class TraceFile(Strict):
             tuple(sorted(self.seconds_per.items())),
         )
 
+    def recorded_s(self) -> Floats:
+        """Arrival times in the order of the file, counted from its own zero; ISO times count from 1970. DataError."""
+        table = read_columns(self.file, _wanted(self.columns, self.seconds_per))
+        name = self.columns.arrival_s
+        if table.has_moments(name):
+            return np.array([moment.timestamp() for moment in table.moments(name)])
+        return table.numbers(name, negative=True) / PER_SECOND[self.unit]
+
 
 @dataclass(frozen=True)
 class TraceData:
@@ -91,8 +103,7 @@ def _read(
 ) -> TraceData:
     service, priority = columns.service_s or "service_s", columns.priority or "priority"
     per = dict(seconds_per)
-    wanted = [columns.arrival_s, priority, *per, *([] if per else [service])]
-    table = read_columns(file, [*wanted, columns.weight] if columns.weight else wanted)
+    table = read_columns(file, _wanted(columns, per))
     arrival_s = _arrivals(table, columns.arrival_s, unit, origin)
     service_s: Floats | None = None
     if per:
@@ -112,6 +123,12 @@ def _read(
         None if codes is None else codes[order],
         table.left_out,
     )
+
+
+def _wanted(columns: TraceColumns, seconds_per: Mapping[str, float]) -> list[str]:
+    service = [*seconds_per] or [columns.service_s or "service_s"]
+    weight = [columns.weight] if columns.weight else []
+    return [columns.arrival_s, columns.priority or "priority", *service, *weight]
 
 
 def _arrivals(table: Columns, name: str, unit: Unit, origin: Origin) -> Floats:

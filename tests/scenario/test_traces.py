@@ -158,6 +158,57 @@ def test_rates_count_over_the_span_of_the_trace(tmp_path: Path):
     assert summary["utilization"] == pytest.approx(10 * 0.1 / 8, rel=0.02)
 
 
+def test_a_limit_of_tasks_ends_a_trace_too(tmp_path: Path):
+    """What comes after the last one counts as time without work, unless the trace says how long the run is."""
+    file = written(tmp_path, "arrival_s\n" + "\n".join(map(str, range(100))))
+    workload = tree_of({"file": file})["workload"] | {"tasks": 11}
+    [warning] = scenario({}, workload=workload, duration_s=99).warnings()
+    assert warning.startswith("the trace's first 11 arrivals end at 10 s, before duration_s (99)")
+    ending = scenario({}, workload=workload)
+    assert (ending.duration_s, ending.warnings()) == (10, [])
+
+
+SWF = {"columns": {"arrival_s": "submit_s", "service_s": "run_s", "weight": "processors"}}
+TOKENS = {"seconds_per": {"Request tokens": 0.0001, "Response tokens": 0.01}}
+
+
+def counted_in_hand(file: str) -> list[tuple[float, float]]:
+    """When each task of the sample arrives after the first, and how many seconds it takes."""
+    lines = (DATA / file).read_text().splitlines()
+    if file == "cluster.swf":
+        jobs = [line.split() for line in lines if not line.startswith(";")]
+        rows = [(float(j[1]), float(j[3]) * float(j[4])) for j in jobs if "-1" not in (j[1], j[3], j[4])]
+    elif file == "burstgpt.csv":
+        cells = [line.split(",") for line in lines[1:]]
+        rows = [(float(c[0]), float(c[2]) * 0.0001 + float(c[3]) * 0.01) for c in cells]
+    else:
+        rows = [(60 * int(x[14:16]) + float(x[17:26]), int(x.split(",")[2]) * 0.02) for x in lines[1:]]
+    first = rows[0][0]
+    return [(at - first, work) for at, work in rows]
+
+
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [
+        ("cluster.swf", {**SWF, "origin": "first"}),
+        ("burstgpt.csv", {**TOKENS, "columns": {"arrival_s": "Timestamp"}, "origin": "first"}),
+        ("azure-code.csv", {"columns": {"arrival_s": "TIMESTAMP"}, "seconds_per": {"GeneratedTokens": 0.02}}),
+    ],
+)
+def test_load_throughput_and_utilisation_count_over_the_span_of_the_trace(file: str, how: dict[str, Any]):
+    """With a slot for every task nothing waits, so each number can be counted in hand."""
+    given = scenario({"file": str(DATA / file), **how}, cluster={"workers": 100, "capacity": 2})
+    rows = counted_in_hand(file)
+    span_s = rows[-1][0]
+    ended = sum(at + work <= span_s for at, work in rows)
+    inside_s = sum(min(work, span_s - at) for at, work in rows)
+    assert given.offered_load() == pytest.approx(sum(work for _, work in rows) / span_s / 200, rel=1e-6)
+    assert not [warning for warning in given.warnings() if "duration_s" in warning or "origin" in warning]
+    summary = sim.run(given).summary
+    assert summary["throughput_per_s"] == pytest.approx(ended / span_s, rel=1e-6)
+    assert summary["utilization"] == pytest.approx(inside_s / span_s / 200, rel=1e-6)
+
+
 # ---- what is wrong
 
 
@@ -213,7 +264,7 @@ def test_a_log_is_known_by_its_rows_and_may_have_comments_in_any_encoding(tmp_pa
         (b"\0" * 5000, "t.csv", "line 1 of t.csv has a NUL byte: it is no text, expected CSV or Parquet"),
         (b"arrival_s\n" + b"1" * (1 << 20), "t.csv", "line 2 of t.csv is longer than 1,048,576 characters"),
         (b"PAR1 and then nothing", "t.csv", "t.csv is no Parquet file"),
-        (b"", "t.csv", "no column arrival_s in t.csv"),
+        (b"", "t.csv", "t.csv is empty, expected names of columns"),
     ],
 )
 def test_a_file_that_is_not_what_it_looks_like_is_an_error(tmp_path: Path, content: bytes, name: str, words: str):
