@@ -134,7 +134,7 @@ def test_a_path_that_is_no_file_says_so(here, path, words):
 TRACES = [
     ("no column", "arrival,service_s\n1,1\n", "no column arrival_s in t.csv"),
     ("no rows", "arrival_s,service_s\n", "no rows"),
-    ("empty file", "", "no column arrival_s"),
+    ("empty file", "", "t.csv is empty"),
     ("no number", "arrival_s,service_s\n1,1\nx,1\n", "line 3 of t.csv has 'x' as arrival_s, expected a number"),
     ("no service number", "arrival_s,service_s\n1,\n", "line 2 of t.csv has '' as service_s"),
     ("unsorted", "arrival_s,service_s\n1,1\n\n3,1\n2,1\n", "line 5 of t.csv has 2 as arrival_s after 3"),
