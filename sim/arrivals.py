@@ -46,6 +46,10 @@ class OpenSubmissions:
         """Of all tasks, in the order of their ids."""
         return self._plan.arrival_s, self._plan.service_s, self._plan.priority
 
+    def kinds(self) -> list[str] | None:
+        """The kind of each task; None without kinds."""
+        return self._plan.kinds_of(slice(None))
+
     def _messages(self, scenario: Scenario, replication: int) -> tuple[np.ndarray, np.ndarray]:
         """When which task reaches the coordinator. A lost message is sent again after the timeout of a call."""
         network, n = scenario.network, len(self._plan)
@@ -71,7 +75,7 @@ class OpenSubmissions:
                 (keys.submit_key(0) + tasks).tolist(),
                 tasks.tolist(),
                 self._plan.priority[tasks].tolist(),
-                self._plan.service_s[tasks].tolist(),
+                self._plan.demands(tasks),
                 strict=True,
             )
 
@@ -101,6 +105,7 @@ class ClientSubmissions:
         self._accept = received(self._submit)
         self._clients = ClosedClients(plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0))
         self.columns = self._clients.columns
+        self.kinds = self._clients.kinds
         self.client_of = self._clients.client_of
         self._clients.begin()
 

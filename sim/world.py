@@ -150,7 +150,8 @@ class World:
         for worker in self.workers:
             self._fused_path.note_starts(worker)
         self.recorder.close(self.coordinator)
-        return self.recorder.tables(*self.arrivals.columns(), [worker.name for worker in self.workers])
+        tables = self.recorder.tables(*self.arrivals.columns(), [worker.name for worker in self.workers])
+        return tables.with_kinds(self.arrivals.kinds())
 
     def check(self) -> None:
         """Raise InvariantError where an invariant of the coordinator or of a worker's agent does not hold."""

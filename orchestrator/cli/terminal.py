@@ -158,13 +158,16 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     )
     print_signs(times.values())
     print()
-    for name, fact in facts(summary).items():
-        print(f"{name:<11} {fact}")
+    told = facts(summary)
+    width = max(11, *map(len, told))
+    for name, fact in told.items():
+        print(f"{name:<{width}} {fact}")
 
 
 def classes(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """The priorities, if there is more than one."""
-    return summary["by_priority"] if len(summary["by_priority"]) > 1 else {}
+    """The priorities, if there is more than one, and the kinds, if there are any."""
+    kinds = {f"kind {name}": one for name, one in summary.get("by_kind", {}).items()}
+    return (summary["by_priority"] if len(summary["by_priority"]) > 1 else {}) | kinds
 
 
 def statistic_of(moments: Mapping[str, Any], name: str) -> str:

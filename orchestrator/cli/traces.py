@@ -65,7 +65,7 @@ def _inferred(file: str, settings: Sequence[str]) -> Inferred:
     from orchestrator.scenario.traces import TraceFile
     from orchestrator.scenario.validation import explain
 
-    document = Document(file, {"file": file})
+    document = Document(file, {"file": file, "columns": {}})  # a column that is not given is inferred, no default
     problems = [problem for text in settings for problem in override(TraceFile, document, text, [os.getcwd()])]
     if document.tree["file"] != file:
         raise Refusal("file is the first argument, expected no other one")

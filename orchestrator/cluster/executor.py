@@ -103,7 +103,7 @@ class InlineExecutor(Executor):
     def start(self, key: Key, kind: str, payload: str) -> None:
         left_s, error = 0.0, ""
         try:
-            if kind != "sleep":
+            if tasks.work_of(kind) != "sleep":
                 raise tasks.InvalidPayload(f"this worker only sleeps: no {kind or tasks.DEFAULT!r} here")
             left_s = tasks.seconds(payload)
         except tasks.InvalidPayload as invalid:

@@ -70,11 +70,21 @@ def seconds(payload: str) -> float:
 KINDS: dict[str, Callable[[str], str]] = {"prime": prime, "sleep": sleep, "spin": spin}
 
 
+def named_kind(work: str, name: str) -> str:
+    """The kind of the tasks that do this work and are alike under that name, for hedging: `sleep:chat`."""
+    return f"{work}:{name}"
+
+
+def work_of(kind: str) -> str:
+    """What tasks of a kind do: what stands before a colon and the name of the kind, if it has one."""
+    return kind.partition(":")[0] or DEFAULT
+
+
 def run(kind: str, payload: str) -> tuple[bool, str, str, float]:
     """Succeeded, result, error, seconds of execution."""
     begin = time.perf_counter()
     try:
-        work = KINDS.get(kind or DEFAULT)
+        work = KINDS.get(work_of(kind))
         if work is None:
             return False, "", f"unknown kind of task: {kind[:80]!r}", 0.0
         return True, work(payload), "", time.perf_counter() - begin

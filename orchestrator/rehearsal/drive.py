@@ -13,13 +13,14 @@ from typing import Any
 import grpc.aio
 
 from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask, Submission
+from orchestrator.cluster.tasks import named_kind
 from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from orchestrator.rehearsal.record import Account
 from orchestrator.results.sweeps import Progress
 from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
-from orchestrator.scenario.plan import ClosedArrivals, OpenArrivals, Plan
+from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals, Plan
 from orchestrator.scenario.schema import Scenario
 
 log = logging.getLogger("orchestrator.rehearsal")
@@ -122,7 +123,8 @@ class Drive:
             self.call_at(duration_s + drain_s, 0, lambda _: self._finish(), None)
 
     def account(self) -> Account:
-        return Account(self.began, self.ended, *self._arrivals.columns(), self._injector.injections)
+        columns, kinds = self._arrivals.columns(), self._arrivals.kinds()
+        return Account(self.began, self.ended, *columns, kinds, self._injector.injections)
 
     # ---- for the arrivals
 
@@ -142,7 +144,9 @@ class Drive:
     def submit(self, at_s: float, service_s: float, priority: int) -> Submission:
         """Now; `at_s` is when it was to be."""
         self._late_s = max(self._late_s, self.now - at_s)
-        task = NewTask(self._payload(service_s), priority, self._scenario.workload.task)
+        work = self._scenario.workload.task
+        kind = named_kind(work, service_s.kind) if isinstance(service_s, Demand) else work
+        task = NewTask(self._payload(service_s), priority, kind)
         (submission,) = self._client.submit_batch([task])
         submission.outcome.add_done_callback(self._settled)
         return submission
@@ -187,7 +191,7 @@ class _Submissions:
         self._drive = drive
         self._plan = plan
         self._sent = 0
-        columns = (plan.arrival_s.tolist(), plan.service_s.tolist(), plan.priority.tolist())
+        columns = (plan.arrival_s.tolist(), plan.demands(slice(None)), plan.priority.tolist())
         rows = ((at_s, 0, service_s, priority) for at_s, service_s, priority in zip(*columns, strict=True))
         self._stream = OpenStream(rows, drive.call_at, self._send)
 
@@ -198,6 +202,10 @@ class _Submissions:
         """Of the tasks that were sent, in their order."""
         plan, sent = self._plan, self._sent
         return plan.arrival_s[:sent], plan.service_s[:sent], plan.priority[:sent]
+
+    def kinds(self) -> list[str] | None:
+        """Of the same tasks; None without kinds."""
+        return self._plan.kinds_of(slice(self._sent))
 
     def _send(self, row: tuple[float, int, float, int]) -> None:
         at_s, _, service_s, priority = row
@@ -213,6 +221,7 @@ class _Clients:
         self._clients = ClosedClients(plan, until_s, end, drive.call_at, self._send)
         self.begin = self._clients.begin
         self.columns = self._clients.columns
+        self.kinds = self._clients.kinds
 
     def _send(self, number: int, at_s: float, service_s: float, priority: int) -> None:
         submission = self._drive.submit(at_s, service_s, priority)

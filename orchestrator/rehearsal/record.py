@@ -55,6 +55,8 @@ class Account:
     arrival_s: npt.NDArray[np.float64]
     service_s: npt.NDArray[np.float64]
     priority: npt.NDArray[np.uint8]
+    kinds: Sequence[str] | None = None
+    """The kind of each; None without kinds."""
     faults: list[Injection] = field(default_factory=list)
 
 
@@ -95,7 +97,7 @@ def record(path: Path, scenario: Scenario, account: Account) -> Record:
             recorder.event(*injection)
     arrived_at = account.arrival_s + account.began
     tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names())
-    return Record(_since(tables, account), inputs, core.counters)
+    return Record(_since(tables, account).with_kinds(account.kinds), inputs, core.counters)
 
 
 def _row(task_id: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from orchestrator.results.columns import SUMMARY, WORDS
-from orchestrator.results.tables import SCHEMAS
+from orchestrator.results.tables import KIND, SCHEMAS
 
 _HEAD = """# Columns
 
@@ -54,7 +54,7 @@ def _lines() -> Iterator[str]:
     for table, schema in SCHEMAS.items():
         yield f"## {table}.parquet\n\n{_INTRODUCTIONS[table]}\n"
         yield "| column | type | unit | meaning |\n| --- | --- | --- | --- |"
-        for field in schema:
+        for field in [*schema, *([KIND] if table == "tasks" else [])]:
             unit, meaning = (field.metadata[key].decode() for key in (b"unit", b"meaning"))
             yield f"| `{field.name}` | {_type(field)} | {unit} | {meaning} |"
         yield ""

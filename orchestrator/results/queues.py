@@ -44,7 +44,9 @@ def mean_level(changes: Changes, start_s: float, stop_s: float) -> float | None:
     time_s, change = changes
     if stop_s <= start_s:
         return None
-    return max(0.0, float(change @ (stop_s - np.clip(time_s, start_s, stop_s))) / (stop_s - start_s))
+    for_s = stop_s - np.clip(time_s, start_s, stop_s)
+    area, rounding = float(change @ for_s), float(np.finfo(np.float64).eps * (np.abs(change) @ for_s))
+    return area / (stop_s - start_s) if area > rounding else 0.0
 
 
 def _released_s(tables: Tables) -> Floats:

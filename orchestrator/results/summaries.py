@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from orchestrator.core.model import Outcome
 from orchestrator.results import durations
@@ -23,7 +24,7 @@ from orchestrator.results.detection import DetectionRecord, quality_of_service
 from orchestrator.results.executions import Executions, end_s, slots, window_s
 from orchestrator.results.queues import at_coordinator, at_workers, mean_level
 from orchestrator.results.statistics import confidence_interval, describe, flatten, ratio
-from orchestrator.results.tables import OUTCOMES, PRIORITIES, STATES, Codes, Floats, State, Tables, codes, floats
+from orchestrator.results.tables import KIND, OUTCOMES, PRIORITIES, STATES, Codes, Floats, State, Tables, codes, floats
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
@@ -62,6 +63,8 @@ class Sample:
     age_s: Floats
     priority: Codes
     """Positions in PRIORITIES."""
+    kind: Codes
+    """Positions in the scenario's kinds; -1 without kinds."""
     detection_s: Floats
     """From crash to verdict, of each detected crash."""
     mistake_s: Floats
@@ -82,6 +85,7 @@ class Sample:
             accept_s=durations.accept_s(tasks)[counted],
             age_s=durations.age_s(tasks, ended_s)[counted],
             priority=codes(tasks, "priority", PRIORITIES)[counted],
+            kind=_kinds(tables, scenario)[counted],
             detection_s=detection.time_s,
             mistake_s=detection.mistake_s,
             delayed_s=_delayed_s(tables, detection),
@@ -96,8 +100,7 @@ class Sample:
         names = ("latency_s", "wait_s", "accept_s")
         return {name: describe(getattr(self, name), LATENCY_QUANTILES, self.age_s) for name in names}
 
-    def latency_of(self, priority: int) -> Summary:
-        mine = self.priority == priority
+    def latency_of(self, mine: npt.NDArray[np.bool_]) -> Summary:
         return describe(self.latency_s[mine], LATENCY_QUANTILES, self.age_s[mine])
 
 
@@ -145,9 +148,13 @@ def summarise(
         "throughput_per_s": _throughput(tables, scenario),
         "utilization": ratio(float(np.sum(runs_s.busy_s(scenario))), slots(scenario) * window_s(scenario)),
         "by_priority": {
-            PRIORITIES[code]: {**_counts(state[priority == code]), "latency_s": sample.latency_of(code)}
+            PRIORITIES[code]: {
+                **_counts(state[priority == code]),
+                "latency_s": sample.latency_of(sample.priority == code),
+            }
             for code in np.unique(priority)
         },
+        **_by_kind(tables, scenario, state, sample),
         "queue": {
             where: mean_level(changes(tables), scenario.warmup_s, scenario.duration_s)
             for where, changes in (("at_coordinator", at_coordinator), ("at_workers", at_workers))
@@ -193,11 +200,12 @@ def pool(runs: Sequence[Finished]) -> Summary:
         "by_priority": {
             name: {
                 **{key: sum(s["by_priority"].get(name, {}).get(key, 0) for s in summaries) for key in COUNTS},
-                "latency_s": sample.latency_of(code),
+                "latency_s": sample.latency_of(sample.priority == code),
             }
             for code, name in enumerate(PRIORITIES)
             if any(name in s["by_priority"] for s in summaries)
         },
+        **_pooled_by_kind(summaries, runs[0].scenario, sample),
         "queue": {where: _mean([s["queue"][where] for s in summaries]) for where in first["queue"]},
         "detection": {
             **{
@@ -226,6 +234,37 @@ def pool(runs: Sequence[Finished]) -> Summary:
 def _counts(state: Codes) -> dict[str, int]:
     """COUNTS of the tasks in these states."""
     return {"submitted": len(state), **{name: int(np.count_nonzero(state == n)) for n, name in enumerate(STATES)}}
+
+
+def _kinds(tables: Tables, scenario: Scenario) -> Codes:
+    """Of each task the position of its kind among the scenario's; -1 without kinds."""
+    if KIND.name not in tables.tasks.column_names:
+        return np.full(tables.tasks.num_rows, -1)
+    return codes(tables.tasks, KIND.name, scenario.workload.kind_names())
+
+
+def _by_kind(tables: Tables, scenario: Scenario, state: Codes, sample: Sample) -> Summary:
+    """The key `by_kind`, in the order of the scenario; nothing without kinds."""
+    kind = _kinds(tables, scenario)
+    found = {
+        name: {**_counts(state[kind == code]), "latency_s": sample.latency_of(sample.kind == code)}
+        for code, name in enumerate(scenario.workload.kind_names())
+        if np.any(kind == code)
+    }
+    return {"by_kind": found} if found else {}
+
+
+def _pooled_by_kind(summaries: Sequence[Summary], scenario: Scenario, sample: Sample) -> Summary:
+    each = [s.get("by_kind", {}) for s in summaries]
+    found = {
+        name: {
+            **{key: sum(one.get(name, {}).get(key, 0) for one in each) for key in COUNTS},
+            "latency_s": sample.latency_of(sample.kind == code),
+        }
+        for code, name in enumerate(scenario.workload.kind_names())
+        if any(name in one for one in each)
+    }
+    return {"by_kind": found} if found else {}
 
 
 def _throughput(tables: Tables, scenario: Scenario) -> float | None:

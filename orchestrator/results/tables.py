@@ -10,7 +10,7 @@ but the rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,6 +138,8 @@ EVENTS = _described(
         pa.field("detail", _NAME),
     ],
 )
+KIND = _described("tasks", [pa.field("kind", _NAME)]).field("kind")
+"""The last column of the tasks of a run with kinds; without them, there is none."""
 SCHEMAS = {"tasks": TASKS, "attempts": ATTEMPTS, "events": EVENTS}
 FILES = tuple(f"{name}.parquet" for name in SCHEMAS)
 
@@ -213,9 +215,17 @@ class Tables:
             events=_table(EVENTS, _sorted(coded, ("time_s",)), {"worker": workers, "detail": details, "kind": kinds}),
         )
 
+    def with_kinds(self, kinds: Sequence[str] | None) -> Tables:
+        """The same with a column of kinds. `kinds`: that of each task by its number; None for a run without kinds."""
+        if kinds is None:
+            return self
+        column = pa.array([kinds[task] for task in self.tasks.column("task").to_pylist()], type=pa.string())
+        return replace(self, tasks=self.tasks.append_column(KIND, column.dictionary_encode()))
+
     def write(self, folder: Path) -> None:
         """Write the three Parquet files into `folder`; equal tables give equal bytes."""
-        for name, schema in SCHEMAS.items():
+        for name in SCHEMAS:
+            schema = getattr(self, name).schema
             bare = pa.schema([field.remove_metadata() for field in schema])
             pq.write_table(
                 pa.Table.from_arrays(getattr(self, name).columns, schema=bare),
@@ -238,7 +248,7 @@ class Tables:
 def check_files(folder: Path) -> None:
     """Read only the footers of the tables; raises the same errors as `Tables.read`."""
     for name, schema in SCHEMAS.items():
-        _check_schema(folder / f"{name}.parquet", pq.read_schema(folder / f"{name}.parquet"), schema)
+        _checked_schema(folder / f"{name}.parquet", pq.read_schema(folder / f"{name}.parquet"), schema)
 
 
 def floats(table: pa.Table, column: str) -> Floats:
@@ -296,10 +306,10 @@ def _encoding(kind: pa.DataType) -> str | None:
 
 def _read(path: Path, schema: pa.Schema, workers: Sequence[str]) -> pa.Table:
     table = pq.read_table(path, partitioning=None)
-    _check_schema(path, table.schema, schema)
+    schema = _checked_schema(path, table.schema, schema)
     columns: dict[str, npt.NDArray[Any]] = {}
     names: dict[str, Sequence[str]] = {}
-    known = {**_ENUMS, "worker": workers}
+    known = {**_ENUMS, "worker": workers, "kind": EVENT_KINDS if "time_s" in schema.names else ()}
     for field in schema:
         if pa.types.is_dictionary(field.type):
             names[field.name] = _vocabulary(table.column(field.name), known.get(field.name, ()))
@@ -315,6 +325,10 @@ def _vocabulary(column: pa.ChunkedArray, known: Sequence[str]) -> Sequence[str]:
     return list(dict.fromkeys([*known, *met]))
 
 
-def _check_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> None:
+def _checked_schema(path: Path, found: pa.Schema, expected: pa.Schema) -> pa.Schema:
+    """The schema that was expected, with a column of kinds if there is one."""
+    if expected is TASKS and KIND.name in found.names:
+        expected = expected.append(KIND)
     if not found.equals(expected):
         raise pa.ArrowInvalid(f"{path.name} does not have the columns of a run")
+    return expected

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.scenario.plan import ClosedArrivals
+from orchestrator.scenario.plan import ClosedArrivals, Demand
 
 CallAt = Callable[[float, int, Callable[[Any], None], Any], None]
 """`call_at(at_s, key, function, argument)`: call `function(argument)` at that second of the run. The key orders what
@@ -115,6 +115,11 @@ class ClosedClients:
     def told(self, number: int, at_s: float) -> None:
         """The client of that task hears that it is settled."""
         self._think(self._client_of[number], at_s)
+
+    def kinds(self) -> list[str] | None:
+        """The kind of each task; None without kinds."""
+        told = [service_s.kind for _, service_s, _ in self._rows if isinstance(service_s, Demand)]
+        return told or None
 
     def columns(self) -> Columns:
         arrival_s, service_s, priority = zip(*self._rows, strict=True) if self._rows else ((), (), ())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import count
@@ -27,9 +27,24 @@ from orchestrator.scenario.faults import Fault, FaultKind, Layer, WorkerFault
 from orchestrator.scenario.loading import Problem, ScenarioError
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import Stream, generator
-from orchestrator.scenario.workload import Closed, Workload
+from orchestrator.scenario.workload import Closed, Draws, Workload
 
 BLOCK = 64
+
+
+class Demand(float):
+    """A demand, in seconds, that tells the kind of its task: what hedging compares, in both worlds."""
+
+    kind: str
+
+
+def _of_kinds(demands: Iterable[float], codes: Iterable[int], kinds: Sequence[str]) -> list[float]:
+    told: list[float] = []
+    for seconds, code in zip(demands, codes, strict=True):
+        demand = Demand(seconds)
+        demand.kind = kinds[code]
+        told.append(demand)
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,18 @@ class OpenArrivals:
     arrival_s: Floats
     service_s: Floats
     priority: NDArray[np.uint8]
+    kind: NDArray[np.int32] | None = None
+    """Positions in `kinds`; None without kinds."""
+    kinds: tuple[str, ...] = ()
+
+    def demands(self, tasks: NDArray[np.int64] | slice) -> list[float]:
+        """The demands of these tasks; with kinds, each of its kind."""
+        demands: list[float] = self.service_s[tasks].tolist()
+        return demands if self.kind is None else _of_kinds(demands, self.kind[tasks].tolist(), self.kinds)
+
+    def kinds_of(self, tasks: NDArray[np.int64] | slice) -> list[str] | None:
+        """The names of the kinds of these tasks; None without kinds."""
+        return None if self.kind is None else [self.kinds[code] for code in self.kind[tasks].tolist()]
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -57,19 +84,18 @@ class ClosedArrivals:
 
     def client(self, number: int) -> Iterator[tuple[float, float, int]]:
         """Endless (think_s, service_s, priority) of client 0, 1, ..., from streams of its own."""
-        arrivals, service = self.workload.arrivals, self.workload.service
+        arrivals, kinds = self.workload.arrivals, self.workload.kind_names()
         assert isinstance(arrivals, Closed)
-        assert service is not None
-        think_rng, service_rng, priority_rng = (
-            self.stream("client", number, what) for what in ("think", "service", "priority")
-        )
+        stream = partial(self.stream, "client", number)
+        think_rng, draws = stream("think"), Draws(self.workload, stream)
         while True:
-            service_s = service.sample(service_rng, BLOCK)
+            service_s, priority, kind = draws.take(BLOCK)
             self.drawn(service_s)
+            demands = service_s.tolist()
             yield from zip(
                 arrivals.think.sample(think_rng, BLOCK).tolist(),
-                service_s.tolist(),
-                self.workload.priorities.draw(priority_rng, BLOCK).tolist(),
+                demands if kind is None else _of_kinds(demands, kind.tolist(), kinds),
+                priority.tolist(),
                 strict=True,
             )
 
@@ -116,9 +142,9 @@ def _draw_arrivals(scenario: Scenario, stream: Stream) -> OpenArrivals | ClosedA
         return ClosedArrivals(arrivals.clients, workload.tasks, workload, stream, partial(_refuse_endless, scenario))
     limit = workload.tasks if workload.tasks is not None else np.iinfo(np.int64).max
     arrival_s = arrivals.times(stream, scenario.duration_s, int(limit))
-    service_s, priority = workload.demands(len(arrival_s), stream)
+    service_s, priority, kind = workload.demands(len(arrival_s), stream)
     _refuse_endless(scenario, service_s)
-    return OpenArrivals(arrival_s, service_s, priority)
+    return OpenArrivals(arrival_s, service_s, priority, kind, workload.kind_names())
 
 
 def _refuse_endless(scenario: Scenario, service_s: Floats) -> None:

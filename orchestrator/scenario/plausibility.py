@@ -29,12 +29,12 @@ def _of_load(run: RunSettings) -> Iterator[str]:
         )
     if isinstance(workload.arrivals, Trace):
         yield from _of_trace(workload.arrivals, run)
-    limit_s, service = run.policies.execution_timeout_s, workload.service
-    slowest = min(group.speed for group in run.cluster.groups)
-    if limit_s is not None and service is not None and service.mean() / slowest >= limit_s:
+    limit_s, slowest = run.policies.execution_timeout_s, min(group.speed for group in run.cluster.groups)
+    mean_s = 0.0 if workload.served_by_trace else workload.mean_service_s() / slowest
+    if limit_s is not None and mean_s >= limit_s:
         yield (
             f"policies.execution_timeout_s ({limit_s:g}) is not above the mean execution "
-            f"({service.mean() / slowest:g} s): most attempts time out, and each retry runs as long again"
+            f"({mean_s:g} s): most attempts time out, and each retry runs as long again"
         )
 
 
@@ -66,6 +66,11 @@ def _of_trace(trace: Trace, run: RunSettings) -> Iterator[str]:
         yield f"{data.left_out} rows of the trace are left out: a value in them is not known (-1)"
     if data.has_service and run.workload.service is not None:
         yield "workload.service is not used: the trace has its own service_s"
+    for name, kind in run.workload.kinds.items():
+        if data.has_service and kind.service is not None:
+            yield f"workload.kinds.{name}.service is not used: the trace has its own service_s"
+        if data.priority is not None and kind.priority is not None:
+            yield f"workload.kinds.{name}.priority is not used: the trace has its own priority"
 
 
 def _of_faults(run: RunSettings) -> Iterator[str]:

@@ -107,14 +107,14 @@ class RunSettings(Strict):
         than 1.
         """
         slots = sum(group.workers * group.capacity * group.speed for group in self.cluster.groups)
-        arrivals, service = self.workload.arrivals, self.workload.service
+        arrivals = self.workload.arrivals
         if isinstance(arrivals, Trace):
             return self._trace_load(arrivals, slots)
-        assert service is not None
+        service_s = self.workload.mean_service_s()
         if isinstance(arrivals, Closed):
-            cycle_s = arrivals.think.mean() + service.mean()
-            return min(1.0, arrivals.clients * service.mean() / cycle_s / slots) if cycle_s else 1.0
-        return arrivals.expected(self.duration_s) / self.duration_s * service.mean() / slots
+            cycle_s = arrivals.think.mean() + service_s
+            return min(1.0, arrivals.clients * service_s / cycle_s / slots) if cycle_s else 1.0
+        return arrivals.expected(self.duration_s) / self.duration_s * service_s / slots
 
     def _trace_load(self, trace: Trace, slots: float) -> float | None:
         data = trace.data()
@@ -124,8 +124,7 @@ class RunSettings(Strict):
         span_s = float(data.arrival_s[arrived - 1]) / trace.speedup
         if data.service_s is not None:
             return float(data.service_s[:arrived].sum()) / span_s / slots
-        assert self.workload.service is not None
-        return arrived * self.workload.service.mean() / span_s / slots
+        return arrived * self.workload.mean_service_s(arrived) / span_s / slots
 
     def _workers(self) -> int:
         return sum(group.workers for group in self.cluster.groups)

@@ -154,7 +154,7 @@ def _service(sample: Columns) -> str | None:
 
 def _classes(sample: Columns, tree: Mapping[str, Any]) -> list[str]:
     """Columns of a few words, and of those numbers that are called a class."""
-    used = {*tree["columns"].values(), *tree.get("seconds_per", ()), "priority"}
+    used = {*tree["columns"].values(), *tree.get("seconds_per", ()), "priority"} - {tree["columns"].get("kind")}
     found = []
     for name, values in sample.values.items():
         different = len(set(map(str, values)))

@@ -13,13 +13,15 @@ from pydantic import Field
 
 from orchestrator.core.model import Priority
 from orchestrator.policies.config import NonNegative, Strict
-from orchestrator.scenario.datafiles import Columns, DataFile, Floats, read_columns, stamp
+from orchestrator.scenario.datafiles import Columns, DataError, DataFile, Floats, read_columns, stamp
 
 Unit = Literal["s", "ms", "us", "ns"]
 Origin = Literal["zero", "first"]
 
 PER_SECOND: dict[Unit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
+MOST_KINDS, KIND_LENGTH = 100, 100
+"""More different ones are no kinds, but names of tasks; and no name is longer."""
 LATE = 0.1
 """The share of its length after which a trace begins late: what counts from 0 then counts much time without work."""
 
@@ -33,6 +35,8 @@ class TraceColumns(Strict):
     """How long it ran; null: the column service_s, where there is one."""
     priority: str | None = None
     """low, normal, high, urgent, or 0 to 3; null: the column priority, where there is one."""
+    kind: str | None = None
+    """What kind of task it was: a word or a number; null: all are of one kind."""
     weight: str | None = None
     """How many slots it took (the processors of a batch job). A task here takes one slot, so its service time is
     multiplied by this, and the work stays what it was; null: 1."""
@@ -83,6 +87,10 @@ class TraceData:
     service_s: Floats | None = None
     """Weighted."""
     priority: NDArray[np.uint8] | None = None
+    kind: NDArray[np.int32] | None = None
+    """Positions in `kinds`."""
+    kinds: tuple[str, ...] = ()
+    """The names of the kinds, in the order of the alphabet."""
     left_out: int = 0
     """Rows in which a value is not known."""
 
@@ -114,6 +122,7 @@ def _read(
         weight = table.numbers(columns.weight)
         service_s = None if service_s is None else service_s * weight
     codes = _priority_codes(table, priority) if columns.priority or priority in table else None
+    kinds, kind = _kinds(table, columns.kind) if columns.kind else ((), None)
     if not sort:
         _refuse_unsorted(table, columns.arrival_s, arrival_s)
     order = np.argsort(arrival_s, kind="stable") if sort else slice(None)
@@ -121,14 +130,16 @@ def _read(
         arrival_s[order],
         None if service_s is None else service_s[order],
         None if codes is None else codes[order],
+        None if kind is None else kind[order],
+        kinds,
         table.left_out,
     )
 
 
 def _wanted(columns: TraceColumns, seconds_per: Mapping[str, float]) -> list[str]:
     service = [*seconds_per] or [columns.service_s or "service_s"]
-    weight = [columns.weight] if columns.weight else []
-    return [columns.arrival_s, columns.priority or "priority", *service, *weight]
+    others = [name for name in (columns.kind, columns.weight) if name]
+    return [columns.arrival_s, columns.priority or "priority", *service, *others]
 
 
 def _arrivals(table: Columns, name: str, unit: Unit, origin: Origin) -> Floats:
@@ -149,6 +160,20 @@ def _refuse_unsorted(table: Columns, name: str, arrival_s: Floats) -> None:
         before, here = table.values[name][row - 1 : row + 1]
         words = f"has {here} as {name} after {before}, expected times that never go back, or sort: true"
         raise table.error(row, name, words)
+
+
+def _kinds(table: Columns, name: str) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """The names, and of each row its position among them. DataError where they are too many, or no names."""
+    values = [str(value).strip() for value in table.column(name)]
+    names = sorted(set(values))
+    if len(names) > MOST_KINDS:
+        raise DataError(f"column {name} of {table.base} has {len(names)} kinds, expected at most {MOST_KINDS}")
+    position = {word: place for place, word in enumerate(names)}
+    for word in names:
+        if not word or len(word) > KIND_LENGTH:
+            words = f"has {'nothing' if not word else f'{len(word)} characters'} as {name}, expected the name of a kind"
+            raise table.error(values.index(word), name, words)
+    return tuple(names), np.array([position[value] for value in values], dtype=np.int32)
 
 
 def _priority_codes(table: Columns, name: str) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from orchestrator.policies.config import Count, NonNegative, Positive, Strict, t
 from orchestrator.scenario.datafiles import DataError, Floats
 from orchestrator.scenario.distributions import Distribution
 from orchestrator.scenario.streams import Stream
-from orchestrator.scenario.traces import TraceData, TraceFile
+from orchestrator.scenario.traces import KIND_LENGTH, MOST_KINDS, TraceData, TraceFile
 from orchestrator.scenario.validation import misfit
 
 PRIORITIES = tuple(priority.name.lower() for priority in Priority)
@@ -192,6 +192,26 @@ class Priorities(Strict):
         return self.low, self.normal, self.high, self.urgent
 
 
+class Kind(Strict):
+    """Tasks that are alike: what they have instead of the workload's own settings."""
+
+    share: Positive | None = None
+    """Their share of all tasks; the shares of all kinds sum to 1. Null where a trace tells each task's kind."""
+    service: Distribution | None = None
+    """Seconds that such a task runs at speed 1; null: as workload.service."""
+    priority: Literal["low", "normal", "high", "urgent"] | None = None
+    """The priority of all of them; null: as workload.priorities."""
+
+
+class Demands(NamedTuple):
+    """Of tasks in their order: seconds at speed 1, priority codes 0 to 3, and positions in `Workload.kind_names()`."""
+
+    service_s: Floats
+    priority: NDArray[np.uint8]
+    kind: NDArray[np.int32] | None
+    """None without kinds."""
+
+
 class Workload(Strict):
     """The tasks."""
 
@@ -201,6 +221,10 @@ class Workload(Strict):
     """Seconds that a task runs at speed 1; needed unless a trace brings its own service_s."""
     priorities: Priorities = Priorities(normal=1.0)
     """Shares by name; a trace's own column priority has precedence."""
+    kinds: dict[Annotated[str, Field(min_length=1, max_length=KIND_LENGTH)], Kind] = Field(
+        default_factory=dict, max_length=MOST_KINDS
+    )
+    """Kinds of tasks by name; those of a trace with columns.kind are in the trace."""
     tasks: Count | None = None
     """At most so many tasks; null: as many as arrive."""
     task: Literal["sleep", "spin", "prime"] = "sleep"
@@ -208,23 +232,114 @@ class Workload(Strict):
 
     @model_validator(mode="after")
     def _served(self) -> Workload:
-        trace = self.arrivals if isinstance(self.arrivals, Trace) else None
-        if self.service is None and not (trace and trace.data().has_service):
+        trace = self._trace()
+        without = [name for name in self.kind_names() or ("",) if not self._serves(name)]
+        if without and not self.served_by_trace:
             which = "a trace with a column service_s, or " if trace else ""
-            raise misfit(("service",), f"is missing, expected {which}a distribution of seconds", "key")
+            whose = f" (kind {without[0]} has none of its own)" if without[0] else ""
+            raise misfit(("service",), f"is missing, expected {which}a distribution of seconds{whose}", "key")
         return self
 
-    def demands(self, arrivals: int, stream: Stream) -> tuple[Floats, NDArray[np.uint8]]:
-        """Service seconds and priority codes of the first so many tasks of an open loop."""
-        trace = self.arrivals.data() if isinstance(self.arrivals, Trace) else TraceData(np.empty(0))
-        if trace.service_s is not None:
-            service_s = trace.service_s[:arrivals]
+    @model_validator(mode="after")
+    def _shared(self) -> Workload:
+        trace, known = self._trace(), self.kind_names()
+        in_trace = trace is not None and trace.kind is not None
+        for name, kind in self.kinds.items():
+            if name not in known:
+                message = f"is no kind of the trace, expected one of {', '.join(known)}"
+                raise misfit(("kinds", name), message, "key")
+            if in_trace and kind.share is not None:
+                raise misfit(("kinds", name, "share"), "is given, but the trace tells each task's kind, expected none")
+            if not in_trace and kind.share is None:
+                raise misfit(("kinds", name, "share"), "is missing, expected the share of these tasks", "key")
+        total = sum(kind.share or 0.0 for kind in self.kinds.values())
+        if self.kinds and not in_trace and abs(total - 1) > 1e-6:
+            raise misfit(("kinds",), f"the shares sum to {total:g}, expected a sum of 1")
+        return self
+
+    def kind_names(self) -> tuple[str, ...]:
+        """The names of the kinds of tasks; none where all are of one kind."""
+        trace = self._trace()
+        return trace.kinds if trace and trace.kinds else tuple(self.kinds)
+
+    @property
+    def served_by_trace(self) -> bool:
+        """Whether a trace brings the service seconds, so that none are drawn."""
+        trace = self._trace()
+        return trace is not None and trace.has_service
+
+    def mean_service_s(self, tasks: int | None = None) -> float:
+        """Mean service seconds where they are drawn, of all kinds in their shares; of a trace's first so many tasks."""
+        names, trace = self.kind_names(), self._trace()
+        means = [self._service_of(name).mean() for name in names or ("",)]
+        if not names:
+            return means[0]
+        if trace and trace.kind is not None:
+            shares = np.bincount(trace.kind[:tasks], minlength=len(names)) / len(trace.kind[:tasks])
         else:
-            assert self.service is not None
-            service_s = self.service.sample(stream("service"), arrivals)
-        if trace.priority is not None:
-            return service_s, trace.priority[:arrivals]
-        return service_s, self.priorities.draw(stream("priority"), arrivals)
+            shares = np.array([self.kinds[name].share for name in names], dtype=np.float64)
+        return float(shares @ means)
+
+    def demands(self, arrivals: int, stream: Stream) -> Demands:
+        """Of the first so many tasks of an open loop."""
+        trace = self._trace() or TraceData(np.empty(0))
+        given = None if trace.kind is None else trace.kind[:arrivals]
+        drawn = Draws(self, stream, trace.has_service).take(arrivals, given)
+        return Demands(
+            drawn.service_s if trace.service_s is None else trace.service_s[:arrivals],
+            drawn.priority if trace.priority is None else trace.priority[:arrivals],
+            drawn.kind,
+        )
+
+    def _trace(self) -> TraceData | None:
+        return self.arrivals.data() if isinstance(self.arrivals, Trace) else None
+
+    def _serves(self, name: str) -> bool:
+        own = self.kinds.get(name)
+        return self.service is not None or (own is not None and own.service is not None)
+
+    def _service_of(self, name: str) -> Distribution:
+        own = self.kinds.get(name)
+        service = own.service if own and own.service else self.service
+        assert service is not None
+        return service
+
+
+class Draws:
+    """Kinds, service seconds and priorities of tasks, block after block, each from a stream of its own.
+
+    What a kind has of its own is drawn for every task and used for those of the kind, so that no task depends on
+    the kinds of others. `served`: the service seconds are known, and none are drawn.
+    """
+
+    def __init__(self, workload: Workload, stream: Stream, served: bool = False) -> None:
+        self._workload = workload
+        self._service = None if served else workload.service
+        self._service_rng, self._priority_rng = stream("service"), stream("priority")
+        self._kind_rng = stream("kind")
+        kinds = [workload.kinds.get(name, Kind()) for name in workload.kind_names()]
+        self._upper = np.cumsum([kind.share or 0.0 for kind in kinds])
+        self._own = [
+            (code, kind, None if served else kind.service, stream("service", "kind", code))
+            for code, kind in enumerate(kinds)
+        ]
+
+    def take(self, size: int, kind: NDArray[np.int32] | None = None) -> Demands:
+        """The next `size` tasks; `kind`: of each one, where it is known."""
+        service_s = np.zeros(size) if self._service is None else self._service.sample(self._service_rng, size)
+        priority = self._workload.priorities.draw(self._priority_rng, size)
+        if not self._own:
+            return Demands(service_s, priority, None)
+        if kind is None:
+            places = np.searchsorted(self._upper / self._upper[-1], self._kind_rng.random(size), side="right")
+            kind = places.astype(np.int32)
+        for code, own, service, rng in self._own:
+            mine = kind == code
+            if service is not None:
+                service_s = np.where(mine, service.sample(rng, size), service_s)
+            if own.priority is not None:
+                priority[mine] = PRIORITIES.index(own.priority)
+        return Demands(service_s, priority, kind)
 
 
 def unit_poisson(rng: np.random.Generator, span: float, limit: int) -> Floats:

@@ -6,6 +6,7 @@ from orchestrator.results.columns import COLUMNS, SUMMARY, WORDS
 from orchestrator.results.columns_page import page
 from orchestrator.results.tables import (
     EVENT_KINDS,
+    KIND,
     OUTCOMES,
     PRIORITIES,
     RARE_KINDS,
@@ -23,7 +24,7 @@ def test_every_column_is_described():
     """Each column of each schema has a unit and a meaning, also in the metadata of a run's tables."""
     made = mm1(10).tables
     for name, schema in SCHEMAS.items():
-        assert list(COLUMNS[name]) == schema.names
+        assert list(COLUMNS[name]) == [*schema.names, *([KIND.name] if name == "tasks" else [])]
         for field in getattr(made, name).schema:
             about = COLUMNS[name][field.name]
             assert field.metadata == {b"unit": about.unit.encode(), b"meaning": about.meaning.encode()}
@@ -42,7 +43,8 @@ def test_every_word_is_described():
 
 def test_every_key_of_a_summary_is_described():
     """The keys of a summary are those that the page explains, and no others."""
-    assert set(keys(mm1(100).summary)) == SUMMARY.keys() - {"interrupted"}
+    of_kinds = {key for key in SUMMARY if key.startswith("by_kind.")}
+    assert set(keys(mm1(100).summary)) == SUMMARY.keys() - {"interrupted"} - of_kinds
 
 
 def keys(summary: dict[str, Any], prefix: str = "") -> set[str]:
