@@ -22,6 +22,7 @@ PER_SECOND: dict[Unit, float] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 
 MOST_KINDS, KIND_LENGTH = 100, 100
 """More different ones are no kinds, but names of tasks; and no name is longer."""
+KIND_NAME = f"a name of at most {KIND_LENGTH} characters, all of them printable"
 LATE = 0.1
 """The share of its length after which a trace begins late: what counts from 0 then counts much time without work."""
 
@@ -162,6 +163,11 @@ def _refuse_unsorted(table: Columns, name: str, arrival_s: Floats) -> None:
         raise table.error(row, name, words)
 
 
+def is_kind(name: str) -> bool:
+    """Whether it can be the name of a kind of tasks, which KIND_NAME says in words."""
+    return 0 < len(name) <= KIND_LENGTH and name.isprintable()
+
+
 def _kinds(table: Columns, name: str) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """The names, and of each row its position among them. DataError where they are too many, or no names."""
     values = [str(value).strip() for value in table.column(name)]
@@ -170,8 +176,8 @@ def _kinds(table: Columns, name: str) -> tuple[tuple[str, ...], NDArray[np.int32
         raise DataError(f"column {name} of {table.base} has {len(names)} kinds, expected at most {MOST_KINDS}")
     position = {word: place for place, word in enumerate(names)}
     for word in names:
-        if not word or len(word) > KIND_LENGTH:
-            words = f"has {'nothing' if not word else f'{len(word)} characters'} as {name}, expected the name of a kind"
+        if not is_kind(word):
+            words = f"has {word[:KIND_LENGTH]!r} as {name}, expected {KIND_NAME}"
             raise table.error(values.index(word), name, words)
     return tuple(names), np.array([position[value] for value in values], dtype=np.int32)
 

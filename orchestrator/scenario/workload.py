@@ -14,7 +14,7 @@ from orchestrator.policies.config import Count, NonNegative, Positive, Strict, t
 from orchestrator.scenario.datafiles import DataError, Floats
 from orchestrator.scenario.distributions import Distribution
 from orchestrator.scenario.streams import Stream
-from orchestrator.scenario.traces import KIND_LENGTH, MOST_KINDS, TraceData, TraceFile
+from orchestrator.scenario.traces import KIND_NAME, MOST_KINDS, TraceData, TraceFile, is_kind
 from orchestrator.scenario.validation import misfit
 
 PRIORITIES = tuple(priority.name.lower() for priority in Priority)
@@ -221,9 +221,7 @@ class Workload(Strict):
     """Seconds that a task runs at speed 1; needed unless a trace brings its own service_s."""
     priorities: Priorities = Priorities(normal=1.0)
     """Shares by name; a trace's own column priority has precedence."""
-    kinds: dict[Annotated[str, Field(min_length=1, max_length=KIND_LENGTH)], Kind] = Field(
-        default_factory=dict, max_length=MOST_KINDS
-    )
+    kinds: dict[str, Kind] = Field(default_factory=dict)
     """Kinds of tasks by name; those of a trace with columns.kind are in the trace."""
     tasks: Count | None = None
     """At most so many tasks; null: as many as arrive."""
@@ -244,7 +242,11 @@ class Workload(Strict):
     def _shared(self) -> Workload:
         trace, known = self._trace(), self.kind_names()
         in_trace = trace is not None and trace.kind is not None
+        if len(self.kinds) > MOST_KINDS:
+            raise misfit(("kinds",), f"has {len(self.kinds)} kinds, expected at most {MOST_KINDS}")
         for name, kind in self.kinds.items():
+            if not is_kind(name):
+                raise misfit(("kinds", name), f"is no name of a kind, expected {KIND_NAME}", "key")
             if name not in known:
                 message = f"is no kind of the trace, expected one of {', '.join(known)}"
                 raise misfit(("kinds", name), message, "key")

@@ -49,6 +49,7 @@ def written(folder: Path, text: str, name: str = "t.csv") -> Path:
         ("cluster.swf", [], 198),
         ("burstgpt.csv", [], 120),
         ("burstgpt.csv", ["seconds_per={Request tokens: 0.0001, Response tokens: 0.01}"], 120),
+        ("burstgpt.csv", ["columns.kind=Model"], 120),
         ("azure-code.csv", ["seconds_per={GeneratedTokens: 0.02}"], 120),
     ],
 )
@@ -219,7 +220,7 @@ def test_what_is_no_file_is_told_in_a_sentence(tmp_path: Path):
     [
         (["--yaml", "--json"], "--yaml and --json are both given, expected one of them\n"),
         (["file=other.csv"], "file is the first argument, expected no other one\n"),
-        (["columns.when=t"], "columns.when: unknown key, expected one of arrival_s, priority, service_s, weight\n"),
+        (["columns.when=t"], "columns.when: unknown key, expected one of arrival_s, kind, priority, service_s, weight\n"),
     ],
 )
 def test_what_cannot_be_asked_for_is_told(arguments: list[str], words: str):

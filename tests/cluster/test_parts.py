@@ -55,6 +55,20 @@ def test_an_unknown_kind_fails():
     assert tasks.run("dance", "1") == (False, "", "unknown kind of task: 'dance'", 0.0)
 
 
+def test_a_kind_may_have_a_name_behind_what_it_does():
+    """It is for hedging alone; the name may have colons of its own."""
+    assert tasks.run("prime:of:mine", "2")[:3] == tasks.run("prime", "2")[:3]
+    assert tasks.run("dance:mine", "1")[2] == "unknown kind of task: 'dance:mine'"
+    assert tasks.work_of(tasks.named_kind("spin", "a:b")) == "spin"
+    assert tasks.work_of("") == tasks.work_of(":x") == tasks.DEFAULT
+
+
+def test_a_worker_that_only_sleeps_takes_every_kind_of_sleep():
+    """And says no to other work of that name."""
+    ends = asyncio.run(work("inline", 1, [("sleep:short", "0"), ("spin:short", "0")]))
+    assert [end.succeeded for end in ends] == [True, False]
+
+
 async def work(kind: Kind, slots: int, jobs: list[tuple[str, str]]) -> list[Ended]:
     """Run all the jobs at once."""
     ends: dict[Key, asyncio.Future[Ended]] = {}
