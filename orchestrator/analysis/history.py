@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.analysis.absences import Absence, Parting, absences_of
 from orchestrator.core.model import Outcome
 from orchestrator.policies.retry import ConstantBackoff
 from orchestrator.results.runs import Run
@@ -118,30 +119,56 @@ class History:
 
     @cached_property
     def hedge(self) -> Mask:
-        """Attempts that were assigned while their task still counted on an earlier one."""
-        hedge: Mask = self.follows & (self._counted_until_s > self.assigned_s)
+        """Attempts that were assigned while their task may still have counted on an earlier one."""
+        hedge: Mask = self._counted_until(self.released_s) > self.assigned_s
+        return hedge
+
+    @cached_property
+    def certain_hedge(self) -> Mask:
+        """`hedge`, without those that may have been assigned while the earlier one did not count."""
+        certain_s = self.released_s.copy()
+        for parting, rows in self._returns():
+            certain_s[rows] = np.minimum(certain_s[rows], parting.at_s)
+        hedge: Mask = self._counted_until(certain_s) > self.assigned_s
         return hedge
 
     @cached_property
     def perhaps_hedge(self) -> Mask:
-        """`hedge`, and if the scenario allows hedges, also attempts assigned at the end of an earlier one."""
-        perhaps: Mask = self.follows & (self._counted_until_s >= self.assigned_s)
-        return perhaps if hedged(self.scenario) or self.reopens else self.hedge
+        """`hedge`, and if tasks may be hedged or count again, also attempts assigned at the end of an earlier one."""
+        if hedged(self.scenario) or self.reopened.any():
+            perhaps: Mask = self.follows & (self._counted_until(self.released_s) >= self.assigned_s)
+            return perhaps
+        return self.hedge
 
     @cached_property
-    def _counted_until_s(self) -> Floats:
-        """For each attempt, when its task had stopped counting on every earlier one."""
-        latest_s, step = (
-            self.released_s.copy(),
-            1,
-        )  # the latest release of each attempt and the `step` - 1 before
+    def reopened(self) -> Mask:
+        """Attempts on which their task may have counted again after their worker was declared dead and returned.
+
+        The row of such an attempt does not show that it was given up before.
+        """
+        reopened = np.zeros(len(self.of), dtype=np.bool_)
+        for _, rows in self._returns():
+            reopened[rows] = True
+        return reopened
+
+    def _returns(self) -> Iterator[tuple[Parting, Rows]]:
+        """Deaths from which the same process returned, and the attempts that it may have kept."""
+        for parting in self.partings:
+            if not math.isinf(parting.back_s):
+                rows = self.given(parting.worker, -math.inf, parting.at_s)
+                released_s = self.released_s[rows]
+                yield parting, rows[(released_s > parting.at_s) & (released_s >= parting.back_s)]
+
+    def _counted_until(self, released_s: Floats) -> Floats:
+        """For each attempt, when its task had stopped counting on every earlier one; -infinity for the first."""
+        latest_s, step = released_s.copy(), 1  # the latest release of each attempt and the `step` - 1 before
         while step < len(latest_s):
             same = np.flatnonzero(self.of[step:] == self.of[:-step]) + step
             if not len(same):
                 break
             latest_s[same] = np.maximum(latest_s[same], latest_s[same - step])
             step *= 2
-        return shifted(latest_s, -np.inf)
+        return np.where(self.follows, shifted(latest_s, -np.inf), -np.inf)
 
     @cached_property
     def consumed(self) -> Mask:
@@ -196,11 +223,6 @@ class History:
                 room_s[place] = copies_s[len(copies_s) - most]
         return room_s
 
-    @property
-    def reopens(self) -> bool:
-        """Whether a task may count again on an attempt that was given up; the attempt's row then does not show it."""
-        return self.scenario.policies.on_return != "first_result"
-
     @cached_property
     def limit(self) -> Floats:
         """How many attempts each worker may hold: capacity + prefetch."""
@@ -225,6 +247,20 @@ class History:
     def events(self) -> Iterator[tuple[int, Event]]:
         """The position of the worker (-1: the coordinator) and the event, in the order of time."""
         return zip(codes(self._events, "worker", self.workers).tolist(), event_rows(self._events), strict=True)
+
+    @property
+    def absences(self) -> list[Absence]:
+        """When nothing may be assigned to a worker."""
+        return self._away[0]
+
+    @property
+    def partings(self) -> list[Parting]:
+        """When the coordinator stopped counting on what a worker held."""
+        return self._away[1]
+
+    @cached_property
+    def _away(self) -> tuple[list[Absence], list[Parting]]:
+        return absences_of(len(self.workers), self.events())
 
     # ---- sentences
 

@@ -13,6 +13,7 @@ show everything, so these questions stay open:
 - Whether a cancel was sent. An attempt that runs on after its task was settled is a violation only if its worker must
   have heard the cancel: no loss, a bounded delay, and no fault of that worker at about that time.
 - What a worker did with an attempt that it never reported.
+- When a task counts again on an attempt whose worker was declared dead and returned. It may at any time after that.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from orchestrator.analysis.absences import Absence, Parting
 from orchestrator.analysis.history import (
     Breach,
     History,
@@ -37,7 +39,7 @@ from orchestrator.analysis.history import (
     range_max,
     shifted,
 )
-from orchestrator.core.model import Detail, Outcome, WorkerEvent
+from orchestrator.core.model import Outcome
 from orchestrator.policies.queueing import FifoConfig, PriorityConfig
 from orchestrator.results.runs import Run
 from orchestrator.results.tables import FAULTS, STATES, FaultEvent, Floats, State, faults_ended_by
@@ -50,7 +52,6 @@ EPSILON_S = 1e-6
 """Sums of floats differ in their last digits, and nothing that matters happens within a microsecond."""
 
 _FAILED, _UNFINISHED = STATES.index(State.FAILED), STATES.index(State.UNFINISHED)
-_NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
 
 
 class Promise(NamedTuple):
@@ -94,24 +95,6 @@ def _violations(promise: Promise, history: History) -> Iterator[Violation]:
         room = max(0, room - len(rows))
     if further:
         yield Violation(promise.name, f"and {further:,} more")
-
-
-class Absence(NamedTuple):
-    """From `since_s` to `until_s` nothing may be assigned to the worker."""
-
-    worker: int
-    since_s: float
-    until_s: float
-    why: str
-
-
-class Parting(NamedTuple):
-    """At this time the coordinator stops counting on what the worker holds. `gone`: it also knows that it is lost."""
-
-    worker: int
-    at_s: float
-    gone: bool
-    why: str
 
 
 # ---- promises about tasks
@@ -211,14 +194,13 @@ def _tries(h: History) -> Iterator[Breach]:
     most = math.inf if retry.max_attempts is None else retry.max_attempts
     used = h.per_task(h.consumed & ~h.perhaps_hedge)
     yield h.tasks(np.flatnonzero(used > most), lambda i: f"used {used[i]} tries, of {most} that it had")
-    if h.reopens:
-        return  # one attempt may have consumed several tries
     # If a call failed after its worker was declared dead, the attempt had consumed a try.
     may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED))
     enough = min(most, retry.max_worker_kills or math.inf)
     # A reported failure may come from a process that has been replaced since. It is final, and no row shows it.
     closed_early = np.isnan(h.ran_s) & (h.ended_s < h.of_task(h.settled_s))
-    early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & (h.per_task(closed_early) == 0)
+    clear = h.per_task(closed_early | h.reopened) == 0  # one attempt that was opened again consumed several tries
+    early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & clear
     yield h.tasks(
         np.flatnonzero(early),
         lambda i: f"failed at {at_time(h.settled_s[i])} after {may_consume[i]} tries of {enough}",
@@ -228,7 +210,7 @@ def _tries(h: History) -> Iterator[Breach]:
 def _hedges(h: History) -> Iterator[Breach]:
     """A task counts on one attempt at a time."""
     yield h.attempts(
-        np.flatnonzero(h.hedge),
+        np.flatnonzero(h.certain_hedge),
         lambda i: f"was assigned at {at_time(h.assigned_s[i])}, while an earlier one was still open",
     )
 
@@ -237,7 +219,7 @@ def _copies(h: History) -> Iterator[Breach]:
     """A task that is assigned again has fewer than `max_copies` attempts on workers that are not away."""
     most = h.scenario.policies.retry.max_copies
     away: dict[int, list[Absence]] = {}
-    for absence in _absences(h)[0]:
+    for absence in h.absences:
         away.setdefault(absence.worker, []).append(absence)
     ended_s = or_never(h.ended_s)
     later = np.flatnonzero(h.known & ~h.perhaps_hedge & (np.arange(len(h.first)) - h.first >= most))
@@ -296,17 +278,16 @@ def _membership(h: History) -> Iterator[Breach]:
 
     No task counts on what a worker holds after the worker was declared dead, left, or registered a new process.
     """
-    absences, partings = _absences(h)
-    for absence in absences:
+    for absence in h.absences:
         yield h.attempts(
             h.given(absence.worker, absence.since_s, absence.until_s), partial(_given_while_absent, h, absence)
         )
     ended_s = or_never(h.ended_s)
-    for parting in partings:
-        if h.reopens and not parting.gone:
-            continue  # the task may count again on an attempt that was given up
+    for parting in h.partings:
         rows = h.given(parting.worker, -math.inf, parting.at_s)
-        kept = rows[(ended_s if parting.gone else h.released_s)[rows] > parting.at_s]
+        counted_s = (ended_s if parting.gone else h.released_s)[rows]
+        # What was released after the worker was back may have counted again, and then its row shows no earlier release.
+        kept = rows[(counted_s > parting.at_s) & ((counted_s < parting.back_s) | math.isinf(parting.back_s))]
         yield h.attempts(kept, partial(_kept, h, parting))
 
 
@@ -318,55 +299,6 @@ def _given_while_absent(h: History, absence: Absence, i: int) -> str:
 
 def _kept(h: History, parting: Parting, i: int) -> str:
     return f"from {at_time(h.assigned_s[i])} was kept when its worker {parting.why} at {at_time(parting.at_s)}"
-
-
-class _Away(NamedTuple):
-    """An absence begins: which state of the worker it is, and what the state is called."""
-
-    state: WorkerEvent
-    why: str
-
-
-_AWAY: dict[str, _Away] = {
-    WorkerEvent.SUSPECT: _Away(WorkerEvent.DEAD, "was suspect"),
-    WorkerEvent.DEAD: _Away(WorkerEvent.DEAD, "was declared dead"),
-    WorkerEvent.LEFT: _Away(WorkerEvent.DEAD, "had left"),
-    WorkerEvent.DRAIN: _Away(WorkerEvent.DRAIN, "drained"),
-    WorkerEvent.EJECTED: _Away(WorkerEvent.EJECTED, "was ejected"),
-}
-"""The events that begin an absence. Any UP ends the absences of state DEAD."""
-
-
-def _absences(h: History) -> tuple[list[Absence], list[Parting]]:
-    absences: list[Absence] = []
-    partings: list[Parting] = []
-    away: dict[tuple[int, str], tuple[float, str]] = {
-        (worker, WorkerEvent.DEAD): (-math.inf, "had never registered") for worker in range(len(h.workers))
-    }
-
-    def back(worker: int, state: str, at_s: float) -> None:
-        if (worker, state) in away:
-            since_s, why = away.pop((worker, state))
-            absences.append(Absence(worker, since_s, at_s, why))
-
-    for worker, (at_s, kind, _, detail) in h.events():
-        if kind == WorkerEvent.UP:
-            back(worker, WorkerEvent.DEAD, at_s)
-            if detail in _NEW_PROCESS:
-                back(worker, WorkerEvent.DRAIN, at_s)
-                back(worker, WorkerEvent.EJECTED, at_s)
-            if detail == Detail.REREGISTERED:
-                partings.append(Parting(worker, at_s, True, "began anew"))
-        elif kind == WorkerEvent.READMITTED:
-            back(worker, WorkerEvent.EJECTED, at_s)
-        elif kind in _AWAY:
-            begins = _AWAY[kind]
-            away.setdefault((worker, begins.state), (at_s, begins.why))
-            if kind in (WorkerEvent.DEAD, WorkerEvent.LEFT):
-                partings.append(Parting(worker, at_s, kind == WorkerEvent.LEFT, begins.why))
-    for worker, state in list(away):
-        back(worker, state, math.inf)
-    return absences, partings
 
 
 def _load(h: History) -> Iterator[Breach]:
@@ -453,9 +385,7 @@ def _progress(h: History) -> Iterator[Breach]:
 
 
 def _hedges_possible(scenario: Scenario) -> str:
-    if hedged(scenario):
-        return "tasks may be hedged"
-    return "" if scenario.policies.on_return == "first_result" else "an attempt that was given up may go on"
+    return "tasks may be hedged" if hedged(scenario) else ""
 
 
 def _queue_unknown(scenario: Scenario) -> str:

@@ -108,24 +108,43 @@ def cancel(ids: TaskIds, address: Address = "localhost:50051") -> None:
 
 @app.command()
 def metrics(address: Address = "localhost:50051", as_json: AsJson = False) -> None:
-    """Print the coordinator's metrics: throughput and percentiles are of the last completions."""
+    """Print the coordinator's metrics: rates are of the last seconds, percentiles of the last tasks.
+
+    A failed task is slower than every one that completed: a percentile that falls on one is not known, but longer than
+    its age. Tasks wait at the coordinator (queue_depth) or at workers that hold them already.
+    """
+    from orchestrator.cluster.metrics import told_ms
 
     async def ask() -> Metrics:
         async with _client(address) as client:
             return await client.metrics()
 
     told: Metrics = _run(ask())
-    facts: dict[str, float | None] = {"throughput_per_s": told.throughput_per_s}
-    for what, percentiles_ms in (("latency", told.latency_ms), ("execution", told.execution_ms)):
-        for percent in ("p50", "p95", "p99"):
-            facts[f"{what}_{percent}_ms"] = getattr(percentiles_ms, percent, None)
-    facts |= dict(zip(told._fields[3:], told[3:], strict=True))
+    facts = _facts(told)
     if as_json:
         print(json.dumps(facts))
         return
     for name, value in facts.items():
-        shown = "unknown" if value is None else f"{value:.3f}" if isinstance(value, float) else value
+        if name.endswith("_at_least_ms"):
+            continue
+        if name.startswith("latency_"):
+            shown = told_ms(value, facts[name.replace("_ms", "_at_least_ms")], 3)
+        else:
+            shown = "unknown" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
         print(f"{name}: {shown}")
+
+
+def _facts(told: Metrics) -> dict[str, float | None]:
+    """Each metric by a name of its own."""
+    facts: dict[str, float | None] = {"throughput_per_s": told.throughput_per_s, "failed_per_s": told.failed_per_s}
+    for name, percentiles_ms in (
+        ("latency_{}_ms", told.latency_ms),
+        ("latency_{}_at_least_ms", told.latency_at_least_ms),
+        ("execution_{}_ms", told.execution_ms),
+    ):
+        facts |= {name.format(percent): getattr(percentiles_ms, percent, None) for percent in ("p50", "p95", "p99")}
+    counts = told._fields[told._fields.index("queue_depth") :]
+    return facts | {name: getattr(told, name) for name in counts}
 
 
 async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s: float | None) -> int:

@@ -46,7 +46,7 @@ def read_policies(file: Path | None = None, overrides: Sequence[str] = ()) -> Po
     roots = [os.getcwd(), *([os.path.abspath(file.parent)] if file is not None else [])]
     sys.path.extend(place for place in dict.fromkeys(roots) if place not in sys.path)
     try:
-        document = read_document(file) if file is not None else Document("")
+        document = read_document(file, "policies") if file is not None else Document("")
     except ScenarioError as error:
         raise SettingsError([told(problem) for problem in error.problems]) from None
     for name, given in document.tree.items():

@@ -29,12 +29,13 @@ from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import checked_review_at, explained
 from orchestrator.core.inputs import Registration, Report, intercepted
 from orchestrator.core.invariants import InvariantError
-from orchestrator.core.model import Attempt, AttemptKey, Task, Worker, WorkerEvent, WorkerId, WorkerState
+from orchestrator.core.model import Attempt, AttemptKey, Task, TaskState, Worker, WorkerEvent, WorkerId, WorkerState
 from orchestrator.core.ports import Effects
 
 log = logging.getLogger("orchestrator.coordinator")
 
 Code = grpc.StatusCode
+_COMPLETED = TaskState.COMPLETED
 Answer = TypeVar("Answer")
 NUMBER_BITS = 32
 """Of a request: below them the number that a report has on its stream, above them the stream's serial, 0 for calls."""
@@ -143,11 +144,12 @@ class LiveCoordinator:
                     attempt.task.id, attempt.worker.id, attempt.reason, attempt.number)  # fmt: skip
 
     def ended(self, attempt: Attempt, now: float) -> None:
-        if attempt.settles and attempt.ran_s is not None:
-            self.window.add(now - attempt.task.submitted_at, attempt.ran_s, now)
+        if attempt.settles and attempt.ran_s is not None and attempt.task.state is _COMPLETED:
+            self.window.executed(attempt.ran_s)
 
     def settled(self, task: Task, now: float) -> None:
         job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+        self.window.settled(task.state is _COMPLETED, now - task.submitted_at, now)
         self._characters -= len(job.payload)
         job.payload = ""  # nobody needs it any more, and settled tasks are many
         client = self.clients.get(job.session)

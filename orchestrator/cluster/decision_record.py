@@ -37,8 +37,10 @@ from orchestrator.cluster.record_format import (
     Line,
     Stretch,
     complete,
+    no_record,
     numbers_of_parts,
     part_of,
+    texts_of,
 )
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import intercepted
@@ -150,6 +152,8 @@ class DecisionRecord:
         file = self._file = self._path.open("a+b", buffering=0)
         status = os.fstat(file.fileno())
         self._bytes = status.st_size
+        if stat.S_ISFIFO(status.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe, and the coordinator would stand still while nobody reads it")
         if not stat.S_ISREG(status.st_mode):
             self._part_bytes = math.inf  # a device gets no number
             return
@@ -303,22 +307,21 @@ class Recorded:
         """Find which lines are whose. `before`: the number of the part that was read last."""
         offset = 0
         current = self.processes[-1] if self.processes else None
-        with part.open("rb") as file:
-            for number, text in enumerate(file, 1):
-                after = offset + len(text)
-                line = Line(part, number, text)
-                if text.startswith(HEAD) and (head := _head(line)) is not None:
-                    _end_stretch(current, part, offset)
-                    current = Process(len(self.processes) + 1, head)
-                    current.stretches.append(Stretch(part, number + 1, after, math.inf))
-                    self.processes.append(current)
-                elif number == 1:
-                    current = self._continued(line, before, current)
-                    if current is not None:
-                        current.stretches.append(Stretch(part, 2, after, math.inf))
-                elif text.startswith(CLOSED) and current is not None:
-                    current.closed = True
-                offset = after
+        for number, text in enumerate(texts_of(part), 1):
+            after = offset + len(text)
+            line = Line(part, number, text)
+            if text.startswith(HEAD) and (head := _head(line)) is not None:
+                _end_stretch(current, part, offset)
+                current = Process(len(self.processes) + 1, head)
+                current.stretches.append(Stretch(part, number + 1, after, math.inf))
+                self.processes.append(current)
+            elif number == 1:
+                current = self._continued(line, before, current)
+                if current is not None:
+                    current.stretches.append(Stretch(part, 2, after, math.inf))
+            elif text.startswith(CLOSED) and current is not None:
+                current.closed = True
+            offset = after
 
     def _continued(self, first: Line, before: int | None, current: Process | None) -> Process | None:
         """Whose inputs a part that begins with no head goes on with; None where that is not known."""
@@ -326,7 +329,7 @@ class Recorded:
         if not first.finished and any(begun.startswith(kind[: len(begun)]) for kind in (HEAD, CONTINUES)):
             gap = f"{first.part} begins with a line that was never finished: what follows it is not decided again"
         elif not first.text.startswith(CONTINUES):
-            raise ValueError(f"{first.part} is not a decision record: its first line has no policies")
+            raise no_record(first.part)
         else:
             expected = first.parsed()["continues"]
             if before == expected and (current is None or current.gap is None):

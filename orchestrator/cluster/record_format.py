@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache
 from inspect import signature
@@ -19,6 +20,8 @@ from orchestrator.policies.settings import Policies, build_coordinator
 
 HEAD, CONTINUES, CLOSED = b'{"policies":', b'{"continues":', b'{"closed":'
 """What these lines begin with."""
+LINE_BYTES = 256 << 20
+"""No coordinator writes a line as long as that."""
 
 
 class Head(NamedTuple):
@@ -36,6 +39,26 @@ class Head(NamedTuple):
 
 def part_of(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
+
+
+def texts_of(part: Path) -> Iterator[bytes]:
+    """Its lines. Raises ValueError for a file without an end, or with another beginning than a record's, before it has
+    read more than one line."""
+    if not stat.S_ISREG(part.stat().st_mode):
+        raise ValueError(f"{part} is not a decision record: it is no regular file")
+    with part.open("rb") as file:
+        begun = file.read(max(len(HEAD), len(CONTINUES))).partition(b"\n")[0]
+        if not any(begun.startswith(kind) or kind.startswith(begun) for kind in (HEAD, CONTINUES)):
+            raise no_record(part)
+        file.seek(0)
+        while text := file.readline(LINE_BYTES):
+            if len(text) == LINE_BYTES:
+                raise ValueError(f"{part} is not a decision record: a line has more than {LINE_BYTES >> 20} MiB")
+            yield text
+
+
+def no_record(part: Path) -> ValueError:
+    return ValueError(f"{part} is not a decision record: its first line has no policies")
 
 
 def numbers_of_parts(path: Path) -> list[int]:

@@ -36,9 +36,11 @@ FIRST_WORD_S = 30.0
 
 
 class Service:
-    def __init__(self, live: LiveCoordinator) -> None:
+    """`unread`: of the coordinator, whose services share it."""
+
+    def __init__(self, live: LiveCoordinator, unread: Unread) -> None:
         self._live = live
-        self._unread = Unread(live.limits.unread_characters)
+        self._unread = unread
 
     def _status(self, task: Task, context: Context) -> Any:
         """What is to be told of a task. Raises Refused."""
@@ -121,8 +123,8 @@ class StreamService(Service):
     """Our own protocol: WorkerStream and ClientStream. `first_word_s`: a stream that says nothing for so long, when it
     begins, is closed."""
 
-    def __init__(self, live: LiveCoordinator, first_word_s: float = FIRST_WORD_S) -> None:
-        super().__init__(live)
+    def __init__(self, live: LiveCoordinator, unread: Unread, first_word_s: float = FIRST_WORD_S) -> None:
+        super().__init__(live, unread)
         self._first_word_s = first_word_s
         self._newcomers: dict[asyncio.Timeout, None] = {}
 
@@ -332,7 +334,8 @@ async def start(
 ) -> tuple[grpc.aio.Server, int]:
     """The server and its port (0 asks for a free one); OSError where it cannot listen."""
     server = rpc.server(first_word_s)
-    wire, stream = WireService(live), StreamService(live, first_word_s)
+    unread = Unread(live.limits.unread_characters)
+    wire, stream = WireService(live, unread), StreamService(live, unread, first_word_s)
     for service, implementation in (
         (rpc.COORDINATOR, wire),
         (rpc.REGISTRY, wire),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -23,6 +24,7 @@ KeyPath = tuple[str | int, ...]
 Place = Literal["key", "value"]
 
 MAX_NODES = 100_000
+MAX_BYTES = 16 << 20
 SEGMENT = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 TAGS = "tag:yaml.org,2002:"
 
@@ -53,9 +55,9 @@ class Problem:
     message: str
 
     @classmethod
-    def at(cls, file: str, position: Position, path: KeyPath, message: str) -> Problem:
-        """A problem of the key at a path, or of the whole scenario."""
-        return cls(file, position.line, position.column, one_line(dotted(path)) or "scenario", one_line(message))
+    def at(cls, file: str, position: Position, path: KeyPath, message: str, whole: str = "scenario") -> Problem:
+        """A problem of the key at a path, or of the whole file, which is called `whole`."""
+        return cls(file, position.line, position.column, one_line(dotted(path)) or whole, one_line(message))
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.key}: {self.message}"
@@ -84,11 +86,12 @@ class Misfit(ValueError):
 
 @dataclass
 class Document:
-    """A scenario's plain tree (dict, list and scalars), and the marks of what came from the file."""
+    """A file's plain tree (dict, list and scalars), and the marks of what came from it. `what` the file is to be."""
 
     file: str
     tree: dict[str, Any] = field(default_factory=dict)
     marks: dict[KeyPath, Mark] = field(default_factory=dict)
+    what: str = "scenario"
 
     def problem(self, misfit: Misfit) -> Problem:
         """The misfit at its own place, or at the nearest one around it that is known."""
@@ -98,7 +101,7 @@ class Document:
             path, place = path[:-1], "key"
         mark = self.marks[path] if path else Mark(START, START)
         position = mark.key if place == "key" else mark.value
-        return Problem.at(self.file, position, misfit.path, misfit.message)
+        return Problem.at(self.file, position, misfit.path, misfit.message, self.what)
 
     def override(self, path: KeyPath) -> None:
         """The value at `path` no longer comes from the file: its key, if any, stands for it all."""
@@ -107,11 +110,11 @@ class Document:
         self.marks[path] = Mark(here, here)
 
 
-def read_document(path: Path) -> Document:
-    """The YAML mapping in a file. ScenarioError for whatever keeps it from being one."""
-    document = Document(str(path))
+def read_document(path: Path, what: str = "scenario") -> Document:
+    """The YAML mapping in a file, which is to be a `what`. ScenarioError for whatever keeps it from being one."""
+    document = Document(str(path), what=what)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _read_bytes(path).decode("utf-8-sig")
         tree, document.marks = parse(text)
         if not isinstance(tree, dict):
             raise Misfit((), f"is {show(tree)}, expected a mapping")
@@ -122,15 +125,27 @@ def read_document(path: Path) -> Document:
     except UnicodeDecodeError as error:
         at = position_in(error.object[: error.start].decode("utf-8", "replace"))
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8, expected UTF-8 text"
-        problems = [Problem.at(document.file, at, (), message)]
+        problems = [Problem.at(document.file, at, (), message, what)]
     except ParseError as error:
-        problems = [Problem.at(document.file, at, path, message) for path, at, message in error.found]
+        problems = [Problem.at(document.file, at, path, message, what) for path, at, message in error.found]
     except Misfit as misfit:
         problems = [document.problem(misfit)]
     else:
         document.tree = tree
         return document
     raise ScenarioError(problems)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Raises Misfit for what has no end, or may never have one: a device, a pipe, a file too large to be read whole."""
+    status = path.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise Misfit((), "is a device or a pipe, expected a YAML file")
+    with path.open("rb") as file:
+        read = file.read(MAX_BYTES + 1)
+    if len(read) > MAX_BYTES:
+        raise Misfit((), f"has more than {MAX_BYTES >> 20} MiB, expected a YAML file")
+    return read
 
 
 class ParseError(ValueError):

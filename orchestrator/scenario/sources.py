@@ -57,7 +57,7 @@ def read_model(file: str) -> dict[str, Any]:
     """The values of a model file. ScenarioError says what is wrong, at its place in that file."""
     from orchestrator.scenario.sections import Model  # it needs numpy, which a coordinator given KEY=VALUE does not
 
-    document = read_document(Path(file))
+    document = read_document(Path(file), "model")
     roots = (os.path.dirname(os.path.abspath(file)), os.getcwd())
     document.tree = with_absolute_files(document.tree, (), roots)
     try:

@@ -10,7 +10,10 @@ import pytest
 import sim
 from orchestrator.analysis.history import range_max
 from orchestrator.analysis.promises import MOST, PROMISES, check, left_out
+from orchestrator.results.tables import event_rows
+from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario
+from sim.world import World
 from tests.results.synthetic import NAN, attempt, run, scenario, tables, task
 
 UP = [(0.0, "up", 0, "registered"), (0.0, "up", 1, "registered")]
@@ -296,19 +299,76 @@ def test_nothing_is_assigned_before_a_worker_registers():
 
 def test_a_death_gives_up_what_the_worker_holds():
     """No task counts on a dead worker, and a new process has nothing of the old one."""
-    tasks, events = [task(0.0, 4.0)], [*UP, (2.0, "dead", 0, "detector"), (3.0, "up", 0, "revived")]
+    tasks, events = [task(0.0, 4.0)], [*UP, (2.0, "dead", 0, "detector")]
     kept = "membership: attempt 1 of task 0 on w1 from 0 s was kept when its worker was declared dead at 2 s"
     assert told(tasks, [done(0, 0.0, 4.0)], events) == [kept]
+    assert told(tasks, [done(0, 0.0, 4.0)], [*events, (5.0, "up", 0, "reconnected")]) == [kept]
+    assert told(tasks, [done(0, 0.0, 4.0)], [*events, (3.0, "up", 0, "registered")]) == [kept]
     assert told(tasks, [done(0, 0.0, 4.0, given_up_s=2.0, outcome="worker_died")], events) == []
     begun = [*UP, (2.0, "up", 0, "reregistered")]
     (sentence,) = told(tasks, [done(0, 0.0, 4.0, given_up_s=2.0, outcome="worker_died")], begun)
     assert sentence.endswith("was kept when its worker began anew at 2 s")
 
 
-def test_where_originals_go_on_a_death_may_leave_no_trace():
-    """An attempt that counts again after a return has no time at which it was given up."""
-    events = [*UP, (2.0, "dead", 0, "detector"), (3.0, "up", 0, "revived")]
-    assert told([task(0.0, 4.0)], [done(0, 0.0, 4.0)], events, **policies(on_return="keep_original")) == []
+@pytest.mark.parametrize("on_return", ["first_result", "keep_original"])
+@pytest.mark.parametrize("back", ["reconnected", "revived"])
+def test_a_process_that_returns_may_keep_what_it_holds(back: str, on_return: str):
+    """An attempt that counts again has no time at which it was given up, whatever the setting; one death excuses no
+    other. A process that was revived may reconnect later, which is no event."""
+    events = [*UP, (2.0, "dead", 0, "detector"), (3.0, "up", 0, back)]
+    returns = policies(on_return=on_return)
+    assert told([task(0.0, 4.0)], [done(0, 0.0, 4.0)], events, **returns) == []
+    (sentence,) = told([task(0.0, 6.0)], [done(0, 0.0, 6.0)], [*events, (5.0, "dead", 0, "detector")], **returns)
+    assert sentence.endswith("was kept when its worker was declared dead at 5 s")
+
+
+@pytest.mark.parametrize(("reconnects_s", "back"), [(8.1, "reconnected"), (8.6, "revived")])
+def test_a_simulated_process_that_reconnects_goes_on(reconnects_s: float, back: str):
+    """It is declared dead at 4.95 s behind a partition that ends at 8 s, and beats again at 8.45 s. Its attempt counts
+    again, before its task found room elsewhere."""
+    loaded = scenario(
+        duration_s=2.5,
+        warmup_s=0,
+        workload={
+            "arrivals": {"kind": "constant", "rate_per_s": 1},
+            "service": {"kind": "constant", "value_s": 12},
+        },
+        policies={"detection": {"kind": "timeout", "heartbeat_s": 0.5, "timeout_s": 2}},
+        faults=[{"kind": "partition", "workers": ["w1"], "at_s": 3, "for_s": 5}],
+    )
+    world = World(loaded, draw_plan(loaded), 0)
+    world.env.call_at(reconnects_s, 0, world.disconnect, "w1")
+    world.run()
+    history = run(world.tables(), loaded)
+    (row,) = [row for row in history.tables.attempts.to_pylist() if row["worker"] == "w1"]
+    assert (row["assigned_s"], row["given_up_s"], row["ended_s"]) == (2.0, None, 14.0)
+    assert [event.detail for event in event_rows(history.tables.events) if event.kind == "up"][2:] == [back]
+    assert check(history, healed=True) == []
+
+
+def test_what_was_assigned_between_a_death_and_a_return_is_no_hedge():
+    """The attempt that counts again did not count when its task was assigned to another worker, which died too."""
+    events = [*UP, (1.0, "dead", 0, "detector"), (3.0, "dead", 1, "detector"), (4.0, "up", 0, "reconnected")]
+    tasks = [task(0.0, 6.0, attempts=2)]
+
+    def again(assigned_s: float) -> list[str]:
+        return told(tasks, [done(0, 0.0, 6.0), lost(0, assigned_s, 3.0, attempt=2, worker=1)], events)
+
+    assert again(2.0) == []
+    assert again(0.5) == [
+        "hedges: attempt 2 of task 0 on w2 was assigned at 0.5 s, while an earlier one was still open"
+    ]
+
+
+def test_an_attempt_that_counts_again_may_have_consumed_several_tries():
+    """Its row shows one of them at most, so its task may fail before the rows show as many tries as it had."""
+    limit = policies(retry={"max_attempts": 2})
+    events = [*UP, (1.0, "dead", 0, "detector"), (2.0, "up", 0, "reconnected"), (3.0, "dead", 0, "detector")]
+    failed = [task(0.0, 3.0, state="failed")]
+    assert told(failed, [lost(0, 0.0, 3.0)], events, **limit) == []
+    assert told(failed, [lost(0, 0.0, 3.0)], [*UP, (3.0, "dead", 0, "detector")], **limit) == [
+        "tries: task 0 failed at 3 s after 1 tries of 2"
+    ]
 
 
 def test_a_worker_holds_no_more_than_it_may():

@@ -12,6 +12,8 @@ from orchestrator.cluster.client import AsyncClient, NewTask
 from orchestrator.cluster.effect_log import EffectLog
 from orchestrator.cluster.metrics import LONGEST_S, REMEMBERED, Window, line
 from orchestrator.cluster.wire import contract
+from orchestrator.cluster.wire.proto import wire_pb2
+from orchestrator.core.inputs import Registration
 from orchestrator.policies.settings import Policies, build_coordinator
 from tests.cluster.conftest import MakeCluster
 
@@ -21,18 +23,24 @@ def core():
     return build_coordinator(Policies(), EffectLog())
 
 
+def complete(window: Window, latency_s: float, ran_s: float, now: float = 1.0) -> None:
+    """A task completes: the coordinator hears of its execution first."""
+    window.executed(ran_s)
+    window.settled(True, latency_s, now)
+
+
 def test_nearest_rank_is_nearest_rank(core):
     """Of 100 tasks with one of 2 s, p99 is the 99th; of 101 with two of them, it is the 100th."""
     window = Window(0.0)
     for _ in range(99):
-        window.add(0.02, 0.01, 1.0)
-    window.add(2.0, 2.0, 1.0)
+        complete(window, 0.02, 0.01)
+    complete(window, 2.0, 2.0)
     assert window.summary(core, 1.0).latency_ms == (20, 20, 20)
     assert window.summary(core, 1.0).execution_ms == (10, 10, 10)
-    window.add(2.0, 2.0, 1.0)
+    complete(window, 2.0, 2.0)
     assert window.summary(core, 1.0).latency_ms == (20, 20, 2000)
     one = Window(0.0)
-    one.add(0.5, 0.25, 1.0)
+    complete(one, 0.5, 0.25)
     assert one.summary(core, 1.0).execution_ms == (250, 250, 250)
 
 
@@ -41,10 +49,11 @@ def test_ranks_are_those_of_every_count(core):
     for count in (*range(1, 250), 1000, 9999, 10_000):
         window = Window(0.0)
         for number in range(count):
-            window.add(0.0, number / 1000, 1.0)
+            complete(window, 0.0, number / 1000)
         found = window.summary(core, 1.0).execution_ms
         assert found is not None
         for percent, value in zip((50, 95, 99), found, strict=True):
+            assert value is not None
             covered = round(value) + 1
             assert 100 * covered >= percent * count > 100 * (covered - 1)
 
@@ -53,9 +62,63 @@ def test_throughput_counts_the_last_seconds(core):
     """And is zero when they are over."""
     window = Window(0.0)
     for number in range(100):
-        window.add(number / 1000, number / 1000, now=number / 10)
+        complete(window, number / 1000, number / 1000, number / 10)
     assert window.summary(core, 10.0).throughput_per_s == pytest.approx(10.0, rel=0.05)
     assert window.summary(core, 20.0).throughput_per_s == 0
+
+
+def test_a_failed_task_is_slower_than_every_one_that_completed(core):
+    """However soon it failed: a percentile that falls on it is not known, but no less than its age, and no less than
+    the largest latency. It is no completion."""
+    window = Window(0.0)
+    for _ in range(90):
+        complete(window, 0.02, 0.01)
+    for age_s in (0.001, 0.5, *[3.0] * 8):
+        window.settled(False, age_s, 1.0)
+    metrics = window.summary(core, 1.0)
+    assert metrics.latency_ms == (20, None, None)
+    assert metrics.latency_at_least_ms == (None, 3000, 3000)
+    assert (metrics.throughput_per_s, metrics.failed_per_s) == (90, 10)
+    assert metrics.execution_ms == (10, 10, 10)
+    assert "latency p50 20.00 ms p95 > 3000.00 ms p99 > 3000.00 ms" in line(metrics)
+    assert contract.metrics_of(contract.metrics_message(metrics)) == metrics
+    soon = Window(0.0)
+    complete(soon, 0.02, 0.01)
+    soon.settled(False, 0.001, 1.0)
+    assert soon.summary(core, 1.0).latency_at_least_ms == (None, 20, 20)
+
+
+def test_where_all_failed_no_latency_is_known(core):
+    """Only lower bounds are."""
+    window = Window(0.0)
+    window.settled(False, 0.25, 1.0)
+    metrics = window.summary(core, 1.0)
+    assert (metrics.latency_ms, metrics.latency_at_least_ms) == ((None, None, None), (250, 250, 250))
+    assert (metrics.throughput_per_s, metrics.execution_ms) == (0, None)
+
+
+def test_what_waits_at_workers_is_told_from_what_waits_at_the_coordinator(core):
+    """An attempt waits at its worker until its start is reported; without prefetch no start is, and none waits."""
+    core.register(Registration("w1", "i", 1, 2, reports_start=True), 0.0)
+    core.register(Registration("w2", "i", 1, 0, reports_start=True), 0.0)
+    for number in range(6):
+        core.submit(f"t{number}", 1, "7", None, 0.0)
+    window = Window(0.0)
+    metrics = window.summary(core, 0.0)
+    assert (metrics.queue_depth, metrics.queue_at_workers) == (2, 3)
+    (worker,) = [worker for worker in core.workers() if worker.id == "w1"]
+    core.started("w1", *next(iter(worker.open)).key, 0.0)
+    metrics = window.summary(core, 0.0)
+    assert (metrics.queue_depth, metrics.queue_at_workers) == (2, 2)
+    assert "2 queued, 2 at workers" in line(metrics)
+    assert contract.metrics_of(contract.metrics_message(metrics)) == metrics
+
+
+def test_what_an_older_coordinator_does_not_tell_is_not_known():
+    """Neither its failures by the second nor what waits at its workers."""
+    told = contract.metrics_of(wire_pb2.GetMetricsResponse(total_ok=1, p50_latency_ms=3))
+    assert (told.failed_per_s, told.queue_at_workers, told.latency_ms) == (None, None, None)
+    assert told.execution_ms == (3, 0, 0)
 
 
 def test_what_is_not_known_is_not_zero(core):
@@ -71,9 +134,9 @@ def test_no_value_breaks_the_line(core, ran_s: float):
     """Whatever a worker claims, the other values are told beside it."""
     window = Window(0.0)
     for _ in range(98):
-        window.add(0.02, 0.0005, 1.0)
-    window.add(0.02, ran_s, 1.0)
-    window.add(0.02, ran_s, 1.0)
+        complete(window, 0.02, 0.0005)
+    complete(window, 0.02, ran_s)
+    complete(window, 0.02, ran_s)
     metrics = window.summary(core, 1.0)
     assert metrics.execution_ms == (0.5, 0.5, LONGEST_S * 1000)
     assert "latency p50 20.00 ms p95 20.00 ms p99 20.00 ms, execution p50 0.50 ms p95 0.50 ms" in line(metrics)
@@ -94,9 +157,9 @@ def test_timeouts_and_refused_results_are_told(core):
 def test_only_the_last_completions_count(core):
     """So that what was long ago is forgotten."""
     window = Window(0.0)
-    window.add(9.0, 9.0, 1.0)
+    complete(window, 9.0, 9.0)
     for _ in range(REMEMBERED):
-        window.add(0.001, 0.001, 1.0)
+        complete(window, 0.001, 0.001)
     assert window.summary(core, 1.0).latency_ms == (1, 1, 1)
 
 
@@ -110,7 +173,10 @@ def test_latency_is_not_execution(make_cluster: MakeCluster, tmp_path: Path):
                 await submission
             metrics = await client.metrics()
         assert metrics.latency_ms is not None
+        assert metrics.latency_ms.p50 is not None
+        assert metrics.latency_ms.p99 is not None
         assert metrics.execution_ms is not None
+        assert metrics.execution_ms.p50 is not None
         assert metrics.latency_ms.p99 >= metrics.latency_ms.p50 + 2 * 100
         assert metrics.latency_ms.p99 > metrics.execution_ms.p50 + 4 * 100
         assert metrics.execution_ms.p50 != round(metrics.execution_ms.p50), "fractions of a millisecond"

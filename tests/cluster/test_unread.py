@@ -65,6 +65,31 @@ def test_large_answers_that_are_not_read_are_limited(caplog: pytest.LogCaptureFi
     assert not [line for line in caplog.records if line.exc_info]
 
 
+def test_calls_of_both_services_share_what_may_be_unread():
+    """Who reads no status is not answered on cancels either."""
+
+    async def story() -> None:
+        live = LiveCoordinator(lambda fx: build_coordinator(PATIENT, fx), limits=Limits(unread_characters=6 * LARGE))
+        server, port = await start(live, "127.0.0.1", 0)
+        async with rpc.channel(f"127.0.0.1:{port}") as channel:
+            request = (await large_task(channel)).SerializeToString()
+            unreading = await Unreading.open(port)
+            told = b""
+            for refused, path in (
+                (7, f"{rpc.COORDINATOR.full_name}/GetTaskStatus"),
+                (17, f"{rpc.CLIENT_STREAM.full_name}/CancelTask"),
+            ):
+                for _ in range(10):
+                    unreading.call(f"/{path}", request)
+                while told.count(b"grpc-message") < refused:
+                    told += await unreading.reader.read(1 << 16)
+            unreading.close()
+        live.close()
+        await server.stop(0)
+
+    play(story)
+
+
 @pytest.mark.parametrize(("service", "method"), STREAMS)
 def test_of_too_many_streams_that_say_nothing_the_oldest_ends(service: ServiceDescriptor, method: str):
     """Others are taken in meanwhile."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.wire.frames import Malformed, require_id
 from orchestrator.cluster.wire.proto import wire_pb2
@@ -159,39 +161,52 @@ def outcome_of_status(status: wire_pb2.GetTaskStatusResponse) -> Outcome:
 def metrics_message(metrics: Metrics) -> wire_pb2.GetMetricsResponse:
     message = wire_pb2.GetMetricsResponse(
         throughput_tasks_per_sec=metrics.throughput_per_s,
+        failed_per_sec=metrics.failed_per_s,
         queue_depth=metrics.queue_depth,
+        queue_at_workers=metrics.queue_at_workers,
         alive_workers=metrics.alive_workers,
         total_ok=metrics.completed,
         total_err=metrics.failed,
         timeouts=metrics.timeouts,
         refused_results=metrics.refused_results,
+        latency=_percentiles_message(metrics.latency_ms),
+        latency_at_least=_percentiles_message(metrics.latency_at_least_ms),
+        execution=_percentiles_message(metrics.execution_ms),
     )
     if metrics.execution_ms is not None:
-        p50, p95, p99 = metrics.execution_ms
-        message.p50_latency_ms, message.p95_latency_ms, message.p99_latency_ms = round(p50), round(p95), round(p99)
-        message.execution.CopyFrom(wire_pb2.PercentilesMs(p50=p50, p95=p95, p99=p99))
-    if metrics.latency_ms is not None:
-        p50, p95, p99 = metrics.latency_ms
-        message.latency.CopyFrom(wire_pb2.PercentilesMs(p50=p50, p95=p95, p99=p99))
+        rounded = (round(value or 0) for value in metrics.execution_ms)
+        message.p50_latency_ms, message.p95_latency_ms, message.p99_latency_ms = rounded
     return message
 
 
+def _percentiles_message(percentiles: Percentiles | None) -> wire_pb2.PercentilesMs | None:
+    return None if percentiles is None else wire_pb2.PercentilesMs(**percentiles._asdict())
+
+
 def metrics_of(message: wire_pb2.GetMetricsResponse) -> Metrics:
-    latency = execution = None
-    if message.HasField("latency"):
-        latency = Percentiles(message.latency.p50, message.latency.p95, message.latency.p99)
-    if message.HasField("execution"):
-        execution = Percentiles(message.execution.p50, message.execution.p95, message.execution.p99)
-    elif message.total_ok or message.total_err:
+    execution = _percentiles_of(message, "execution")
+    if execution is None and (message.total_ok or message.total_err):
         execution = Percentiles(message.p50_latency_ms, message.p95_latency_ms, message.p99_latency_ms)
     return Metrics(
         message.throughput_tasks_per_sec,
-        latency,
+        message.failed_per_sec if message.HasField("failed_per_sec") else None,
+        _percentiles_of(message, "latency"),
+        _percentiles_of(message, "latency_at_least"),
         execution,
         message.queue_depth,
+        message.queue_at_workers if message.HasField("queue_at_workers") else None,
         message.alive_workers,
         message.total_ok,
         message.total_err,
         message.timeouts,
         message.refused_results,
     )
+
+
+def _percentiles_of(
+    message: wire_pb2.GetMetricsResponse, name: Literal["latency", "latency_at_least", "execution"]
+) -> Percentiles | None:
+    if not message.HasField(name):
+        return None
+    told = getattr(message, name)
+    return Percentiles(*(getattr(told, each) if told.HasField(each) else None for each in Percentiles._fields))

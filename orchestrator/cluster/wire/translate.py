@@ -106,21 +106,31 @@ class Outcome(NamedTuple):
 
 
 class Percentiles(NamedTuple):
-    """By nearest rank."""
+    """By nearest rank; None where the rank falls on a task that has none."""
 
-    p50: float
-    p95: float
-    p99: float
+    p50: float | None
+    p95: float | None
+    p99: float | None
 
 
 class Metrics(NamedTuple):
-    """The fields of GetMetrics, over the last completions: latency from submission at the coordinator to settled,
-    execution by the workers' clocks, both in milliseconds; None where nothing is known."""
+    """The fields of GetMetrics; None where nothing is known.
+
+    `throughput_per_s`, `failed_per_s`: tasks that completed and that failed, in the last seconds. `latency_ms`: from
+    submission at the coordinator to settled, of the last tasks; one that failed is slower than every one that
+    completed, so a percentile that falls on it is not known, but no less than that of `latency_at_least_ms`.
+    `execution_ms`: by the workers' clocks, of the last that completed. `queue_depth`: tasks that wait at the
+    coordinator; `queue_at_workers`: attempts that workers hold and have not begun. `completed` and the counts after it
+    are of the coordinator's whole life.
+    """
 
     throughput_per_s: float
+    failed_per_s: float | None
     latency_ms: Percentiles | None
+    latency_at_least_ms: Percentiles | None
     execution_ms: Percentiles | None
     queue_depth: int
+    queue_at_workers: int | None
     alive_workers: int
     completed: int
     failed: int

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n*orchestrator/cluster/wire/proto/wire.proto\x12\x0corchestrator\"k\n\x0bTaskPayload\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0f\n\x07payload\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\"\xcc\x01\n\nTaskResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nlatency_ms\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x11\n\tretryable\x18\x07 \x01(\x08\x12\x10\n\x08queued_s\x18\x08 \x01(\x01\x12\x12\n\x05ran_s\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_ran_s\"`\n\x11SubmitTaskRequest\x12,\n\x08priority\x18\x01 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0f\n\x07payload\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\"%\n\x12SubmitTaskResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\'\n\x14GetTaskStatusRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\xa8\x01\n\x15GetTaskStatusResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nlatency_ms\x18\x05 \x01(\x03\x12\x11\n\tworker_id\x18\x06 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\"\x13\n\x11GetMetricsRequest\"6\n\rPercentilesMs\x12\x0b\n\x03p50\x18\x01 \x01(\x01\x12\x0b\n\x03p95\x18\x02 \x01(\x01\x12\x0b\n\x03p99\x18\x03 \x01(\x01\"\xd8\x02\n\x12GetMetricsResponse\x12 \n\x18throughput_tasks_per_sec\x18\x01 \x01(\x01\x12\x16\n\x0ep50_latency_ms\x18\x02 \x01(\x03\x12\x16\n\x0ep95_latency_ms\x18\x03 \x01(\x03\x12\x16\n\x0ep99_latency_ms\x18\x04 \x01(\x03\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\x03\x12\x15\n\ralive_workers\x18\x06 \x01(\x03\x12\x10\n\x08total_ok\x18\x07 \x01(\x03\x12\x11\n\ttotal_err\x18\x08 \x01(\x03\x12.\n\texecution\x18\t \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12,\n\x07latency\x18\n \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12\x10\n\x08timeouts\x18\x0b \x01(\x03\x12\x17\n\x0frefused_results\x18\x0c \x01(\x03\"M\n\x11\x41ssignTaskRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.orchestrator.TaskPayload\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"&\n\x12\x41ssignTaskResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"M\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\">\n\x16RegisterWorkerResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\"T\n\x10HeartbeatRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63tive_tasks\x18\x02 \x01(\x05\x12\x17\n\x0f\x63ompleted_tasks\x18\x03 \x01(\x05\")\n\x11HeartbeatResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x08\"R\n\x13ReportResultRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x18.orchestrator.TaskResult\",\n\x14ReportResultResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x08*N\n\tTaskState\x12\x0b\n\x07PENDING\x10\x00\x12\x0c\n\x08\x41SSIGNED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04*9\n\x0cTaskPriority\x12\x07\n\x03LOW\x10\x00\x12\n\n\x06NORMAL\x10\x01\x12\x08\n\x04HIGH\x10\x02\x12\n\n\x06URGENT\x10\x03\x32\x90\x02\n\x12\x43oordinatorService\x12O\n\nSubmitTask\x12\x1f.orchestrator.SubmitTaskRequest\x1a .orchestrator.SubmitTaskResponse\x12X\n\rGetTaskStatus\x12\".orchestrator.GetTaskStatusRequest\x1a#.orchestrator.GetTaskStatusResponse\x12O\n\nGetMetrics\x12\x1f.orchestrator.GetMetricsRequest\x1a .orchestrator.GetMetricsResponse2\x99\x02\n\x15WorkerRegistryService\x12[\n\x0eRegisterWorker\x12#.orchestrator.RegisterWorkerRequest\x1a$.orchestrator.RegisterWorkerResponse\x12L\n\tHeartbeat\x12\x1e.orchestrator.HeartbeatRequest\x1a\x1f.orchestrator.HeartbeatResponse\x12U\n\x0cReportResult\x12!.orchestrator.ReportResultRequest\x1a\".orchestrator.ReportResultResponse2`\n\rWorkerService\x12O\n\nAssignTask\x12\x1f.orchestrator.AssignTaskRequest\x1a .orchestrator.AssignTaskResponseb\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n*orchestrator/cluster/wire/proto/wire.proto\x12\x0corchestrator\"k\n\x0bTaskPayload\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0f\n\x07payload\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\"\xcc\x01\n\nTaskResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nlatency_ms\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x11\n\tretryable\x18\x07 \x01(\x08\x12\x10\n\x08queued_s\x18\x08 \x01(\x01\x12\x12\n\x05ran_s\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_ran_s\"`\n\x11SubmitTaskRequest\x12,\n\x08priority\x18\x01 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0f\n\x07payload\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\"%\n\x12SubmitTaskResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\'\n\x14GetTaskStatusRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\xa8\x01\n\x15GetTaskStatusResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nlatency_ms\x18\x05 \x01(\x03\x12\x11\n\tworker_id\x18\x06 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\"\x13\n\x11GetMetricsRequest\"]\n\rPercentilesMs\x12\x10\n\x03p50\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03p95\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03p99\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x06\n\x04_p50B\x06\n\x04_p95B\x06\n\x04_p99\"\xf3\x03\n\x12GetMetricsResponse\x12 \n\x18throughput_tasks_per_sec\x18\x01 \x01(\x01\x12\x16\n\x0ep50_latency_ms\x18\x02 \x01(\x03\x12\x16\n\x0ep95_latency_ms\x18\x03 \x01(\x03\x12\x16\n\x0ep99_latency_ms\x18\x04 \x01(\x03\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\x03\x12\x15\n\ralive_workers\x18\x06 \x01(\x03\x12\x10\n\x08total_ok\x18\x07 \x01(\x03\x12\x11\n\ttotal_err\x18\x08 \x01(\x03\x12.\n\texecution\x18\t \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12,\n\x07latency\x18\n \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12\x10\n\x08timeouts\x18\x0b \x01(\x03\x12\x17\n\x0frefused_results\x18\x0c \x01(\x03\x12\x1d\n\x10queue_at_workers\x18\r \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0e\x66\x61iled_per_sec\x18\x0e \x01(\x01H\x01\x88\x01\x01\x12\x35\n\x10latency_at_least\x18\x0f \x01(\x0b\x32\x1b.orchestrator.PercentilesMsB\x13\n\x11_queue_at_workersB\x11\n\x0f_failed_per_sec\"M\n\x11\x41ssignTaskRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.orchestrator.TaskPayload\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"&\n\x12\x41ssignTaskResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"M\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\">\n\x16RegisterWorkerResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\"T\n\x10HeartbeatRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63tive_tasks\x18\x02 \x01(\x05\x12\x17\n\x0f\x63ompleted_tasks\x18\x03 \x01(\x05\")\n\x11HeartbeatResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x08\"R\n\x13ReportResultRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x18.orchestrator.TaskResult\",\n\x14ReportResultResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x08*N\n\tTaskState\x12\x0b\n\x07PENDING\x10\x00\x12\x0c\n\x08\x41SSIGNED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04*9\n\x0cTaskPriority\x12\x07\n\x03LOW\x10\x00\x12\n\n\x06NORMAL\x10\x01\x12\x08\n\x04HIGH\x10\x02\x12\n\n\x06URGENT\x10\x03\x32\x90\x02\n\x12\x43oordinatorService\x12O\n\nSubmitTask\x12\x1f.orchestrator.SubmitTaskRequest\x1a .orchestrator.SubmitTaskResponse\x12X\n\rGetTaskStatus\x12\".orchestrator.GetTaskStatusRequest\x1a#.orchestrator.GetTaskStatusResponse\x12O\n\nGetMetrics\x12\x1f.orchestrator.GetMetricsRequest\x1a .orchestrator.GetMetricsResponse2\x99\x02\n\x15WorkerRegistryService\x12[\n\x0eRegisterWorker\x12#.orchestrator.RegisterWorkerRequest\x1a$.orchestrator.RegisterWorkerResponse\x12L\n\tHeartbeat\x12\x1e.orchestrator.HeartbeatRequest\x1a\x1f.orchestrator.HeartbeatResponse\x12U\n\x0cReportResult\x12!.orchestrator.ReportResultRequest\x1a\".orchestrator.ReportResultResponse2`\n\rWorkerService\x12O\n\nAssignTask\x12\x1f.orchestrator.AssignTaskRequest\x1a .orchestrator.AssignTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.cluster.wire.proto.wire_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASKSTATE']._serialized_start=1670
-  _globals['_TASKSTATE']._serialized_end=1748
-  _globals['_TASKPRIORITY']._serialized_start=1750
-  _globals['_TASKPRIORITY']._serialized_end=1807
+  _globals['_TASKSTATE']._serialized_start=1864
+  _globals['_TASKSTATE']._serialized_end=1942
+  _globals['_TASKPRIORITY']._serialized_start=1944
+  _globals['_TASKPRIORITY']._serialized_end=2001
   _globals['_TASKPAYLOAD']._serialized_start=60
   _globals['_TASKPAYLOAD']._serialized_end=167
   _globals['_TASKRESULT']._serialized_start=170
@@ -50,29 +50,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMETRICSREQUEST']._serialized_start=725
   _globals['_GETMETRICSREQUEST']._serialized_end=744
   _globals['_PERCENTILESMS']._serialized_start=746
-  _globals['_PERCENTILESMS']._serialized_end=800
-  _globals['_GETMETRICSRESPONSE']._serialized_start=803
-  _globals['_GETMETRICSRESPONSE']._serialized_end=1147
-  _globals['_ASSIGNTASKREQUEST']._serialized_start=1149
-  _globals['_ASSIGNTASKREQUEST']._serialized_end=1226
-  _globals['_ASSIGNTASKRESPONSE']._serialized_start=1228
-  _globals['_ASSIGNTASKRESPONSE']._serialized_end=1266
-  _globals['_REGISTERWORKERREQUEST']._serialized_start=1268
-  _globals['_REGISTERWORKERREQUEST']._serialized_end=1345
-  _globals['_REGISTERWORKERRESPONSE']._serialized_start=1347
-  _globals['_REGISTERWORKERRESPONSE']._serialized_end=1409
-  _globals['_HEARTBEATREQUEST']._serialized_start=1411
-  _globals['_HEARTBEATREQUEST']._serialized_end=1495
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1497
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1538
-  _globals['_REPORTRESULTREQUEST']._serialized_start=1540
-  _globals['_REPORTRESULTREQUEST']._serialized_end=1622
-  _globals['_REPORTRESULTRESPONSE']._serialized_start=1624
-  _globals['_REPORTRESULTRESPONSE']._serialized_end=1668
-  _globals['_COORDINATORSERVICE']._serialized_start=1810
-  _globals['_COORDINATORSERVICE']._serialized_end=2082
-  _globals['_WORKERREGISTRYSERVICE']._serialized_start=2085
-  _globals['_WORKERREGISTRYSERVICE']._serialized_end=2366
-  _globals['_WORKERSERVICE']._serialized_start=2368
-  _globals['_WORKERSERVICE']._serialized_end=2464
+  _globals['_PERCENTILESMS']._serialized_end=839
+  _globals['_GETMETRICSRESPONSE']._serialized_start=842
+  _globals['_GETMETRICSRESPONSE']._serialized_end=1341
+  _globals['_ASSIGNTASKREQUEST']._serialized_start=1343
+  _globals['_ASSIGNTASKREQUEST']._serialized_end=1420
+  _globals['_ASSIGNTASKRESPONSE']._serialized_start=1422
+  _globals['_ASSIGNTASKRESPONSE']._serialized_end=1460
+  _globals['_REGISTERWORKERREQUEST']._serialized_start=1462
+  _globals['_REGISTERWORKERREQUEST']._serialized_end=1539
+  _globals['_REGISTERWORKERRESPONSE']._serialized_start=1541
+  _globals['_REGISTERWORKERRESPONSE']._serialized_end=1603
+  _globals['_HEARTBEATREQUEST']._serialized_start=1605
+  _globals['_HEARTBEATREQUEST']._serialized_end=1689
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1691
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1732
+  _globals['_REPORTRESULTREQUEST']._serialized_start=1734
+  _globals['_REPORTRESULTREQUEST']._serialized_end=1816
+  _globals['_REPORTRESULTRESPONSE']._serialized_start=1818
+  _globals['_REPORTRESULTRESPONSE']._serialized_end=1862
+  _globals['_COORDINATORSERVICE']._serialized_start=2004
+  _globals['_COORDINATORSERVICE']._serialized_end=2276
+  _globals['_WORKERREGISTRYSERVICE']._serialized_start=2279
+  _globals['_WORKERREGISTRYSERVICE']._serialized_end=2560
+  _globals['_WORKERSERVICE']._serialized_start=2562
+  _globals['_WORKERSERVICE']._serialized_end=2658
 # @@protoc_insertion_point(module_scope)

@@ -120,7 +120,7 @@ class PercentilesMs(_message.Message):
     def __init__(self, p50: _Optional[float] = ..., p95: _Optional[float] = ..., p99: _Optional[float] = ...) -> None: ...
 
 class GetMetricsResponse(_message.Message):
-    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results")
+    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results", "queue_at_workers", "failed_per_sec", "latency_at_least")
     THROUGHPUT_TASKS_PER_SEC_FIELD_NUMBER: _ClassVar[int]
     P50_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     P95_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,9 @@ class GetMetricsResponse(_message.Message):
     LATENCY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_RESULTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_AT_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_PER_SEC_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_AT_LEAST_FIELD_NUMBER: _ClassVar[int]
     throughput_tasks_per_sec: float
     p50_latency_ms: int
     p95_latency_ms: int
@@ -145,7 +148,10 @@ class GetMetricsResponse(_message.Message):
     latency: PercentilesMs
     timeouts: int
     refused_results: int
-    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ...) -> None: ...
+    queue_at_workers: int
+    failed_per_sec: float
+    latency_at_least: PercentilesMs
+    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ..., queue_at_workers: _Optional[int] = ..., failed_per_sec: _Optional[float] = ..., latency_at_least: _Optional[_Union[PercentilesMs, _Mapping]] = ...) -> None: ...
 
 class AssignTaskRequest(_message.Message):
     __slots__ = ("task", "attempt")
