@@ -150,7 +150,9 @@ class World:
         for worker in self.workers:
             self._fused_path.note_starts(worker)
         self.recorder.close(self.coordinator)
-        tables = self.recorder.tables(*self.arrivals.columns(), [worker.name for worker in self.workers])
+        tables = self.recorder.tables(
+            *self.arrivals.columns(), [worker.name for worker in self.workers], self.now
+        )
         return tables.with_kinds(self.arrivals.kinds())
 
     def check(self) -> None:
@@ -307,7 +309,10 @@ class World:
             del worker.jobs[job.key]
         self._next_request += 1
         self._reports[self._next_request] = job
-        self.coordinator.result(self._report_of(job, self._next_request), self.now)
+        report = self._report_of(job, self._next_request)
+        self.coordinator.result(report, self.now)
+        if job.attempt.ran_s is None and report.ran_s is not None:  # it was closed before
+            self.recorder.reported(*job.key, report.ran_s)
 
     def _report_of(self, job: Job, request: int) -> Report:
         assert job.started_at is not None

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+import pickle
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -62,9 +64,12 @@ def follow(new: DetectorFactory, life: Life, alarm: Alarm, crashes_s: Floats, un
             heard(now)
             due = review_at()
         if crashes:
-            silent_s = _declared_dead(copy.copy(detector), alarm, math.inf)
+            silent_s, another = _declared_dead(copy.copy(detector), alarm, math.inf), None
             for crash_s, late in zip(crashes, under_way, strict=False):
-                dead_s = _declared_dead(_hearing(detector, late), alarm, math.inf) if late else silent_s
+                dead_s = silent_s
+                if late:
+                    another = another or _copier(detector)
+                    dead_s = _declared_dead(_hearing(another(), late), alarm, math.inf)
                 tried_s.append(max(0.0, dead_s - crash_s))
     if (dead_s := _declared_dead(detector, alarm, life.watched_until_s)) < life.watched_until_s:
         verdicts.append((dead_s, math.inf))
@@ -81,9 +86,18 @@ def _sections(beats_s: Floats, crashes_s: Floats) -> Iterator[tuple[list[float],
     yield beats[position:], []
 
 
+def _copier(detector: FailureDetector) -> Callable[[], FailureDetector]:
+    """What makes copies of a detector as it is now. Pickling is eight times as fast as a deep copy, if it is possible:
+    a detector remembers a thousand gaps."""
+    try:
+        frozen = pickle.dumps(detector, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return partial(copy.deepcopy, detector)
+    return partial(pickle.loads, frozen)
+
+
 def _hearing(detector: FailureDetector, beats: list[float]) -> FailureDetector:
-    """A copy that hears these beats too."""
-    detector = copy.deepcopy(detector)
+    """The detector, after it has heard these beats too."""
     for now in beats:
         detector.heard(now)
     return detector

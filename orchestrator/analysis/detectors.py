@@ -9,6 +9,9 @@ the guard against its own pauses, failed calls) are left out.
 
 Detection times are those of crashes at uniformly random moments of the judged time. A worker that is already wrongly
 declared dead when it crashes is detected at once.
+
+What is told of a setting is to hold on another trace as long, not only on this one: its mistakes and its detection time
+have upper prediction bounds. Where nothing disturbed the heartbeats, a trace can't tell which setting withstands noise.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -39,9 +42,17 @@ from orchestrator.scenario.streams import generator
 DAY_S = 86400.0
 CRASHES = 5_000
 """How many crashes are tried, one in each of as many equal slices of the judged time."""
-CONFIDENCE = 0.95
+CONFIDENCE = 0.99
+"""Of each of the two bounds of a setting, so that both together hold on 95 % of other traces, although the setting was
+chosen among many for having fared well on this one."""
 STRETCHES = 50
 """Of the traces' time: how unevenly mistakes fall into them tells whether they come together."""
+DISTURBED = 1.25
+"""A silence of more than so many heartbeats is one in which some beat was lost, or late."""
+FEW = 5
+"""With fewer disturbed silences a trace tells nothing of what disturbs heartbeats."""
+BURST = 10
+"""With fewer mistakes, a setting does not tell how they come together."""
 _CHUNK_BEATS = 50_000
 _ALONE_BEATS = 2_000_000
 """With fewer beats in all, starting processes would take longer than the work."""
@@ -102,7 +113,8 @@ def _main(rule: Any) -> tuple[str, float | None]:
 @dataclass(frozen=True, eq=False)
 class Point:
     """How one candidate fared. `detection_s`: of the crashes that were tried. `dispersion`: the variance over the mean
-    of the number of mistakes in equal stretches of time, at least 1, which it is where they do not come together."""
+    of the number of mistakes in equal stretches of time, at least 1, which it is where they do not come together.
+    `crashes`: as how many independent ones those that were tried count."""
 
     candidate: Candidate
     judged_s: float
@@ -111,6 +123,7 @@ class Point:
     own_detection_s: Floats
     missed: int
     dispersion: float = 1.0
+    crashes: float = CRASHES
 
     @property
     def label(self) -> str:
@@ -126,18 +139,16 @@ class Point:
         """Mistakes per worker-second."""
         return self.mistakes / self.judged_s
 
-    @property
+    @cached_property
     def rate_upper_per_s(self) -> float:
-        """The 95 % upper bound of the rate of an overdispersed Poisson process; without mistakes, the rule of three.
+        """The upper prediction bound of the rate on another trace as long.
 
-        Pauses and partitions strike workers together. Mistakes of dispersion d count as a d-th of as many incidents of
-        d mistakes each (quasi-likelihood: McCullagh and Nelder, "Generalized linear models", 1989, 6.2.3). With fewer
-        than some five incidents of unlike sizes the bound is too low: what was not seen has no size.
+        After k mistakes of a Poisson process, their number in an equal time is negative binomial, with k + 1 successes
+        of probability 1/2 (Hahn and Meeker, "Statistical intervals", 1991, 7.6). Pauses and partitions strike workers
+        together: mistakes of dispersion d count as a d-th of as many incidents of d mistakes each (quasi-likelihood:
+        McCullagh and Nelder, "Generalized linear models", 1989, 6.2.3).
         """
-        from scipy.special import gammaincinv
-
-        incidents = self.mistakes / self.dispersion
-        return self.dispersion * float(gammaincinv(incidents + 1, CONFIDENCE)) / self.judged_s
+        return self.dispersion * upper_number(self.mistakes / self.dispersion) / self.judged_s
 
     @cached_property
     def accuracy(self) -> float:
@@ -151,14 +162,30 @@ class Point:
             return math.inf
         return float(np.quantile(self.detection_s, 0.99))
 
+    @cached_property
+    def p99_upper_s(self) -> float:
+        """The upper prediction bound of `p99_s` on another trace as long; infinite if there are too few crashes.
+
+        It is an order statistic: of n crashes on either trace, the share that is found within the 99th percentile of
+        the other one has a variance of 2 * 0.99 * 0.01 / n.
+        """
+        from scipy.special import ndtri
+
+        share = 0.99 + float(ndtri(CONFIDENCE)) * math.sqrt(2 * 0.99 * 0.01 / self.crashes)
+        if share >= 1 or math.isinf(self.p99_s):
+            return math.inf
+        return float(np.quantile(self.detection_s, share, method="higher"))
+
 
 @dataclass(frozen=True)
 class Recommendation:
-    """`qualifies`: the point keeps every budget. `excess`: its largest ratio of cost to budget."""
+    """`qualifies`: the point keeps every budget. `excess`: its largest ratio of cost to budget. `quiet`: nothing
+    disturbed the heartbeats, so that the trace can't tell whether a budget of mistakes is kept."""
 
     point: Point
     qualifies: bool
     excess: float
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,34 +198,46 @@ class Budget:
     """The time within which 99 % of the crashes must be found."""
 
     def ratios(self, point: Point, workers: int) -> list[float]:
-        """The share of each given budget that a setting takes. Mistakes count by the upper bound of their rate."""
+        """The share of each given budget that a setting takes, by the upper bounds of what it costs."""
         found = []
         if self.mistakes_per_day is not None:
             found.append(point.rate_upper_per_s * workers * DAY_S / self.mistakes_per_day)
         if self.detection_s is not None:
-            found.append(point.p99_s / self.detection_s)
+            found.append(point.p99_upper_s / self.detection_s)
         return found
 
-    def recommend(self, points: Sequence[Point], workers: int) -> Recommendation | None:
+    def recommend(self, points: Sequence[Point], workers: int, quiet: bool = False) -> Recommendation | None:
         """The best point that keeps the budgets; if none does, the nearest. None if there is no budget.
 
-        With one budget, the best is the best in the other respect. With both, it is the point with the most room.
+        With a budget of mistakes alone, the best is the fastest. With one of time, it is the one with fewest mistakes,
+        and with both the one with the most room. Of equals it is then the slowest: it withstands more. On a `quiet`
+        trace nothing qualifies for a budget of mistakes.
         """
         if self.mistakes_per_day is None and self.detection_s is None:
             return None
+        cant_tell = quiet and self.mistakes_per_day is not None
         excess = [max(self.ratios(point, workers)) for point in points]
-        qualified = [(e, p) for e, p in zip(excess, points, strict=True) if e <= 1]
+        qualified = [] if cant_tell else [(e, p) for e, p in zip(excess, points, strict=True) if e <= 1]
 
         def rank(scored: tuple[float, Point]) -> tuple[float, ...]:
             ratio, point = scored
-            if not qualified or None not in (self.mistakes_per_day, self.detection_s):
+            if not qualified:
                 return ratio, point.p99_s, point.mistakes
             if self.detection_s is None:
                 return point.p99_s, point.mistakes
-            return point.mistakes, 1 - point.accuracy, point.p99_s
+            if self.mistakes_per_day is None:
+                return point.rate_upper_per_s, 1 - point.accuracy, -point.p99_s
+            return ratio, -point.p99_s, point.mistakes
 
         ratio, best = min(qualified or list(zip(excess, points, strict=True)), key=rank)
-        return Recommendation(best, bool(qualified), ratio)
+        return Recommendation(best, bool(qualified), ratio, quiet)
+
+
+def upper_number(seen: float) -> float:
+    """The upper prediction bound of how many incidents another trace has that is as long as one with so many."""
+    from scipy.stats import nbinom
+
+    return float(nbinom.ppf(CONFIDENCE, seen + 1, 0.5))
 
 
 def dispersion(moments_s: Floats, length_s: float) -> float:
@@ -243,7 +282,12 @@ class Judgement:
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
-        return self.budget.recommend(self.points, self.workers)
+        return self.budget.recommend(self.points, self.workers, self.disturbed < FEW)
+
+    @cached_property
+    def disturbed(self) -> int:
+        """How many silences of a worker that was up were longer than a heartbeat by more than jitter."""
+        return sum(trace.disturbed(DISTURBED) for trace in self.traces)
 
     def per_day(self, rate_per_s: float) -> float:
         """A rate per worker-second as a rate per day of all workers together."""
@@ -262,13 +306,15 @@ class Judgement:
                 "replications": len(self.traces),
                 "workers": self.workers,
                 "heartbeats": sum(trace.beats for trace in self.traces),
+                "disturbed": self.disturbed,
+                "disturbed_needed": FEW,
                 "heartbeat_s": detection.heartbeat_s,
                 "heartbeats_per_s": self.workers / detection.heartbeat_s,
                 "check_every_s": detection.check_every_s,
                 "judged_s": sum(trace.judged_s for trace in self.traces),
                 "crashes": sum(life.crash_s is not None for life in lives),
             },
-            "detection_times": f"of {len(self.points[0].detection_s)} crashes at uniformly random moments",
+            "detection_times": f"of n = {len(self.points[0].detection_s):,} crashes at uniformly random moments",
             "budget": {
                 "max_mistakes_per_day": self.budget.mistakes_per_day,
                 "max_detection_s": self.budget.detection_s,
@@ -279,6 +325,8 @@ class Judgement:
                 **self._point(recommended.point),
                 "qualifies": recommended.qualifies,
                 "excess": _finite(recommended.excess),
+                "quiet": recommended.quiet,
+                "least_judged_s": self._least_judged_s,
             },
             "points": [self._point(point) for point in self.points],
         }
@@ -288,6 +336,12 @@ class Judgement:
         Path(folder).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
         (Path(folder) / "detectors.json").write_text(text, encoding="utf-8")
+
+    @property
+    def _least_judged_s(self) -> float | None:
+        """How long the workers must be watched for a setting without any mistake to keep the budget of mistakes."""
+        allowed = self.budget.mistakes_per_day
+        return None if allowed is None else upper_number(0) * self.workers * DAY_S / allowed
 
     def _point(self, point: Point) -> Summary:
         _, parameter, value, config, own = point.candidate
@@ -304,6 +358,7 @@ class Judgement:
             "mistakes_per_day": self.per_day(point.rate_per_s),
             "mistakes_per_day_upper": self.per_day(point.rate_upper_per_s),
             "mistake_s": describe(point.mistake_s, DETECTION_QUANTILES),
+            "detection_p99_upper_s": _finite(point.p99_upper_s),
             "detection_s": describe(point.detection_s if point.p99_s < math.inf else np.empty(0), DETECTION_QUANTILES),
             "own_crashes": {
                 "detected": len(point.own_detection_s),
@@ -343,19 +398,36 @@ def judge(
         for tally, more in zip(tallies, found, strict=True):
             tally.add(more)
     judged_s, length_s = sum(trace.judged_s for trace in traces), sum(trace.length_s for trace in traces)
-    points = [
-        Point(
+    tried_at_s = np.concatenate([chunk.after_s + crashes for chunk in chunks for _, crashes in chunk.lives])
+    beats = sum(trace.beats for trace in traces)
+    points = []
+    for candidate, tally in zip(listed, tallies, strict=True):
+        detection_s = np.array(tally.detection_s)
+        slowest_at_s = tried_at_s[detection_s > np.quantile(detection_s, 0.99, method="higher")]
+        point = Point(
             candidate,
             judged_s,
             np.array(tally.mistake_s),
-            np.array(tally.detection_s),
+            detection_s,
             np.array(tally.own_detection_s),
             tally.missed,
             dispersion(np.array(tally.mistaken_at_s), length_s),
+            # Crashes between the same two beats are found at the same time, and so tell no more than one.
+            min(len(detection_s), beats) / dispersion(slowest_at_s, length_s),
         )
-        for candidate, tally in zip(listed, tallies, strict=True)
-    ]
-    return Judgement(scenario, traces, points, budget or Budget())
+        points.append(point)
+    return Judgement(scenario, traces, _as_dispersed_as_others(points), budget or Budget())
+
+
+def _as_dispersed_as_others(points: Sequence[Point]) -> list[Point]:
+    """A setting with few mistakes does not show what strikes all workers together, but one with more of them does."""
+    found, widest = list(points), 1.0
+    for index in sorted(range(len(points)), key=lambda index: -points[index].mistakes):
+        point = points[index]
+        if point.mistakes >= BURST:
+            widest = max(widest, point.dispersion)
+        found[index] = replace(point, dispersion=max(widest, point.dispersion))
+    return found
 
 
 class _Chunk(NamedTuple):

@@ -178,8 +178,8 @@ class Observed:
         counted = np.flatnonzero(clock.runs_at(arrival_s))
         counted = counted[np.argsort(arrival_s[counted], kind="stable")]
         executions = Executions.of(tables, scenario)
-        change_s = np.concatenate([[0.0], clock.read(executions.start_s), clock.read(executions.stop_s)])
-        change = np.repeat([0.0, 1.0, -1.0], [1, len(executions.start_s), len(executions.stop_s)])
+        moments_s, steps = executions.changes()
+        change_s, change = np.append(0.0, clock.read(moments_s)), np.append(0.0, steps)
         order = np.argsort(change_s, kind="stable")
         change_s, level = change_s[order], np.cumsum(change[order])
         return cls(

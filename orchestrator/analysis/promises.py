@@ -198,7 +198,8 @@ def _tries(h: History) -> Iterator[Breach]:
     may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED))
     enough = min(most, retry.max_worker_kills or math.inf)
     # A reported failure may come from a process that has been replaced since. It is final, and no row shows it.
-    closed_early = np.isnan(h.ran_s) & (h.ended_s < h.of_task(h.settled_s))
+    reported = np.isin(h.outcome, (Outcome.COMPLETED, Outcome.FAILED))
+    closed_early = ~reported & (h.ended_s < h.of_task(h.settled_s))
     clear = h.per_task(closed_early | h.reopened) == 0  # one attempt that was opened again consumed several tries
     early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & clear
     yield h.tasks(

@@ -120,6 +120,14 @@ class Trace:
         """Worker-seconds in which a worker was registered and its process was up."""
         return sum(life.judged_s for life in self.lives)
 
+    def disturbed(self, heartbeats: float) -> int:
+        """How many silences of a worker were longer than so many heartbeats, while the coordinator was not paused."""
+        return sum(
+            sum(not any(since <= end_s <= until + self.heartbeat_s for since, until in self.asleep_s) for end_s in ends_s)
+            for life in self.lives
+            for ends_s in [life.beats_s[1:][np.diff(life.beats_s) > heartbeats * self.heartbeat_s].tolist()]
+        )
+
     def alarm(self, scenario: Scenario) -> Alarm:
         """When the coordinator of this run looks at verdicts. A periodic check has the same phase as in the run."""
         every_s = scenario.policies.detection.check_every_s

@@ -325,7 +325,7 @@ def print_judgement(judgement: Mapping[str, Any]) -> None:
         f"{judgement['scenario']}: {judgement['world']}, {count(heard['workers'], 'worker')}, "
         f"{count(heard['heartbeats'], 'heartbeat')} ({number(heard['heartbeats_per_s'])}/s) over "
         f"{number(heard['judged_s'] / 86400)} worker-days;\ndetection times {judgement['detection_times']}",
-        ["", "detection", "p99", "mistakes", "a day", "lasting", "accuracy", ""],
+        ["", "detection", "p99", "mistakes (n)", "a day", "lasting", "accuracy", ""],
         map(told, judgement["points"]),
     )
     print()
@@ -342,18 +342,24 @@ def _same(point: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
 
 
 def _recommended(judgement: Mapping[str, Any]) -> str:
-    """In words; where the trace is too short to show that a budget is kept, how long it would have to be."""
-    best, budget = judgement["recommendation"], judgement["budget"]
+    """In words; where the trace is too short or too quiet to show that a budget is kept, what it lacks."""
+    best, heard = judgement["recommendation"], judgement["trace"]
     if best is None:
         return "no budget given, so nothing is recommended: say --max-mistakes-per-day or --max-detection-s"
-    allowed, heard = budget["max_mistakes_per_day"], judgement["trace"]
-    bound = f"at most {number(best['mistakes_per_day_upper'])} mistakes a day (95 % sure)"
-    told = f"{_setting(best)}: 99 % found within {duration(best['detection_s']['p99'])}, {bound}"
+    upper_s = best["detection_p99_upper_s"]
+    found = "how fast, the trace can't tell" if upper_s is None else f"99 % found within {duration(upper_s)}"
+    wrong = f"at most {number(best['mistakes_per_day_upper'])} mistakes a day"
+    if best["quiet"]:
+        wrong = "how often wrong, the trace can't tell"
+    told = f"{_setting(best)}: {found}, {wrong} (holds on 95 % of other traces as long)"
     if best["qualifies"]:
         return f"recommended: {told}"
-    workers_days = 3 * heard["workers"] / allowed if allowed is not None else 0.0
-    short = workers_days > heard["judged_s"] / 86400
-    hint = f"; to show so few mistakes takes a trace of {number(workers_days / heard['workers'])} days" if short else ""
+    if best["quiet"] and best["least_judged_s"] is not None:
+        lost = f"{count(heard['disturbed'], 'heartbeat')} of it lost or late, expected at least {heard['disturbed_needed']}"
+        return f"the trace can't tell which setting withstands disturbed heartbeats: {lost}"
+    least_s = best["least_judged_s"] or 0.0
+    days = number(least_s / heard["workers"] / 86400)
+    hint = f"; to show so few mistakes takes a trace of {days} days" if least_s > heard["judged_s"] else ""
     return f"no setting keeps the budget; nearest: {told}{hint}"
 
 

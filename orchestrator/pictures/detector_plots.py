@@ -64,6 +64,9 @@ def tradeoff(judgement: Judgement) -> Plot:
         if not point.mistakes:  # an upper bound, so a line points down
             bound = per_day(point)
             mistakes.vlines(point.p99_s, bound / 1.8, bound, color="#999999", lw=0.8, zorder=2)
+    for point in front(shown):
+        place = point.p99_s, per_day(point)
+        mistakes.annotate(f"n={point.mistakes:,}", place, (5, 4), textcoords="offset points", fontsize=6.5, color=GREY)
     _name_recommendation(mistakes, judgement, per_day)
     _mistake_axis(mistakes, judgement)
     _accuracy_axis(accuracy, least if any(not point.mistakes for point in shown) else None)
@@ -174,17 +177,17 @@ def _meanings(judgement: Judgement, shown: Sequence[Point]) -> list[Line2D]:
     own = next((point for point in judgement.points if point.candidate.own), None)
     recommended = judgement.recommendation
     blank: dict[str, Any] = {"ls": "", "mfc": "none"}
-    found = [Line2D([], [], color=FRONT, lw=6, label="Pareto front")]
+    found = [Line2D([], [], color=FRONT, lw=6, label="Pareto front\n(n: mistakes in the trace)")]
     if none:
         found.append(
-            Line2D([], [], color="#555555", marker="o", **blank, label="no mistake in the trace:\n95 % upper bound")
+            Line2D([], [], color="#555555", marker="o", **blank, label="no mistake in the trace:\nupper bound")
         )
     if own is not None:
         found.append(Line2D([], [], color="k", marker="o", ms=11, **blank, label="as in the scenario"))
     if recommended is not None:
         label = (
             "recommended" if recommended.qualifies else "nearest: none qualifies"
-        ) + "\n(bar: to its 95 % upper bound)"
+        ) + "\n(bar: to its upper bound)"
         found.append(Line2D([], [], color=BUDGET, marker="o", ms=13, mew=1.6, **blank, label=label))
         found.append(Line2D([], [], color=BUDGET, ls=":", lw=1.2, label="budget"))
     return found
@@ -196,5 +199,6 @@ def _setting(judgement: Judgement) -> str:
     return (
         f"world: {judgement.traces[0].world};  {trace['workers']:,} workers, a heartbeat every "
         f"{seconds(detection.heartbeat_s)}{check};  {trace['heartbeats']:,} heartbeats, "
-        f"{trace['judged_s'] / DAY_S:.3g} worker-days;  crashes at uniformly random moments of them"
+        f"{trace['judged_s'] / DAY_S:.3g} worker-days;  detection of n = {len(judgement.points[0].detection_s):,} crashes "
+        "at uniformly random moments of them"
     )

@@ -85,6 +85,8 @@ def record(path: Path, scenario: Scenario, account: Account) -> Record:
         if item.raised is not None:
             raise ValueError(f"{path}:{item.line}: the input {item} raised {item.raised}")
         getattr(core, item.name)(*item.arguments, item.now)
+        if item.name == "result" and (report := item.arguments[0]).attempt and report.ran_s is not None:
+            recorder.reported(report.task_id, report.attempt, report.ran_s)
         inputs += item.now >= account.began
     if not recorded.closed:
         raise RunFolderError(f"{path} ends before the run does: {path.with_name('cluster.log')} says why")
@@ -96,7 +98,7 @@ def record(path: Path, scenario: Scenario, account: Account) -> Record:
         if injection.kind != "crash" or not watcher.had_left(injection.worker, injection.at):
             recorder.event(*injection)
     arrived_at = account.arrival_s + account.began
-    tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names())
+    tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names(), account.ended)
     return Record(_since(tables, account).with_kinds(account.kinds), inputs, core.counters)
 
 
@@ -117,7 +119,7 @@ def _since(tables: Tables, account: Account) -> Tables:
         shifted[name] = table
     arrival_s = account.arrival_s[shifted["tasks"].column("task").to_numpy()]  # as they were, not less by rounding
     shifted["tasks"] = _replaced(shifted["tasks"], "arrival_s", pa.array(arrival_s))
-    return Tables(**shifted)
+    return Tables(**shifted, ended_s=account.ended - account.began)
 
 
 def _replaced(table: pa.Table, name: str, values: Any) -> pa.Table:

@@ -8,45 +8,105 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.results.tables import Codes, FaultEvent, Floats, Tables, codes, floats
+from orchestrator.core.model import Outcome
+from orchestrator.results.tables import (
+    OUTCOMES,
+    Codes,
+    FaultEvent,
+    Floats,
+    Tables,
+    codes,
+    event_rows,
+    faults_ended_by,
+    floats,
+)
+from orchestrator.scenario.distributions import longest_s
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
+
+Standstill = tuple[int, float, float]
+"""A worker's position, from when and to when its executions stood still."""
+
+_FREEZING = (FaultEvent.PAUSE, FaultEvent.HANG)
+_REPORTED = (Outcome.COMPLETED, Outcome.FAILED)
 
 
 @dataclass(frozen=True)
 class Executions:
     """The execution of each attempt, in the order of the attempts table.
 
-    It lasts from the start for as long as the worker reported. Without a report it lasts until the attempt ended, its
-    worker crashed or the run ended. An attempt that never started has the empty interval at 0.
+    It is executed for as long as its worker reported, in time or late. Without a report nobody knows more than that it
+    ended when its attempt did, when its worker crashed, or with the run, and that it took no more than its demand,
+    unless the worker was slowed. An attempt that never started has the empty interval at 0.
+
+    Three things are told apart. An execution is *frozen* while its process stands still (pause, hang), and *executed*
+    for the rest of its interval. Its slot is *occupied* from its start until the coordinator hears that it is over, or
+    the worker crashes: after a partition, that is long after its end.
     """
 
     worker: Codes
     """Position of the worker in `scenario.worker_names()`."""
     start_s: Floats
     stop_s: Floats
+    free_s: Floats
+    """When the slot is free again."""
+    frozen: tuple[Codes, Floats, Floats]
+    """The pieces of the intervals in which an execution stood still: row, from, to."""
 
     @classmethod
     def of(cls, tables: Tables, scenario: Scenario) -> Executions:
         attempts, names = tables.attempts, scenario.worker_names()
         worker = codes(attempts, "worker", names)
-        start_s = floats(attempts, "started_s")
+        start_s, ended_s = floats(attempts, "started_s"), floats(attempts, "ended_s")
         stop_s = start_s + floats(attempts, "ran_s")
-        unreported = np.flatnonzero(np.isnan(stop_s) & ~np.isnan(start_s))
-        if len(unreported):
-            ended_s = floats(attempts, "ended_s")[unreported]
-            last_s = np.where(np.isnan(ended_s), end_s(tables, scenario), ended_s)
-            stop_s[unreported] = np.minimum(last_s, _next_crash(tables, names, worker[unreported], start_s[unreported]))
-        return cls(worker, np.nan_to_num(start_s), np.nan_to_num(np.maximum(start_s, stop_s)))
+        free_s = np.where(np.isnan(ended_s), end_s(tables, scenario), ended_s)
+        standstills = _standstills(tables, names, end_s(tables, scenario))
+        silent = ~np.isin(codes(attempts, "outcome", OUTCOMES), _REPORTED) & ~np.isnan(start_s)
+        rows = np.flatnonzero(silent)
+        if len(rows):
+            free_s[rows] = np.minimum(free_s[rows], _next_crash(tables, names, worker[rows], start_s[rows]))
+        rows = np.flatnonzero(np.isnan(stop_s) & ~np.isnan(start_s))
+        if len(rows):
+            needed_s = _demanded_until_s(tables, scenario, worker[rows], start_s[rows], standstills, rows)
+            stop_s[rows] = np.minimum(free_s[rows], needed_s)
+        stop_s = np.maximum(start_s, stop_s)
+        free_s = np.where(np.isnan(start_s), np.nan, np.fmax(stop_s, free_s))
+        start_s, stop_s, free_s = (np.nan_to_num(moments) for moments in (start_s, stop_s, free_s))
+        return cls(worker, start_s, stop_s, free_s, _frozen(standstills, worker, start_s, stop_s))
+
+    @property
+    def executed_s(self) -> Floats:
+        """Of each attempt, over the whole run."""
+        row, since_s, until_s = self.frozen
+        return self.stop_s - self.start_s - np.bincount(row, until_s - since_s, minlength=len(self.start_s))
 
     def busy_s(self, scenario: Scenario) -> Floats:
-        """Execution seconds within [warmup_s, duration_s], by worker."""
-        start_s, stop_s = (np.clip(t, scenario.warmup_s, scenario.duration_s) for t in (self.start_s, self.stop_s))
-        known = self.worker >= 0
-        workers = len(scenario.worker_names())
-        busy_s = np.bincount(self.worker[known], (stop_s - start_s)[known], minlength=workers)
-        return busy_s.astype(np.float64)
+        """Executed seconds within [warmup_s, duration_s], by worker."""
+        row, since_s, until_s = self.frozen
+        executed_s = self._within(scenario, self.worker, self.start_s, self.stop_s)
+        return executed_s - self._within(scenario, self.worker[row], since_s, until_s)
+
+    def shares_s(self, scenario: Scenario) -> dict[str, float]:
+        """Seconds within [warmup_s, duration_s] in which slots executed, were occupied, and stood still."""
+        row, since_s, until_s = self.frozen
+        return {
+            "executed_s": float(np.sum(self.busy_s(scenario))),
+            "occupied_s": float(np.sum(self._within(scenario, self.worker, self.start_s, self.free_s))),
+            "frozen_s": float(np.sum(self._within(scenario, self.worker[row], since_s, until_s))),
+        }
+
+    def changes(self) -> tuple[Floats, Floats]:
+        """The moments at which the number of executions that go on changes, and by how much."""
+        _, since_s, until_s = self.frozen
+        moments = [self.start_s, self.stop_s, since_s, until_s]
+        return np.concatenate(moments), np.repeat([1.0, -1.0, -1.0, 1.0], [len(each) for each in moments])
+
+    @staticmethod
+    def _within(scenario: Scenario, worker: Codes, since_s: Floats, until_s: Floats) -> Floats:
+        since_s, until_s = (np.clip(t, scenario.warmup_s, scenario.duration_s) for t in (since_s, until_s))
+        known, workers = worker >= 0, len(scenario.worker_names())
+        return np.bincount(worker[known], (until_s - since_s)[known], minlength=workers).astype(np.float64)
 
 
 def worker_utilization(tables: Tables, scenario: Scenario) -> Floats:
@@ -73,13 +133,76 @@ def window_s(scenario: Scenario) -> float:
 
 
 def end_s(tables: Tables, scenario: Scenario) -> float:
-    """The time of the last thing that happened, and at least `duration_s`."""
+    """When the run ended. Tables that do not say it ended with the last thing that happened, at `duration_s` at the
+    earliest."""
+    if tables.ended_s is not None:
+        return tables.ended_s
     columns = [
         floats(tables.tasks, "settled_s"),
         *(floats(tables.attempts, name) for name in ("assigned_s", "started_s", "given_up_s", "ended_s")),
         floats(tables.events, "time_s"),
     ]
     return float(np.fmax.reduce([np.fmax.reduce(column, initial=scenario.duration_s) for column in columns]))
+
+
+def _standstills(tables: Tables, names: Sequence[str], ended_s: float) -> list[Standstill]:
+    """When the executions of each worker stood still, in order of time; those of one worker do not overlap."""
+    place = {name: position for position, name in enumerate(names)}
+    active: dict[str, set[str]] = {}
+    since: dict[str, float] = {}
+    found: list[Standstill] = []
+    for at_s, kind, name, detail in event_rows(tables.events):
+        if name is None or name not in place:
+            continue
+        faults = active.setdefault(name, set())
+        if kind in _FREEZING:
+            faults.add(kind)
+            since.setdefault(name, at_s)
+            continue
+        faults.difference_update([FaultEvent.PAUSE] if kind == FaultEvent.CRASH else faults_ended_by(detail))
+        if name in since and not faults:
+            found.append((place[name], since.pop(name), at_s))
+    found += [(place[name], at_s, ended_s) for name, at_s in since.items()]
+    return sorted(found, key=lambda standstill: standstill[1])
+
+
+def _frozen(
+    standstills: Sequence[Standstill], worker: Codes, start_s: Floats, stop_s: Floats
+) -> tuple[Codes, Floats, Floats]:
+    rows, since, until = [np.empty(0, dtype=np.int64)], [np.empty(0)], [np.empty(0)]
+    for position, since_s, until_s in standstills:
+        mine = np.flatnonzero((worker == position) & (start_s < until_s) & (stop_s > since_s))
+        rows.append(mine)
+        since.append(np.maximum(start_s[mine], since_s))
+        until.append(np.minimum(stop_s[mine], until_s))
+    return np.concatenate(rows), np.concatenate(since), np.concatenate(until)
+
+
+def _demanded_until_s(
+    tables: Tables,
+    scenario: Scenario,
+    worker: Codes,
+    start_s: Floats,
+    standstills: Sequence[Standstill],
+    rows: Codes,
+) -> Floats:
+    """When the executions of these rows have had what their tasks demand; infinity where their worker was slowed.
+
+    `worker` and `start_s` are those of the rows.
+    """
+    task = np.searchsorted(tables.tasks.column("task").to_numpy(), tables.attempts.column("task").to_numpy()[rows])
+    service_s = np.append(floats(tables.tasks, "service_s"), np.nan)[task]
+    overhead = scenario.cluster.overhead
+    work_s = service_s / per_worker(scenario, "speed")[worker] + (0.0 if overhead is None else longest_s(overhead))
+    until_s: Floats = np.where(np.isnan(work_s), np.inf, start_s + work_s)
+    for position, since_s, end in standstills:
+        meets = (worker == position) & (start_s < end) & (until_s > since_s)
+        until_s[meets] += end - np.maximum(start_s, since_s)[meets]
+    slowed = codes(tables.events, "worker", scenario.worker_names())[
+        codes(tables.events, "kind", [FaultEvent.SLOW]) == 0
+    ]
+    until_s[np.isin(worker, slowed)] = np.inf
+    return until_s
 
 
 def _next_crash(tables: Tables, names: Sequence[str], worker: Codes, after_s: Floats) -> Floats:

@@ -37,9 +37,10 @@ _PLOT = r"(latency-percentiles|latency-ccdf|latency-by-priority|timeline|worker-
 _NAMES = (*FILES, *_LIVE, _SUMMARY, _SCENARIO, _CELLS, TRACE)
 _OURS = re.compile("|".join([*map(re.escape, _NAMES), r"decisions\.jsonl\.\d+", _PLOT + r"\.(png|svg)"]))
 
-_RUN_KEYS = {"scenario", "world", "seed", "duration_s", "tasks", "latency_s", "wait_s", "accept_s"} | {
+_RUN_KEYS = {"scenario", "world", "seed", "duration_s", "ended_s", "tasks", "latency_s", "wait_s", "accept_s"} | {
     "throughput_per_s",
     "utilization",
+    "slots",
     "by_priority",
     "queue",
     "detection",
@@ -62,7 +63,7 @@ class StoredRun(Run):
     @property
     def tables(self) -> Tables:
         try:
-            return Tables.read(self.folder, self.scenario.worker_names())
+            return Tables.read(self.folder, self.scenario.worker_names(), self.summary["ended_s"])
         except (OSError, pa.ArrowException) as error:
             raise RunFolderError(f"{self.folder}: a table is missing or damaged: {_first_line(error)}") from None
 

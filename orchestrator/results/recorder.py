@@ -23,6 +23,7 @@ _COMPLETED = Outcome.COMPLETED
 _STATE_OF = {TaskState.COMPLETED: State.COMPLETED, TaskState.FAILED: State.FAILED}
 _FLUSH = 14_000  # numbers in the list before they are packed
 _PLAIN = 7  # numbers in a plain row
+_RAN_S = 7  # the place of `ran_s` in a row of the attempts
 _ABSENT = float("nan")
 
 
@@ -43,6 +44,8 @@ class Recorder:
         self._starts: dict[Attempt, float] = {}
         self._first_start: dict[int, float] = {}
         self._events: list[tuple[float, str, str | None, str | None]] = []
+        self._silent: dict[tuple[Any, int], int] = {}
+        """The rows of attempts that began, and were closed without a report: by task and number."""
         self._names: list[str] = []
         self._position: list[int] = []
         """By slot: the position in `_names` of the worker that has it now."""
@@ -89,6 +92,12 @@ class Recorder:
         """An attempt's execution began. The coordinator may never hear of it: the worker may die first."""
         self._starts[attempt] = at
 
+    def reported(self, task_id: Any, number: int, ran_s: float) -> None:
+        """A report says how long an attempt ran. Only the record still asks, if the coordinator had closed it."""
+        row = self._silent.pop((task_id, number), None)
+        if row is not None:
+            self._attempts[row] = (*self._attempts[row][:_RAN_S], max(0.0, ran_s), *self._attempts[row][_RAN_S + 1 :])
+
     def event(self, time_s: float, kind: str, worker: str | None, detail: str | None = None) -> None:
         """A row of the events table. `kind`: a WorkerEvent or a FaultEvent; `worker`: None for the coordinator."""
         self._events.append((time_s, kind, worker, detail))
@@ -102,9 +111,9 @@ class Recorder:
             self._task(task)
 
     def tables(
-        self, arrival_s: Floats, service_s: Floats, priority: npt.NDArray[np.uint8], workers: Sequence[str]
+        self, arrival_s: Floats, service_s: Floats, priority: npt.NDArray[np.uint8], workers: Sequence[str], ended_s: float
     ) -> Tables:
-        """The record as tables. The plan's columns give what the coordinator does not know: float64[tasks] arrival
+        """The record as tables, of a run that ended then. The plan's columns give what the coordinator does not know: float64[tasks] arrival
         and demand in seconds, and uint8[tasks] priority codes. `workers`: the names of all workers in the order of
         the tables, including those that never registered."""
         self._pack()
@@ -138,7 +147,7 @@ class Recorder:
         again = self._settled_again(rows)
         if len(again):
             tasks = {name: np.concatenate([column, column[again]]) for name, column in tasks.items()}
-        return Tables.from_columns(tasks, attempts, self._event_columns(place), workers)
+        return Tables.from_columns(tasks, attempts, self._event_columns(place), workers, ended_s)
 
     # ---- inside
 
@@ -155,6 +164,8 @@ class Recorder:
         assert isinstance(task_id, int)
         if started_at is not None:
             self._first_start[task_id] = min(started_at, self._first_start.get(task_id, started_at))
+            if attempt.ran_s is None:
+                self._silent[task_id, attempt.number] = len(self._attempts)
         self._attempts.append(
             (
                 task_id,

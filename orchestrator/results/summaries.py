@@ -36,7 +36,7 @@ DETECTION_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 COUNTS = ("submitted", *STATES)
 _COMPLETED = STATES.index(State.COMPLETED)
-_IDENTITY = ("scenario", "world", "seed", "duration_s", "engine")
+_IDENTITY = ("scenario", "world", "seed", "duration_s", "ended_s", "engine")
 _NOT_DELAYED = (Outcome.COMPLETED, Outcome.FAILED, Outcome.CANCELLED, Outcome.REJECTED)
 """Outcomes of attempts that delay no task: a result was on its way, the attempt was not needed, or it never began."""
 
@@ -132,21 +132,24 @@ def summarise(
     state = codes(tables.tasks, "state", STATES)
     priority = codes(tables.tasks, "priority", PRIORITIES)
     runs_s = Executions.of(tables, scenario)
+    used = runs_s.shares_s(scenario)
     unsettled = ~tables.attempts.column("settled").to_numpy()
     summary = {
         "scenario": scenario.name,
         "world": world,
         "seed": scenario.seed,
         "duration_s": float(scenario.duration_s),
+        "ended_s": ended_s,
         "tasks": {
             **_counts(state),
             "attempts": tables.attempts.num_rows,
             "late_results": int(counters["late_results"]),
-            "wasted_s": float(np.sum((runs_s.stop_s - runs_s.start_s)[unsettled])),
+            "wasted_s": float(np.sum(runs_s.executed_s[unsettled])),
         },
         **sample.latencies(),
         "throughput_per_s": _throughput(tables, scenario),
-        "utilization": ratio(float(np.sum(runs_s.busy_s(scenario))), slots(scenario) * window_s(scenario)),
+        "utilization": ratio(used["executed_s"], slots(scenario) * window_s(scenario)),
+        "slots": used,
         "by_priority": {
             PRIORITIES[code]: {
                 **_counts(state[priority == code]),
@@ -193,10 +196,12 @@ def pool(runs: Sequence[Finished]) -> Summary:
     first = summaries[0]
     return {
         **{key: first[key] for key in ("scenario", "world", "seed", "duration_s")},
+        "ended_s": max(s["ended_s"] for s in summaries),
         "tasks": {key: sum(s["tasks"][key] for s in summaries) for key in first["tasks"]},
         **sample.latencies(),
         "throughput_per_s": _mean([s["throughput_per_s"] for s in summaries]),
         "utilization": _mean([s["utilization"] for s in summaries]),
+        "slots": {key: sum(s["slots"][key] for s in summaries) for key in first["slots"]},
         "by_priority": {
             name: {
                 **{key: sum(s["by_priority"].get(name, {}).get(key, 0) for s in summaries) for key in COUNTS},
@@ -288,7 +293,7 @@ def _wasted_by_mistakes_s(
         for row, at_s, worker in zip(lost, given_up_s[lost].tolist(), executions.worker[lost].tolist(), strict=True)
         if (at_s, worker) in wrong
     ]
-    return float(np.sum(executions.stop_s[wasted] - executions.start_s[wasted]))
+    return float(np.sum(executions.executed_s[wasted]))
 
 
 def _delayed_s(tables: Tables, detection: DetectionRecord) -> Floats:

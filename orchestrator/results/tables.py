@@ -173,11 +173,15 @@ def faults_ended_by(detail: str | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Tables:
-    """The three tables of one run, with the schemas TASKS, ATTEMPTS and EVENTS."""
+    """The three tables of one run, with the schemas TASKS, ATTEMPTS and EVENTS.
+
+    `ended_s`: when the run ended, which may be after all that stands in them; `summary.json` keeps it. None: not known.
+    """
 
     tasks: pa.Table
     attempts: pa.Table
     events: pa.Table
+    ended_s: float | None = None
 
     @classmethod
     def from_columns(
@@ -186,6 +190,7 @@ class Tables:
         attempts: Columns,
         events: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
         workers: Sequence[str],
+        ended_s: float | None = None,
     ) -> Tables:
         """Tables from plain columns. Rows may come in any order; columns of floats are not copied.
 
@@ -213,6 +218,7 @@ class Tables:
             tasks=_table(TASKS, {**tasks, **derived}, {"worker": workers}),
             attempts=_table(ATTEMPTS, attempts, {"worker": workers}),
             events=_table(EVENTS, _sorted(coded, ("time_s",)), {"worker": workers, "detail": details, "kind": kinds}),
+            ended_s=ended_s,
         )
 
     def with_kinds(self, kinds: Sequence[str] | None) -> Tables:
@@ -236,13 +242,13 @@ class Tables:
             )
 
     @classmethod
-    def read(cls, folder: Path, workers: Sequence[str]) -> Tables:
-        """The tables that `write` left in `folder`, equal to those that were written.
+    def read(cls, folder: Path, workers: Sequence[str], ended_s: float | None = None) -> Tables:
+        """The tables that `write` left in `folder`, equal to those that were written, of a run that ended then.
 
         `workers` restores the order of the names: Parquet keeps only the names that occur.
         Raises OSError or pyarrow.ArrowException if a file is missing, is damaged or has another schema.
         """
-        return cls(**{name: _read(folder / f"{name}.parquet", SCHEMAS[name], workers) for name in SCHEMAS})
+        return cls(**{name: _read(folder / f"{name}.parquet", SCHEMAS[name], workers) for name in SCHEMAS}, ended_s=ended_s)
 
 
 def check_files(folder: Path) -> None:

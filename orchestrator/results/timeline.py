@@ -44,7 +44,8 @@ class Series:
 
 def series(tables: Tables, scenario: Scenario) -> Series:
     """The run in about 120 bins."""
-    edges_s = _edges(scenario.duration_s, end_s(tables, scenario), tables.tasks.num_rows)
+    until_s = max(end_s(tables, scenario), scenario.duration_s)  # later than a run that was interrupted
+    edges_s = _edges(scenario.duration_s, until_s, tables.tasks.num_rows)
     n, width_s = len(edges_s) - 1, edges_s[1]
     arrival_s = floats(tables.tasks, "arrival_s")
     completed = codes(tables.tasks, "state", STATES) == _COMPLETED

@@ -28,7 +28,7 @@ def test_a_slot_may_pass_to_another_worker():
         recorder.worker_changed(worker, WorkerEvent.UP, Detail.REGISTERED, 0.0)
         run_one(recorder, 2 * number, worker)
         run_one(recorder, 2 * number + 1, worker, outcome=Outcome.FAILED)
-    made = recorder.tables(np.zeros(6), np.ones(6), np.ones(6, dtype=np.uint8), ["w1", "w2", "w3"])
+    made = recorder.tables(np.zeros(6), np.ones(6), np.ones(6, dtype=np.uint8), ["w1", "w2", "w3"], 9.0)
     expected = ["w2", "w2", "w3", "w3", "w2", "w2"]
     assert made.attempts["worker"].to_pylist() == expected
     assert made.tasks["worker"].to_pylist() == expected

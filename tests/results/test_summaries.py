@@ -222,7 +222,7 @@ def test_wasted_seconds_are_those_of_attempts_that_settled_nothing():
 def test_an_execution_of_unknown_length_ends_with_its_attempt_or_its_worker():
     """Without a report, an execution lasts until its attempt ends, its worker crashes or the run ends."""
     made = tables(
-        [task(20.0), task(30.0), task(90.0)],
+        [task(at_s, service_s=20.0) for at_s in (20.0, 30.0, 90.0)],
         [
             attempt(0, 20.0, given_up_s=26.0, ended_s=40.0, outcome="worker_died"),  # until the crash at 23
             attempt(1, 30.0, worker=1, ended_s=32.0, outcome="cancelled"),  # w2 never crashed
