@@ -3,11 +3,11 @@
     python bench/coverage.py [--sets 200] [--only REPLICATIONS...] > table.md
 
 Queues whose truth is known: M/M/c, first come, first served, from an empty start; what arrives in the warm-up is not
-counted. Latencies are drawn by recursion (Lindley for one server, Kiefer and Wolfowitz for several), hundreds of runs at
-a time, and judged by the very functions that `simulate` and `compare` use. `--check` runs the simulator beside it.
+counted. Latencies are drawn by recursion (Lindley for one server, Kiefer and Wolfowitz for several), hundreds of runs
+at a time, and judged by the very functions that `simulate` and `compare` use.
 
-Columns: `covers`: of the sets that give an interval, how many of these hold the truth. `too few`: of all sets, how many
-give none. `wrong`: of all sets, how many give one that does not hold the truth.
+A cell says how many of the intervals hold the truth. An interval without an upper end (too few) holds all that is above
+its lower end; where there are such, the cell also says how many have both ends, and how many of these hold the truth.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
-from orchestrator.results.confidence import Bounds, mean_interval, percentile_intervals
+from orchestrator.results.confidence import Interval, mean_interval, percentile_intervals
 from orchestrator.results.summaries import LATENCY_QUANTILES
 
 Floats = npt.NDArray[np.float64]
@@ -103,21 +103,24 @@ class Tally:
     """Of each statistic: the intervals of all sets against the truth."""
 
     def __init__(self) -> None:
-        self.outcomes: dict[str, list[bool | None]] = {}
+        self.outcomes: dict[str, list[tuple[bool, bool]]] = {}
+        """Whether an interval holds the truth, and whether it has both ends."""
 
-    def note(self, name: str, interval: Bounds | None, truth: float) -> None:
-        held = None
+    def note(self, name: str, interval: Interval | None, truth: float) -> None:
+        held, whole = True, False
         if interval is not None:
-            low, high = interval
-            held = (low is None or low <= truth) and (high is None or truth <= high)
-        self.outcomes.setdefault(name, []).append(held)
+            held = interval.low <= truth and (interval.high is None or truth <= interval.high)
+            whole = interval.high is not None
+        self.outcomes.setdefault(name, []).append((held, whole))
 
     def cell(self, name: str) -> str:
-        """`covers / too few / wrong`, in percent."""
-        outcomes = self.outcomes[name]
-        given = [held for held in outcomes if held is not None]
-        covers = f"{np.mean(given):.1%}" if given else "-"
-        return f"{covers} / {1 - len(given) / len(outcomes):.0%} / {given.count(False) / len(outcomes):.1%}"
+        """How many hold the truth; then, if any are too few for it, how many have an upper end, and how many of these
+        hold the truth."""
+        held, whole = np.array(self.outcomes[name]).T
+        if whole.all():
+            return f"{held.mean():.1%}"
+        both = f", {held[whole].mean():.0%} of them" if whole.any() else ""
+        return f"{held.mean():.1%} ({whole.mean():.0%} whole{both})"
 
 
 def table(title: str, cases: Iterator[tuple[str, Tally]]) -> None:
@@ -176,7 +179,7 @@ def main() -> None:
     began = time.perf_counter()
     for name in args.only:
         title, study = STUDIES[name]
-        table(f"{title} ({args.sets} sets a case; covers / too few / wrong)", study(args.sets))
+        table(f"{title} ({args.sets} sets a case)", study(args.sets))
     print(f"took {time.perf_counter() - began:.0f} s", file=sys.stderr)
 
 
