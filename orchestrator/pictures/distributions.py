@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from orchestrator.pictures.style import Plot, colors, new_figure, note, seconds, seconds_axis, styled
-from orchestrator.results.statistics import confidence_interval, quantile, with_sign
+from orchestrator.results.confidence import bounds, percentile_intervals
+from orchestrator.results.statistics import quantile, with_sign
 from orchestrator.results.tables import Floats
 
 CCDF_POINTS = 1500
@@ -65,7 +66,7 @@ def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
     """Time against percentile from p50 to p99.9, with a legend.
 
     A curve ends at the last percentile that its sample can show, or before the tasks that never ended. Replications
-    give a 95 % confidence band.
+    give a 95 % confidence band, which ends where they are too few for it.
     """
     drawn = [np.empty(0)]
     for curve, color in _colored(curves):
@@ -74,8 +75,9 @@ def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
         axes.plot(tail, values_s, color=color, label=curve.legend)
         samples = [sample[~np.isnan(sample)] for sample in curve.samples]
         if len(samples) > 1 and all(map(len, samples)):
-            low, high = confidence_interval(np.array([known(quantile(sample, 1 - 1 / tail)) for sample in samples]))
-            axes.fill_between(tail, np.maximum(low, 0), high, color=color, alpha=0.2, lw=0, label="95 % confidence")
+            low, high = bounds(percentile_intervals(samples, 1 - 1 / tail))
+            label = f"95 % confidence, {len(samples)} replications"
+            axes.fill_between(tail, low, high, color=color, alpha=0.2, lw=0, label=label)
     axes.set_ylabel("time")
     tail_axis(axes, "percentile (the tail stretched)")
     seconds_axis(axes, "y", np.concatenate(drawn))

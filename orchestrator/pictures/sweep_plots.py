@@ -24,12 +24,14 @@ from orchestrator.pictures.style import (
     seconds_axis,
     styled,
 )
+from orchestrator.results.confidence import bounds
 from orchestrator.results.runs import Sweep, readable
 from orchestrator.results.statistics import TOO_FEW, UNKNOWN, flatten, ratio
 from orchestrator.results.summaries import Summary
 from orchestrator.results.tables import Floats
 
 SHOWN = ("p50", "p95", "p99")
+_SHOWN = [f"latency_s.{name}" for name in SHOWN]
 
 
 def of_sweep(sweep: Sweep) -> Figures:
@@ -199,7 +201,8 @@ def _draw_lines(
     places, values, numeric = _places(lines, key)
     for line, x in zip(lines, places, strict=True):
         y = np.array([known(cell) if known else _metric(cell, metric) for cell in line.cells])
-        low, high = np.array([cell["ci95"].get(metric) or (np.nan, np.nan) for cell in line.cells]).T
+        low, high = bounds([cell["ci95"].get(metric) for cell in line.cells])
+        high = np.where(np.isnan(high), np.maximum(low, y), high)  # without an upper end, the lower half is drawn
         axes.plot(x, y, color=line.color, marker=line.marker, ms=5, ls=style if numeric else "", label=line.label)
         low = np.maximum(low, y / 100)  # a logarithmic axis has no zero
         if numeric:
@@ -247,7 +250,9 @@ def _repetitions(cells: Sequence[Summary]) -> str:
     if most == 1:
         return "1 replication per cell"
     counts = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return f"{counts} replications per cell;  bands and bars: 95 % confidence"
+    few = any(metric in cell.get("ci95_too_few", ()) for cell in cells for metric in _SHOWN)
+    half = ", the lower half where replications are too few for the upper" if few else ""
+    return f"{counts} replications per cell;  bands and bars: 95 % confidence{half}"
 
 
 def _is_number(value: Any) -> bool:

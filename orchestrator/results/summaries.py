@@ -5,8 +5,8 @@ is unfinished is slower than every one that completed. Throughput, utilisation a
 [warmup_s, duration_s]. A statistic of no values is None.
 
 Several replications are pooled: percentiles are taken over the samples of all of them together, because a mean of
-percentiles is not a percentile. Confidence intervals come from the spread between replications, which are
-independent. They never come from the tasks within one run, which are correlated.
+percentiles is not a percentile. Confidence intervals are of the pooled numbers (`confidence`). They come from the
+spread between replications, which are independent, and never from the tasks within one run, which are correlated.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from orchestrator.core.model import Outcome
 from orchestrator.results import durations
 from orchestrator.results.detection import DetectionRecord, quality_of_service
 from orchestrator.results.executions import Executions, end_s, slots, window_s
+from orchestrator.results.pooled_intervals import Clusters, intervals
 from orchestrator.results.queues import at_coordinator, at_workers, mean_level
-from orchestrator.results.statistics import confidence_interval, describe, flatten, ratio
+from orchestrator.results.statistics import describe, ratio
 from orchestrator.results.tables import KIND, OUTCOMES, PRIORITIES, STATES, Codes, Floats, State, Tables, codes, floats
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ DETECTION_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 COUNTS = ("submitted", *STATES)
 _COMPLETED = STATES.index(State.COMPLETED)
-_IDENTITY = ("scenario", "world", "seed", "duration_s", "ended_s", "engine")
 _NOT_DELAYED = (Outcome.COMPLETED, Outcome.FAILED, Outcome.CANCELLED, Outcome.REJECTED)
 """Outcomes of attempts that delay no task: a result was on its way, the attempt was not needed, or it never began."""
 
@@ -184,15 +184,23 @@ def summarise(
 
 
 def pool(runs: Sequence[Finished]) -> Summary:
-    """The summary of several replications of one scenario, with the keys `replications` and `ci95` added.
+    """The summary of several replications of one scenario, with the keys `replications`, `ci95` and `ci95_too_few`.
 
     Counts are summed. Percentiles are taken over the pooled samples. Rates are averaged, because the windows are
     equally long. `ci95` maps each dotted metric, such as `latency_s.p99`, to the 95 % confidence interval [low, high]
-    of its mean over the replications. It is None if fewer than two replications have the metric, or if one has tasks
-    but does not know it: an interval of the others would be that of the lucky ones.
+    of the number in this summary, and `ci95_too_few` names those of which the replications do not tell the upper end.
     """
-    summaries = [run.summary for run in runs]
-    sample = Sample.pooled([Sample.of(run.tables, run.scenario) for run in runs])
+    summaries, samples, ended_s = [run.summary for run in runs], [], []
+    for run in runs:
+        tables, scenario = run.tables, run.scenario  # read from their files at each access
+        samples.append(Sample.of(tables, scenario))
+        ended_s.append(end_s(tables, scenario))
+    sample = Sample.pooled(samples)
+    summary = _pooled(summaries, sample)
+    return summary | intervals(summaries, summary, _clusters(samples), ended_s)
+
+
+def _pooled(summaries: Sequence[Summary], sample: Sample) -> Summary:
     first = summaries[0]
     return {
         **{key: first[key] for key in ("scenario", "world", "seed", "duration_s")},
@@ -231,9 +239,23 @@ def pool(runs: Sequence[Finished]) -> Summary:
             "heartbeats_per_s": _mean([s["detection"]["heartbeats_per_s"] for s in summaries]),
         },
         "engine": _pooled_engine([s["engine"] for s in summaries]),
-        "replications": len(runs),
-        "ci95": _confidence(summaries),
+        "replications": len(summaries),
     }
+
+
+def _clusters(samples: Sequence[Sample]) -> Clusters:
+    """What the percentiles of the pooled summary are taken of, replication by replication."""
+    clusters: dict[str, tuple[Sequence[Floats], Mapping[str, float]]] = {
+        name: ([getattr(sample, name) for sample in samples], LATENCY_QUANTILES)
+        for name in ("latency_s", "wait_s", "accept_s")
+    }
+    for code, name in enumerate(PRIORITIES):
+        mine = [sample.latency_s[sample.priority == code] for sample in samples]
+        if any(map(len, mine)):
+            clusters[f"by_priority.{name}.latency_s"] = mine, LATENCY_QUANTILES
+    for name, field in (("time_s", "detection_s"), ("mistake_s", "mistake_s"), ("delayed_s", "delayed_s")):
+        clusters[f"detection.{name}"] = [getattr(sample, field) for sample in samples], DETECTION_QUANTILES
+    return clusters
 
 
 def _counts(state: Codes) -> dict[str, int]:
@@ -335,18 +357,3 @@ def _pooled_engine(engines: Sequence[Mapping[str, Any]]) -> Summary:
         else:
             pooled[key] = sum(engine[key] for engine in engines)
     return pooled
-
-
-def _confidence(summaries: Sequence[Summary]) -> dict[str, list[float] | None]:
-    flat = [flatten({key: s[key] for key in s if key not in _IDENTITY}) for s in summaries]
-    intervals: dict[str, list[float] | None] = {}
-    for metric in dict.fromkeys(key for f in flat for key in f):
-        if metric.endswith(".too_few") or ".at_least." in metric:
-            continue
-        values = [f[metric] for f in flat if f.get(metric) is not None]
-        n = metric.rpartition(".")[0] + ".n"
-        if len(values) < 2 or any(metric in f and f[metric] is None and f.get(n) for f in flat):
-            intervals[metric] = None
-        else:
-            intervals[metric] = [float(bound) for bound in confidence_interval(np.array(values, dtype=np.float64))]
-    return intervals

@@ -244,14 +244,14 @@ def test_runs_are_overlaid_by_their_labels():
     assert legend(figures["timeline"]) == ["out/a", "out/b", "out/c"]
     shown = legend(figures["latency-ccdf"])
     assert [text.partition(" (n = ")[0] for text in shown] == ["out/a", "out/b", "out/c"]
-    assert legend(figures["latency-percentiles"]) == [*shown, "95 % confidence"]
+    assert legend(figures["latency-percentiles"]) == [*shown, "95 % confidence, 3 replications"]
     assert figures["timeline"].get_supxlabel().startswith("world: sim, live;  n = ")
 
 
 def test_replications_give_a_band():
     """The curve is that of the pooled sample, and the band is that of the replications."""
     figures = draw(sweep({}, replications=3))
-    assert "95 % confidence" in legend(figures["latency-percentiles"])
+    assert "95 % confidence, 3 replications" in legend(figures["latency-percentiles"])
     assert "3 replications" in figures["latency-percentiles"].get_supxlabel().replace("\n", " ")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.executions import worker_utilization
-from orchestrator.results.statistics import confidence_interval, describe, flatten
+from orchestrator.results.statistics import describe, flatten
 from orchestrator.results.summaries import DETECTION_QUANTILES, LATENCY_QUANTILES, pool, summarise
 from orchestrator.results.timeline import series
 from tests.results.synthetic import ENGINE, NAN, attempt, mm1, run, scenario, tables, task
@@ -360,33 +360,6 @@ def test_percentiles_are_those_of_the_pooled_sample():
     assert (pooled["latency_s"]["p50"], pooled["latency_s"]["max"], pooled["latency_s"]["mean"]) == (1.0, 9.0, 2.8)
     assert (pooled["tasks"]["completed"], pooled["replications"]) == (5, 2)
     assert pooled["by_priority"]["normal"]["completed"] == 5
-
-
-def test_the_interval_is_that_of_student():
-    """For mean 5, s 1.5811 and n 5 it is 5 -+ 2.776 * 0.7071 (t tables, 4 degrees of freedom)."""
-    low, high = confidence_interval(np.array([3.0, 4.0, 5.0, 6.0, 7.0]))
-    assert [float(low), float(high)] == pytest.approx([3.0368, 6.9632], abs=1e-3)
-
-
-def test_replications_give_intervals_by_dotted_name():
-    """ci95 spans the replications' values; one replication, or one that knows the metric, gives none."""
-    runs = [run(tables([task(20.0, 20.0 + latency)])) for latency in (3.0, 4.0, 5.0, 6.0, 7.0)]
-    ci95 = pool(runs)["ci95"]
-    assert ci95["latency_s.p99"] == pytest.approx([3.0368, 6.9632], abs=1e-3)
-    assert ci95["detection.time_s.mean"] is None
-    assert pool(runs[:1])["ci95"]["latency_s.p99"] is None
-    assert not any(metric.startswith(("engine", "seed", "duration")) for metric in ci95)
-
-
-def test_an_interval_of_the_lucky_replications_is_none():
-    """One replication does not know p99, so neither does the interval; without any task it would merely add nothing."""
-    known = [run(tables([task(20.0, 20.0 + latency)])) for latency in (3.0, 4.0)]
-    lost = run(tables([task(20.0, 21.0), task(20.0)]))
-    pooled = pool([*known, lost])
-    assert pooled["ci95"]["latency_s.p99"] is pooled["latency_s"]["p99"] is None
-    assert pooled["latency_s"]["at_least"]["p99"] == 80.0
-    assert pooled["ci95"]["latency_s.mean"] is not None
-    assert pool([*known, run(tables())])["ci95"]["latency_s.p99"] is not None
 
 
 def test_pooling_one_run_changes_nothing_but_what_it_adds():

@@ -1,0 +1,198 @@
+"""95 % confidence intervals of pooled statistics, from clusters: independent replications, or the blocks of one run.
+
+The values within a cluster are correlated, so none of them counts as independent. What varies between clusters is all
+that is used. An interval is of the pooled statistic itself, and lies within what the statistic can be: times, rates and
+counts are taken on a logarithmic scale, shares on a logistic one. docs/intervals.md tells how often they cover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from orchestrator.results.statistics import quantile
+from orchestrator.results.tables import Floats
+
+LEVEL = 0.95
+BODY = (0.5, 0.75, 0.9, 0.95)
+"""Quantiles at which it is seen how clustered values are; beyond a quantile of the tail there are too few to see it."""
+ENOUGH_BEYOND = 10.0
+"""How many independent values must be expected beyond a quantile for its interval to have an upper end."""
+WIDEST = 1.0
+"""The half width on a logarithmic scale from which a mean has no upper end: its clusters differ too much."""
+
+
+class Interval(NamedTuple):
+    """An upper end is None if it is not known, or if the clusters are too few to tell it; `too_few` says which."""
+
+    low: float
+    high: float | None
+    too_few: bool = False
+
+
+def student(clusters: int) -> float:
+    """The two-sided 95 % point of Student's t with one degree of freedom fewer than clusters."""
+    from scipy.special import stdtrit  # takes a third of the time that importing scipy.stats takes
+
+    return float(stdtrit(clusters - 1, (1 + LEVEL) / 2))
+
+
+def inflation(residuals: Floats) -> float:
+    """By how much the variance of a mean grows because neighbouring blocks are alike: (1 + r) / (1 - r), where r is
+    their correlation if it is positive (Tafazzoli and Wilson, "Skart: a skewness- and autoregression-adjusted
+    batch-means procedure", 2011)."""
+    total = float(np.sum(residuals**2))
+    alike = float(np.sum(residuals[1:] * residuals[:-1])) / total if total else 0.0
+    alike = min(max(alike, 0.0), 0.95)
+    return (1 + alike) / (1 - alike)
+
+
+def bounds(intervals: Sequence[Interval | Sequence[float | None] | None]) -> Floats:
+    """The lower ends and the upper ends, float64[2, n]; NaN where one is not known."""
+    return np.array([(interval or (None, None))[:2] for interval in intervals], dtype=np.float64).T
+
+
+def percentile_intervals(
+    clusters: Sequence[Floats], quantiles: Sequence[float] | Floats, serial: bool = False
+) -> list[Interval | None]:
+    """The interval of each pooled quantile (Woodruff, "Confidence intervals for medians and other position measures",
+    1952): bounds of the share of values beyond it, read off the pooled values. None without two clusters.
+
+    The bounds of the share are those of Korn and Graubard ("Confidence intervals for proportions with small expected
+    number of positive counts estimated from survey data", 1998): exact binomial ones, of as many independent values as
+    vary between clusters as much. A tail is taken to be no less clustered than the body of the values. Where fewer than
+    ENOUGH_BEYOND independent values are beyond, the upper end is not told.
+
+    `clusters` hold no NaN. An infinite value is slower than all others, and an upper end that falls on one is not
+    known. `serial`: the clusters are blocks that follow each other, see `inflation`.
+    """
+    from scipy.special import betaincinv
+
+    clusters = [np.sort(cluster) for cluster in clusters if len(cluster)]
+    if len(clusters) < 2:
+        return [None] * len(quantiles)
+    values = np.sort(np.concatenate(clusters))
+    points = np.unique([*BODY, *quantiles])
+    independent = np.minimum.accumulate(_independent(clusters, values, points, serial))
+    q = np.array(quantiles, dtype=np.float64)
+    n, tail = independent[np.searchsorted(points, q)], (1 - LEVEL) / 2
+    least = betaincinv(n * (1 - q), n * q + 1, tail)
+    most = betaincinv(n * (1 - q) + 1, n * q, 1 - tail)
+    low, high = (quantile(values, np.asarray(1 - beyond, dtype=np.float64)) for beyond in (most, least))
+    few = n * (1 - q) < ENOUGH_BEYOND
+    return [
+        Interval(float(a), float(b) if np.isfinite(b) and not lacks else None, bool(lacks)) if np.isfinite(a) else None
+        for a, b, lacks in zip(low, high, few, strict=True)
+    ]
+
+
+def mean_interval(parts: Floats, wholes: Floats, serial: bool = False) -> Interval | None:
+    """Of sum(parts) / sum(wholes), which is not negative. None without two clusters.
+
+    Student's t on a logarithmic scale, or, where it reaches farther, on the plain one with Willink's correction for
+    skewness ("A confidence interval and test for the mean of an asymmetric distribution", 2005). [0, None] if every
+    part is 0. The upper end is not told if the clusters differ by too much (WIDEST).
+    """
+    there = wholes > 0
+    parts, wholes = parts[there], wholes[there]
+    if len(parts) < 2:
+        return None
+    mean, error, residuals = _ratio(parts, wholes, serial)
+    if mean <= 0:
+        return Interval(0.0, None)
+    half = student(len(parts)) * error / mean
+    below, above = _skewed(residuals, student(len(parts)))
+    low = min(mean * np.exp(-half), max(mean - below * error, 0.0)) if half <= WIDEST else mean * np.exp(-half)
+    high = max(mean * np.exp(half), mean + above * error)
+    return Interval(float(low), float(high) if half <= WIDEST else None, half > WIDEST)
+
+
+def share_interval(parts: Floats, wholes: Floats) -> Interval | None:
+    """Of sum(parts) / sum(wholes), which is a share, over replications: Student's t on a logistic scale.
+
+    If all are 0, or all are 1, the bound that holds for any distribution: with a mean further away, all R replications
+    would be alike in fewer than 5 % of the cases, 1 - 0.05^(1/R). None without two replications.
+    """
+    there = wholes > 0
+    parts, wholes = parts[there], wholes[there]
+    if len(parts) < 2:
+        return None
+    mean, error, _ = _ratio(parts, wholes, serial=False)
+    away = 1 - (1 - LEVEL) ** (1 / len(parts))
+    if mean <= 0:
+        return Interval(0.0, away)
+    if mean >= 1:
+        return Interval(1 - away, 1.0)
+    half = student(len(parts)) * error / (mean * (1 - mean))
+    low, high = (1 / (1 + (1 - mean) / mean * np.exp(side)) for side in (half, -half))
+    return Interval(float(low), float(high))
+
+
+def count_interval(counts: Floats) -> Interval | None:
+    """Of the total that is to be expected of R >= 2 such replications: exact Poisson bounds (Garwood, "Fiducial limits
+    for the Poisson distribution", 1936) of as many independent events as vary between replications as much.
+
+    Without any event [0, 3.0]: if more were to be expected, none would come in fewer than 5 % of the cases. Counts that
+    are all alike, such as those of planned events, vary by nothing.
+    """
+    from scipy.special import gammaincinv, ndtri
+
+    if len(counts) < 2:
+        return None
+    total, runs = float(np.sum(counts)), len(counts)
+    if not total:
+        return Interval(0.0, float(-np.log(1 - LEVEL)))
+    dispersion = float(np.var(counts, ddof=1)) / (total / runs)
+    if not dispersion:
+        return Interval(total, total)
+    tail = (1 - LEVEL) / 2
+    events = total / dispersion * float(ndtri(1 - tail) / student(runs)) ** 2
+    low, high = gammaincinv(events, tail), gammaincinv(events + 1, 1 - tail)
+    return Interval(float(low) * total / events, float(high) * total / events)
+
+
+def _ratio(parts: Floats, wholes: Floats, serial: bool) -> tuple[float, float, Floats]:
+    """sum(parts) / sum(wholes) over R >= 2 clusters, its standard error by linearisation (Cochran, "Sampling
+    techniques", 1977, section 6.4), and the residuals of the clusters."""
+    n, whole = len(parts), float(np.sum(wholes))
+    ratio = float(np.sum(parts)) / whole
+    residuals = parts - ratio * wholes
+    variance = n / (n - 1) * float(np.sum(residuals**2)) / whole**2
+    return ratio, float(np.sqrt(variance * (inflation(residuals) if serial else 1.0))), residuals
+
+
+def _skewed(residuals: Floats, t: float) -> tuple[float, float]:
+    """How many standard errors an interval reaches below and above the mean if the residuals are skewed (Willink)."""
+    n, spread = len(residuals), float(np.mean(residuals**2))
+    if n < 3 or not spread:
+        return t, t
+    skewness = float(np.mean(residuals**3)) / spread**1.5 * np.sqrt(n * (n - 1)) / (n - 2)
+    bend = skewness / (6 * np.sqrt(n))
+    if abs(bend) < 1e-6:
+        return t, t
+    below, above = ((np.cbrt(1 + 6 * bend * (side - bend)) - 1) / (2 * bend) for side in (t, -t))
+    return float(below), -float(above)
+
+
+def _independent(clusters: Sequence[Floats], values: Floats, points: Floats, serial: bool) -> Floats:
+    """As how many independent values all these count, at each quantile: p (1 - p) / variance of the share p beyond it.
+
+    Student's t of few clusters lessens it, as Korn and Graubard have it; and it is never more than there are.
+    """
+    from scipy.special import ndtri
+
+    n, finite = len(values), int(np.count_nonzero(np.isfinite(values)))
+    counted = np.full(len(points), float(n))
+    if not finite:
+        return counted
+    sizes = np.array([len(cluster) for cluster in clusters], dtype=np.float64)
+    at = values[np.minimum((points * (n - 1)).astype(np.int64), finite - 1)]
+    beyond = [len(cluster) - np.searchsorted(cluster, at, side="right") for cluster in clusters]
+    fewer = float(ndtri((1 + LEVEL) / 2) / student(len(clusters))) ** 2
+    for place, parts in enumerate(np.array(beyond, dtype=np.float64).T):
+        share, error, _ = _ratio(parts, sizes, serial)
+        if error:
+            counted[place] = min(fewer * share * (1 - share) / error**2, n)
+    return counted

@@ -1,0 +1,103 @@
+"""The intervals of the pooled summary of replications: each is of the very number that stands in the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from orchestrator.results.confidence import (
+    Interval,
+    count_interval,
+    mean_interval,
+    percentile_intervals,
+    share_interval,
+)
+from orchestrator.results.statistics import flatten
+from orchestrator.results.tables import Floats
+
+_IDENTITY = ("scenario", "world", "seed", "duration_s", "ended_s", "engine", "replications")
+_NOT_ESTIMATED = (".max", ".too_few")
+"""A maximum grows with the sample, so it is no statistic that an interval could be of."""
+
+Clusters = Mapping[str, tuple[Sequence[Floats], Mapping[str, float]]]
+"""By the dotted name of a group of statistics: the values of each replication, and the quantiles by name."""
+
+
+def intervals(
+    summaries: Sequence[Mapping[str, Any]], pooled: Mapping[str, Any], clusters: Clusters, ended_s: Sequence[float]
+) -> dict[str, Any]:
+    """The keys `ci95`, [low, high] by dotted metric, and `ci95_too_few`, the metrics whose upper end that is.
+
+    `ended_s`: how long each replication lasted. An interval is None without two replications that have the metric, and
+    an upper end if it is not known.
+    """
+    flat = [flatten({key: s[key] for key in s if key not in _IDENTITY}) for s in summaries]
+    whole = flatten({key: pooled[key] for key in pooled if key not in _IDENTITY})
+    of_values = {
+        metric: interval
+        for name, (values, quantiles) in clusters.items()
+        for metric, interval in _of_values(name, values, quantiles)
+    }
+    found: dict[str, Interval | None] = {
+        metric: of_values[metric]
+        if metric in of_values
+        else _of_one(metric, [f.get(metric) for f in flat], value, flat, ended_s)
+        for metric, value in whole.items()
+        if not metric.endswith(_NOT_ESTIMATED) and ".at_least." not in metric
+    }
+    return {
+        "ci95": {metric: interval and [interval.low, interval.high] for metric, interval in found.items()},
+        "ci95_too_few": [metric for metric, interval in found.items() if interval is not None and interval.too_few],
+    }
+
+
+def _of_values(
+    name: str, values: Sequence[Floats], quantiles: Mapping[str, float]
+) -> Iterator[tuple[str, Interval | None]]:
+    """Of the mean of the values that are finite, and of each quantile of all."""
+    finite = [one[np.isfinite(one)] for one in values]
+    sums, sizes = ([measure(one) for one in finite] for measure in (np.sum, len))
+    yield f"{name}.mean", mean_interval(np.array(sums, dtype=np.float64), np.array(sizes, dtype=np.float64))
+    found = percentile_intervals([one[~np.isnan(one)] for one in values], list(quantiles.values()))
+    yield from zip((f"{name}.{quantile}" for quantile in quantiles), found, strict=True)
+
+
+def _of_one(
+    metric: str,
+    values: Sequence[Any],
+    pooled: Any,
+    flat: Sequence[Mapping[str, Any]],
+    ended_s: Sequence[float],
+) -> Interval | None:
+    """Of a number that each replication has by itself; `values` are None where one has not."""
+    if metric == "detection.false_positives_per_h":
+        return _rate(flat, "detection.false_positives", sum(ended_s) / 3600)
+    if metric == "detection.mistake_rate_per_s":
+        return _rate(flat, "detection.mistakes", sum(f["detection.judged_s"] for f in flat))
+    if isinstance(pooled, int):
+        return count_interval(np.array([value or 0 for value in values], dtype=np.float64))
+    if pooled is None:
+        return None
+    known = [(float(value), f) for value, f in zip(values, flat, strict=True) if value is not None]
+    if len(known) < 2:
+        return None
+    numbers, ones = np.array([value for value, _ in known]), np.ones(len(known))
+    if metric == "utilization":
+        return share_interval(numbers, ones)
+    if metric == "detection.query_accuracy":
+        judged_s = np.array([f["detection.judged_s"] for _, f in known], dtype=np.float64)
+        return share_interval(numbers * judged_s, judged_s)
+    mean = mean_interval(numbers, ones)
+    if mean is None or not np.any(numbers):
+        return mean
+    scale = float(pooled) / float(np.mean(numbers))  # 1, or the number of replications if they are summed
+    return Interval(mean.low * scale, None if mean.high is None else mean.high * scale, mean.too_few)
+
+
+def _rate(flat: Sequence[Mapping[str, Any]], count: str, exposure: float) -> Interval | None:
+    events = count_interval(np.array([f[count] for f in flat], dtype=np.float64))
+    if events is None or events.high is None or exposure <= 0:
+        return None
+    return Interval(events.low / exposure, events.high / exposure)

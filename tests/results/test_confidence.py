@@ -1,0 +1,190 @@
+"""Intervals of pooled statistics: of the number itself, possible ones, and none of what too few replications tell."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from orchestrator.results.confidence import (
+    Interval,
+    bounds,
+    count_interval,
+    inflation,
+    mean_interval,
+    percentile_intervals,
+    share_interval,
+)
+
+T9 = 2.262157  # t tables, 9 degrees of freedom, 95 % two-sided
+
+
+def replications(runs: int, tasks: int, seed: int = 1) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.exponential(1.0, tasks) for _ in range(runs)]
+
+
+def test_a_percentile_lies_within_its_interval_and_the_interval_holds_the_truth():
+    """Of independent exponential values, p50 to p99.9 are -log(1 - q); the pooled percentile is always inside."""
+    quantiles, held = [0.5, 0.9, 0.99, 0.999], 0
+    for seed in range(100):
+        samples = replications(10, 4_000, seed)
+        for q, found in zip(quantiles, percentile_intervals(samples, quantiles), strict=True):
+            assert found is not None
+            high = math.inf if found.high is None else found.high
+            assert found.low <= np.quantile(np.concatenate(samples), q) <= high
+            held += found.low <= -math.log(1 - q) <= high
+    assert 0.92 <= held / 400 <= 0.99
+
+
+def test_independent_values_have_the_exact_interval_of_order_statistics():
+    """Replications of one value each vary as binomials do, but for Student's t: the ranks are those of the beta."""
+    values = np.arange(1.0, 1_001.0)
+    (found,) = percentile_intervals([np.array([value]) for value in values], [0.5])
+    assert found is not None
+    assert found.high is not None
+    low, high = (float(stats.binom.ppf(tail, 1_000, 0.5)) for tail in (0.025, 0.975))
+    assert found.low == pytest.approx(low, abs=2)
+    assert found.high == pytest.approx(high, abs=2)
+
+
+def test_replications_that_differ_widen_the_interval():
+    """Shifted against each other, the same values count as few; the plain ones count as many."""
+    alike = replications(10, 1_000)
+    apart = [values + shift / 20 for shift, values in enumerate(alike)]
+    (one,), (other,) = percentile_intervals(alike, [0.5]), percentile_intervals(apart, [0.5])
+    assert one is not None
+    assert other is not None
+    assert one.high is not None
+    assert other.high is not None
+    assert other.high - other.low > 3 * (one.high - one.low)
+
+
+def test_a_tail_of_too_few_independent_values_has_no_upper_end():
+    """Of 50,000 values p99.9 has 50 beyond it, which is enough if they are independent but not in bursts of 20."""
+    samples = replications(10, 5_000)
+    (alone,) = percentile_intervals(samples, [0.999])
+    assert alone is not None
+    assert (alone.high is None, alone.too_few) == (False, False)
+    (bursts,) = percentile_intervals([np.repeat(values[:250], 20) for values in samples], [0.999])
+    assert bursts is not None
+    assert (bursts.high, bursts.too_few) == (None, True)
+    assert bursts.low <= np.quantile(np.concatenate([values[:250] for values in samples]), 0.999)
+
+
+def test_a_tail_is_no_less_clustered_than_the_body():
+    """Medians that differ between replications are seen; the rare slow tasks that did not come as often are not."""
+    rng = np.random.default_rng(1)
+    rare = [np.concatenate([rng.normal(busy, 0.1, 950), rng.uniform(90, 99, 50)]) for busy in (1, 2) * 5]
+    (p99,) = percentile_intervals(rare, [0.99])
+    assert p99 is not None
+    assert p99.too_few
+
+
+def test_what_falls_on_a_task_that_never_completed_is_not_known():
+    """2 % never completed: p50 has both ends, p95 a lower one at most, and p99.9 none."""
+    samples = [np.where(np.arange(len(values)) % 50 == 0, np.inf, values) for values in replications(10, 2_000)]
+    p50, p97, p999 = percentile_intervals(samples, [0.5, 0.979, 0.999])
+    assert p50 is not None
+    assert p50.high is not None
+    assert p97 is not None
+    assert (p97.high, p97.too_few) == (None, False)
+    assert p999 is None
+
+
+def test_one_replication_has_no_interval():
+    """Nor have several of which only one has values; what is not there says nothing."""
+    values = np.arange(100.0)
+    assert percentile_intervals([values], [0.5, 0.9]) == [None, None]
+    assert percentile_intervals([values, np.empty(0)], [0.5]) == [None]
+    assert mean_interval(np.array([5.0]), np.array([1.0])) is None
+    assert mean_interval(np.array([5.0, 0.0]), np.array([1.0, 0.0])) is None
+    assert share_interval(np.array([0.5]), np.ones(1)) is None
+    assert count_interval(np.array([3.0])) is None
+
+
+def test_values_that_are_all_alike_are_sure():
+    """No spread is no width, for percentiles and for means."""
+    samples = [np.full(100, 2.0)] * 3
+    assert percentile_intervals(samples, [0.5]) == [Interval(2.0, 2.0)]
+    assert mean_interval(np.full(3, 200.0), np.full(3, 100.0)) == (2.0, 2.0, False)
+
+
+def test_a_mean_has_student_s_interval_on_a_logarithmic_scale():
+    """Of means that differ by nothing but a symmetric spread s: mean times exp(-+ t s / (mean sqrt(n)))."""
+    means = np.array([9.0, 11.0] * 5)
+    found = mean_interval(means, np.ones(10))
+    assert found is not None
+    assert found.high is not None
+    half = T9 * np.std(means, ddof=1) / np.sqrt(10) / 10
+    assert found.low == pytest.approx(min(10 * math.exp(-half), 10 - 10 * half))
+    assert found.high == pytest.approx(max(10 * math.exp(half), 10 + 10 * half))
+
+
+def test_skewed_means_reach_farther_up():
+    """One replication of ten is ten times as slow: more of the interval lies above the mean than below."""
+    means = np.array([1.0] * 9 + [2.0])
+    found = mean_interval(means, np.ones(10))
+    assert found is not None
+    assert found.high is not None
+    assert found.high - 1.1 > 1.5 * (1.1 - found.low)
+
+
+def test_no_interval_is_impossible():
+    """No time is negative, no share is above 1, and what differs too much has no upper end instead of a huge one."""
+    wide = mean_interval(np.array([0.0, 0.0, 9.0]), np.ones(3))
+    assert wide is not None
+    assert wide.low > 0
+    assert (wide.high, wide.too_few) == (None, True)
+    busy = share_interval(np.array([0.99, 0.9999, 1.0]), np.ones(3))
+    assert busy is not None
+    assert busy.high is not None
+    assert 0 < busy.low < 0.9966 < busy.high < 1
+
+
+def test_shares_that_are_all_1_are_not_sure():
+    """Ten replications without a mistake: with a mean below 0.05^(1/10) = 0.741 that would come in under 5 %."""
+    assert share_interval(np.ones(10), np.ones(10)) == pytest.approx((0.05**0.1, 1.0, False))
+    assert share_interval(np.zeros(10), np.ones(10)) == pytest.approx((0.0, 1 - 0.05**0.1, False))
+
+
+def test_no_event_in_any_run_is_a_bound():
+    """The rule of three: -log(0.05) = 3.0 events in all, however many runs there are."""
+    assert count_interval(np.zeros(10)) == pytest.approx((0.0, 2.9957, False), abs=1e-4)
+    assert mean_interval(np.zeros(10), np.ones(10)) == (0.0, None, False)
+
+
+def test_counts_have_poisson_bounds_of_their_sum():
+    """30 events that vary as a Poisson's do: about the exact bounds 20.2 to 42.8, a little wider by Student's t."""
+    counts = np.array([1.0, 5.0, 3.0, 2.0, 4.0, 3.0, 0.0, 5.0, 3.0, 4.0])
+    found = count_interval(counts)
+    assert found is not None
+    assert found.high is not None
+    assert 17 < found.low < 20.5
+    assert 42 < found.high < 48
+    assert count_interval(np.full(10, 2.0)) == (20.0, 20.0, False)
+
+
+def test_neighbouring_blocks_that_are_alike_widen_an_interval():
+    """(1 + r) / (1 - r) for a correlation r; blocks that alternate do not narrow it."""
+    trend = np.repeat([1.0, -1.0], 10)
+    assert inflation(trend) == pytest.approx((1 + 17 / 20) / (1 - 17 / 20))  # of 19 pairs, 18 are alike
+    assert inflation(np.array([1.0, -1.0] * 10)) == 1.0
+    assert inflation(np.zeros(20)) == 1.0
+    one, other = (mean_interval(10 + trend, np.ones(20), serial) for serial in (False, True))
+    assert one is not None
+    assert other is not None
+    assert one.high is not None
+    assert other.high is not None
+    assert other.high - other.low > 3 * (one.high - one.low)
+
+
+def test_ends_that_are_not_known_are_not_drawn():
+    """NaN, which is not drawn, for what is None."""
+    low, high = bounds([Interval(1.0, None, True), None, [2.0, 3.0]])
+    assert low.tolist()[::2] == [1.0, 2.0]
+    assert np.isnan(low[1])
+    assert np.isnan(high[:2]).all()
+    assert high[2] == 3.0
