@@ -191,16 +191,17 @@ def pool(runs: Sequence[Finished]) -> Summary:
     of the number in this summary, and `ci95_too_few` names those of which the replications do not tell the upper end.
     """
     summaries, samples, ended_s = [run.summary for run in runs], [], []
+    kinds = runs[0].scenario.workload.kind_names()
     for run in runs:
         tables, scenario = run.tables, run.scenario  # read from their files at each access
         samples.append(Sample.of(tables, scenario))
         ended_s.append(end_s(tables, scenario))
     sample = Sample.pooled(samples)
-    summary = _pooled(summaries, sample)
-    return summary | intervals(summaries, summary, _clusters(samples), ended_s)
+    summary = _pooled(summaries, sample, kinds)
+    return summary | intervals(summaries, summary, _clusters(samples, kinds), ended_s)
 
 
-def _pooled(summaries: Sequence[Summary], sample: Sample) -> Summary:
+def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) -> Summary:
     first = summaries[0]
     return {
         **{key: first[key] for key in ("scenario", "world", "seed", "duration_s")},
@@ -218,7 +219,7 @@ def _pooled(summaries: Sequence[Summary], sample: Sample) -> Summary:
             for code, name in enumerate(PRIORITIES)
             if any(name in s["by_priority"] for s in summaries)
         },
-        **_pooled_by_kind(summaries, runs[0].scenario, sample),
+        **_pooled_by_kind(summaries, sample, kinds),
         "queue": {where: _mean([s["queue"][where] for s in summaries]) for where in first["queue"]},
         "detection": {
             **{
@@ -243,16 +244,17 @@ def _pooled(summaries: Sequence[Summary], sample: Sample) -> Summary:
     }
 
 
-def _clusters(samples: Sequence[Sample]) -> Clusters:
+def _clusters(samples: Sequence[Sample], kinds: Sequence[str]) -> Clusters:
     """What the percentiles of the pooled summary are taken of, replication by replication."""
     clusters: dict[str, tuple[Sequence[Floats], Mapping[str, float]]] = {
         name: ([getattr(sample, name) for sample in samples], LATENCY_QUANTILES)
         for name in ("latency_s", "wait_s", "accept_s")
     }
-    for code, name in enumerate(PRIORITIES):
-        mine = [sample.latency_s[sample.priority == code] for sample in samples]
-        if any(map(len, mine)):
-            clusters[f"by_priority.{name}.latency_s"] = mine, LATENCY_QUANTILES
+    for key, field, names in (("by_priority", "priority", PRIORITIES), ("by_kind", "kind", kinds)):
+        for code, name in enumerate(names):
+            mine = [sample.latency_s[getattr(sample, field) == code] for sample in samples]
+            if any(map(len, mine)):
+                clusters[f"{key}.{name}.latency_s"] = mine, LATENCY_QUANTILES
     for name, field in (("time_s", "detection_s"), ("mistake_s", "mistake_s"), ("delayed_s", "delayed_s")):
         clusters[f"detection.{name}"] = [getattr(sample, field) for sample in samples], DETECTION_QUANTILES
     return clusters
@@ -281,14 +283,14 @@ def _by_kind(tables: Tables, scenario: Scenario, state: Codes, sample: Sample) -
     return {"by_kind": found} if found else {}
 
 
-def _pooled_by_kind(summaries: Sequence[Summary], scenario: Scenario, sample: Sample) -> Summary:
+def _pooled_by_kind(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) -> Summary:
     each = [s.get("by_kind", {}) for s in summaries]
     found = {
         name: {
             **{key: sum(one.get(name, {}).get(key, 0) for one in each) for key in COUNTS},
             "latency_s": sample.latency_of(sample.kind == code),
         }
-        for code, name in enumerate(scenario.workload.kind_names())
+        for code, name in enumerate(kinds)
         if any(name in one for one in each)
     }
     return {"by_kind": found} if found else {}
