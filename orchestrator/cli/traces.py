@@ -102,6 +102,8 @@ def _print_profile(file: str, told: Mapping[str, Any]) -> None:
 
 
 def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    from orchestrator.scenario.loading import one_line
+
     facts = []
     over_time = told["rate_over_time"]
     if over_time:
@@ -120,8 +122,9 @@ def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     if told["left_out"]:
         facts.append(("left out", f"{count(told['left_out'], 'row')}: a value in them is not known (-1)"))
     for column, shares in told["classes"].items():
-        facts.append((column, ", ".join(f"{value} {percent(share)}" for value, share in shares.items())))
-    facts += [("settings" if not place else "", reason) for place, reason in enumerate(told["reasons"])]
+        words = ", ".join(f"{value} {percent(share)}" for value, share in shares.items())
+        facts.append((one_line(column), one_line(words)))
+    facts += [("settings" if not place else "", one_line(reason)) for place, reason in enumerate(told["reasons"])]
     return facts
 
 

@@ -133,6 +133,10 @@ class Columns:
             raise DataError(f"{self.base} is empty, expected names of columns and at least one row")
         if name not in self.values:
             raise DataError(f"no column {name} in {self.base}, expected it among {', '.join(self.names)}")
+        if self.left_out and not len(self):
+            raise DataError(
+                f"all {self.left_out} rows of {self.base} have a value that is not known (-1), expected others"
+            )
         if not len(self):
             raise DataError(f"no rows in {self.base}, expected at least one")
         return self.values[name]

@@ -172,6 +172,14 @@ def test_the_index_of_dispersion_tells_bursts():
     assert index_of_dispersion(poisson, 9_000.0) is None
 
 
+def test_what_a_file_says_of_itself_obeys_no_terminal(tmp_path: Path):
+    """Its words are shown, and nothing in them is carried out."""
+    file = written(tmp_path, 'arrival_s,class\n0,"a\nb"\n1,\x1b[2J\n2,"a\nb"\n3,\x1b[2J\n')
+    shown = succeed("trace", file).stdout
+    assert "a b 50.0%, \\x1b[2J 50.0%" in shown
+    assert "\x1b" not in shown
+
+
 def test_a_sparkline_is_as_high_as_the_share_of_the_greatest():
     """Nothing is a blank, and little is not nothing."""
     assert sparkline([0, 0.001, 4, 8]) == " ▁▄█"
@@ -220,7 +228,10 @@ def test_what_is_no_file_is_told_in_a_sentence(tmp_path: Path):
     [
         (["--yaml", "--json"], "--yaml and --json are both given, expected one of them\n"),
         (["file=other.csv"], "file is the first argument, expected no other one\n"),
-        (["columns.when=t"], "columns.when: unknown key, expected one of arrival_s, kind, priority, service_s, weight\n"),
+        (
+            ["columns.when=t"],
+            "columns.when: unknown key, expected one of arrival_s, kind, priority, service_s, weight\n",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for_is_told(arguments: list[str], words: str):

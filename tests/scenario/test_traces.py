@@ -258,6 +258,11 @@ def test_a_log_is_known_by_its_rows_and_may_have_comments_in_any_encoding(tmp_pa
         (b"; a note\narrival_s,service_s\n1,2\n", "t.csv", "line 2 of t.csv has 1 fields, expected the 18 numbers"),
         (b"arrival_s\n1\n", "t.swf", "line 1 of t.swf has 1 fields, expected the 18 numbers"),
         (b"; x\n" + LOG_ROW.replace("60", "sixty").encode(), "t.swf", "line 2 of t.swf has other words, expected the"),
+        (
+            LOG_ROW.replace("1 0", "1 -1").encode(),
+            "t.swf",
+            "all 1 rows of t.swf have a value that is not known (-1), expected",
+        ),
         (b"; only comments\n", "t.swf", "no rows in t.swf"),
         (LOG_ROW.encode() + b"2 \xff" + LOG_ROW[3:].encode(), "t.swf", "line 2 of t.swf has '\ufffd' as submit_s"),
         (b"arrival_s\n1\n\xff\n", "t.csv", "line 3 of t.csv has byte 0xff, which is not UTF-8, expected UTF-8 CSV"),
