@@ -121,6 +121,13 @@ async def calls_over_the_limit(channel: grpc.aio.Channel) -> None:
     await many(lambda: submit(wire_pb2.SubmitTaskRequest(payload="x" * (1 << 20) + "x")))
 
 
+async def heavy_calls(channel: grpc.aio.Channel) -> None:
+    """By the wire contract, as large as a message may be."""
+    submit = rpc.Stub(channel, rpc.COORDINATOR).SubmitTask
+    request = wire_pb2.SubmitTaskRequest(payload="x" * (rpc.MESSAGE_BYTES - 100))
+    await many(lambda: submit(request), at_once=300)
+
+
 async def unread_stream(channel: grpc.aio.Channel) -> None:
     """A worker of as many slots as there may be, that beats and never reads; it comes again when it is sent away."""
     call = streamed_worker(channel)
@@ -170,6 +177,7 @@ ATTACKS: dict[str, tuple[str, Callable[[grpc.aio.Channel], Awaitable[None]] | No
     "large": ("messages of 7 tasks that are too large", tasks_too_large),
     "flood": ("tasks over the limit, results unread", submissions_over_the_limit),
     "calls": ("calls that submit too much, 64 at a time", calls_over_the_limit),
+    "heavy": ("calls that submit 8 MiB each, 300 at a time", heavy_calls),
     "unread": ("a worker of 10,000 slots that beats and never reads", unread_stream),
     "results": ("calls that report on nobody's tasks, 64 at a time", unknown_results),
     "registrations": ("calls that register workers that are nowhere, 64 at a time", registrations),

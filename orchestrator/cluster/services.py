@@ -17,6 +17,7 @@ from orchestrator.cluster.answers import Unread
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.metrics import WINDOW_S, line
 from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
+from orchestrator.cluster.turns import Turns
 from orchestrator.cluster.wire import contract, rpc, translate
 from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed, sound
 from orchestrator.cluster.wire.rpc import first_of
@@ -330,10 +331,10 @@ def _require_worker(worker_id: str, capacity: int) -> None:
 
 
 async def start(
-    live: LiveCoordinator, host: str, port: int, first_word_s: float = FIRST_WORD_S
+    live: LiveCoordinator, host: str, port: int, first_word_s: float = FIRST_WORD_S, turns: Turns | None = None
 ) -> tuple[grpc.aio.Server, int]:
     """The server and its port (0 asks for a free one); OSError where it cannot listen."""
-    server = rpc.server(first_word_s)
+    server = rpc.server(first_word_s, [turns or Turns()])
     unread = Unread(live.limits.unread_characters)
     wire, stream = WireService(live, unread), StreamService(live, unread, first_word_s)
     for service, implementation in (
