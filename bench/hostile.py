@@ -32,6 +32,7 @@ from orchestrator.rehearsal.local_cluster import LocalCluster
 
 WORKERS, SLOTS = 4, 8
 MILLIONS = b"\x0a\x00" * 4_000_000  # empty starts, in as many bytes as a message may have
+LARGE = "x" * (1 << 20)
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
@@ -137,6 +138,32 @@ async def unread_stream(channel: grpc.aio.Channel) -> None:
         await asyncio.sleep(0.1)
 
 
+async def unread_results(channel: grpc.aio.Channel) -> None:
+    """A worker whose results are as large as they may be, and a client that submits and never reads them."""
+    client = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
+    await client.write(FromClient(session="hostile"))
+    worker = streamed_worker(channel)
+    await worker.write(FromWorker(registration=Registration(worker_id="hostile", capacity=32, incarnation="x")))
+    working = asyncio.create_task(large_results(worker))
+    try:
+        for number in itertools.count(1):
+            await client.write(FromClient(tasks=[NewTask(number=number, priority="NORMAL", payload="7")]))
+            if number % 100 == 0:
+                await asyncio.sleep(0.01)
+    finally:
+        working.cancel()
+
+
+async def large_results(worker: Any) -> None:
+    numbers = itertools.count(1)
+    while (message := await worker.read()) != END:
+        for task in message.assignments:
+            report = Report(
+                task_id=task.task_id, attempt=task.attempt, succeeded=True, result=LARGE, number=next(numbers)
+            )
+            await worker.write(FromWorker(reports=[report], beat=Beat(active=0)))
+
+
 async def unknown_results(channel: grpc.aio.Channel) -> None:
     """By the wire contract, of a worker that nobody knows."""
     report = rpc.Stub(channel, rpc.REGISTRY).ReportResult
@@ -179,6 +206,7 @@ ATTACKS: dict[str, tuple[str, Callable[[grpc.aio.Channel], Awaitable[None]] | No
     "calls": ("calls that submit too much, 64 at a time", calls_over_the_limit),
     "heavy": ("calls that submit 8 MiB each, 300 at a time", heavy_calls),
     "unread": ("a worker of 10,000 slots that beats and never reads", unread_stream),
+    "owed": ("a client that never reads results of 1 MiB each", unread_results),
     "results": ("calls that report on nobody's tasks, 64 at a time", unknown_results),
     "registrations": ("calls that register workers that are nowhere, 64 at a time", registrations),
     "beats": ("beats without a pause", beats),
