@@ -32,6 +32,7 @@ from orchestrator.rehearsal.local_cluster import LocalCluster
 
 WORKERS, SLOTS = 4, 8
 MILLIONS = b"\x0a\x00" * 4_000_000  # empty starts, in as many bytes as a message may have
+LARGE = "x" * (1 << 20)
 END: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
@@ -121,6 +122,13 @@ async def calls_over_the_limit(channel: grpc.aio.Channel) -> None:
     await many(lambda: submit(wire_pb2.SubmitTaskRequest(payload="x" * (1 << 20) + "x")))
 
 
+async def heavy_calls(channel: grpc.aio.Channel) -> None:
+    """By the wire contract, as large as a message may be."""
+    submit = rpc.Stub(channel, rpc.COORDINATOR).SubmitTask
+    request = wire_pb2.SubmitTaskRequest(payload="x" * (rpc.MESSAGE_BYTES - 100))
+    await many(lambda: submit(request), at_once=300)
+
+
 async def unread_stream(channel: grpc.aio.Channel) -> None:
     """A worker of as many slots as there may be, that beats and never reads; it comes again when it is sent away."""
     call = streamed_worker(channel)
@@ -128,6 +136,32 @@ async def unread_stream(channel: grpc.aio.Channel) -> None:
     while not call.done():
         await call.write(FromWorker(beat=Beat(active=0)))
         await asyncio.sleep(0.1)
+
+
+async def unread_results(channel: grpc.aio.Channel) -> None:
+    """A worker whose results are as large as they may be, and a client that submits and never reads them."""
+    client = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
+    await client.write(FromClient(session="hostile"))
+    worker = streamed_worker(channel)
+    await worker.write(FromWorker(registration=Registration(worker_id="hostile", capacity=32, incarnation="x")))
+    working = asyncio.create_task(large_results(worker))
+    try:
+        for number in itertools.count(1):
+            await client.write(FromClient(tasks=[NewTask(number=number, priority="NORMAL", payload="7")]))
+            if number % 100 == 0:
+                await asyncio.sleep(0.01)
+    finally:
+        working.cancel()
+
+
+async def large_results(worker: Any) -> None:
+    numbers = itertools.count(1)
+    while (message := await worker.read()) != END:
+        for task in message.assignments:
+            report = Report(
+                task_id=task.task_id, attempt=task.attempt, succeeded=True, result=LARGE, number=next(numbers)
+            )
+            await worker.write(FromWorker(reports=[report], beat=Beat(active=0)))
 
 
 async def unknown_results(channel: grpc.aio.Channel) -> None:
@@ -170,7 +204,9 @@ ATTACKS: dict[str, tuple[str, Callable[[grpc.aio.Channel], Awaitable[None]] | No
     "large": ("messages of 7 tasks that are too large", tasks_too_large),
     "flood": ("tasks over the limit, results unread", submissions_over_the_limit),
     "calls": ("calls that submit too much, 64 at a time", calls_over_the_limit),
+    "heavy": ("calls that submit 8 MiB each, 300 at a time", heavy_calls),
     "unread": ("a worker of 10,000 slots that beats and never reads", unread_stream),
+    "owed": ("a client that never reads results of 1 MiB each", unread_results),
     "results": ("calls that report on nobody's tasks, 64 at a time", unknown_results),
     "registrations": ("calls that register workers that are nowhere, 64 at a time", registrations),
     "beats": ("beats without a pause", beats),

@@ -278,7 +278,7 @@ class LiveCoordinator:
     async def room_for(self, client: ClientPeer) -> int:
         """Wait until the coordinator, and what waits for this client, are below their limits: by how many tasks.
         Whoever asked first has the first turn."""
-        while client.waiting >= self.limits.unsettled:
+        while client.waiting >= self.limits.unsettled or client.owes_reading:
             self._room.clear()
             await self._room.wait()
         if self.full or self._turns.locked():

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
 import grpc
 
+from orchestrator.cluster.answers import LARGE_CHARACTERS, Unread
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
 from orchestrator.cluster.wire import rpc, sizes, translate
 from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Registered
@@ -26,6 +27,7 @@ MANY_UNSETTLED = 1000
 """A client with more of them waits far longer than that for each: its results may wait for company too."""
 BEATS_OF_PROOF = 2
 UNREAD_MAX = 20_000  # acknowledgements
+OWED_MAX = 8 << 20  # characters
 REFUSED_MAX = 10_000
 """A peer of which so much was refused, and nothing taken in between, is told to go."""
 SLICE = 256
@@ -236,10 +238,16 @@ class StreamedWorker(Stream):
 
 
 class ClientPeer(Stream):
-    """A client's session, for as long as its stream lasts."""
+    """A client's session, for as long as its stream lasts. `unread`: what all clients together need not have read.
 
-    def __init__(self) -> None:
+    One that has not read more of its large results than there is room for is told to go. It may come again, and ask for
+    them again; it is read no further while much waits for it.
+    """
+
+    def __init__(self, unread: Unread) -> None:
         super().__init__()
+        self._unread = unread
+        self._owed = 0  # characters of large results that it has not read
         self.accepted: list[int] = []
         self.refused: deque[tuple[int, str]] = deque()
         self.settled: deque[tuple[int, Outcome]] = deque()
@@ -252,6 +260,11 @@ class ClientPeer(Stream):
     def waiting(self) -> int:
         """What it has not been told yet, in messages' parts."""
         return len(self.accepted) + len(self.refused) + len(self.settled)
+
+    @property
+    def owes_reading(self) -> bool:
+        """So much waits for it that nothing more is taken from it."""
+        return self._owed >= OWED_MAX
 
     def accept(self, number: int) -> None:
         """Waits a moment for results to travel with."""
@@ -266,12 +279,34 @@ class ClientPeer(Stream):
         self.note(taken=False)
 
     def settle(self, number: int, outcome: Outcome) -> None:
+        if len(outcome.result) >= LARGE_CHARACTERS and not self._owe(len(outcome.result)):
+            return
         self.settled.append((number, outcome))
         self.unsettled -= 1
         if self.unsettled <= MANY_UNSETTLED or len(self.settled) >= SLICE:
             self._gathered.set()
         elif self._patience is None:
             self._wait_for_company()
+
+    def _owe(self, characters: int) -> bool:
+        if self.reason is None and self._unread.take(self, characters):
+            self._owed += characters
+            return True
+        self.end(Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._owed} characters of results are not read yet"))
+        self.settled.clear()
+        return False
+
+    def _was_read(self, settled: Sequence[tuple[int, Outcome]]) -> None:
+        sizes_ = (len(outcome.result) for _, outcome in settled)
+        characters = sum(size for size in sizes_ if size >= LARGE_CHARACTERS)
+        self._owed -= characters
+        self._unread.give_back(self, characters)
+
+    def close(self) -> None:
+        """The stream is over."""
+        if self._owed:
+            self._unread.give_back(self, self._owed)
+            self._owed = 0
 
     def _wait_for_company(self) -> None:
         self._patience = self._loop.call_later(COMPANY_WAITS_S, self._gathered.set)
@@ -291,4 +326,6 @@ class ClientPeer(Stream):
             if not self.waiting:
                 self._gathered.clear()
             await write(translate.to_client(accepted, refused, settled))
+            if self._owed:
+                self._was_read(settled)
             written()

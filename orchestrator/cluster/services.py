@@ -13,10 +13,11 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
-from orchestrator.cluster.answers import Unread
+from orchestrator.cluster.answers import LARGE_CHARACTERS, Unread
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.metrics import WINDOW_S, line
 from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
+from orchestrator.cluster.turns import Turns
 from orchestrator.cluster.wire import contract, rpc, translate
 from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed, sound
 from orchestrator.cluster.wire.rpc import first_of
@@ -30,7 +31,8 @@ Code = grpc.StatusCode
 CAPACITY_MAX = 10_000
 SESSION_CHARACTERS = 100
 ADDRESS_CHARACTERS = 300
-LARGE_CHARACTERS = 10_000  # of a payload: with it a slice may be more than there is room for
+BREATH_S = 0.02
+"""So long nothing is read of a worker after large results, while clients have much to read: they get a turn."""
 FIRST_WORD_S = 30.0
 """How long a stream may say nothing at first, and a connection ask for nothing."""
 
@@ -45,7 +47,13 @@ class Service:
     def _status(self, task: Task, context: Context) -> Any:
         """What is to be told of a task. Raises Refused."""
         answer = contract.status_message(task)
-        self._unread.answer(context, len(answer.result) + len(answer.error))
+        characters, unread = len(answer.result) + len(answer.error), self._unread
+        if characters >= LARGE_CHARACTERS:
+            peer = context.peer()
+            if not unread.take(peer, characters):
+                reason = f"{unread.of(peer)} characters of other answers are not read yet"
+                raise Refused(Code.RESOURCE_EXHAUSTED, reason)
+            context.add_done_callback(lambda _: unread.give_back(peer, characters))  # type: ignore[arg-type]
         return answer
 
     async def _abort(self, context: Context, refused: Refused | Malformed) -> NoReturn:
@@ -198,6 +206,8 @@ class StreamService(Service):
                     return True
                 if peer.overlooks:
                     await peer.reads()
+                if self._unread.scarce and message.ByteSize() >= LARGE_CHARACTERS:
+                    await asyncio.sleep(BREATH_S)
         except Malformed as malformed:
             peer.end(Refused(Code.INVALID_ARGUMENT, str(malformed)))
             await peer.ended()
@@ -261,7 +271,7 @@ class StreamService(Service):
         former = live.clients.get(session)
         if former is not None:
             former.end(Refused(Code.ABORTED, f"session {session} goes on by another stream"))
-        client = live.clients[session] = ClientPeer()
+        client = live.clients[session] = ClientPeer(self._unread)
         host = _host(context)
         try:
             await first_of(
@@ -270,6 +280,7 @@ class StreamService(Service):
                 client.ended(),
             )
         finally:
+            client.close()
             if live.clients.get(session) is client:
                 del live.clients[session]
                 if client.unsettled > 0:
@@ -311,7 +322,7 @@ class StreamService(Service):
                 except Refused as refused:
                     live.lines.warning(host, "refused a task of session %s: %s", session, refused)
                     client.refuse(job.number, str(refused))
-                if len(job.payload) > LARGE_CHARACTERS and live.full:
+                if client.owes_reading or (len(job.payload) > LARGE_CHARACTERS and live.full):
                     break
             if left > 0:
                 await asyncio.sleep(0)
@@ -330,10 +341,10 @@ def _require_worker(worker_id: str, capacity: int) -> None:
 
 
 async def start(
-    live: LiveCoordinator, host: str, port: int, first_word_s: float = FIRST_WORD_S
+    live: LiveCoordinator, host: str, port: int, first_word_s: float = FIRST_WORD_S, turns: Turns | None = None
 ) -> tuple[grpc.aio.Server, int]:
     """The server and its port (0 asks for a free one); OSError where it cannot listen."""
-    server = rpc.server(first_word_s)
+    server = rpc.server(first_word_s, [turns or Turns()])
     unread = Unread(live.limits.unread_characters)
     wire, stream = WireService(live, unread), StreamService(live, unread, first_word_s)
     for service, implementation in (

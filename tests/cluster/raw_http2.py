@@ -37,10 +37,19 @@ class Unreading:
         made._writer.write(PREFACE + frame(SETTINGS, 0, 0, no_room) + frame(SETTINGS, ACK, 0, b""))
         return made
 
-    def call(self, path: str, request: bytes) -> None:
+    def begin(self, path: str) -> None:
+        """A call whose message does not follow."""
+        self._writer.write(frame(HEADERS, END_HEADERS, self._next, headers(path)))
+        self._next += 2
+
+    def message(self, request: bytes) -> None:
+        """The message of the call that has begun last."""
         body = b"\0" + struct.pack(">I", len(request)) + request
-        stream, self._next = self._next, self._next + 2
-        self._writer.write(frame(HEADERS, END_HEADERS, stream, headers(path)) + frame(DATA, END_STREAM, stream, body))
+        self._writer.write(frame(DATA, END_STREAM, self._next - 2, body))
+
+    def call(self, path: str, request: bytes) -> None:
+        self.begin(path)
+        self.message(request)
 
     def close(self) -> None:
         self._writer.transport.abort()

@@ -12,11 +12,16 @@ import grpc.aio
 import pytest
 from google.protobuf.descriptor import ServiceDescriptor
 
+from orchestrator.cluster import peers
+from orchestrator.cluster.answers import Unread
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.limits import Limits
+from orchestrator.cluster.peers import ClientPeer
 from orchestrator.cluster.services import start
 from orchestrator.cluster.wire import contract, rpc
 from orchestrator.cluster.wire.proto.stream_pb2 import FromClient, FromWorker, NewTask, Registration, Report
+from orchestrator.cluster.wire.translate import Outcome
+from orchestrator.core.model import TaskState
 from orchestrator.policies.settings import build_coordinator
 from tests.cluster.raw_http2 import Unreading
 from tests.cluster.streams import PATIENT, Hand, coordinator, play
@@ -86,6 +91,66 @@ def test_calls_of_both_services_share_what_may_be_unread():
             unreading.close()
         live.close()
         await server.stop(0)
+
+    play(story)
+
+
+def test_a_client_that_reads_no_results_is_told_to_go(monkeypatch: pytest.MonkeyPatch):
+    """The rest of its tasks goes on; where it comes again and reads, it has every result, and nothing runs twice."""
+    count = 12
+    monkeypatch.setattr(peers, "OWED_MAX", LARGE)
+
+    async def story() -> None:
+        async with coordinator(limits=Limits(unread_characters=6 * LARGE)) as (live, channel):
+            worker = await Hand(channel, "w").register()
+            tasks = [NewTask(number=number, payload="7", priority="NORMAL") for number in range(1, count + 1)]
+            unread = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
+            await unread.write(FromClient(session="s", tasks=tasks))
+            for number in range(1, count + 1):
+                (task,) = await worker.hears("assignments")
+                report = Report(task_id=task.task_id, attempt=1, succeeded=True, result="x" * LARGE, number=number)
+                await worker.say(reports=[report])
+            await worker.hears("acknowledged")
+            while live.clients:
+                await asyncio.sleep(0.01)
+            assert live.core.completed == count
+            again = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
+            await again.write(FromClient(session="s", tasks=tasks))
+            read: dict[int, int] = {}
+            while len(read) < count:
+                read |= {result.number: len(result.result) for result in (await again.read()).results}
+            assert read == dict.fromkeys(range(1, count + 1), LARGE)
+            assert (live.core.submitted, live.core.completed) == (count, count)
+
+    play(story)
+
+
+def test_a_client_that_has_much_to_read_is_read_no_further(monkeypatch: pytest.MonkeyPatch):
+    """Until it has read that: more tasks would give it more to read."""
+    monkeypatch.setattr(peers, "OWED_MAX", 2 * LARGE)
+
+    async def story() -> None:
+        unread = Unread(100 * LARGE)
+        client = ClientPeer(unread)
+        live = LiveCoordinator(lambda fx: build_coordinator(PATIENT, fx))
+        for number in (1, 2):
+            assert await live.room_for(client) > 0
+            client.settle(number, Outcome("t", TaskState.COMPLETED, "x" * LARGE, "", "w", 1, 0.0))
+        waiting = asyncio.ensure_future(live.room_for(client))
+        written = asyncio.Event()
+
+        async def write(message: Any) -> None:
+            await written.wait()
+
+        writing = asyncio.ensure_future(client.write_to(write, live.made_room))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        written.set()
+        assert await waiting > 0
+        writing.cancel()
+        client.close()
+        assert unread.of(client) == 0
+        live.close()
 
     play(story)
 

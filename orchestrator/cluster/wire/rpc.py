@@ -10,7 +10,7 @@ import logging
 import random
 import selectors
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -55,6 +55,8 @@ SERVER_OPTIONS = [
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not a port that is shared
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # What comes before anybody reads it waits in this process: left to itself, the window grows to megabytes a call.
+    ("grpc.http2.bdp_probe", 0),
     # Calls that have come, but that the loop has not taken yet. Above the first number grpc cancels some of the new
     # ones, above the second one all of them. The defaults, 1,000 and 3,000, are less than a burst of submissions.
     ("grpc.server.max_pending_requests", PENDING_CALLS),
@@ -155,14 +157,16 @@ def precise_loop() -> asyncio.AbstractEventLoop:
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
-def server(idle_s: float | None = None) -> grpc.aio.Server:
+def server(
+    idle_s: float | None = None, interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] | None = None
+) -> grpc.aio.Server:
     """`idle_s`: after which a connection is closed that asks for nothing; None: never."""
     logging.getLogger(cygrpc.__name__).addFilter(_is_fault)
     options = list(SERVER_OPTIONS)
     if idle_s is not None:
         milliseconds = max(1, round(1000 * idle_s))
         options += [("grpc.max_connection_idle_ms", milliseconds), ("grpc.server_handshake_timeout_ms", milliseconds)]
-    return grpc.aio.server(options=options)
+    return grpc.aio.server(options=options, interceptors=interceptors)
 
 
 def _is_fault(line: logging.LogRecord) -> bool:
