@@ -13,19 +13,29 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.analysis.intervals import BLOCKS, Spread, relative_error
-from orchestrator.analysis.measures import LATENCY, METRICS, Clock, Interval, Observed, around_faults, at_least, pooled
+from orchestrator.analysis.intervals import BLOCKS, Spread, error_intervals, relative_error
+from orchestrator.analysis.measures import (
+    LATENCY,
+    METRICS,
+    Clock,
+    Measures,
+    Observed,
+    Together,
+    around_faults,
+    at_least,
+)
+from orchestrator.results.confidence import Interval, mean_interval
 from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import load
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import COUNTS
 from orchestrator.results.tables import Floats
-from orchestrator.scenario.streams import generator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,9 +62,12 @@ class Row:
     reference: float | None
     error: float | None
     """(value - reference) / reference; None if either is unknown or the reference is 0."""
-    ci95: Interval | None
-    reference_ci95: Interval | None
-    error_ci95: Interval | None
+    ci95: tuple[float, float | None] | None
+    """An upper end is None if it is not known, or not told by so few replications or blocks."""
+    reference_ci95: tuple[float, float | None] | None
+    error_ci95: tuple[float, float] | None
+    too_few: bool = False
+    """Whether the replications or blocks are too few for the interval of the error."""
     at_least: float | None = None
     """A lower bound of the value if it falls on a task that never completed, and so is not known."""
     reference_at_least: float | None = None
@@ -96,7 +109,7 @@ class CellComparison:
     @property
     def intervals(self) -> str:
         """How the intervals were found, in words."""
-        return f"{len(self.runs)} replications" if len(self.runs) > 1 else f"moving blocks, {BLOCKS} to the run"
+        return f"{len(self.runs)} replications" if len(self.runs) > 1 else f"{BLOCKS} blocks of the run"
 
     def row(self, metric: str, where: str = WHOLE) -> Row:
         """The row of a metric; StopIteration if there is none."""
@@ -236,12 +249,8 @@ def _rows(runs: Sequence[Run], references: Sequence[Run]) -> Iterator[Row]:
 def _measured(where: str, pairs: Sequence[tuple[Run, Run, Clock]]) -> Iterator[Row]:
     left = [Observed.of(run, clock) for run, _, clock in pairs]
     right = [Observed.of(reference, clock) for _, reference, clock in pairs]
-    values, references = pooled(left), pooled(right)
-    if len(pairs) > 1:
-        spread = Spread.over_runs([part.measure() for part in left], [part.measure() for part in right])
-    else:
-        rng = generator(pairs[0][1].scenario.seed, 0, "comparison", where)
-        spread = Spread.over_blocks(left[0], right[0], rng)
+    values, references = Together(left).measure(), Together(right).measure()
+    spread = Spread.over_runs(left, right) if len(pairs) > 1 else Spread.over_blocks(left[0], right[0])
     bounds = at_least(left), at_least(right)
     for metric in METRICS:
         row = _row(metric, where, values[metric], references[metric], spread)
@@ -250,31 +259,35 @@ def _measured(where: str, pairs: Sequence[tuple[Run, Run, Clock]]) -> Iterator[R
 
 def _detection_time(runs: Sequence[Run], references: Sequence[Run]) -> Row:
     """From crash to verdict, over all detected crashes. A single run has no interval for its few detections."""
-    times_s = [[DetectionRecord.of(run.tables).time_s for run in side] for side in (runs, references)]
-    spread = Spread({}, {}, {})
-    if len(runs) > 1:
-        left, right = ([{DETECTION_TIME: _mean(one)} for one in side] for side in times_s)
-        spread = Spread.over_runs(left, right)
-    value, reference = (_mean(np.concatenate(side)) for side in times_s)
-    return _row(DETECTION_TIME, WHOLE, value, reference, spread)
+    left, right = ([DetectionRecord.of(run.tables).time_s for run in side] for side in (runs, references))
+    ours, theirs = ({DETECTION_TIME: found} if (found := _interval(side)) else {} for side in (left, right))
+    errors = error_intervals(partial(_mean_without, left), partial(_mean_without, right), len(runs))
+    value, reference = (_mean(np.concatenate(side)) for side in (left, right))
+    return _row(DETECTION_TIME, WHOLE, value, reference, Spread(ours, theirs, errors))
+
+
+def _interval(times_s: Sequence[Floats]) -> Interval | None:
+    sums, counts = (np.array([measure(one) for one in times_s], dtype=np.float64) for measure in (np.sum, len))
+    return mean_interval(sums, counts)
+
+
+def _mean_without(times_s: Sequence[Floats], without: int | None) -> Measures:
+    return {DETECTION_TIME: _mean(np.concatenate([np.empty(0), *(t for k, t in enumerate(times_s) if k != without)]))}
 
 
 def _row(metric: str, where: str, value: float, reference: float, spread: Spread) -> Row:
+    ours, theirs = spread.values.get(metric), spread.references.get(metric)
     return Row(
         metric,
         where,
         _known(value),
         _known(reference),
         _known(relative_error(value, reference)),
-        _not_negative(spread.values.get(metric)),
-        _not_negative(spread.references.get(metric)),
+        ours and (ours.low, ours.high),
+        theirs and (theirs.low, theirs.high),
         spread.errors.get(metric),
+        spread.errors.get(metric, ()) is None,
     )
-
-
-def _not_negative(interval: Interval | None) -> Interval | None:
-    """The interval cut at 0: no time and no rate is negative."""
-    return interval and (max(interval[0], 0.0), max(interval[1], 0.0))
 
 
 def _in_words(value: float | None) -> str:

@@ -1,61 +1,83 @@
 """How sure a statistic is: 95 % confidence intervals of two sides and of the relative errors between them.
 
-No interval takes the tasks of one run as independent. With two or more replications an interval is Student's t over
-the replications, and that of an error is taken over the pairs. A single run is resampled in moving blocks (Künsch,
-"The jackknife and the bootstrap for general stationary observations", 1989): 20 blocks, each a twentieth of the run,
-are drawn with replacement at the same places of both runs, and the statistics are taken of them. The interval is
-value -+ t(19) times the standard deviation of the resampled statistics.
+No interval takes the tasks of one run as independent. With two or more replications the clusters are the replications,
+and those of both sides are paired. A single run is cut into 20 blocks of equal length at the same places of both sides;
+blocks that follow each other are alike, which widens the interval. The intervals of each side are those of
+`results.confidence`. That of an error is the jackknife's, of the logarithm of the ratio of the pooled statistics: two
+ratios of 1/2 and 2 are no error, and no error is below -100 %.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.analysis.measures import Interval, Measures, Observed
-from orchestrator.results.statistics import confidence_interval
+from orchestrator.analysis.measures import QUANTILES, Measures, Observed, Together
+from orchestrator.results.confidence import (
+    WIDEST,
+    Interval,
+    jackknife,
+    mean_interval,
+    percentile_intervals,
+    share_interval,
+)
 from orchestrator.results.tables import Floats
 
 BLOCKS = 20
-RESAMPLES = 400
-DRAWS = 20_000_000
-"""Upper bound of the tasks that are resampled in all: larger runs are resampled less often."""
+
+Intervals = Mapping[str, Interval]
+Errors = Mapping[str, tuple[float, float] | None]
+"""None of a metric whose clusters are too few to tell; a metric without a positive statistic is missing."""
 
 
 @dataclass(frozen=True)
 class Spread:
     """The intervals of the statistics of one side, of the other side, and of the relative errors, by metric."""
 
-    values: Mapping[str, Interval]
-    references: Mapping[str, Interval]
-    errors: Mapping[str, Interval]
+    values: Intervals = field(default_factory=dict)
+    references: Intervals = field(default_factory=dict)
+    errors: Errors = field(default_factory=dict)
 
     @classmethod
-    def over_runs(cls, left: Sequence[Measures], right: Sequence[Measures]) -> Spread:
-        """Student's t over the replications; that of the errors is taken over the pairs."""
-        errors = [_relative_errors(a, b) for a, b in zip(left, right, strict=True)]
-        return cls(*(dict(_t_intervals(side)) for side in (left, right, errors)))
+    def over_runs(cls, left: Sequence[Observed], right: Sequence[Observed]) -> Spread:
+        """From pairs of replications."""
+        return cls._over(left, right, serial=False)
 
     @classmethod
-    def over_blocks(cls, left: Observed, right: Observed, rng: np.random.Generator) -> Spread:
-        """Resample the same moving blocks of both runs. A run with fewer than two tasks per block has no interval."""
-        tasks = [len(side.arrival_s) for side in (left, right)]
-        if min(tasks) < 2 * BLOCKS:
-            return cls({}, {}, {})
-        length_s = left.length_s / BLOCKS
-        resamples = int(np.clip(DRAWS / max(tasks), 50, RESAMPLES))
-        begins_s = rng.uniform(0, left.length_s - length_s, (resamples, BLOCKS))
-        drawn = [[side.measure_blocks(begin_s, length_s) for begin_s in begins_s] for side in (left, right)]
-        errors = [_relative_errors(a, b) for a, b in zip(*drawn, strict=True)]
-        centres = [left.measure(), right.measure()]
-        return cls(
-            dict(_block_intervals(centres[0], drawn[0])),
-            dict(_block_intervals(centres[1], drawn[1])),
-            dict(_block_intervals(_relative_errors(*centres), errors)),
-        )
+    def over_blocks(cls, left: Observed, right: Observed) -> Spread:
+        """From blocks of a pair of runs. A run with fewer than two tasks per block has no interval."""
+        if min(len(side.arrival_s) for side in (left, right)) < 2 * BLOCKS:
+            return cls()
+        return cls._over(left.blocks(BLOCKS), right.blocks(BLOCKS), serial=True)
+
+    @classmethod
+    def _over(cls, left: Sequence[Observed], right: Sequence[Observed], serial: bool) -> Spread:
+        ours, theirs = dict(_of_side(left, serial)), dict(_of_side(right, serial))
+        errors = error_intervals(Together(left).measure, Together(right).measure, len(left), serial)
+        few = {metric for side in (ours, theirs) for metric, interval in side.items() if interval.too_few}
+        return cls(ours, theirs, {metric: None if metric in few else interval for metric, interval in errors.items()})
+
+
+def error_intervals(
+    left: Callable[[int | None], Measures], right: Callable[[int | None], Measures], clusters: int, serial: bool = False
+) -> dict[str, tuple[float, float] | None]:
+    """Of the relative error of each statistic that is positive on both sides, whichever cluster is left out.
+
+    `left` and `right` give the statistics without one cluster, or of all if it is None. An interval is None, for too
+    few, if it is so wide that it says nothing.
+    """
+    ratios = [_log_ratios(left(without), right(without)) for without in (None, *range(clusters))]
+    found: dict[str, tuple[float, float] | None] = {}
+    for metric, whole in ratios[0].items():
+        parts = np.array([one[metric] for one in ratios[1:]])
+        if math.isfinite(whole) and np.isfinite(parts).all() and len(parts) > 1:
+            low, high = jackknife(whole, parts, serial)
+            wide = max(whole - low, high - whole) > WIDEST
+            found[metric] = None if wide else (math.expm1(low), math.expm1(high))
+    return found
 
 
 def relative_error(value: float, reference: float) -> float:
@@ -65,30 +87,38 @@ def relative_error(value: float, reference: float) -> float:
     return (value - reference) / abs(reference) if reference else math.nan
 
 
-def _relative_errors(values: Measures, references: Measures) -> Measures:
-    return {metric: relative_error(values[metric], references[metric]) for metric in values}
+def _log_ratios(values: Measures, references: Measures) -> Measures:
+    """NaN where there is none."""
+    return {
+        metric: math.log(value / references[metric])
+        if 0 < value < math.inf and 0 < references[metric] < math.inf
+        else math.nan
+        for metric, value in values.items()
+    }
 
 
-def _t_intervals(measures: Sequence[Measures]) -> Iterator[tuple[str, Interval]]:
-    for metric in measures[0]:
-        known = _unless_unknown([one[metric] for one in measures])
-        if len(known) > 1:
-            low, high = confidence_interval(known)
-            yield metric, (float(low), float(high))
+def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Interval]]:
+    wait_s = [part.wait_s[np.isfinite(part.wait_s)] for part in parts]
+    found = {
+        **_percentiles(parts, "latency_s", QUANTILES, serial),
+        "wait_s.mean": mean_interval(_each(np.sum, wait_s), _each(len, wait_s), serial),
+        **_percentiles(parts, "wait_s", {"p99": QUANTILES["p99"]}, serial),
+        **_percentiles(parts, "excess_s", QUANTILES, serial),
+    }
+    length_s = np.array([part.length_s for part in parts])
+    busy_s = np.array([float(part.busy_s[-1]) for part in parts])
+    found["throughput_per_s"] = mean_interval(_each(len, [part.completed_s for part in parts]), length_s, serial)
+    found["utilization"] = share_interval(busy_s, parts[0].slots * length_s, serial)
+    yield from ((metric, interval) for metric, interval in found.items() if interval is not None)
 
 
-def _block_intervals(centre: Measures, drawn: Sequence[Measures]) -> Iterator[tuple[str, Interval]]:
-    from scipy.special import stdtrit
-
-    for metric, value in centre.items():
-        known = _unless_unknown([one[metric] for one in drawn])
-        if math.isfinite(value) and len(known) > 1:
-            half = float(stdtrit(BLOCKS - 1, 0.975) * np.std(known))
-            yield metric, (value - half, value + half)
+def _percentiles(
+    parts: Sequence[Observed], name: str, quantiles: Mapping[str, float], serial: bool
+) -> dict[str, Interval | None]:
+    values = [getattr(part, name) for part in parts]
+    found = percentile_intervals([one[~np.isnan(one)] for one in values], list(quantiles.values()), serial)
+    return dict(zip((f"{name}.{quantile}" for quantile in quantiles), found, strict=True))
 
 
-def _unless_unknown(values: Sequence[float]) -> Floats:
-    """The values without the empty statistics; none if one is infinite: the others are not all of the same kind."""
-    known = np.array(values)
-    known = known[~np.isnan(known)]
-    return known if np.isfinite(known).all() else np.empty(0)
+def _each(measure: Callable[[Floats], float], values: Sequence[Floats]) -> Floats:
+    return np.array([measure(one) for one in values], dtype=np.float64)

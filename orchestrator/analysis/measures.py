@@ -1,5 +1,4 @@
-"""The statistics of a run over any stretches of its time: the whole window, the time around faults, or resampled
-blocks.
+"""The statistics of a run over any stretches of its time: the whole window, the time around faults, or blocks.
 
 A clock runs only during the chosen stretches. Everything is read on that clock, so that pieces of a run can be
 measured as if they were a run.
@@ -11,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,14 +47,14 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 LATENCY, EXCESS = [[f"{what}.{name}" for name in QUANTILES] for what in ("latency_s", "excess_s")]
 METRICS = [*LATENCY, "wait_s.mean", "wait_s.p99", *EXCESS, "throughput_per_s", "utilization"]
 
-Interval = tuple[float, float]
+Stretch = tuple[float, float]
 Measures = dict[str, float]
 """METRICS by name; NaN for an empty statistic, infinite where the rank falls on a task that never completed."""
 Flags = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
 
-def around_faults(runs: Sequence[Run]) -> list[Interval]:
+def around_faults(runs: Sequence[Run]) -> list[Stretch]:
     """The stretches of time around the faults of these runs: merged, in order, within [warmup_s, duration_s].
 
     A stretch begins with a fault. It ends AFTERMATH_S after the worker is back, or after the worker was declared dead
@@ -62,7 +62,7 @@ def around_faults(runs: Sequence[Run]) -> list[Interval]:
     """
     scenario = runs[0].scenario
     stretches = sorted(outage for run in runs for outage in _outages(run.tables))
-    merged: list[Interval] = []
+    merged: list[Stretch] = []
     for start_s, back_s in stretches:
         start_s = max(start_s, scenario.warmup_s)
         stop_s = min(back_s + AFTERMATH_S, scenario.duration_s)
@@ -95,7 +95,7 @@ class Clock:
     stop_s: Floats
 
     @classmethod
-    def of(cls, stretches: Sequence[Interval]) -> Clock:
+    def of(cls, stretches: Sequence[Stretch]) -> Clock:
         start_s, stop_s = np.array(stretches, dtype=np.float64).T
         return cls(start_s, stop_s)
 
@@ -119,7 +119,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Ordered:
-    """Values in order, without NaN, so that the statistics of a resample need no sorting."""
+    """Values in order, without NaN, so that the statistics of a part of them need no sorting."""
 
     values: Floats
     origin: Positions
@@ -138,7 +138,7 @@ class Ordered:
         return float(weights @ self.values[:finite]) / total if total else math.nan
 
     def quantiles(self, times: Positions, points: Sequence[float]) -> list[float]:
-        """The quantiles of the same resample; they interpolate linearly, and are infinite next to an infinite value."""
+        """The quantiles of the same values; they interpolate linearly, and are infinite next to an infinite value."""
         until = np.cumsum(times[self.origin])
         if not len(until) or not until[-1]:
             return [math.nan] * len(points)
@@ -195,37 +195,54 @@ class Observed:
             length_s=clock.length_s,
         )
 
-    def measure(self) -> Measures:
-        """The statistics of everything that was observed."""
-        return pooled([self])
+    def blocks(self, number: int) -> list[Observed]:
+        """The run cut into pieces of equal length, which follow each other."""
+        edges_s = np.linspace(0.0, self.length_s, number + 1)
+        busy_s = np.diff(np.interp(edges_s, self.change_s, self.busy_s))
+        edges_s[-1] = math.inf  # what happens at the very end belongs to the last piece
+        arrivals, completions = (
+            [slice(*ends) for ends in pairwise(np.searchsorted(at_s, edges_s).tolist())]
+            for at_s in (self.arrival_s, self.completed_s)
+        )
+        return [
+            Observed(
+                arrival_s=self.arrival_s[arrived],
+                latency_s=self.latency_s[arrived],
+                wait_s=self.wait_s[arrived],
+                excess_s=self.excess_s[arrived],
+                age_s=self.age_s[arrived],
+                completed_s=self.completed_s[completed],
+                change_s=np.array([0.0, self.length_s / number]),
+                busy_s=np.array([0.0, busy]),
+                slots=self.slots,
+                length_s=self.length_s / number,
+            )
+            for arrived, completed, busy in zip(arrivals, completions, busy_s.tolist(), strict=True)
+        ]
 
-    def measure_blocks(self, begin_s: Floats, length_s: float) -> Measures:
-        """The statistics of blocks put together; the blocks begin at some readings of the clock."""
-        end_s = begin_s + length_s
-        steps = np.zeros(len(self.arrival_s) + 1, dtype=np.int64)
-        np.add.at(steps, np.searchsorted(self.arrival_s, begin_s), 1)
-        np.add.at(steps, np.searchsorted(self.arrival_s, end_s), -1)
-        completed = np.searchsorted(self.completed_s, end_s) - np.searchsorted(self.completed_s, begin_s)
-        busy_s = np.interp(end_s, self.change_s, self.busy_s) - np.interp(begin_s, self.change_s, self.busy_s)
-        seconds = length_s * len(begin_s)
-        rates = float(np.sum(completed)) / seconds, float(np.sum(busy_s)) / (self.slots * seconds)
-        return _measures(self._ordered, np.cumsum(steps[:-1]), *rates)
+
+@dataclass(frozen=True)
+class Together:
+    """Several runs, or the blocks of one: percentiles are over all their tasks, and rates over all their time."""
+
+    parts: Sequence[Observed]
+
+    def measure(self, without: int | None = None) -> Measures:
+        """The statistics of all parts, or of all but one."""
+        chosen = [part for place, part in enumerate(self.parts) if place != without]
+        times = np.repeat([place != without for place in range(len(self.parts))], self._tasks).astype(np.int64)
+        seconds = sum(part.length_s for part in chosen)
+        completed, busy_s = sum(len(part.completed_s) for part in chosen), sum(part.busy_s[-1] for part in chosen)
+        return _measures(self._ordered, times, completed / seconds, float(busy_s) / (self.parts[0].slots * seconds))
+
+    @cached_property
+    def _tasks(self) -> list[int]:
+        return [len(part.arrival_s) for part in self.parts]
 
     @cached_property
     def _ordered(self) -> list[Ordered]:
-        return [Ordered.of(values_s) for values_s in (self.latency_s, self.wait_s, self.excess_s)]
-
-
-def pooled(parts: Sequence[Observed]) -> Measures:
-    """The statistics of several runs together: percentiles over all their tasks, rates over all their time."""
-    ordered = [
-        Ordered.of(np.concatenate([getattr(part, name) for part in parts]))
-        for name in ("latency_s", "wait_s", "excess_s")
-    ]
-    once = np.ones(sum(len(part.arrival_s) for part in parts), dtype=np.int64)
-    seconds = sum(part.length_s for part in parts)
-    completed, busy_s = sum(len(part.completed_s) for part in parts), sum(part.busy_s[-1] for part in parts)
-    return _measures(ordered, once, completed / seconds, float(busy_s) / (parts[0].slots * seconds))
+        names = ("latency_s", "wait_s", "excess_s")
+        return [Ordered.of(np.concatenate([getattr(part, name) for part in self.parts])) for name in names]
 
 
 def at_least(parts: Sequence[Observed]) -> Measures:
@@ -252,7 +269,7 @@ def _measures(ordered: Sequence[Ordered], times: Positions, throughput: float, u
     return dict(zip(METRICS, values, strict=True))
 
 
-def _outages(tables: Tables) -> Iterator[Interval]:
+def _outages(tables: Tables) -> Iterator[Stretch]:
     """From each fault of a worker until it has ended and the worker is back; see `around_faults`."""
     out: dict[str | None, tuple[float, set[str]]] = {}  # since when, and which faults have not ended
     dead: dict[str | None, float] = {}

@@ -379,7 +379,9 @@ def _compared(row: Mapping[str, Any]) -> list[str]:
             for side, bound in (("value", ""), ("reference", "reference_"))
         ),
         _error(row),
-        "-" if interval is None else f"{signed(interval[0])} to {signed(interval[1])}",
+        ("too few" if row["too_few"] else "-")
+        if interval is None
+        else f"{signed(interval[0])} to {signed(interval[1])}",
     ]
 
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from orchestrator.analysis.comparison import AROUND, WHOLE, CellComparison, Comparison
-from orchestrator.analysis.measures import Interval, around_faults, excess_s
+from orchestrator.analysis.measures import Stretch, around_faults, excess_s
 from orchestrator.core.model import WorkerEvent
 from orchestrator.pictures.distributions import NOTHING, known, of_sample, sizes, tail_axis, tail_curve
 from orchestrator.pictures.marks import DECLARED_DEAD, MARKS, RECOVERY, name_of_fault, victims
@@ -195,7 +195,10 @@ def errors(comparison: Comparison) -> Plot:
                     axes.hlines(y + offset, *row.error_ci95, color=color, lw=1.2)
     axes.axvline(0, color=GREY, lw=1)
     axes.set_yticks(range(len(cells)), [cell.name for cell in cells])
-    axes.set(ylim=(len(cells) - 0.5, -0.5), xlabel=f"relative error;  bars: 95 % confidence, by {cells[0].intervals}")
+    axes.set(
+        ylim=(len(cells) - 0.5, -0.5),
+        xlabel=f"relative error;  bars: 95 % confidence, by {cells[0].intervals}, where these are enough",
+    )
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(False, axis="y")
     handles = zip(SHOWN, COLORS, MARKERS, strict=False)
@@ -241,12 +244,12 @@ def _sides(comparison: Comparison, cell: CellComparison) -> Sides:
     ]
 
 
-def _whole(runs: Sequence[Run]) -> list[list[Interval]]:
+def _whole(runs: Sequence[Run]) -> list[list[Stretch]]:
     """The stretches of time that the statistics of each run cover."""
     return [[(run.scenario.warmup_s, run.scenario.duration_s)] for run in runs]
 
 
-def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[Interval]], quantity: str) -> Floats:
+def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[Stretch]], quantity: str) -> Floats:
     """A quantity of the tasks that arrived in each run's stretches of time, of all runs together; see `durations`."""
     parts = [np.empty(0)]
     for run, stretches in zip(runs, pieces, strict=True):

@@ -21,7 +21,7 @@ BODY = (0.5, 0.75, 0.9, 0.95)
 ENOUGH_BEYOND = 10.0
 """How many independent values must be expected beyond a quantile for its interval to have an upper end."""
 WIDEST = 1.0
-"""The half width on a logarithmic scale from which a mean has no upper end: its clusters differ too much."""
+"""The half width on a logarithmic scale from which an interval says too little: its clusters differ too much."""
 
 
 class Interval(NamedTuple):
@@ -109,17 +109,17 @@ def mean_interval(parts: Floats, wholes: Floats, serial: bool = False) -> Interv
     return Interval(float(low), float(high) if half <= WIDEST else None, half > WIDEST)
 
 
-def share_interval(parts: Floats, wholes: Floats) -> Interval | None:
-    """Of sum(parts) / sum(wholes), which is a share, over replications: Student's t on a logistic scale.
+def share_interval(parts: Floats, wholes: Floats, serial: bool = False) -> Interval | None:
+    """Of sum(parts) / sum(wholes), which is a share: Student's t on a logistic scale. None without two clusters.
 
-    If all are 0, or all are 1, the bound that holds for any distribution: with a mean further away, all R replications
-    would be alike in fewer than 5 % of the cases, 1 - 0.05^(1/R). None without two replications.
+    If all are 0, or all are 1, the bound that holds for any distribution: with a mean further away, all R clusters
+    would be alike in fewer than 5 % of the cases, 1 - 0.05^(1/R).
     """
     there = wholes > 0
     parts, wholes = parts[there], wholes[there]
     if len(parts) < 2:
         return None
-    mean, error, _ = _ratio(parts, wholes, serial=False)
+    mean, error, _ = _ratio(parts, wholes, serial)
     away = 1 - (1 - LEVEL) ** (1 / len(parts))
     if mean <= 0:
         return Interval(0.0, away)
@@ -151,6 +151,20 @@ def count_interval(counts: Floats) -> Interval | None:
     events = total / dispersion * float(ndtri(1 - tail) / student(runs)) ** 2
     low, high = gammaincinv(events, tail), gammaincinv(events + 1, 1 - tail)
     return Interval(float(low) * total / events, float(high) * total / events)
+
+
+def jackknife(value: float, without: Floats, serial: bool = False) -> tuple[float, float]:
+    """The interval of a statistic of R >= 2 clusters, from the statistics without one of them each (Tukey's jackknife).
+
+    Student's t and Willink's correction for skewness, whichever reaches farther, and as far as the jackknife's
+    estimate of the bias would move it.
+    """
+    n = len(without)
+    residuals = (n - 1) * (np.mean(without) - without)
+    variance = float(np.sum(residuals**2)) / (n - 1) / n * (inflation(residuals) if serial else 1.0)
+    bias, error = (n - 1) * (float(np.mean(without)) - value), float(np.sqrt(variance))
+    below, above = (max(student(n), reach) * error for reach in _skewed(residuals, student(n)))
+    return value - below - max(bias, 0.0), value + above + max(-bias, 0.0)
 
 
 def _ratio(parts: Floats, wholes: Floats, serial: bool) -> tuple[float, float, Floats]:

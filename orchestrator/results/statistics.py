@@ -1,4 +1,4 @@
-"""Statistics of plain arrays: quantiles, confidence intervals, ratios. An empty statistic is None.
+"""Statistics of plain arrays: quantiles and ratios. An empty statistic is None.
 
 Quantiles interpolate linearly between order statistics (numpy's default, definition 7 of Hyndman and Fan, "Sample
 quantiles in statistical packages", 1996).
@@ -72,16 +72,6 @@ def carries(n: int, q: float) -> bool:
 def _rank(n: int, q: Any) -> Any:
     """The position, in order, of the larger of the two values between which quantile q interpolates."""
     return np.ceil(np.asarray(q) * (n - 1) - _ROUNDING).astype(np.int64)
-
-
-def confidence_interval(values: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Student's t interval of the mean along the first axis, from n >= 2 values: mean -+ t(n - 1) s / sqrt(n)."""
-    from scipy.special import stdtrit  # takes a third of the time that importing scipy.stats takes
-
-    n = len(values)
-    half = stdtrit(n - 1, (1 + level) / 2) * np.std(values, axis=0, ddof=1) / np.sqrt(n)
-    mean = np.mean(values, axis=0)
-    return mean - half, mean + half
 
 
 def ratio(part: float, whole: float) -> float | None:

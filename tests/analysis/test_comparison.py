@@ -21,8 +21,8 @@ from orchestrator.analysis.comparison import (
     Incomparable,
     compare,
 )
-from orchestrator.analysis.intervals import BLOCKS, Spread
-from orchestrator.analysis.measures import METRICS, Clock, Observed, Ordered, around_faults, pooled
+from orchestrator.analysis.intervals import BLOCKS, Spread, error_intervals
+from orchestrator.analysis.measures import LATENCY, METRICS, Clock, Observed, Ordered, Together, around_faults
 from orchestrator.pictures import draw
 from orchestrator.results import folders
 from orchestrator.results.runs import CellRuns, Run, Sweep
@@ -78,7 +78,7 @@ def test_the_window_holds_the_tasks_around_the_fault():
 def test_the_whole_run_is_measured_as_its_summary_is():
     """On the clock of the whole run, the statistics equal those of `summary.json`."""
     done = mm1(3000, offered_load=0.8)
-    measured = Observed.of(done, Clock.of([(10.0, done.scenario.duration_s)])).measure()
+    measured = Together([Observed.of(done, Clock.of([(10.0, done.scenario.duration_s)]))]).measure()
     told = flatten(done.summary)
     assert {m: measured[m] for m in METRICS if m in told} == {m: pytest.approx(told[m]) for m in METRICS if m in told}
     assert len([metric for metric in METRICS if metric in told]) == 8
@@ -87,8 +87,12 @@ def test_the_whole_run_is_measured_as_its_summary_is():
 def test_pieces_put_together_are_the_whole():
     """Blocks that cover a run without a gap give the statistics of the run."""
     observed = Observed.of(mm1(3000, offered_load=0.8), Clock.of([(10.0, 1000.0)]))
-    blocks = observed.measure_blocks(np.linspace(0, 990 - 49.5, 20), 49.5)
-    assert blocks == {metric: pytest.approx(value) for metric, value in observed.measure().items()}
+    whole = Together([observed]).measure()
+    blocks = Together(observed.blocks(20))
+    assert blocks.measure() == {metric: pytest.approx(value) for metric, value in whole.items()}
+    without = Together(observed.blocks(20)[1:])
+    assert blocks.measure(without=0) == {metric: pytest.approx(value) for metric, value in without.measure().items()}
+    assert blocks.measure(without=0)["latency_s.p99"] != whole["latency_s.p99"]
 
 
 def test_replications_are_pooled_not_averaged():
@@ -99,7 +103,7 @@ def test_replications_are_pooled_not_averaged():
         for offered_load, seed in ((0.3, 1), (0.9, 2))
     ]
     together = np.concatenate([part.latency_s for part in parts])
-    assert pooled(parts)["latency_s.p99"] == pytest.approx(np.quantile(together, 0.99))
+    assert Together(parts).measure()["latency_s.p99"] == pytest.approx(np.quantile(together, 0.99))
 
 
 def test_a_clock_stands_still_outside_its_stretches():
@@ -146,24 +150,38 @@ def test_the_live_result_is_the_reference():
 
 
 def test_equal_runs_have_no_error_and_are_sure_of_it():
-    """The same blocks are drawn from both sides, so common chance cancels."""
+    """Common chance cancels, and where blocks are too few for a percentile, they are for its error."""
     (cell,) = compare(mm1(2000), mm1(2000, world="live")).cells
     assert all(row.error == 0 for row in cell.rows)
-    assert all(cell.row(metric).error_ci95 == pytest.approx((0, 0)) for metric in METRICS)
+    told = {row.metric for row in cell.rows if row.where == WHOLE and row.error_ci95 is not None}
+    assert {"latency_s.p50", "wait_s.mean", "throughput_per_s", "utilization"} <= told
+    assert all(cell.row(metric).error_ci95 == pytest.approx((0, 0)) for metric in told)
     row = cell.row("latency_s.p99")
+    assert (row.too_few, row.error_ci95) == (True, None)
     assert row.ci95 is not None
     assert row.value is not None
-    assert row.ci95[0] < row.value < row.ci95[1]
+    assert row.ci95[0] < row.value
+    assert row.ci95[1] is None
 
 
 def test_blocks_know_that_tasks_are_not_independent():
     """At a load of 0.9 the interval is far wider than that of as many independent waits."""
-    (cell,) = compare(mm1(4000, offered_load=0.9, seed=3), mm1(4000, offered_load=0.9, seed=4, world="live")).cells
+    (cell,) = compare(mm1(20_000, offered_load=0.9, seed=3), mm1(20_000, offered_load=0.9, seed=4)).cells
     row = cell.row("wait_s.mean")
-    waits_s = mm1(4000, offered_load=0.9, seed=3).tasks.wait_s
+    waits_s = mm1(20_000, offered_load=0.9, seed=3).tasks.wait_s
     assert row.ci95 is not None
+    assert row.ci95[1] is not None
     assert row.ci95[1] - row.ci95[0] > 3 * 2 * 1.96 * waits_s.std() / math.sqrt(len(waits_s))
-    assert cell.intervals == f"moving blocks, {BLOCKS} to the run"
+    assert cell.intervals == f"{BLOCKS} blocks of the run"
+
+
+def test_a_short_correlated_run_says_too_few():
+    """At a load of 0.9, 1,000 tasks are a handful of independent ones: no tail has an interval, and no error of one."""
+    (cell,) = compare(mm1(1000, offered_load=0.9, seed=3), mm1(1000, offered_load=0.9, seed=4)).cells
+    for metric in LATENCY[1:]:
+        row = cell.row(metric)
+        assert row.ci95 is not None
+        assert (row.ci95[1], row.error_ci95, row.too_few) == (None, None, True)
 
 
 def test_the_intervals_cover_about_as_often_as_they_say():
@@ -174,7 +192,8 @@ def test_the_intervals_cover_about_as_often_as_they_say():
     covered = 0
     for seed in range(40):
         observed = Observed.of(mm1(3000, offered_load, seed), Clock.of([(100.0, 2400.0)]))
-        low, high = Spread.over_blocks(observed, observed, np.random.default_rng(seed)).values["wait_s.mean"]
+        low, high, _ = Spread.over_blocks(observed, observed).values["wait_s.mean"]
+        assert high is not None
         covered += low <= sigma / (1 - sigma) <= high
     assert covered >= 35
 
@@ -183,16 +202,34 @@ def of_cell(runs: list[Run], name: str = "base") -> Sweep:
     return Sweep(scenario(), [CellRuns.of(name, {}, dict(enumerate(runs)))])
 
 
-def test_replications_give_student_t_over_pairs():
-    """Three pairs, each with its own error: mean -+ t(2) s / sqrt(3) = mean -+ 4.3027 s / sqrt(3)."""
-    ours = [by_hand([x, x], "sim") for x in (2.2, 4.4, 3.3)]
-    theirs = [by_hand([x, x], "live") for x in (2.0, 4.0, 2.0)]
+def test_the_error_of_replications_is_that_of_the_pooled_numbers():
+    """Ten pairs with ratios 2 and 1/2 in turn: the error is 0 in the middle, although the mean error is +25 %."""
+    ours = [by_hand([x] * 4, "sim") for x in (4.0, 2.0) * 5]
+    theirs = [by_hand([x] * 4, "live") for x in (2.0, 4.0) * 5]
     (cell,) = compare(of_cell(ours), of_cell(theirs)).cells
-    errors = np.array([0.1, 0.1, 0.65])
-    half = 4.302653 * np.std(errors, ddof=1) / math.sqrt(3)
-    assert cell.row("latency_s.p50").error_ci95 == pytest.approx((errors.mean() - half, errors.mean() + half))
-    assert cell.intervals == "3 replications"
+    row = cell.row("wait_s.mean")
+    assert row.error == pytest.approx(0)
+    assert row.error_ci95 is not None
+    low, high = row.error_ci95
+    assert (1 + low) * (1 + high) == pytest.approx(1, rel=0.01)
+    assert low < -0.3
+    assert cell.intervals == "10 replications"
     assert cell.row(DETECTION_TIME).error_ci95 == pytest.approx((0, 0))
+
+
+def test_an_error_lies_within_its_interval_and_above_minus_100_percent():
+    """Whatever the replications are, as long as both sides are positive."""
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        ours, theirs = (
+            [by_hand(rng.lognormal(1, 1, 5).clip(1.01).tolist(), world) for _ in range(3)] for world in ("sim", "live")
+        )
+        (cell,) = compare(of_cell(ours), of_cell(theirs)).cells
+        for row in cell.rows:
+            if row.error_ci95 is not None:
+                assert row.error is not None
+                assert -1 < row.error_ci95[0] <= row.error + 1e-9
+                assert row.error - 1e-9 <= row.error_ci95[1]
 
 
 def test_only_what_both_sides_have_is_compared():
@@ -328,14 +365,15 @@ def test_a_side_that_fails_its_slow_tasks_is_not_the_faster_one():
         figure.draw_without_rendering()
 
 
-def test_an_interval_needs_every_replication_to_know():
-    """Of two pairs of replications one does not know p99: there is no interval of the other one."""
-    measures = [dict.fromkeys(METRICS, value) for value in (1.0, 2.0, math.inf)]
-    assert Spread.over_runs(measures[:2], measures[:2]).values.keys() == set(METRICS)
-    spread = Spread.over_runs(measures, [measures[0]] * 3)
-    assert not spread.values
-    assert not spread.errors
-    assert spread.references.keys() == set(METRICS)
+def test_an_error_needs_every_cluster_to_know():
+    """Without one of three clusters the statistic is not known: its ratio has no interval, that of the other has."""
+    sides = {"known": [2.0, 2.0, 2.0, 2.0], "lost": [2.0, 2.0, math.inf, 2.0], "none": [0.0] * 4}
+
+    def left(without: int | None) -> dict[str, float]:
+        return {metric: values[0 if without is None else without + 1] for metric, values in sides.items()}
+
+    found = error_intervals(left, lambda _: dict.fromkeys(sides, 1.0), 3)
+    assert found == {"known": pytest.approx((1.0, 1.0))}
 
 
 def test_runs_without_a_completed_task_can_be_compared():

@@ -185,8 +185,8 @@ def test_two_seeds_agree_within_their_intervals(make: MakeScenario):
         assert row.ci95 is not None
         assert row.reference_ci95 is not None
         assert row.reference is not None
-        assert row.ci95[0] <= row.reference_ci95[1]
-        assert row.reference_ci95[0] <= row.ci95[1]
+        assert row.reference_ci95[1] is None or row.ci95[0] <= row.reference_ci95[1]
+        assert row.ci95[1] is None or row.reference_ci95[0] <= row.ci95[1]
     assert abs(cell.row("throughput_per_s").error or 0) < 0.1
 
 
