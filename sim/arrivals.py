@@ -14,13 +14,14 @@ from orchestrator.scenario.plan import ClosedArrivals, OpenArrivals
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
 from sim import keys
+from sim.draws import AttemptDraws, Draws
 from sim.environment import Environment
 from sim.inbox import Handler
 from sim.network import MessageKind
 
 _CHUNK = 4_096
-_Row = tuple[float, int, int, int, float]  # arrival at the coordinator, key, task, priority, demand
-_Message = tuple[int, int, float]  # task, priority, demand
+_Row = tuple[float, int, int, int, Draws]  # arrival at the coordinator, key, task, priority, payload
+_Message = tuple[int, int, Draws]  # task, priority, payload
 
 
 class OpenSubmissions:
@@ -34,10 +35,12 @@ class OpenSubmissions:
         plan: OpenArrivals,
         scenario: Scenario,
         replication: int,
+        draws: AttemptDraws,
     ) -> None:
         self._env = env
         self._coordinator = coordinator
         self._plan = plan
+        self._first_attempts = draws.of_tasks(plan.service_s)
         self._at_s, self._task = self._messages(scenario, replication)
         rows = chain.from_iterable(self._chunks())
         OpenStream(rows, env.call_at, received(self._submit)).begin()
@@ -71,7 +74,7 @@ class OpenSubmissions:
                 (keys.submit_key(0) + tasks).tolist(),
                 tasks.tolist(),
                 self._plan.priority[tasks].tolist(),
-                self._plan.service_s[tasks].tolist(),
+                self._first_attempts.payloads(tasks),
                 strict=True,
             )
 
@@ -91,12 +94,15 @@ class ClientSubmissions:
         scenario: Scenario,
         replication: int,
         end: RunEnd,
+        draws: AttemptDraws,
     ) -> None:
         network, seed = scenario.network, scenario.seed
+        self._draws = [draws.of_client(client) for client in range(plan.clients)]
         self._env = env
         self._coordinator = coordinator
         self._message_kind = MessageKind(network, seed, replication, "submit")
-        self._answer_delay_s = MessageKind(network, seed, replication, "answer").delay
+        safe = network.model_copy(update={"loss": 0.0, "duplicate": 0.0})
+        self._answer = MessageKind(safe, seed, replication, "answer")
         self._rpc_timeout_s = network.rpc_timeout_s
         self._accept = received(self._submit)
         self._clients = ClosedClients(plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0))
@@ -106,18 +112,21 @@ class ClientSubmissions:
 
     def send_settled(self, task: int) -> None:
         """Tell its client that the task is settled."""
-        self._clients.told(task, self._env._now + self._answer_delay_s())
+        client = self.client_of(task)
+        self._clients.told(task, self._env._now + self._answer.delay_s(client))
 
     def _send(self, task: int, now: float, service_s: float, priority: int) -> None:
-        message: _Message = task, priority, service_s
-        at = now + self._message_kind.delay()
-        while self._message_kind.lost():
+        client = self.client_of(task)
+        message: _Message = task, priority, (service_s, *next(self._draws[client]))
+        at = now
+        delay_s, copy_s = self._message_kind.of_owner(client)
+        while delay_s is None:
             at += self._rpc_timeout_s
-        self._env.call_at(at, keys.client_submit_key(task), self._accept, message)
-        if self._message_kind.duplicated():
-            at = now + self._message_kind.delay()
-            self._env.call_at(at, keys.client_submit_copy_key(task), self._accept, message)
+            delay_s, _ = self._message_kind.of_owner(client)
+        self._env.call_at(at + delay_s, keys.client_submit_key(task), self._accept, message)
+        if copy_s is not None:
+            self._env.call_at(now + copy_s, keys.client_submit_copy_key(task), self._accept, message)
 
     def _submit(self, message: _Message) -> None:
-        task, priority, service_s = message
-        self._coordinator.submit(task, priority, service_s, None, self._env._now)
+        task, priority, payload = message
+        self._coordinator.submit(task, priority, payload, None, self._env._now)
