@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
@@ -96,7 +96,10 @@ def scenario() -> Scenario:
             "name": "beating",
             "seed": 3,
             "duration_s": LENGTH_S,
-            "workload": {"arrivals": {"kind": "poisson", "rate_per_s": 2}, "service": {"kind": "constant", "value_s": 0.5}},
+            "workload": {
+                "arrivals": {"kind": "poisson", "rate_per_s": 2},
+                "service": {"kind": "constant", "value_s": 0.5},
+            },
             "cluster": {"workers": WORKERS},
             "policies": {"detection": {"kind": "timeout", "heartbeat_s": HEARTBEAT_S, "timeout_s": 3.5}},
         }

@@ -10,17 +10,18 @@ import numpy as np
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
-from orchestrator.scenario.plan import ClosedArrivals, OpenArrivals
+from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
 from sim import keys
+from sim.draws import AttemptDraws, Draws, DrawsOfKind
 from sim.environment import Environment
 from sim.inbox import Handler
 from sim.network import MessageKind
 
 _CHUNK = 4_096
-_Row = tuple[float, int, int, int, float]  # arrival at the coordinator, key, task, priority, demand
-_Message = tuple[int, int, float]  # task, priority, demand
+_Row = tuple[float, int, int, int, Draws]  # arrival at the coordinator, key, task, priority, payload
+_Message = tuple[int, int, Draws]  # task, priority, payload
 
 
 class OpenSubmissions:
@@ -34,10 +35,12 @@ class OpenSubmissions:
         plan: OpenArrivals,
         scenario: Scenario,
         replication: int,
+        draws: AttemptDraws,
     ) -> None:
         self._env = env
         self._coordinator = coordinator
         self._plan = plan
+        self._first_attempts = draws.of_tasks(plan.service_s)
         self._at_s, self._task = self._messages(scenario, replication)
         rows = chain.from_iterable(self._chunks())
         OpenStream(rows, env.call_at, received(self._submit)).begin()
@@ -75,9 +78,13 @@ class OpenSubmissions:
                 (keys.submit_key(0) + tasks).tolist(),
                 tasks.tolist(),
                 self._plan.priority[tasks].tolist(),
-                self._plan.demands(tasks),
+                self._payloads(tasks),
                 strict=True,
             )
+
+    def _payloads(self, tasks: np.ndarray) -> Iterable[Draws]:
+        drawn, kinds = self._first_attempts.payloads(tasks), self._plan.kinds_of(tasks)
+        return drawn if kinds is None else map(DrawsOfKind, drawn, kinds)
 
     def _submit(self, row: _Row) -> None:
         self._coordinator.submit(row[2], row[3], row[4], None, self._env._now)
@@ -95,12 +102,15 @@ class ClientSubmissions:
         scenario: Scenario,
         replication: int,
         end: RunEnd,
+        draws: AttemptDraws,
     ) -> None:
         network, seed = scenario.network, scenario.seed
+        self._draws = [draws.of_client(client) for client in range(plan.clients)]
         self._env = env
         self._coordinator = coordinator
         self._message_kind = MessageKind(network, seed, replication, "submit")
-        self._answer_delay_s = MessageKind(network, seed, replication, "answer").delay
+        safe = network.model_copy(update={"loss": 0.0, "duplicate": 0.0})
+        self._answer = MessageKind(safe, seed, replication, "answer")
         self._rpc_timeout_s = network.rpc_timeout_s
         self._accept = received(self._submit)
         self._clients = ClosedClients(plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0))
@@ -111,18 +121,24 @@ class ClientSubmissions:
 
     def send_settled(self, task: int) -> None:
         """Tell its client that the task is settled."""
-        self._clients.told(task, self._env._now + self._answer_delay_s())
+        client = self.client_of(task)
+        self._clients.told(task, self._env._now + self._answer.delay_s(client))
 
     def _send(self, task: int, now: float, service_s: float, priority: int) -> None:
-        message: _Message = task, priority, service_s
-        at = now + self._message_kind.delay()
-        while self._message_kind.lost():
+        client = self.client_of(task)
+        draws: Draws = (service_s, *next(self._draws[client]))
+        if isinstance(service_s, Demand):
+            draws = DrawsOfKind(draws, service_s.kind)
+        message: _Message = task, priority, draws
+        at = now
+        delay_s, copy_s = self._message_kind.of_owner(client)
+        while delay_s is None:
             at += self._rpc_timeout_s
-        self._env.call_at(at, keys.client_submit_key(task), self._accept, message)
-        if self._message_kind.duplicated():
-            at = now + self._message_kind.delay()
-            self._env.call_at(at, keys.client_submit_copy_key(task), self._accept, message)
+            delay_s, _ = self._message_kind.of_owner(client)
+        self._env.call_at(at + delay_s, keys.client_submit_key(task), self._accept, message)
+        if copy_s is not None:
+            self._env.call_at(now + copy_s, keys.client_submit_copy_key(task), self._accept, message)
 
     def _submit(self, message: _Message) -> None:
-        task, priority, service_s = message
-        self._coordinator.submit(task, priority, service_s, None, self._env._now)
+        task, priority, payload = message
+        self._coordinator.submit(task, priority, payload, None, self._env._now)

@@ -7,6 +7,7 @@ one worker's network, its messages also pass a `Link`, one for each direction, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain, repeat
 from typing import TypeVar
 
@@ -19,9 +20,8 @@ from orchestrator.scenario.streams import Stream, generator
 
 Item = TypeVar("Item")
 
-_BLOCK = 4096
-_SMALL_BLOCK = 64
-"""For streams that every worker may have of its own."""
+_BLOCK = 64
+_ROUNDS = 4
 
 REPEATED = ("assign", "result", "heartbeat")
 """The kinds of message that the network may deliver twice."""
@@ -59,13 +59,13 @@ class Impairment:
         self._extra_s = repeat(0.0).__next__
         self._copy_s: dict[str, Callable[[], float]] = {}
         if isinstance(fault, Delay):
-            self._extra_s = draws(fault.delay, stream("delay"), _SMALL_BLOCK)
+            self._extra_s = draws(fault.delay, stream("delay"))
         elif isinstance(fault, Loss):
-            self._lost = chances(fault.probability, stream("loss"), _SMALL_BLOCK)
+            self._lost = chances(fault.probability, stream("loss"))
         elif isinstance(fault, Duplicate):
-            self._duplicated = chances(fault.probability, stream("duplicate"), _SMALL_BLOCK)
+            self._duplicated = chances(fault.probability, stream("duplicate"))
             self._copy_s = {
-                message_kind: draws(network.delay_of(message_kind), stream("copy", message_kind), _SMALL_BLOCK)
+                message_kind: draws(network.delay_of(message_kind), stream("copy", message_kind))
                 for message_kind in REPEATED
             }
 
@@ -109,22 +109,67 @@ class Link:
 
 
 class MessageKind:
-    """One kind of message. It has streams of its own, so a new kind changes the draws of no other."""
+    """One kind of message. What chance does to a message belongs to who sends or gets it, a worker or a client, and to
+    how many of the kind it had before; or to the attempt that it is about. No message changes the draws of another
+    one's owner, and a new kind changes those of no other."""
 
     def __init__(self, network: Network, seed: int, replication: int, name: str) -> None:
         self.name = name
-        self.delay = draws(network.delay_of(name), generator(seed, replication, "delay", name))
-        self.lost = chances(network.loss, generator(seed, replication, "loss", name))
-        self.duplicated = chances(network.duplicate, generator(seed, replication, "duplicate", name))
+        self._stream = partial(generator, seed, replication, "message", name)
+        self._delay, self._loss = network.delay_of(name), network.loss
+        self._duplicate = network.duplicate if name in (*REPEATED, "submit") else 0.0
+        self._certain: Fate | None = None
+        if isinstance(self._delay, Constant) and not self._loss and not self._duplicate:
+            self._certain = self._delay.value_s, None
+        self._next: dict[int, Callable[[], Fate]] = {}
+        self._rounds: dict[int, list[Fate]] = {}
 
-    def fate(self, link: Link | None, delay_s: float) -> Fate:
-        """What happens to a message that takes `delay_s` on a network in order."""
-        arrives_s = None if self.lost() else delay_s
-        copy_s = self.delay() if self.duplicated() else None
-        return (arrives_s, copy_s) if link is None else link.message(self.name, arrives_s, copy_s)
+    def of_owner(self, owner: int) -> Fate:
+        """The fate of the owner's next message, on a network in order."""
+        if self._certain is not None:
+            return self._certain
+        following = self._next.get(owner)
+        if following is None:
+            rng = self._stream(owner)
+            following = self._next[owner] = _one_by_one(lambda: self._fates(rng, _BLOCK))
+        return following()
 
-    def once(self, link: Link | None) -> float | None:
-        """The same for a kind that the network never repeats: seconds until it arrives, or None."""
-        delay_s = self.delay()
-        arrives_s = None if self.lost() else delay_s
-        return arrives_s if link is None else link.message(self.name, arrives_s, None)[0]
+    def delay_s(self, owner: int) -> float:
+        """The delay of the owner's next message, of a kind that is never lost."""
+        delay_s = self.of_owner(owner)[0]
+        assert delay_s is not None
+        return delay_s
+
+    def of_round(self, number: int, owner: int, owners: int) -> Fate:
+        """The same where all owners send in rounds: one block for each round costs less than a stream for each owner.
+        The rounds of one moment are few."""
+        if self._certain is not None:
+            return self._certain
+        fates = self._rounds.get(number)
+        if fates is None:
+            fates = self._rounds[number] = self._fates(self._stream("round", number), owners)
+            if len(self._rounds) > _ROUNDS:
+                del self._rounds[next(iter(self._rounds))]
+        return fates[owner]
+
+    def of_attempt(self, *name: str | int) -> Fate:
+        """The fate of a message about an attempt; `name` tells it from all others of the kind."""
+        if self._certain is not None:
+            return self._certain
+        return self._fates(self._stream("attempt", *name), 1)[0]
+
+    def on(self, link: Link | None, fate: Fate) -> Fate:
+        """What happens to a message of that fate where its link may be impaired."""
+        return fate if link is None else link.message(self.name, *fate)
+
+    def _fates(self, rng: np.random.Generator, n: int) -> list[Fate]:
+        arrives_s: list[float | None] = self._delay.sample(rng, n).tolist()
+        if self._loss:
+            lost = (rng.random(n) < self._loss).tolist()
+            arrives_s = [None if hit else delay_s for delay_s, hit in zip(arrives_s, lost, strict=True)]
+        if not self._duplicate:
+            return [(delay_s, None) for delay_s in arrives_s]
+        copied, copies_s = (rng.random(n) < self._duplicate).tolist(), self._delay.sample(rng, n).tolist()
+        return [
+            (delay_s, copy_s if hit else None) for delay_s, copy_s, hit in zip(arrives_s, copies_s, copied, strict=True)
+        ]

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 from orchestrator.core.model import AttemptKey
 from orchestrator.scenario.schema import Network
-from orchestrator.scenario.streams import Stream
 from sim import keys
 from sim.environment import Environment
 from sim.inbox import Handler, Handlers
-from sim.network import MessageKind, draws
+from sim.network import MessageKind
 from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
 
@@ -28,7 +27,8 @@ class Repeated(NamedTuple):
     """A message that a process sends again, with `key_again`, until it passes.
 
     `content`: what arrives. It is asked for at each sending, so that it is as new as the message. `passed` is called
-    when the message is sure to arrive.
+    when the message is sure to arrive. `attempt`: the one that it is about, if it is about one; `sent`: how often it
+    was sent before.
     """
 
     message_kind: MessageKind
@@ -40,6 +40,8 @@ class Repeated(NamedTuple):
     content: Callable[[], Any]
     in_order: bool
     passed: Callable[[SimWorker], None] | None = None
+    attempt: int | None = None
+    sent: int = 0
 
 
 class ToCoordinator:
@@ -50,7 +52,8 @@ class ToCoordinator:
         env: Environment,
         network: Network,
         message_kind: Callable[[str], MessageKind],
-        stream: Stream,
+        workers: int,
+        heartbeat_s: float,
         handlers: Handlers,
         to_workers: ToWorkers,
     ) -> None:
@@ -58,11 +61,11 @@ class ToCoordinator:
         self._handlers = handlers
         self._to_workers = to_workers
         self._rpc_timeout_s = network.rpc_timeout_s
-        self.result = message_kind("result")
+        self._workers, self._heartbeat_s = workers, heartbeat_s
+        self._result = message_kind("result")
         self._start, self._cancelled = message_kind("start"), message_kind("cancelled")
         self._heartbeat, self._register = message_kind("heartbeat"), message_kind("register")
         self._drain, self._leave = message_kind("drain"), message_kind("leave")
-        self._repeated_result_delay_s = draws(network.delay_of("result"), stream("delay", "result again"))
 
     # ---- about attempts
 
@@ -82,14 +85,18 @@ class ToCoordinator:
     def send_start(self, job: Job, now: float) -> None:
         key, key_again = keys.start_key(job.number), keys.start_again_key(job.number)
         worker, handler = job.worker, self._handlers.start
-        self._repeat(Repeated(self._start, worker, worker.life, key, key_again, handler, lambda: job, in_order=False))
+        message = Repeated(self._start, worker, worker.life, key, key_again, handler, lambda: job, in_order=False)
+        self._repeat(message._replace(attempt=job.number))
 
     def send_result(self, job: Job, now: float) -> None:
-        if job.report_sent_at is not None:
-            job.result_delay_s = self._repeated_result_delay_s()
+        fate = job.result_fate
+        if job.reports or job.original is not None:
+            fate = self._result.of_attempt(job.number, job.reports, job.original is not None)
+            job.result_delay_s = job.result_delay_s if fate[0] is None else fate[0]
+        job.reports += 1
         job.report_sent_at = now
         link = job.worker.link_to_coordinator
-        arrives_s, copy_s = self.result.fate(link, job.result_delay_s)
+        arrives_s, copy_s = self._result.on(link, fate)
         if arrives_s is None or (link is not None and arrives_s > self._rpc_timeout_s):
             self._to_workers.watch_report(job)
         if arrives_s is not None:
@@ -101,9 +108,10 @@ class ToCoordinator:
         self._env.call_at(at, keys.result_key(job.number), self._handlers.result, job)
 
     def send_cancelled(self, worker: SimWorker, key: AttemptKey, now: float) -> None:
-        delay_s = self._cancelled.once(worker.link_to_coordinator)
+        task, number = key
+        fate = self._cancelled.of_attempt(task, number)  # type: ignore[arg-type]  # ids are row numbers here
+        delay_s, _ = self._cancelled.on(worker.link_to_coordinator, fate)
         if delay_s is not None:
-            task, number = key
             order = keys.cancelled_key(task, number)  # type: ignore[arg-type]  # ids are row numbers here
             self._env.call_at(now + delay_s, order, self._handlers.cancelled, (worker.name, task, number))
 
@@ -121,9 +129,11 @@ class ToCoordinator:
             if attempt.note is not None:
                 starts_at, finishes_at, _, _, _ = attempt.note
                 active += starts_at <= now < finishes_at
-        worker.beats += 1
+        # Its number is that of the round of beats at this time, and larger than before.
+        worker.beats = max(worker.beats + 1, int(now / self._heartbeat_s))
         message_kind, handler, beat = self._heartbeat, self._handlers.heartbeat, (worker.name, active, now)
-        arrives_s, copy_s = message_kind.fate(worker.link_to_coordinator, message_kind.delay())
+        fate = message_kind.of_round(worker.beats, worker.index, self._workers)
+        arrives_s, copy_s = message_kind.on(worker.link_to_coordinator, fate)
         if arrives_s is not None:
             self._env.call_at(now + arrives_s, keys.heartbeat_key(worker.index, worker.beats), handler, beat)
         if copy_s is not None:
@@ -167,9 +177,14 @@ class ToCoordinator:
         worker, now = message.worker, self._env._now
         if worker.life != message.life:
             return
-        delay_s = message.message_kind.once(worker.link_to_coordinator)
+        message_kind, attempt = message.message_kind, message.attempt
+        fate = (
+            message_kind.of_owner(worker.index) if attempt is None else message_kind.of_attempt(attempt, message.sent)
+        )
+        delay_s, _ = message_kind.on(worker.link_to_coordinator, fate)
         if delay_s is None:
-            self._env.call_at(now + self._rpc_timeout_s, message.key_again, self._repeat_later, message)
+            again = message._replace(sent=message.sent + 1)
+            self._env.call_at(now + self._rpc_timeout_s, message.key_again, self._repeat_later, again)
             return
         at = now + delay_s
         if message.in_order:

@@ -13,7 +13,7 @@ from orchestrator.scenario.schema import Network
 from sim import keys
 from sim.environment import Environment
 from sim.inbox import Handlers
-from sim.network import MessageKind
+from sim.network import Fate, MessageKind
 from sim.worker import Job, SimWorker
 
 
@@ -32,21 +32,23 @@ class ToWorkers:
         self._env = env
         self._handlers = handlers
         self._rpc_timeout_s = network.rpc_timeout_s
-        self.assign, self._cancel = message_kind("assign"), message_kind("cancel")
+        self._cancel = message_kind("cancel")
         self._unknown, self._registered = message_kind("unknown"), message_kind("registered")
         self._hear_unknown = unknown
 
     # ---- assignments
 
-    def send_assignment(self, job: Job, delay_s: float) -> None:
-        """`delay_s`: of the message, on a network in order."""
+    def send_assignment(self, job: Job, fate: Fate) -> None:
+        """`fate`: of the message, on a network in order."""
         worker, now = job.worker, self._env._now
-        arrives_s, copy_s = self.assign.fate(worker.link_to_worker, delay_s)
+        arrives_s, copy_s = fate
+        if worker.link_to_worker is not None:
+            arrives_s, copy_s = worker.link_to_worker.message("assign", arrives_s, copy_s)
         if arrives_s is not None:
             worker.jobs[job.key] = job
             self.deliver_at(max(now + arrives_s, worker.registered_arrives_at), job)
         if copy_s is not None:
-            copy = Job(job.attempt, worker, job.remaining_s, job.result_delay_s, 0.0, job)
+            copy = Job(job.attempt, worker, job.remaining_s, job.result_delay_s, job.result_fate, 0.0, job)
             worker.expect_copy()
             self._env.call_at(now + copy_s, keys.deliver_copy_key(job.number), self._deliver_copy, copy)
         if arrives_s is None or (worker.link_to_worker is not None and arrives_s > self._rpc_timeout_s):
@@ -92,21 +94,21 @@ class ToWorkers:
 
     def send_cancel(self, worker: SimWorker, key: AttemptKey, number: int) -> None:
         """`number`: the attempt's, for the keys of its events."""
-        delay_s = self._cancel.once(worker.link_to_worker)
+        delay_s, _ = self._cancel.on(worker.link_to_worker, self._cancel.of_attempt(number))
         if delay_s is not None:
             at = self._env._now + delay_s
             self._env.call_at(at, keys.deliver_cancel_key(number), self._deliver_cancel, (worker, key))
 
     def send_unknown(self, worker: SimWorker) -> None:
         """The answer to a heartbeat of a worker that the coordinator does not know."""
-        delay_s = self._unknown.once(worker.link_to_worker)
+        delay_s, _ = self._unknown.on(worker.link_to_worker, self._unknown.of_owner(worker.index))
         if delay_s is not None:
             at = self._env._now + delay_s
             self._env.call_at(at, keys.deliver_unknown_key(worker.index), self._deliver_unknown, worker)
 
     def send_registered(self, worker: SimWorker, life: int, term: int, dropped: tuple[AttemptKey, ...]) -> None:
         """The answer to the registration of the process of that `life`."""
-        delay_s = self._registered.once(worker.link_to_worker)
+        delay_s, _ = self._registered.on(worker.link_to_worker, self._registered.of_owner(worker.index))
         if delay_s is not None:
             at = worker.registered_arrives_at = self._env._now + delay_s
             news = worker, life, term, dropped

@@ -20,19 +20,19 @@ from orchestrator.policies.settings import build_coordinator
 from orchestrator.results.recorder import Recorder
 from orchestrator.results.sweeps import Progress
 from orchestrator.results.tables import Tables
-from orchestrator.scenario.distributions import Constant
 from orchestrator.scenario.driving import RunEnd
 from orchestrator.scenario.plan import ClosedArrivals, Plan
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
 from sim import keys
 from sim.arrivals import ClientSubmissions, OpenSubmissions
+from sim.draws import AttemptDraws, Draws, fates_of
 from sim.environment import Environment
 from sim.faults import Faults
 from sim.fused import FusedPath
 from sim.inbox import Handlers, Inbox
 from sim.keys import fused_result_key
-from sim.network import MessageKind, draws
+from sim.network import MessageKind
 from sim.to_coordinator import Introduction, ToCoordinator
 from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
@@ -66,8 +66,7 @@ class World:
         timeout_s = policies.attempt_timeout_s
         self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
-        overhead = scenario.cluster.overhead or Constant(kind="constant", value_s=0.0)
-        self._overhead_s = draws(overhead, stream("overhead"))
+        self._draws = AttemptDraws(scenario, replication)
         self._alarm_at = math.inf
         self._next_request = 0
         self._reports: dict[int, Job] = {}  # by the request that names them at the coordinator
@@ -81,7 +80,10 @@ class World:
         self.inbox = Inbox(self.env, scenario.coordinator.cost_s, pauses)
         self._handlers = self._name_handlers()
         self._to_workers = ToWorkers(self.env, network, message_kind, self._handlers, self._register_again)
-        self._to_coordinator = ToCoordinator(self.env, network, message_kind, stream, self._handlers, self._to_workers)
+        workers = len(scenario.worker_names())
+        self._to_coordinator = ToCoordinator(
+            self.env, network, message_kind, workers, self._heartbeat_s, self._handlers, self._to_workers
+        )
         self._fused_path = FusedPath(
             self.env,
             self.coordinator,
@@ -95,8 +97,7 @@ class World:
         # Bound once: the fused path calls these for every task.
         self._call_at = self.env.call_at
         self._fused_result = self._fused_path.result
-        self._assign_delay_s = self._to_workers.assign.delay
-        self._result_delay_s = self._to_coordinator.result.delay
+        self._draws_of = self._draws.of
         self._record_settled = self.recorder.settled
         self.unfuse = self._fused_path.unfuse
 
@@ -222,10 +223,12 @@ class World:
         self.arrivals: OpenSubmissions | ClientSubmissions
         if isinstance(arrivals, ClosedArrivals):
             self.arrivals = self._clients = ClientSubmissions(
-                self.env, self.coordinator, received, arrivals, scenario, replication, self.end
+                self.env, self.coordinator, received, arrivals, scenario, replication, self.end, self._draws
             )
         else:
-            self.arrivals = OpenSubmissions(self.env, self.coordinator, received, arrivals, scenario, replication)
+            self.arrivals = OpenSubmissions(
+                self.env, self.coordinator, received, arrivals, scenario, replication, self._draws
+            )
 
     # ---- effects of the core
 
@@ -245,9 +248,10 @@ class World:
 
     def assign(self, attempt: Attempt, now: float) -> None:
         worker = self._by_slot[attempt.worker.slot]
-        delay_s, result_delay_s = self._assign_delay_s(), self._result_delay_s()
-        # The payload is the demand, in seconds.
-        work_s = attempt.task.payload / worker.speed + self._overhead_s()  # type: ignore[operator]
+        # The payload holds the demand, in seconds, and what was drawn for the first attempt.
+        draws: Draws = attempt.task.payload if attempt.number == 1 else self._draws_of(attempt)  # type: ignore[assignment]
+        service_s, overhead_s, delay_s, result_delay_s, _ = draws
+        work_s = service_s / worker.speed + overhead_s
         if worker.fusible and not worker.jobs:
             starts_at = now + delay_s
             finishes_at = starts_at + work_s
@@ -257,8 +261,9 @@ class World:
                 self._call_at(arrives_at, fused_result_key(attempt), self._fused_result, attempt)
                 return
         self.unfuse(worker)
-        job = Job(attempt, worker, work_s, result_delay_s, now + self._rpc_timeout_s)
-        self._release(worker.name, self._to_workers.send_assignment, job, delay_s)
+        there, back = fates_of(draws)
+        job = Job(attempt, worker, work_s, result_delay_s, back, now + self._rpc_timeout_s)
+        self._release(worker.name, self._to_workers.send_assignment, job, there)
 
     def cancel(self, attempt: Attempt, now: float) -> None:
         worker = self._by_slot[attempt.worker.slot]

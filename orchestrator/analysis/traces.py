@@ -123,7 +123,10 @@ class Trace:
     def disturbed(self, heartbeats: float) -> int:
         """How many silences of a worker were longer than so many heartbeats, while the coordinator was not paused."""
         return sum(
-            sum(not any(since <= end_s <= until + self.heartbeat_s for since, until in self.asleep_s) for end_s in ends_s)
+            sum(
+                not any(since <= end_s <= until + self.heartbeat_s for since, until in self.asleep_s)
+                for end_s in ends_s
+            )
             for life in self.lives
             for ends_s in [life.beats_s[1:][np.diff(life.beats_s) > heartbeats * self.heartbeat_s].tolist()]
         )

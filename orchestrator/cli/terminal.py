@@ -355,7 +355,8 @@ def _recommended(judgement: Mapping[str, Any]) -> str:
     if best["qualifies"]:
         return f"recommended: {told}"
     if best["quiet"] and best["least_judged_s"] is not None:
-        lost = f"{count(heard['disturbed'], 'heartbeat')} of it lost or late, expected at least {heard['disturbed_needed']}"
+        needed = heard["disturbed_needed"]
+        lost = f"{count(heard['disturbed'], 'heartbeat')} of it lost or late, expected at least {needed}"
         return f"the trace can't tell which setting withstands disturbed heartbeats: {lost}"
     least_s = best["least_judged_s"] or 0.0
     days = number(least_s / heard["workers"] / 86400)

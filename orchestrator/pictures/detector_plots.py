@@ -185,9 +185,7 @@ def _meanings(judgement: Judgement, shown: Sequence[Point]) -> list[Line2D]:
     if own is not None:
         found.append(Line2D([], [], color="k", marker="o", ms=11, **blank, label="as in the scenario"))
     if recommended is not None:
-        label = (
-            "recommended" if recommended.qualifies else "nearest: none qualifies"
-        ) + "\n(bar: to its upper bound)"
+        label = ("recommended" if recommended.qualifies else "nearest: none qualifies") + "\n(bar: to its upper bound)"
         found.append(Line2D([], [], color=BUDGET, marker="o", ms=13, mew=1.6, **blank, label=label))
         found.append(Line2D([], [], color=BUDGET, ls=":", lw=1.2, label="budget"))
     return found
@@ -199,6 +197,7 @@ def _setting(judgement: Judgement) -> str:
     return (
         f"world: {judgement.traces[0].world};  {trace['workers']:,} workers, a heartbeat every "
         f"{seconds(detection.heartbeat_s)}{check};  {trace['heartbeats']:,} heartbeats, "
-        f"{trace['judged_s'] / DAY_S:.3g} worker-days;  detection of n = {len(judgement.points[0].detection_s):,} crashes "
+        f"{trace['judged_s'] / DAY_S:.3g} worker-days;  detection of "
+        f"n = {len(judgement.points[0].detection_s):,} crashes "
         "at uniformly random moments of them"
     )

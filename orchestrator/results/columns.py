@@ -39,7 +39,10 @@ COLUMNS: dict[str, dict[str, Column]] = {
         "started_s": Column("s", "When its execution began; null if it never did, or if nobody knows."),
         "given_up_s": Column("s", "When the task stopped counting on it. It may have occupied its worker for longer."),
         "ended_s": Column("s", "When the coordinator heard of its end, or was sure of it; null if it never did."),
-        "ran_s": Column("s", "From its start to its end by the worker's clock, also where it stood still; null if the worker reported nothing."),
+        "ran_s": Column(
+            "s",
+            "From its start to its end by the worker's clock, standstills included; null if it reported nothing.",
+        ),
         "outcome": Column("", "How it ended."),
         "settled": Column("", "Whether its report settled the task."),
     },

@@ -18,10 +18,14 @@ def at_coordinator(tables: Tables) -> Changes:
     """A task waits here while it is accepted, not settled and not held by an attempt.
 
     An attempt holds it from its assignment until the attempt is given up or ends, or another attempt settles the task.
+    Two attempts at once, as of a hedged task, hold it once.
     """
     tasks, attempts = tables.tasks, tables.attempts
-    moments = [floats(tasks, "accepted_s"), floats(tasks, "settled_s"), floats(attempts, "assigned_s")]
-    return _changes([*moments, _released_s(tables)], [1.0, -1.0, -1.0, 1.0])
+    held_s, released_s = _held_once(
+        attempts.column("task").to_numpy(), floats(attempts, "assigned_s"), _released_s(tables)
+    )
+    moments = [floats(tasks, "accepted_s"), floats(tasks, "settled_s"), held_s, released_s]
+    return _changes(moments, [1.0, -1.0, -1.0, 1.0])
 
 
 def at_workers(tables: Tables) -> Changes:
@@ -47,6 +51,21 @@ def mean_level(changes: Changes, start_s: float, stop_s: float) -> float | None:
     for_s = stop_s - np.clip(time_s, start_s, stop_s)
     area, rounding = float(change @ for_s), float(np.finfo(np.float64).eps * (np.abs(change) @ for_s))
     return area / (stop_s - start_s) if area > rounding else 0.0
+
+
+def _held_once(task: Codes, held_s: Floats, released_s: Floats) -> tuple[Floats, Floats]:
+    """Intervals that do not overlap, from those of attempts in the order of the table: each begins where the earlier
+    ones of its task end, if it began before. NaN in both for one that adds nothing."""
+    held_s, released_s = held_s.copy(), released_s.copy()
+    until_s = np.where(np.isnan(released_s), np.inf, released_s)
+    for row in np.flatnonzero(task[1:] == task[:-1]) + 1:
+        before_s = until_s[row - 1]
+        if held_s[row] < before_s:
+            adds = until_s[row] > before_s
+            held_s[row] = before_s if adds else np.nan
+            released_s[row] = released_s[row] if adds else np.nan
+            until_s[row] = max(until_s[row], before_s)
+    return held_s, released_s
 
 
 def _released_s(tables: Tables) -> Floats:

@@ -111,10 +111,17 @@ class Recorder:
             self._task(task)
 
     def tables(
-        self, arrival_s: Floats, service_s: Floats, priority: npt.NDArray[np.uint8], workers: Sequence[str], ended_s: float
+        self,
+        arrival_s: Floats,
+        service_s: Floats,
+        priority: npt.NDArray[np.uint8],
+        workers: Sequence[str],
+        ended_s: float,
     ) -> Tables:
-        """The record as tables, of a run that ended then. The plan's columns give what the coordinator does not know: float64[tasks] arrival
-        and demand in seconds, and uint8[tasks] priority codes. `workers`: the names of all workers in the order of
+        """The record as tables, of a run that ended at `ended_s`.
+
+        The plan's columns give what the coordinator does not know: float64[tasks] arrival and demand in seconds, and
+        uint8[tasks] priority codes. `workers`: the names of all workers in the order of
         the tables, including those that never registered."""
         self._pack()
         place = {name: position for position, name in enumerate(workers)}

@@ -248,7 +248,9 @@ class Tables:
         `workers` restores the order of the names: Parquet keeps only the names that occur.
         Raises OSError or pyarrow.ArrowException if a file is missing, is damaged or has another schema.
         """
-        return cls(**{name: _read(folder / f"{name}.parquet", SCHEMAS[name], workers) for name in SCHEMAS}, ended_s=ended_s)
+        return cls(
+            **{name: _read(folder / f"{name}.parquet", SCHEMAS[name], workers) for name in SCHEMAS}, ended_s=ended_s
+        )
 
 
 def check_files(folder: Path) -> None:

@@ -249,7 +249,7 @@ def test_the_bound_is_that_of_another_trace():
 
 
 def test_the_detection_time_told_is_that_of_another_trace():
-    """Of 5,000 crashes the 99th percentile of another trace is within the 99.46th of this one; 100 crashes tell none."""
+    """Of 5,000 crashes another trace's 99th percentile is within the 99.46th of this one; 100 crashes tell none."""
     assert replace(point(1, 0), detection_s=np.arange(5_001.0)).p99_upper_s == 4_974
     assert replace(point(1, 0), crashes=100).p99_upper_s == math.inf
 

@@ -19,6 +19,7 @@ from orchestrator.scenario.plan import FaultAction, OpenArrivals, Plan
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
 from sim import keys
+from sim.draws import Draws
 from sim.network import Impairment
 from sim.worker import Job
 from sim.world import World
@@ -173,7 +174,8 @@ class Simulated(Cluster):
         self._stage.end.submitted()
         if work_s is None:
             self._stage.failing[task, 1] = ("invalid payload: it makes no sense", False)
-        self.core.submit(task, priority, work_s or 0.0, None, self._stage.now)
+        payload: Draws = work_s or 0.0, 0.0, 0.0, 0.0, None  # no overhead, and no message takes time
+        self.core.submit(task, priority, payload, None, self._stage.now)
         return task
 
     def report(self, name: str, task: int, attempt: int) -> None:

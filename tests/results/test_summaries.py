@@ -206,6 +206,28 @@ def test_utilization_is_execution_inside_the_window():
     assert worker_utilization(made, scenario()).tolist() == pytest.approx([10 / 90, 20 / 90])
 
 
+@pytest.mark.parametrize(
+    ("hedge", "waiting_s"),
+    [
+        ({}, 2.0),  # until the end of the task
+        ({"given_up_s": 45.0, "ended_s": 45.0, "outcome": "worker_died"}, 2.0),  # it ends before the first one does
+        ({"assigned_s": 50.0}, 2.0 + 3.0),  # a retry: the first attempt was given up at 47
+    ],
+)
+def test_a_hedged_task_is_held_once(hedge: dict[str, Any], waiting_s: float):
+    """Two attempts at once do not take two tasks out of the queue, in which another one waits for 2 s."""
+    first = {"given_up_s": 47.0, "ended_s": 47.0, "outcome": "worker_died"} if "assigned_s" in hedge else {}
+    made = tables(
+        [task(40.0, 60.0, attempts=2), task(48.0, 55.0)],
+        [
+            attempt(0, 40.0, **first, **({} if first else {"ended_s": 60.0, "settled": True, "outcome": "completed"})),
+            attempt(0, **{"assigned_s": 42.0, "attempt": 2, "worker": 1} | hedge),
+            attempt(1, 50.0, ended_s=55.0, settled=True, outcome="completed"),
+        ],
+    )
+    assert run(made).summary["queue"]["at_coordinator"] == pytest.approx(waiting_s / 90)
+
+
 def test_wasted_seconds_are_those_of_attempts_that_settled_nothing():
     """A late hedge's execution is wasted; an attempt that never started wastes nothing."""
     made = tables(

@@ -176,5 +176,3 @@ def test_no_task_at_all(make: MakeScenario):
     assert summary["latency_s"]["mean"] is None
     assert summary["utilization"] == 0
     assert (summary["ended_s"], summary["detection"]["detected"]) == (20, 1)
-
-

@@ -1,0 +1,168 @@
+"""What chance does to an attempt: its overhead, and the delays and fates of its assignment and of its report.
+
+These numbers belong to the task and to the number of the attempt, not to the order in which attempts are made. Runs
+that share a seed, but not a policy or a fault, then differ by that policy or fault alone (common random numbers). Those
+of a task's first attempt are drawn in blocks, with the task, and travel in its payload at the coordinator. Later
+attempts are few, and each has a stream of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from orchestrator.core.model import Attempt
+from orchestrator.scenario.distributions import Constant, Distribution
+from orchestrator.scenario.schema import Scenario
+from orchestrator.scenario.streams import Stream, generator
+from sim.network import Fate
+
+_CLIENT_BLOCK = 64
+
+
+class Fates(NamedTuple):
+    """Of an assignment and of its report, where messages are lost or repeated: whether it is lost, and after how many
+    seconds its copy arrives, NaN without one."""
+
+    assign_lost: bool
+    assign_copy_s: float
+    result_lost: bool
+    result_copy_s: float
+
+
+Draws = tuple[float, float, float, float, Fates | None]
+"""A task's demand; then of one attempt the overhead, the delays of its assignment and of its report, and the fates of
+both, None where every message arrives once. A mere tuple, because every task makes one."""
+
+
+class DrawsOfKind(tuple[float, float, float, float, Fates | None]):
+    """The same, of a task that has a kind: what hedging compares, in both worlds."""
+
+    kind: str
+
+    def __new__(cls, draws: Draws, kind: str) -> DrawsOfKind:
+        told = super().__new__(cls, draws)
+        told.kind = kind
+        return told
+
+
+def fates_of(draws: Draws) -> tuple[Fate, Fate]:
+    """What becomes of an attempt's assignment and of its report, on a network in order."""
+    _, _, assign_s, result_s, fates = draws
+    if fates is None:
+        return (assign_s, None), (result_s, None)
+    return (
+        (None if fates.assign_lost else assign_s, None if math.isnan(fates.assign_copy_s) else fates.assign_copy_s),
+        (None if fates.result_lost else result_s, None if math.isnan(fates.result_copy_s) else fates.result_copy_s),
+    )
+
+
+class AttemptDraws:
+    """The draws of one run."""
+
+    def __init__(self, scenario: Scenario, replication: int) -> None:
+        network = scenario.network
+        self._stream: Stream = partial(generator, scenario.seed, replication)
+        self._loss, self._duplicate = network.loss, network.duplicate
+        overhead = scenario.cluster.overhead or Constant(kind="constant", value_s=0.0)
+        self._assign, self._result = network.delay_of("assign"), network.delay_of("result")
+        self._of = {("overhead",): overhead, ("delay", "assign"): self._assign, ("delay", "result"): self._result}
+        self._by_chance = bool(self._loss or self._duplicate) or not all(
+            isinstance(one, Constant) for one in self._of.values()
+        )
+
+    def of_tasks(self, service_s: np.ndarray) -> Columns:
+        """Of the first attempts of all tasks of an open stream, which have these demands."""
+        return Columns(service_s, *self._columns(self._stream, len(service_s)))
+
+    def of_client(self, client: int) -> Iterator[tuple[Any, ...]]:
+        """The same without the demands, endless: of the tasks of one closed client, in its own order."""
+
+        streams: dict[tuple[str | int, ...], np.random.Generator] = {}
+
+        def named(*name: str | int) -> np.random.Generator:
+            if name not in streams:
+                streams[name] = self._stream(*name, "client", client)
+            return streams[name]
+
+        everything = slice(0, _CLIENT_BLOCK)
+        while True:
+            parts = self._columns(named, _CLIENT_BLOCK)
+            yield from zip(
+                *(_items(part, everything) for part in parts[:3]), _fates(parts[3], everything), strict=False
+            )
+
+    def of(self, attempt: Attempt) -> Draws:
+        """Of an attempt that is not its task's first, whose payload holds those of the first."""
+        draws: Draws = attempt.task.payload  # type: ignore[assignment]
+        if not self._by_chance:
+            return draws
+        rng = self._stream("attempt", attempt.task.id, attempt.number)
+        overhead_s, assign_s, result_s = (float(one.sample(rng, 1)[0]) for one in self._of.values())
+        return draws[0], overhead_s, assign_s, result_s, self._drawn_fates(rng)
+
+    def _drawn_fates(self, rng: np.random.Generator) -> Fates | None:
+        if not self._loss and not self._duplicate:
+            return None
+        lost, copied = rng.random(2) < self._loss, rng.random(2) < self._duplicate
+        copies_s = [
+            float(one.sample(rng, 1)[0]) if hit else math.nan for one, hit in zip(self._both, copied, strict=True)
+        ]
+        return Fates(bool(lost[0]), copies_s[0], bool(lost[1]), copies_s[1])
+
+    @property
+    def _both(self) -> tuple[Distribution, Distribution]:
+        return self._assign, self._result
+
+    def _columns(self, stream: Stream, n: int) -> tuple[Column, Column, Column, list[np.ndarray] | None]:
+        overhead, assign, result = (
+            one.value_s if isinstance(one, Constant) else one.sample(stream(*name), n) for name, one in self._of.items()
+        )
+        if not self._loss and not self._duplicate:
+            return overhead, assign, result, None
+        fates = []
+        for name, delay in zip(("assign", "result"), self._both, strict=True):
+            copied = stream("duplicate", name).random(n) < self._duplicate
+            fates.append(stream("loss", name).random(n) < self._loss)
+            fates.append(np.where(copied, delay.sample(stream("copy", name), n), np.nan))
+        return overhead, assign, result, fates
+
+
+Column = float | np.ndarray
+"""Of all tasks: one number, where it is the same for all."""
+
+
+class Columns(NamedTuple):
+    """Of all tasks of an open stream."""
+
+    service_s: np.ndarray
+    overhead_s: Column
+    assign_s: Column
+    result_s: Column
+    fates: list[np.ndarray] | None
+
+    def payloads(self, tasks: np.ndarray) -> Iterable[Draws]:
+        """Of these tasks."""
+        return zip(
+            self.service_s[tasks].tolist(),
+            _items(self.overhead_s, tasks),
+            _items(self.assign_s, tasks),
+            _items(self.result_s, tasks),
+            _fates(self.fates, tasks),
+            strict=False,
+        )
+
+
+def _items(column: Column, tasks: Any) -> Iterable[float]:
+    return column[tasks].tolist() if isinstance(column, np.ndarray) else repeat(column)
+
+
+def _fates(columns: list[np.ndarray] | None, tasks: Any) -> Iterable[Fates | None]:
+    if columns is None:
+        return repeat(None)
+    return map(Fates._make, zip(*(column[tasks].tolist() for column in columns), strict=True))
