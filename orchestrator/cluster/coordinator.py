@@ -474,6 +474,7 @@ class LiveCoordinator:
             self._record.flush()
         if not self.failed.done():
             self.failed.set_exception(Stopped(sentence))
+            self.failed.exception()  # whoever only asks whether it is done does not retrieve it
 
     def _flush(self) -> None:
         if self._record is not None:

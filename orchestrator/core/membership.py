@@ -148,8 +148,12 @@ class Membership(Transitions):
             self._suspect(worker, now)
         if verdict is Verdict.DEAD:
             self._dead_share.spare(worker)
-        else:
-            self._review_later(worker, now)
+            return
+        at = checked_review_at("failure detector", worker.detector)
+        if at <= now:  # it would be asked at this moment for ever
+            still = f"gave {at} at {now}, where verdict still says {verdict.name}: it must be later"
+            raise nonsense("failure detector", worker.detector, "review_at", still)
+        self._review_by(worker, at)
 
     @staticmethod
     def _verdict(worker: Worker, now: float) -> Verdict:

@@ -118,7 +118,10 @@ class Verdict(IntEnum):
 
 
 class FailureDetector(Protocol):
-    """Judges one worker. `review_at`: the earliest time at which its verdict can change without another heartbeat."""
+    """Judges one worker. `review_at`: the earliest time at which its verdict can change without another heartbeat.
+
+    So once `verdict(now)` has answered anything but DEAD, `review_at` is later than `now`.
+    """
 
     def heard(self, now: float) -> None: ...
     def verdict(self, now: float) -> Verdict: ...

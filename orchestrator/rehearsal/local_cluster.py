@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 READY_S = 30.0
+LOOK_S = 0.1
+"""Between two looks at the coordinator that a process is waited for with."""
 
 
 class NotReady(RuntimeError):
@@ -77,13 +79,17 @@ class Process:
         """Its exit status; negative: the signal that killed it; None: it runs."""
         return self._process.poll()
 
-    def ready(self) -> str:
-        """Wait for the line that it writes when it is ready. Raises NotReady."""
+    def ready(self, coordinator: Process | None = None) -> str:
+        """Wait for the line that it writes when it is ready. Raises NotReady, also if that coordinator ends first."""
         deadline = time.monotonic() + READY_S
         while not self._line.endswith(b"\n"):
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([self._ready], [], [], left_s)[0]:
+            if left_s <= 0:
                 raise NotReady(f"not ready after {READY_S:g} s: {' '.join(self.arguments)}")
+            if coordinator is not None and coordinator.status is not None:
+                raise NotReady(f"exit status {coordinator.status}: {' '.join(coordinator.arguments)}")
+            if not select.select([self._ready], [], [], min(left_s, LOOK_S))[0]:
+                continue
             chunk = os.read(self._ready, 4096)
             if not chunk:
                 raise NotReady(f"exit status {self.wait(READY_S)}: {' '.join(self.arguments)}")
@@ -177,7 +183,7 @@ class LocalCluster:
                 self.names[begin : begin + self._per_process] for begin in range(0, len(self.names), self._per_process)
             ]
             for process in [self.start_worker(*group) for group in groups]:
-                process.ready()
+                process.ready(self.coordinator)
         except BaseException:
             self.close()
             raise

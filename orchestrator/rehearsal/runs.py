@@ -231,10 +231,10 @@ class _Stage:
         """Start all that are there at the beginning, and wait until they are registered, and those on standby that are
         needed soon."""
         for process in [self._start_relay(host) for host in self._hosts if host.relayed]:
-            process.ready()
+            process.ready(self._cluster.coordinator)
         there = [host for host in self._hosts if host.names[0] not in self._absent]
         for process in [self._cluster.start_worker(*host.names, options=self._options(host)) for host in there]:
-            process.ready()
+            process.ready(self._cluster.coordinator)
         for action in self._starts:
             if action.time_s <= STANDBY_S:
                 self.prepare(action)

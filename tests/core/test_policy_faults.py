@@ -7,6 +7,7 @@ import math
 import pytest
 
 from orchestrator.core.culprit import explained
+from orchestrator.core.deadlines import Ticks
 from orchestrator.core.invariants import InvariantError
 from orchestrator.core.model import Priority
 from orchestrator.core.ports import PolicyError, Verdict
@@ -279,6 +280,40 @@ def test_a_detector_that_returns_nonsense_is_named(detector, said):
         core.wake(1.0)
 
     nonsense(said, begin)
+
+
+class NeverSatisfied(Odd):
+    review = 0.0
+
+
+class Strict(Odd):
+    """Dead when the last beat is over 1 s old; at exactly 1 s it is not."""
+
+    def verdict(self, now):
+        return Verdict.DEAD if now - self.now > 1.0 else Verdict.ALIVE
+
+    def review_at(self):
+        return self.now + 1.0
+
+
+class OneSuspicion(Strict):
+    def verdict(self, now):
+        return Verdict.SUSPECT if now == self.now + 1.0 else Verdict.ALIVE
+
+
+@pytest.mark.parametrize("check_every_s", [None, 1.0])
+@pytest.mark.parametrize(
+    ("detector", "said"),
+    [
+        (NeverSatisfied, "review_at gave 0.0 at 1.0, where verdict still says ALIVE: it must be later"),
+        (Strict, "review_at gave 1.0 at 1.0, where verdict still says ALIVE: it must be later"),
+        (OneSuspicion, "review_at gave 1.0 at 1.0, where verdict still says SUSPECT: it must be later"),
+    ],
+)
+def test_a_detector_that_would_be_asked_at_one_moment_for_ever_is_named(detector, said, check_every_s):
+    """The moment of the next review lies after the one at which the verdict was asked for."""
+    core = cluster("w1", detector=detector, detection_check=check_every_s and Ticks(check_every_s, 0.0))
+    nonsense(said, lambda: core.wake(1.0))
 
 
 @pytest.mark.parametrize("review", [math.nan, "soon"])

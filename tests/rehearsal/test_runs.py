@@ -230,6 +230,31 @@ def test_a_policy_that_stops_the_coordinator_is_named(tmp_path: Path, arrivals: 
     assert (told.exit_code, told.stderr) == (70, f"{sentence} (see {tmp_path / 'again' / 'cluster.log'})\n")
 
 
+DETECTORS = {
+    "Impatient": "review_at gave 0.0 at ",
+    "Undecided": "review_at gave None, not a time",
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("command", ["simulate", "live"])
+def test_a_detector_against_its_protocol_is_named_in_both_worlds(tmp_path: Path, command: str, name: str):
+    """At once, and in one line: also live, where no worker can register any more."""
+    detection = {"kind": f"tests.cluster.lame:{name}", "heartbeat_s": HEARTBEAT_S}
+    scenario(tmp_path, policies={"detection": detection})
+    out = tmp_path / "out"
+    told = CliRunner().invoke(app, [command, str(tmp_path / "small.yaml"), "--out", str(out), "--no-plots"])
+    sentence = f"the failure detector tests.cluster.lame:{name} broke its protocol: {DETECTORS[name]}"
+    [line] = told.stderr.splitlines()
+    if command == "simulate":
+        assert (told.exit_code, line[: len(sentence)]) == (2, sentence)
+        return
+    assert (told.exit_code, sentence in line) == (70, True)
+    log = (out / "cluster.log").read_text()
+    assert "Traceback" not in log
+    assert "never retrieved" not in log
+
+
 def test_a_warning_names_what_is_not_applied(tmp_path: Path):
     """The simulator's network and the simulator's coordinator stay in the simulator."""
     network = {"delay": {"kind": "constant", "value_s": 0.01}}
