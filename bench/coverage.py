@@ -13,6 +13,7 @@ its lower end; where there are such, the cell also says how many have both ends,
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 import time
@@ -23,8 +24,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
-from orchestrator.results.confidence import Interval, mean_interval, percentile_intervals
+from orchestrator.analysis.intervals import Spread
+from orchestrator.analysis.measures import LATENCY, QUANTILES, Observed
+from orchestrator.results.confidence import Interval, count_interval, mean_interval, percentile_intervals
 from orchestrator.results.summaries import LATENCY_QUANTILES
+from orchestrator.results.transient import Batches, unsettled_until_s
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,11 +96,56 @@ class Queue:
             latency_s[task] = ends_s - now_s
         return latency_s
 
+    def inside(self, arrival_s: Floats, tasks: int, warmup: int) -> npt.NDArray[np.bool_]:
+        """What arrived within the window."""
+        begins_s, ends_s = warmup / self.rate_per_s, (warmup + tasks) / self.rate_per_s
+        return (arrival_s >= begins_s) & (arrival_s <= ends_s)
+
     def counted(self, arrival_s: Floats, latency_s: Floats, tasks: int, warmup: int) -> list[Floats]:
         """The latencies of each run, of what arrived within its window."""
-        begins_s, ends_s = warmup / self.rate_per_s, (warmup + tasks) / self.rate_per_s
-        inside = (arrival_s >= begins_s) & (arrival_s <= ends_s)
+        inside = self.inside(arrival_s, tasks, warmup)
         return [latency_s[inside[:, run], run] for run in range(arrival_s.shape[1])]
+
+    def observed(self, arrival_s: Floats, demand_s: Floats, tasks: int) -> list[Observed]:
+        """Each run as `compare` reads it."""
+        latency_s, inside = self.latencies(arrival_s, demand_s), self.inside(arrival_s, tasks, WARMUP)
+        begins_s, length_s = WARMUP / self.rate_per_s, tasks / self.rate_per_s
+        found = []
+        for run, counted in enumerate(inside.T):
+            arrived_s, took_s, needs_s = (values[:, run] for values in (arrival_s, latency_s, demand_s))
+            ended_s = np.sort(arrived_s + took_s) - begins_s
+            starts_s = np.clip(arrived_s + took_s - needs_s - begins_s, 0, length_s)
+            stops_s = np.clip(arrived_s + took_s - begins_s, 0, length_s)
+            change_s = np.concatenate([[0.0], starts_s, stops_s])
+            level = np.repeat([0.0, 1.0, -1.0], [1, len(starts_s), len(stops_s)])
+            order = np.argsort(change_s, kind="stable")
+            change_s, level = change_s[order], np.cumsum(level[order])
+            found.append(
+                Observed(
+                    arrival_s=arrived_s[counted] - begins_s,
+                    latency_s=took_s[counted],
+                    wait_s=took_s[counted] - needs_s[counted],
+                    excess_s=took_s[counted] - needs_s[counted],
+                    age_s=took_s[counted],
+                    completed_s=ended_s[(ended_s >= 0) & (ended_s <= length_s)],
+                    change_s=change_s,
+                    busy_s=np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(change_s))]),
+                    slots=self.servers,
+                    length_s=length_s,
+                )
+            )
+        return found
+
+    def compared(self) -> dict[str, float]:
+        """The truths of SHOWN."""
+        quantiles = {f"latency_s.{name}": self.quantile_s(q) for name, q in QUANTILES.items()}
+        rates = {"throughput_per_s": self.rate_per_s, "utilization": self.load}
+        return {"wait_s.mean": self.mean_s() - 1, **quantiles, **rates}
+
+
+WARMUP = 2_000
+QUEUES = [Queue(servers, load) for servers in (1, 10) for load in (0.5, 0.8, 0.9)]
+SHOWN = ["wait_s.mean", *LATENCY, "throughput_per_s", "utilization"]
 
 
 class Tally:
@@ -112,6 +161,10 @@ class Tally:
             held = interval.low <= truth and (interval.high is None or truth <= interval.high)
             whole = interval.high is not None
         self.outcomes.setdefault(name, []).append((held, whole))
+
+    def say(self, name: str, what: bool) -> None:
+        """Yes or no, of something that is no interval."""
+        self.outcomes.setdefault(name, []).append((what, True))
 
     def cell(self, name: str) -> str:
         """How many hold the truth; then, if any are too few for it, how many have an upper end, and how many of these
@@ -133,14 +186,6 @@ def table(title: str, cases: Iterator[tuple[str, Tally]]) -> None:
         print(f"| {name} | {' | '.join(map(tally.cell, tally.outcomes))} |", flush=True)
 
 
-def of_latencies(tally: Tally, truths: dict[str, float], clusters: Sequence[Floats], serial: bool = False) -> None:
-    parts = [np.array([measure(one) for one in clusters], dtype=np.float64) for measure in (np.sum, len)]
-    tally.note("mean", mean_interval(*parts, serial), truths["mean"])
-    found = percentile_intervals(clusters, list(LATENCY_QUANTILES.values()), serial)
-    for name, interval in zip(LATENCY_QUANTILES, found, strict=True):
-        tally.note(name, interval, truths[name])
-
-
 def chunks(sets: int, runs: int, tasks: int) -> Iterator[tuple[np.random.Generator, int]]:
     """Sets in chunks that fit into memory, each with its generator."""
     size = max(1, min(sets, 8_000_000 // (runs * tasks)))
@@ -148,26 +193,102 @@ def chunks(sets: int, runs: int, tasks: int) -> Iterator[tuple[np.random.Generat
         yield np.random.default_rng((runs, tasks, number)), min(size, sets - begin)
 
 
-REPLICATIONS = [(10, 2_000), (5, 2_000), (30, 2_000), (10, 20_000)]
-
-
 def replications(sets: int) -> Iterator[tuple[str, Tally]]:
-    for servers in (1, 10):
-        for load in (0.5, 0.8, 0.9):
-            for runs, tasks in REPLICATIONS:
-                queue, tally, warmup = Queue(servers, load), Tally(), 2_000
-                truths = queue.truths()
-                for rng, many in chunks(sets, runs, tasks):
+    """The pooled statistics of several runs, as in the summary of `simulate --replications`."""
+    for queue in QUEUES:
+        for runs, tasks in ((10, 2_000), (5, 2_000), (30, 2_000), (10, 20_000)):
+            tally, truths = Tally(), queue.truths()
+            for rng, many in chunks(sets, runs, tasks):
+                arrival_s, demand_s = queue.draw(rng, many * runs, tasks, WARMUP)
+                samples = queue.counted(arrival_s, queue.latencies(arrival_s, demand_s), tasks, WARMUP)
+                for begin in range(0, len(samples), runs):
+                    of_values(tally, truths, samples[begin : begin + runs])
+            yield f"{queue}, {runs} x {tasks:,}", tally
+
+
+def of_values(tally: Tally, truths: dict[str, float], samples: Sequence[Floats]) -> None:
+    sums, sizes = (np.array([measure(one) for one in samples], dtype=np.float64) for measure in (np.sum, len))
+    tally.note("mean", mean_interval(sums, sizes), truths["mean"])
+    found = percentile_intervals(samples, list(LATENCY_QUANTILES.values()))
+    for name, interval in zip(LATENCY_QUANTILES, found, strict=True):
+        tally.note(name, interval, truths[name])
+
+
+def single(sets: int) -> Iterator[tuple[str, Tally]]:
+    """One side of a comparison of single runs, by blocks."""
+    for queue in QUEUES:
+        for tasks in (2_000, 20_000):
+            tally, truths = Tally(), queue.compared()
+            for rng, many in chunks(sets, 1, tasks):
+                for run in queue.observed(*queue.draw(rng, many, tasks, WARMUP), tasks):
+                    found = Spread.over_blocks(run, run).values
+                    for metric in SHOWN:
+                        tally.note(metric, found.get(metric), truths[metric])
+            yield f"{queue}, {tasks:,}", tally
+
+
+FASTER = 0.95
+"""The demands of the other system in a comparison: it is a queue at 0.95 of the load, on a clock that runs faster."""
+
+
+def comparisons(sets: int) -> Iterator[tuple[str, Tally]]:
+    """The relative errors of a system against one whose demands are 5 % shorter."""
+    for queue, runs, tasks, paired in itertools.product(QUEUES, (10, 1), (2_000, 20_000), (True, False)):
+        if (runs, tasks) == (10, 20_000) or (runs, tasks) == (1, 2_000):
+            continue
+        other, tally = Queue(queue.servers, queue.load * FASTER), Tally()
+        slow, fast = queue.compared(), {metric: FASTER * truth for metric, truth in other.compared().items()}
+        fast |= {"throughput_per_s": queue.rate_per_s, "utilization": other.load}
+        for rng, many in chunks(sets, 2 * runs, tasks):
+            arrival_s, demand_s = queue.draw(rng, many * runs, tasks, WARMUP)
+            ours = queue.observed(arrival_s, demand_s, tasks)
+            if not paired:
+                arrival_s, demand_s = queue.draw(rng, many * runs, tasks, WARMUP)
+            theirs = queue.observed(arrival_s, FASTER * demand_s, tasks)
+            for begin in range(0, len(ours), runs):
+                sides = ours[begin : begin + runs], theirs[begin : begin + runs]
+                spread = Spread.over_runs(*sides) if runs > 1 else Spread.over_blocks(sides[0][0], sides[1][0])
+                for metric in SHOWN:
+                    interval = spread.errors.get(metric)
+                    told = None if interval is None else Interval(*interval)
+                    tally.note(metric, told, slow[metric] / fast[metric] - 1)
+        yield f"{queue}, {runs} x {tasks:,}, {'paired' if paired else 'independent'}", tally
+
+
+def counts(sets: int) -> Iterator[tuple[str, Tally]]:
+    """Totals of events over 10 runs that come one by one, or in bunches of 8."""
+    for bunch in (1, 8):
+        tally, rng = Tally(), np.random.default_rng(bunch)
+        for expected in (1, 5, 20, 100, 1_000):
+            for _ in range(sets):
+                events = bunch * rng.poisson(expected / 10, 10)
+                tally.note(f"{expected}", count_interval(events.astype(np.float64)), expected * bunch)
+        yield f"bunches of {bunch}, so many bunches expected", tally
+
+
+def transients(sets: int) -> Iterator[tuple[str, Tally]]:
+    """How often the warm-up is called too short, with none and with one that is long enough."""
+    for queue in QUEUES:
+        for runs, tasks in ((1, 2_000), (1, 20_000), (10, 2_000), (10, 20_000)):
+            tally = Tally()
+            for warmup in (0, 10 * WARMUP):
+                for rng, many in chunks(sets, runs, tasks + warmup):
                     arrival_s, demand_s = queue.draw(rng, many * runs, tasks, warmup)
                     latency_s = queue.latencies(arrival_s, demand_s)
-                    samples = queue.counted(arrival_s, latency_s, tasks, warmup)
-                    for begin in range(0, len(samples), runs):
-                        of_latencies(tally, truths, samples[begin : begin + runs])
-                yield f"{queue}, {runs} x {tasks:,}", tally
+                    inside = queue.inside(arrival_s, tasks, warmup)
+                    judged = [Batches.of(arrival_s[w, k], latency_s[w, k]) for k, w in enumerate(inside.T)]
+                    for begin in range(0, len(judged), runs):
+                        found = unsettled_until_s(judged[begin : begin + runs])
+                        tally.say(f"warm-up of {warmup:,} tasks", found is not None)
+            yield f"{queue}, {runs} x {tasks:,}", tally
 
 
 STUDIES: dict[str, tuple[str, Callable[[int], Iterator[tuple[str, Tally]]]]] = {
-    "replications": ("Replications: the interval of the pooled statistic", replications),
+    "replications": ("Replications: latency", replications),
+    "single": ("A single run, by blocks", single),
+    "comparisons": ("Comparisons: relative errors against a system with demands 5 % shorter", comparisons),
+    "counts": ("Counts over 10 replications", counts),
+    "transients": ("How often a warm-up is called too short", transients),
 }
 
 

@@ -205,8 +205,18 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
         "throughput": f"{number(summary['throughput_per_s'])}/s, utilisation {percent(summary['utilization'])}",
         "detection": listed(found, "crashes", "detected", "missed", "by_failed_call", "false_positives"),
         **_price_of_detection(found),
+        **_unsettled(summary),
         "engine": f"{number(engine['tasks_per_s'])} tasks/s, {number(engine['events_per_s'])} events/s, "
         f"{duration(engine['wall_s'])} in all",
+    }
+
+
+def _unsettled(summary: Mapping[str, Any]) -> dict[str, str]:
+    until_s = summary.get("unsettled_until_s")
+    if until_s is None:
+        return {}
+    return {
+        "warm-up": f"too short: what arrived before {duration(until_s)} took another time; warmup_s should be longer"
     }
 
 

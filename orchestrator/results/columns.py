@@ -165,6 +165,9 @@ SUMMARY: dict[str, Column] = {
     "detection.tasks_delayed": Column("count", "Tasks with an attempt on a worker that had crashed."),
     "detection.delayed_s": Column("s", "How long the attempts of such a task lay there: statistics."),
     "detection.heartbeats_per_s": Column("1/s", "Heartbeats sent by all workers together."),
+    "unsettled_until_s": Column(
+        "s", "Tasks that arrived before had other latencies, although `warmup_s` was over; null if that is not seen."
+    ),
     "engine.wall_s": Column("s", "Real time from the start of the run until its tables were written."),
     "engine.events": Column("count", "Events of the simulator, or inputs of a live coordinator."),
     "engine.tasks_per_s": Column("1/s", "Tasks divided by `wall_s`."),

@@ -38,9 +38,11 @@ null. The `mean` is that of the other tasks. Beside the statistics stand
   the rank falls, from its arrival until it was given up or until the run ended, with these tasks in the order of their
   age; but no less than the slowest of the tasks whose time is known. A terminal shows it as `> 1.2 s`.
 
-The summary of replications also has `replications` and `ci95`: for each metric, the 95 % confidence interval of its
-mean over the replications, or null if one of them has tasks but does not know the metric. Counts are summed,
-percentiles are taken over all tasks together, and rates and queues are averaged.
+The summary of replications also has `replications`, `ci95` and `ci95_too_few`. Counts are summed, percentiles are taken
+over all tasks together, and rates and queues are averaged. `ci95` has the 95 % confidence interval of each of these
+numbers, or null if fewer than two replications have it; a maximum has none. An upper end is null if it falls on a task
+that never completed, or if the replications are too few to tell it: `ci95_too_few` names these. See
+[intervals](intervals.md).
 """
 
 

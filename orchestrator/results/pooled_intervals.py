@@ -17,7 +17,7 @@ from orchestrator.results.confidence import (
 from orchestrator.results.statistics import flatten
 from orchestrator.results.tables import Floats
 
-_IDENTITY = ("scenario", "world", "seed", "duration_s", "ended_s", "engine", "replications")
+_IDENTITY = ("scenario", "world", "seed", "duration_s", "ended_s", "engine", "replications", "unsettled_until_s")
 _NOT_ESTIMATED = (".max", ".too_few")
 """A maximum grows with the sample, so it is no statistic that an interval could be of."""
 

@@ -26,6 +26,7 @@ from orchestrator.results.pooled_intervals import Clusters, intervals
 from orchestrator.results.queues import at_coordinator, at_workers, mean_level
 from orchestrator.results.statistics import describe, ratio
 from orchestrator.results.tables import KIND, OUTCOMES, PRIORITIES, STATES, Codes, Floats, State, Tables, codes, floats
+from orchestrator.results.transient import batches, unsettled_until_s
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
@@ -178,6 +179,7 @@ def summarise(
             "delayed_s": describe(sample.delayed_s, DETECTION_QUANTILES),
             "heartbeats_per_s": ratio(detection.beating_s, scenario.policies.detection.heartbeat_s * ended_s),
         },
+        "unsettled_until_s": unsettled_until_s([batches(tables, scenario, ended_s)]),
         "engine": dict(engine),
     }
     return summary | {"interrupted": True} if interrupted else summary
@@ -190,14 +192,14 @@ def pool(runs: Sequence[Finished]) -> Summary:
     equally long. `ci95` maps each dotted metric, such as `latency_s.p99`, to the 95 % confidence interval [low, high]
     of the number in this summary, and `ci95_too_few` names those of which the replications do not tell the upper end.
     """
-    summaries, samples, ended_s = [run.summary for run in runs], [], []
+    summaries, samples, ended_s, early = [run.summary for run in runs], [], [], []
     kinds = runs[0].scenario.workload.kind_names()
     for run in runs:
         tables, scenario = run.tables, run.scenario  # read from their files at each access
         samples.append(Sample.of(tables, scenario))
         ended_s.append(end_s(tables, scenario))
-    sample = Sample.pooled(samples)
-    summary = _pooled(summaries, sample, kinds)
+        early.append(batches(tables, scenario, ended_s[-1]))
+    summary = _pooled(summaries, Sample.pooled(samples), kinds) | {"unsettled_until_s": unsettled_until_s(early)}
     return summary | intervals(summaries, summary, _clusters(samples, kinds), ended_s)
 
 
