@@ -27,8 +27,8 @@ class Repeated(NamedTuple):
     """A message that a process sends again, with `key_again`, until it passes.
 
     `content`: what arrives. It is asked for at each sending, so that it is as new as the message. `passed` is called
-    when the message is sure to arrive. `attempt`: the one that it is about, if it is about one, and `first` what becomes
-    of its first sending; `sent`: how often it was sent before.
+    when the message is sure to arrive. `attempt`: the one that it is about, if it is about one, and `first` what
+    becomes of its first sending; `sent`: how often it was sent before.
     """
 
     message_kind: MessageKind

@@ -23,8 +23,8 @@ class Job:
     what becomes of its first report, and of the first news of its start, on a network in order. `reports` counts the
     reports; `report_sent_at` is when the last one was sent. The call that assigns it ends at `call_ends_at`:
     `answer_in_time` says that the worker's answer will be there by then, `call_watched` that an event checks it.
-    `arrived`: the assignment is at the process; `taken`: the agent answered it, so it was not a repetition. A copy names
-    its `original`, whose call it answers.
+    `arrived`: the assignment is at the process; `taken`: the agent answered it, so it was not a repetition. A copy
+    names its `original`, whose call it answers.
     """
 
     __slots__ = (
