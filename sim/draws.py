@@ -1,4 +1,4 @@
-"""What chance does to an attempt: its overhead, and the delays and fates of its assignment and of its report.
+"""What chance does to an attempt: its overhead, and the delays and fates of the messages that every attempt has.
 
 These numbers belong to the task and to the number of the attempt, not to the order in which attempts are made. Runs
 that share a seed, but not a policy or a fault, then differ by that policy or fault alone (common random numbers). Those
@@ -26,21 +26,22 @@ _CLIENT_BLOCK = 64
 
 
 class Fates(NamedTuple):
-    """Of an assignment and of its report, where messages are lost or repeated: whether it is lost, and after how many
-    seconds its copy arrives, NaN without one."""
+    """Of an assignment, of its report and of the news of its start, where messages are lost or repeated: whether it is
+    lost, and after how many seconds its copy arrives, NaN without one."""
 
     assign_lost: bool
     assign_copy_s: float
     result_lost: bool
     result_copy_s: float
+    start_lost: bool
 
 
-Draws = tuple[float, float, float, float, Fates | None]
-"""A task's demand; then of one attempt the overhead, the delays of its assignment and of its report, and the fates of
-both, None where every message arrives once. A mere tuple, because every task makes one."""
+Draws = tuple[float, float, float, float, float, Fates | None]
+"""A task's demand; then of one attempt the overhead, the delays of its assignment, of its report and of the news of its
+start, and the fates of these, None where every message arrives once. A mere tuple, because every task makes one."""
 
 
-class DrawsOfKind(tuple[float, float, float, float, Fates | None]):
+class DrawsOfKind(tuple[float, float, float, float, float, Fates | None]):
     """The same, of a task that has a kind: what hedging compares, in both worlds."""
 
     kind: str
@@ -51,14 +52,15 @@ class DrawsOfKind(tuple[float, float, float, float, Fates | None]):
         return told
 
 
-def fates_of(draws: Draws) -> tuple[Fate, Fate]:
-    """What becomes of an attempt's assignment and of its report, on a network in order."""
-    _, _, assign_s, result_s, fates = draws
+def fates_of(draws: Draws) -> tuple[Fate, Fate, Fate]:
+    """What becomes of an attempt's assignment, of its report and of the news of its start, on a network in order."""
+    _, _, assign_s, result_s, start_s, fates = draws
     if fates is None:
-        return (assign_s, None), (result_s, None)
+        return (assign_s, None), (result_s, None), (start_s, None)
     return (
         (None if fates.assign_lost else assign_s, None if math.isnan(fates.assign_copy_s) else fates.assign_copy_s),
         (None if fates.result_lost else result_s, None if math.isnan(fates.result_copy_s) else fates.result_copy_s),
+        (None if fates.start_lost else start_s, None),
     )
 
 
@@ -71,7 +73,14 @@ class AttemptDraws:
         self._loss, self._duplicate = network.loss, network.duplicate
         overhead = scenario.cluster.overhead or Constant(kind="constant", value_s=0.0)
         self._assign, self._result = network.delay_of("assign"), network.delay_of("result")
-        self._of = {("overhead",): overhead, ("delay", "assign"): self._assign, ("delay", "result"): self._result}
+        # Only a worker with prefetch tells when it starts.
+        tells = any(group.prefetch for group in scenario.cluster.groups)
+        self._of: dict[tuple[str, ...], Distribution] = {
+            ("overhead",): overhead,
+            ("delay", "assign"): self._assign,
+            ("delay", "result"): self._result,
+            ("delay", "start"): network.delay_of("start") if tells else Constant(kind="constant", value_s=0.0),
+        }
         self._by_chance = bool(self._loss or self._duplicate) or not all(
             isinstance(one, Constant) for one in self._of.values()
         )
@@ -94,7 +103,7 @@ class AttemptDraws:
         while True:
             parts = self._columns(named, _CLIENT_BLOCK)
             yield from zip(
-                *(_items(part, everything) for part in parts[:3]), _fates(parts[3], everything), strict=False
+                *(_items(part, everything) for part in parts[:-1]), _fates(parts[-1], everything), strict=False
             )
 
     def of(self, attempt: Attempt) -> Draws:
@@ -103,34 +112,35 @@ class AttemptDraws:
         if not self._by_chance:
             return draws
         rng = self._stream("attempt", attempt.task.id, attempt.number)
-        overhead_s, assign_s, result_s = (float(one.sample(rng, 1)[0]) for one in self._of.values())
-        return draws[0], overhead_s, assign_s, result_s, self._drawn_fates(rng)
+        overhead_s, assign_s, result_s, start_s = (float(one.sample(rng, 1)[0]) for one in self._of.values())
+        return draws[0], overhead_s, assign_s, result_s, start_s, self._drawn_fates(rng)
 
     def _drawn_fates(self, rng: np.random.Generator) -> Fates | None:
         if not self._loss and not self._duplicate:
             return None
-        lost, copied = rng.random(2) < self._loss, rng.random(2) < self._duplicate
+        lost, copied = rng.random(3) < self._loss, rng.random(2) < self._duplicate
         copies_s = [
             float(one.sample(rng, 1)[0]) if hit else math.nan for one, hit in zip(self._both, copied, strict=True)
         ]
-        return Fates(bool(lost[0]), copies_s[0], bool(lost[1]), copies_s[1])
+        return Fates(bool(lost[0]), copies_s[0], bool(lost[1]), copies_s[1], bool(lost[2]))
 
     @property
     def _both(self) -> tuple[Distribution, Distribution]:
         return self._assign, self._result
 
-    def _columns(self, stream: Stream, n: int) -> tuple[Column, Column, Column, list[np.ndarray] | None]:
-        overhead, assign, result = (
+    def _columns(self, stream: Stream, n: int) -> tuple[Column, Column, Column, Column, list[np.ndarray] | None]:
+        overhead, assign, result, start = (
             one.value_s if isinstance(one, Constant) else one.sample(stream(*name), n) for name, one in self._of.items()
         )
         if not self._loss and not self._duplicate:
-            return overhead, assign, result, None
+            return overhead, assign, result, start, None
         fates = []
         for name, delay in zip(("assign", "result"), self._both, strict=True):
             copied = stream("duplicate", name).random(n) < self._duplicate
             fates.append(stream("loss", name).random(n) < self._loss)
             fates.append(np.where(copied, delay.sample(stream("copy", name), n), np.nan))
-        return overhead, assign, result, fates
+        fates.append(stream("loss", "start").random(n) < self._loss)
+        return overhead, assign, result, start, fates
 
 
 Column = float | np.ndarray
@@ -144,6 +154,7 @@ class Columns(NamedTuple):
     overhead_s: Column
     assign_s: Column
     result_s: Column
+    start_s: Column
     fates: list[np.ndarray] | None
 
     def payloads(self, tasks: np.ndarray) -> Iterable[Draws]:
@@ -153,6 +164,7 @@ class Columns(NamedTuple):
             _items(self.overhead_s, tasks),
             _items(self.assign_s, tasks),
             _items(self.result_s, tasks),
+            _items(self.start_s, tasks),
             _fates(self.fates, tasks),
             strict=False,
         )

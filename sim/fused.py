@@ -76,8 +76,8 @@ class FusedPath:
         for attempt, was in fused:
             attempt.note = None
             call_ends_at = attempt.assigned_at + self._rpc_timeout_s
-            result_fate = was.result_delay_s, None
-            job = Job(attempt, worker, was.work_s, was.result_delay_s, result_fate, call_ends_at)
+            fates = (was.result_delay_s, None), (None, None)  # its worker has no prefetch, and tells no start
+            job = Job(attempt, worker, was.work_s, was.result_delay_s, fates, call_ends_at)
             worker.jobs[job.key] = job
             if now < was.starts_at:
                 self._to_workers.deliver_at(was.starts_at, job)

@@ -10,7 +10,7 @@ from orchestrator.scenario.schema import Network
 from sim import keys
 from sim.environment import Environment
 from sim.inbox import Handler, Handlers
-from sim.network import MessageKind
+from sim.network import Fate, MessageKind
 from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
 
@@ -27,8 +27,8 @@ class Repeated(NamedTuple):
     """A message that a process sends again, with `key_again`, until it passes.
 
     `content`: what arrives. It is asked for at each sending, so that it is as new as the message. `passed` is called
-    when the message is sure to arrive. `attempt`: the one that it is about, if it is about one; `sent`: how often it
-    was sent before.
+    when the message is sure to arrive. `attempt`: the one that it is about, if it is about one, and `first` what
+    becomes of its first sending; `sent`: how often it was sent before.
     """
 
     message_kind: MessageKind
@@ -41,6 +41,7 @@ class Repeated(NamedTuple):
     in_order: bool
     passed: Callable[[SimWorker], None] | None = None
     attempt: int | None = None
+    first: Fate | None = None
     sent: int = 0
 
 
@@ -86,7 +87,7 @@ class ToCoordinator:
         key, key_again = keys.start_key(job.number), keys.start_again_key(job.number)
         worker, handler = job.worker, self._handlers.start
         message = Repeated(self._start, worker, worker.life, key, key_again, handler, lambda: job, in_order=False)
-        self._repeat(message._replace(attempt=job.number))
+        self._repeat(message._replace(attempt=job.number, first=None if job.original else job.start_fate))
 
     def send_result(self, job: Job, now: float) -> None:
         fate = job.result_fate
@@ -178,9 +179,12 @@ class ToCoordinator:
         if worker.life != message.life:
             return
         message_kind, attempt = message.message_kind, message.attempt
-        fate = (
-            message_kind.of_owner(worker.index) if attempt is None else message_kind.of_attempt(attempt, message.sent)
-        )
+        if attempt is None:
+            fate = message_kind.of_owner(worker.index)
+        elif message.first is not None and not message.sent:
+            fate = message.first
+        else:
+            fate = message_kind.of_attempt(attempt, message.sent)
         delay_s, _ = message_kind.on(worker.link_to_coordinator, fate)
         if delay_s is None:
             again = message._replace(sent=message.sent + 1)

@@ -48,7 +48,9 @@ class ToWorkers:
             worker.jobs[job.key] = job
             self.deliver_at(max(now + arrives_s, worker.registered_arrives_at), job)
         if copy_s is not None:
-            copy = Job(job.attempt, worker, job.remaining_s, job.result_delay_s, job.result_fate, 0.0, job)
+            copy = Job(
+                job.attempt, worker, job.remaining_s, job.result_delay_s, (job.result_fate, job.start_fate), 0.0, job
+            )
             worker.expect_copy()
             self._env.call_at(now + copy_s, keys.deliver_copy_key(job.number), self._deliver_copy, copy)
         if arrives_s is None or (worker.link_to_worker is not None and arrives_s > self._rpc_timeout_s):

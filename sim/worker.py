@@ -19,17 +19,18 @@ class Job:
     Its work: `remaining_s` is the execution that remains, in seconds of a healthy host. `run` counts how often the
     execution was begun or continued, so the end of an earlier run is known to be void.
 
-    Its messages: `result_delay_s` is the delay of its result, drawn for the attempt, and `result_fate` what becomes of
-    its first report on a network in order. `reports` counts these; `report_sent_at` is when the last one was sent.
-    The call that assigns it ends at `call_ends_at`: `answer_in_time` says that the worker's answer will be there by
-    then, `call_watched` that an event checks it. `arrived`: the assignment is at the process; `taken`: the agent
-    answered it, so it was not a repetition. A copy names its `original`, whose call it answers.
+    Its messages: `result_delay_s` is the delay of its result, drawn for the attempt; `result_fate` and `start_fate` are
+    what becomes of its first report, and of the first news of its start, on a network in order. `reports` counts the
+    reports; `report_sent_at` is when the last one was sent. The call that assigns it ends at `call_ends_at`:
+    `answer_in_time` says that the worker's answer will be there by then, `call_watched` that an event checks it.
+    `arrived`: the assignment is at the process; `taken`: the agent answered it, so it was not a repetition. A copy
+    names its `original`, whose call it answers.
     """
 
     __slots__ = (
         "answer_in_time", "arrived", "attempt", "call_ends_at", "call_watched", "finish_at", "key", "number",
         "original", "remaining_s", "report_sent_at", "reports", "result_delay_s", "result_fate", "run",
-        "started_at", "taken", "worker",
+        "start_fate", "started_at", "taken", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -38,7 +39,7 @@ class Job:
         worker: SimWorker,
         work_s: float,
         result_delay_s: float,
-        result_fate: Fate,
+        fates: tuple[Fate, Fate],
         call_ends_at: float,
         original: Job | None = None,
     ) -> None:
@@ -48,7 +49,7 @@ class Job:
         self.number = keys.attempt_number(attempt)
         self.remaining_s = work_s
         self.result_delay_s = result_delay_s
-        self.result_fate = result_fate
+        self.result_fate, self.start_fate = fates
         self.reports = 0
         self.call_ends_at = call_ends_at
         self.original = original

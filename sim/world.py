@@ -250,7 +250,7 @@ class World:
         worker = self._by_slot[attempt.worker.slot]
         # The payload holds the demand, in seconds, and what was drawn for the first attempt.
         draws: Draws = attempt.task.payload if attempt.number == 1 else self._draws_of(attempt)  # type: ignore[assignment]
-        service_s, overhead_s, delay_s, result_delay_s, _ = draws
+        service_s, overhead_s, delay_s, result_delay_s, _, _ = draws
         work_s = service_s / worker.speed + overhead_s
         if worker.fusible and not worker.jobs:
             starts_at = now + delay_s
@@ -261,8 +261,8 @@ class World:
                 self._call_at(arrives_at, fused_result_key(attempt), self._fused_result, attempt)
                 return
         self.unfuse(worker)
-        there, back = fates_of(draws)
-        job = Job(attempt, worker, work_s, result_delay_s, back, now + self._rpc_timeout_s)
+        there, back, start = fates_of(draws)
+        job = Job(attempt, worker, work_s, result_delay_s, (back, start), now + self._rpc_timeout_s)
         self._release(worker.name, self._to_workers.send_assignment, job, there)
 
     def cancel(self, attempt: Attempt, now: float) -> None:

@@ -31,8 +31,11 @@ class Tally:
     detection_s: list[float]
     """Detection times of the crashes that were tried."""
     own_detection_s: list[float]
-    """Detection times of the trace's own crashes. The others were missed, or not yet noticed at the end."""
+    """Detection times of the trace's own crashes, of workers that were trusted. The others were missed, or not yet
+    noticed at the end."""
     missed: int = 0
+    already_dead: int = 0
+    """The trace's own crashes of workers that had been declared dead before, and stayed so."""
 
     @classmethod
     def empty(cls) -> Tally:
@@ -44,6 +47,7 @@ class Tally:
         self.detection_s += other.detection_s
         self.own_detection_s += other.own_detection_s
         self.missed += other.missed
+        self.already_dead += other.already_dead
 
 
 def follow(new: DetectorFactory, life: Life, alarm: Alarm, crashes_s: Floats, until_s: float = math.inf) -> Tally:
@@ -124,8 +128,11 @@ def _judged(life: Life, verdicts: list[tuple[float, float]], tried_s: list[float
     ]
     tally = Tally([end_s - begin_s for begin_s, end_s in mistakes], [begin_s for begin_s, _ in mistakes], tried_s, [])
     if life.crash_s is not None:
-        if verdicts and verdicts[-1][1] == math.inf:
-            tally.own_detection_s.append(max(0.0, verdicts[-1][0] - life.crash_s))
+        dead_s, trusted_s = verdicts[-1] if verdicts else (math.inf, 0.0)
+        if trusted_s == math.inf and dead_s < life.crash_s:
+            tally.already_dead += 1
+        elif trusted_s == math.inf:
+            tally.own_detection_s.append(dead_s - life.crash_s)
         elif life.watched_until_s < until_s:
             tally.missed += 1
     return tally

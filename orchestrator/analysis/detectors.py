@@ -114,7 +114,8 @@ def _main(rule: Any) -> tuple[str, float | None]:
 class Point:
     """How one candidate fared. `detection_s`: of the crashes that were tried. `dispersion`: the variance over the mean
     of the number of mistakes in equal stretches of time, at least 1, which it is where they do not come together.
-    `crashes`: as how many independent ones those that were tried count."""
+    `crashes`: as how many independent ones those that were tried count. `own_detection_s`, `missed` and `already_dead`
+    are those of the trace's own crashes."""
 
     candidate: Candidate
     judged_s: float
@@ -124,6 +125,7 @@ class Point:
     missed: int
     dispersion: float = 1.0
     crashes: float = CRASHES
+    already_dead: int = 0
 
     @property
     def label(self) -> str:
@@ -363,6 +365,7 @@ class Judgement:
             "own_crashes": {
                 "detected": len(point.own_detection_s),
                 "missed": point.missed,
+                "already_dead": point.already_dead,
                 "time_s": describe(point.own_detection_s, DETECTION_QUANTILES),
             },
         }
@@ -414,6 +417,7 @@ def judge(
             dispersion(np.array(tally.mistaken_at_s), length_s),
             # Crashes between the same two beats are found at the same time, and so tell no more than one.
             min(len(detection_s), beats) / dispersion(slowest_at_s, length_s),
+            tally.already_dead,
         )
         points.append(point)
     return Judgement(scenario, traces, _as_dispersed_as_others(points), budget or Budget())

@@ -164,6 +164,7 @@ def _lives(
     open_: dict[str, Life] = {}
     down: set[str] = set()
     restarted_s: dict[str, float] = {}
+    crashed_s: dict[str, float] = {}
 
     def ended(worker: str, at_s: float) -> Iterator[Life]:
         life = open_.pop(worker, None)
@@ -189,8 +190,8 @@ def _lives(
             life = Life(worker, at_s, np.empty(0), np.empty(0), math.inf, math.inf, None)
             before = open_.get(worker)
             if worker in down:  # the registration arrived after the crash of its process
-                life = replace(life, up_until_s=at_s, crash_s=before.crash_s if before else None)
-                if before:
+                life = replace(life, up_until_s=at_s, crash_s=crashed_s[worker])
+                if before and before.crash_s == crashed_s[worker]:  # and not after that of an earlier one
                     open_[worker] = replace(before, crash_s=None)
             yield from ended(worker, at_s)
             open_[worker] = life
@@ -198,6 +199,7 @@ def _lives(
             yield from ended(worker, at_s)
         elif kind == FaultEvent.CRASH:
             down.add(worker)
+            crashed_s[worker] = at_s
             if worker in open_ and open_[worker].crash_s is None:
                 open_[worker] = replace(open_[worker], up_until_s=at_s, crash_s=at_s)
         elif kind == FaultEvent.HEAL and detail == HealDetail.RESTART:

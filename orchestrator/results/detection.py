@@ -66,6 +66,8 @@ class DetectionRecord:
             if kind == FaultEvent.CRASH:
                 crashes += 1
                 down.add(name)
+                if name in crashed and crashed[name].declared_s is not None:
+                    ended.append(crashed.pop(name))  # that crash was found; this is another process
                 crashed[name].add(at_s, name in dead)
                 worker.end(at_s)
                 worker.crashed_s = at_s if worker.crashed_s is None else worker.crashed_s
@@ -82,7 +84,8 @@ class DetectionRecord:
                 if detail == Detail.FAILED_CALL:
                     by_failed_call += 1
                     worker.unjudged(at_s)
-                    crashed.pop(name, None)
+                    if name in crashed:
+                        crashed[name].by_call = True
                 elif name in crashed:
                     crashed[name].declared_s = at_s
                 elif name not in down:
@@ -136,6 +139,7 @@ class _Crashes:
 
     def __init__(self) -> None:
         self.declared_s: float | None = None
+        self.by_call = False  # whether a failed call told, before the detector did
         self._at_s: list[float] = []  # of those that happened while it was trusted
         self._dead_at_s: list[float] = []  # of those that happened while it was held dead
 
@@ -144,13 +148,13 @@ class _Crashes:
 
     def undo(self) -> None:
         """It is trusted again, and still down."""
-        self.declared_s = None
+        self.declared_s, self.by_call = None, False
         self._at_s += self._dead_at_s
         self._dead_at_s.clear()
 
     @property
     def unnoticed(self) -> int:
-        return 0 if self.declared_s is not None else len(self._at_s)
+        return 0 if self.by_call or self.declared_s is not None else len(self._at_s)
 
     @property
     def already_dead(self) -> int:

@@ -62,6 +62,7 @@ def test_the_judge_agrees_with_the_coordinator(check_every_s: float | None):
     assert found.mistakes == told["mistakes"] == told["false_positives"] > 10
     assert np.sort(found.own_detection_s) == pytest.approx(np.sort(DetectionRecord.of(finished.tables).time_s))
     assert found.missed == told["missed"] > 0
+    assert found.already_dead == told["already_dead"]
     assert found.judged_s == pytest.approx(told["judged_s"])
     assert found.accuracy == pytest.approx(told["query_accuracy"])
     assert np.mean(found.mistake_s) == pytest.approx(told["mistake_s"]["mean"])
@@ -163,10 +164,24 @@ def test_whoever_left_is_no_longer_judged():
 
 
 def test_a_mistake_is_over_when_the_worker_crashes():
-    """After the crash the verdict is true, and the crash is found at once."""
+    """After the crash the verdict is true; as in a run, this crash is neither detected nor missed."""
     (found,) = judged([trace({"w1": [1.0]}, 100.0, (10.0, "crash", "w1", None))], TimeoutConfig(timeout_s=6))
     assert found.mistake_s == pytest.approx([3])
-    assert found.own_detection_s == pytest.approx([0])
+    assert (found.own_detection_s.tolist(), found.missed, found.already_dead) == ([], 0, 1)
+
+
+def test_a_process_that_dies_before_its_registration_is_a_crash_of_its_own():
+    """The first crash is found at 7; the second process dies at 9, and registers at 9.5."""
+    events = (
+        (4.0, "crash", "w1", None),
+        (8.0, "heal", "w1", "restart"),
+        (9.0, "crash", "w1", None),
+        (9.5, "up", "w1", "reregistered"),
+    )
+    made = trace({"w1": [1.0]}, 30.0, *events)
+    assert [life.crash_s for life in made.lives] == [4, 9]
+    (found,) = judged([made], TimeoutConfig(timeout_s=6))
+    assert found.own_detection_s == pytest.approx([3, 6.5])
 
 
 def test_a_beat_that_outlives_its_process_postpones_the_verdict():

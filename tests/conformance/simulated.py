@@ -174,7 +174,7 @@ class Simulated(Cluster):
         self._stage.end.submitted()
         if work_s is None:
             self._stage.failing[task, 1] = ("invalid payload: it makes no sense", False)
-        payload: Draws = work_s or 0.0, 0.0, 0.0, 0.0, None  # no overhead, and no message takes time
+        payload: Draws = work_s or 0.0, 0.0, 0.0, 0.0, 0.0, None  # no overhead, and no message takes time
         self.core.submit(task, priority, payload, None, self._stage.now)
         return task
 

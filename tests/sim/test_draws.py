@@ -101,7 +101,7 @@ def test_losses_and_copies_belong_to_the_attempt_too(make: MakeScenario):
     columns = AttemptDraws(make(**lossy), 0).of_tasks(np.ones(4_000))
     forward, backward = (list(map(fates_of, columns.payloads(np.arange(4_000)[::step]))) for step in (1, -1))
     assert backward[::-1] == forward
-    there, back = zip(*forward, strict=True)
+    there, back, _ = zip(*forward, strict=True)
     for fates in (there, back):
         assert sum(arrives is None for arrives, _ in fates) / 4_000 == pytest.approx(0.2, abs=0.02)
         assert sum(copy is not None for _, copy in fates) / 4_000 == pytest.approx(0.1, abs=0.015)
