@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ResultFolder, ScenarioFile
+from orchestrator.cli.intervals import print_intervals
 from orchestrator.cli.preparing import (
     draw_into,
     labels,
@@ -212,7 +213,11 @@ def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: boo
     if as_json:
         print_json(result.summary)
         return
-    (print_cells if isinstance(result, Sweep) and len(result.cells) > 1 else print_summary)(result.summary)
+    if isinstance(result, Sweep) and len(result.cells) > 1:
+        print_cells(result.summary)
+    else:
+        print_summary(result.summary)
+        print_intervals(result.summary)
     print(f"\nresults in {folder}")
     print_pictures(folder)
 

@@ -213,11 +213,8 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def _unsettled(summary: Mapping[str, Any]) -> dict[str, str]:
     until_s = summary.get("unsettled_until_s")
-    if until_s is None:
-        return {}
-    return {
-        "warm-up": f"too short: what arrived before {duration(until_s)} took another time; warmup_s should be longer"
-    }
+    said = f"too short: latency settled after {duration(until_s)} only; warmup_s should be at least that"
+    return {} if until_s is None else {"warm-up": said}
 
 
 def _price_of_detection(found: Mapping[str, Any]) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 A run starts empty, or with a burst, and what comes early is not what comes later. Two judges must agree. MSER-5 (White,
 "An effective truncation heuristic for bias reduction in simulation output", 1997) takes the means of five tasks each in
-the order of their arrival, and finds the point from which on their mean has the smallest error. It finds one in four
-of ten runs that have nothing to cut off. So the logarithms of the first fiftieth are also compared with those of the
+the order of their arrival, and finds the point from which on their mean has the smallest error. It also cuts something
+off four of ten runs that have nothing to cut. So the logarithms of the first fiftieth are compared with those of the
 second half (Geweke, "Evaluating the accuracy of sampling-based approaches", 1992), at a level of 1 %: over
 replications, by Student's t of their differences; in a single run, by the spread of 20 blocks. docs/intervals.md tells
 how often they are wrong.
