@@ -113,9 +113,9 @@ def _name_recommendation(axes: Axes, judgement: Judgement, height: Height) -> No
     recommended = judgement.recommendation
     if recommended is not None and math.isfinite(recommended.point.p99_s):
         place = recommended.point.p99_s, height(recommended.point)
-        across = axes.transAxes.inverted().transform(axes.transData.transform(place))[0]
+        across, up = axes.transAxes.inverted().transform(axes.transData.transform(place))
         # Left of the front nothing can be, so the text goes there if there is room.
-        offset, side = ((-9, -3), "right") if across > 0.2 else ((9, 30), "left")
+        offset, side = ((-9, -3 if up > 0.2 else 36), "right") if across > 0.2 else ((9, 30), "left")
         style: dict[str, Any] = {"ha": side, "va": "top", "color": BUDGET, "fontsize": 8.5, "zorder": 7}
         upper = judgement.per_day(recommended.point.rate_upper_per_s)
         axes.vlines(place[0], place[1], upper, color=BUDGET, lw=1.6, zorder=7)
