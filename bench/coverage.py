@@ -255,7 +255,7 @@ def comparisons(sets: int) -> Iterator[tuple[str, Tally]]:
 
 
 def counts(sets: int) -> Iterator[tuple[str, Tally]]:
-    """Totals of events over 10 runs that come one by one, or in bunches of 8; ten times the sets, which cost nothing."""
+    """Totals of events over 10 runs, one by one or in bunches of 8; ten times the sets, which cost nothing."""
     for bunch in (1, 8):
         tally, rng = Tally(), np.random.default_rng(bunch)
         for expected in (1, 5, 20, 100, 1_000):
