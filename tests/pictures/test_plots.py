@@ -261,7 +261,7 @@ def test_a_band_ends_where_replications_are_too_few():
     foot = figures["sweep-cluster.workers"].get_supxlabel().replace("\n", " ")
     assert "95 % confidence, the lower half where replications are too few for the upper" in foot
     (axes,) = draw(sweep({}, replications=3))["latency-percentiles"].axes
-    drawn_to = axes.collections[0].get_paths()[0].vertices[:, 0].max()
+    drawn_to = np.max(np.asarray(axes.collections[0].get_paths()[0].vertices, dtype=np.float64)[:, 0])
     assert 2 < drawn_to < 500
 
 
