@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.cli.terminal import MOMENTS, duration, number, percent, print_table
+from orchestrator.cli.terminal import duration, number, percent, print_table
+from orchestrator.cli.views import MOMENTS
 
 
 def print_intervals(summary: Mapping[str, Any]) -> None:

@@ -19,16 +19,8 @@ from orchestrator.cli.preparing import (
     require_writable,
     result_folder,
 )
-from orchestrator.cli.terminal import (
-    Refusal,
-    complain,
-    explained,
-    print_cells,
-    print_comparison,
-    print_json,
-    print_summary,
-    progress,
-)
+from orchestrator.cli.terminal import Refusal, complain, explained, print_json, progress
+from orchestrator.cli.views import print_cells, print_comparison, print_summary
 
 if TYPE_CHECKING:
     from orchestrator.analysis.comparison import Comparison

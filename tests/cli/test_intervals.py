@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.cli.intervals import print_intervals
-from orchestrator.cli.terminal import print_summary
+from orchestrator.cli.views import print_summary
 from orchestrator.results.summaries import pool
 from tests.results.synthetic import mm1, run, scenario, tables, task
 
