@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from orchestrator.results.runs import CellRuns, Run, Sweep, readable
 from orchestrator.results.statistics import flatten
-from orchestrator.results.summaries import Summary
+from orchestrator.results.summaries import Summary, summarise
 from orchestrator.results.tables import FILES, Tables, check_files
 from orchestrator.scenario.schema import Scenario, ScenarioError
 
@@ -46,6 +46,8 @@ _RUN_KEYS = {"scenario", "world", "seed", "duration_s", "ended_s", "tasks", "lat
     "detection",
     "engine",
 }
+_LATER_KEYS = {"ended_s", "slots", "queue"}
+"""Keys that older versions did not write."""
 _SWEEP_KEYS = {"scenario", "world", "seed", "duration_s", "cells"}
 
 
@@ -63,7 +65,7 @@ class StoredRun(Run):
     @property
     def tables(self) -> Tables:
         try:
-            return Tables.read(self.folder, self.scenario.worker_names(), self.summary["ended_s"])
+            return Tables.read(self.folder, self.scenario.worker_names(), self.summary.get("ended_s"))
         except (OSError, pa.ArrowException) as error:
             raise RunFolderError(f"{self.folder}: a table is missing or damaged: {_first_line(error)}") from None
 
@@ -83,20 +85,33 @@ def load(folder: str | Path) -> Run | Sweep:
     if "cells" not in summary:
         return load_run(folder)
     _require(summary, _SWEEP_KEYS, folder)
+    if not all("ended_s" in entry for entry in summary["cells"]):  # of an older version: pooled anew
+        cells = [_pool_cell(folder, entry) for entry in summary["cells"]]
+        return Sweep(_load_scenario(folder), cells, summary.get("interrupted", False))
     cells = [_load_cell(folder, entry) for entry in summary["cells"]]
     return Sweep(_load_scenario(folder), cells, summary.get("interrupted", False))
 
 
 def load_run(folder: Path) -> StoredRun:
-    """The single run in `folder`; raises the same errors as `load`."""
+    """The single run in `folder`; raises the same errors as `load`.
+
+    The summary of an older version, which does not say when its run ended, is made anew from its tables: the run is
+    taken to have ended with the last thing that happened.
+    """
     run = StoredRun(folder, _read_summary(folder))
-    _require(run.summary, _RUN_KEYS, folder)
+    older = "ended_s" not in run.summary
+    _require(run.summary, _RUN_KEYS - _LATER_KEYS if older else _RUN_KEYS, folder)
     try:
         check_files(folder)
     except (OSError, pa.ArrowException) as error:
         raise RunFolderError(f"{folder}: a table is missing or damaged: {_first_line(error)}") from None
     if not (folder / _SCENARIO).is_file():
         raise RunFolderError(f"{folder}: {_SCENARIO} is missing")
+    if older:
+        told, interrupted = run.summary, "interrupted" in run.summary
+        run.summary = summarise(
+            run.tables, run.scenario, told["world"], told["engine"], told["tasks"], interrupted=interrupted
+        )
     return run
 
 
@@ -213,6 +228,12 @@ def _load_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
     pooled = {key: value for key, value in entry.items() if key not in ("cell", "values", "runs")}
     runs = [load_run(run_folder(folder, entry["cell"], number)) for number in entry["runs"]]
     return CellRuns(entry["cell"], entry["values"], runs, entry["runs"], pooled)
+
+
+def _pool_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
+    _require(entry, {"cell", "values", "runs"}, folder)
+    runs = {number: load_run(run_folder(folder, entry["cell"], number)) for number in entry["runs"]}
+    return CellRuns.of(entry["cell"], entry["values"], runs)
 
 
 def _read_summary(folder: Path) -> Summary:

@@ -1,6 +1,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,37 @@ def test_an_interrupted_write_leaves_no_summary(tmp_path, monkeypatch):
     folders.save(tmp_path, old)
     assert folders.load(tmp_path).summary == old.summary
     assert not list(tmp_path.glob("*.part"))
+
+
+# ---- folders of older versions
+
+
+def forget(path: Path) -> None:
+    """Make a summary one of a version that did not say when a run ended, nor told executed and occupied apart."""
+    summary = json.loads(path.read_text())
+    for told in (summary, *summary.get("cells", ())):
+        for key in ("ended_s", "slots", "queue", "by_kind", "unsettled_until_s"):
+            told.pop(key, None)
+        told["latency_s"] = {"p50": 1.0}
+    path.write_text(json.dumps(summary))
+
+
+def test_the_run_of_an_older_version_is_summarised_anew(tmp_path):
+    """It ended with the last thing that happened, and its speed and late results are those of its own summary."""
+    run = mm1(50)
+    folders.save(tmp_path, run)
+    forget(tmp_path / "summary.json")
+    loaded = folders.load(tmp_path)
+    assert loaded.summary == run.summary
+    assert loaded.tables == replace(run.tables, ended_s=run.summary["ended_s"])
+
+
+def test_the_sweep_of_an_older_version_is_pooled_anew(tmp_path, grid):
+    """Every cell has all that a sweep of this version has, after the summaries of its runs were made anew."""
+    folders.save(tmp_path, grid)
+    for path in tmp_path.rglob("summary.json"):
+        forget(path)
+    assert folders.load(tmp_path).summary == grid.summary
 
 
 # ---- no run, or a damaged one
