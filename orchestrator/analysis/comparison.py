@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,13 @@ from orchestrator.analysis.measures import (
     Together,
     around_faults,
     at_least,
+    whole_run,
 )
 from orchestrator.results.confidence import Interval, mean_interval
 from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import load
 from orchestrator.results.runs import Run, Sweep
-from orchestrator.results.summaries import COUNTS
+from orchestrator.results.summaries import COUNTS, Summary, classes
 from orchestrator.results.tables import Floats
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ JUDGED = [*LATENCY, "wait_s.mean", "throughput_per_s", "utilization", DETECTION_
 """The statistics of the whole run to which an allowed error applies."""
 RANKED = [*LATENCY, "wait_s.mean", DETECTION_TIME]
 """The statistics by which alternatives are ranked; less is better."""
+SIDES = ("value", "reference")
 
 
 class Incomparable(ValueError):
@@ -103,8 +105,20 @@ class CellComparison:
     @property
     def tasks(self) -> dict[str, dict[str, int]]:
         """How many tasks each side has, in the whole of its runs, and what became of them."""
-        sides = {"value": self.runs, "reference": self.references}
-        return {side: {k: sum(run.summary["tasks"][k] for run in runs) for k in COUNTS} for side, runs in sides.items()}
+        return {side: _counted(run.summary["tasks"] for run in runs) for side, runs in self._sides().items()}
+
+    @property
+    def classes(self) -> dict[str, dict[str, dict[str, int]]]:
+        """The same of each class that either side has: priorities, where there are several, and kinds."""
+        each = {side: [classes(run.summary) for run in runs] for side, runs in self._sides().items()}
+        names = dict.fromkeys(name for found in each.values() for one in found for name in one)
+        return {
+            side: {name: _counted(one[name] for one in found if name in one) for name in names}
+            for side, found in each.items()
+        }
+
+    def _sides(self) -> dict[str, Sequence[Run]]:
+        return dict(zip(SIDES, (self.runs, self.references), strict=True))
 
     @property
     def intervals(self) -> str:
@@ -156,6 +170,7 @@ class Comparison:
                     "replications": len(cell.runs),
                     "intervals": cell.intervals,
                     "tasks": cell.tasks,
+                    "classes": cell.classes,
                     "rows": [asdict(row) for row in cell.rows],
                 }
                 for cell in self.cells
@@ -236,19 +251,24 @@ def _cells(result: Run | Sweep) -> dict[str, dict[int, Run]]:
 
 
 def _rows(runs: Sequence[Run], references: Sequence[Run]) -> Iterator[Row]:
-    scenario = references[0].scenario
-    whole = Clock.of([(scenario.warmup_s, scenario.duration_s)])
+    ours, theirs = (Clock.of([whole_run(side[0])]) for side in (runs, references))
     pairs = list(zip(runs, references, strict=True))
-    yield from _measured(WHOLE, [(*pair, whole) for pair in pairs])
+    yield from _measured(WHOLE, [(run, ours, reference, theirs) for run, reference in pairs])
     yield _detection_time(runs, references)
-    faulty = [(*pair, Clock.of(stretches)) for pair in pairs if (stretches := around_faults(pair))]
+    faulty = [
+        (run, clock, reference, clock)
+        for run, reference in pairs
+        if (stretches := around_faults((run, reference)))
+        for clock in [Clock.of(stretches)]
+    ]
     if faulty:
         yield from _measured(AROUND, faulty)
 
 
-def _measured(where: str, pairs: Sequence[tuple[Run, Run, Clock]]) -> Iterator[Row]:
-    left = [Observed.of(run, clock) for run, _, clock in pairs]
-    right = [Observed.of(reference, clock) for _, reference, clock in pairs]
+def _measured(where: str, pairs: Sequence[tuple[Run, Clock, Run, Clock]]) -> Iterator[Row]:
+    """Of each pair of runs: the run and its clock, its reference and its clock."""
+    left = [Observed.of(run, clock) for run, clock, _, _ in pairs]
+    right = [Observed.of(reference, clock) for _, _, reference, clock in pairs]
     values, references = Together(left).measure(), Together(right).measure()
     spread = Spread.over_runs(left, right) if len(pairs) > 1 else Spread.over_blocks(left[0], right[0])
     bounds = at_least(left), at_least(right)
@@ -288,6 +308,12 @@ def _row(metric: str, where: str, value: float, reference: float, spread: Spread
         spread.errors.get(metric),
         spread.errors.get(metric, ()) is None,
     )
+
+
+def _counted(tasks: Iterable[Summary]) -> dict[str, int]:
+    """COUNTS of several runs together."""
+    tasks = list(tasks)
+    return {key: sum(one[key] for one in tasks) for key in COUNTS}
 
 
 def _in_words(value: float | None) -> str:

@@ -54,6 +54,11 @@ Flags = npt.NDArray[np.bool_]
 Positions = npt.NDArray[np.int64]
 
 
+def whole_run(run: Run) -> Stretch:
+    """The stretch of time that the statistics of a run cover."""
+    return run.scenario.warmup_s, run.scenario.duration_s
+
+
 def around_faults(runs: Sequence[Run]) -> list[Stretch]:
     """The stretches of time around the faults of these runs: merged, in order, within [warmup_s, duration_s].
 

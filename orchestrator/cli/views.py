@@ -8,15 +8,18 @@ from typing import Any
 from orchestrator.cli.terminal import count, duration, number, percent, print_table, signed
 
 COUNTS = ("submitted", "completed", "failed", "unfinished")
+PERCENTILES = ("p50", "p95", "p99")
 MOMENTS = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "max": "max"}
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """One run, or the pooled replications of one cell."""
-    by_priority = {f"  {name}": one["latency_s"] for name, one in classes(summary).items()}
+    from orchestrator.results.summaries import classes
+
+    by_class = {f"  {name}": one["latency_s"] for name, one in classes(summary).items()}
     times = {
         "latency": summary["latency_s"],
-        **by_priority,
+        **by_class,
         "wait": summary["wait_s"],
         "detection": summary["detection"]["time_s"],
         **{
@@ -39,12 +42,6 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     width = max(11, *map(len, told))
     for name, fact in told.items():
         print(f"{name:<{width}} {fact}")
-
-
-def classes(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    """The priorities, if there is more than one, and the kinds, if there are any."""
-    kinds = {f"kind {name}": one for name, one in summary.get("by_kind", {}).items()}
-    return (summary["by_priority"] if len(summary["by_priority"]) > 1 else {}) | kinds
 
 
 def statistic_of(moments: Mapping[str, Any], name: str) -> str:
@@ -71,6 +68,8 @@ def print_signs(shown: Iterable[Mapping[str, Any]], names: Iterable[str] = MOMEN
 
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    from orchestrator.results.summaries import classes
+
     tasks, found, engine = summary["tasks"], summary["detection"], summary["engine"]
     return {
         **({"runs": f"{summary['replications']}, pooled"} if "replications" in summary else {}),
@@ -111,7 +110,9 @@ def listed(counts: Mapping[str, int], *keys: str) -> str:
 
 
 def print_cells(summary: Mapping[str, Any]) -> None:
-    """A sweep: one row a cell, its replications pooled; what no cell has is left out."""
+    """A sweep: one row a cell, its replications pooled; what no cell has is left out. Then its classes of tasks."""
+    from orchestrator.results.summaries import classes
+
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "tasks": lambda cell: f"{cell['tasks']['completed']:,}",
         "failed": lambda cell: f"{cell['tasks']['failed']:,}",
@@ -138,12 +139,42 @@ def print_cells(summary: Mapping[str, Any]) -> None:
         ["", *shown],
         list(zip((cell["cell"] for cell in summary["cells"]), *shown.values(), strict=True)),
     )
-    print_signs([cell["latency_s"] for cell in summary["cells"]], ("p50", "p95", "p99"))
+    shown_moments = [cell["latency_s"] for cell in summary["cells"]]
+    by_class = [
+        (cell["cell"], name, one)
+        for cell in summary["cells"]
+        for name, one in classes(cell).items()
+        if one["submitted"]
+    ]
+    if by_class:
+        print()
+        _print_classes(by_class)
+        shown_moments += [one["latency_s"] for _, _, one in by_class]
+    print_signs(shown_moments, PERCENTILES)
+
+
+def _print_classes(by_class: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+    """The classes of each cell; what no class has is left out."""
+    lost = [key for key in ("failed", "unfinished") if any(one[key] for _, _, one in by_class)]
+    print_table(
+        "Latency of each class of tasks",
+        ["", "tasks", *lost, "n", *PERCENTILES],
+        [
+            [
+                f"{cell}, {name}",
+                f"{one['completed']:,}",
+                *(f"{one[key]:,}" for key in lost),
+                f"{one['latency_s']['n']:,}",
+                *(statistic_of(one["latency_s"], percentile) for percentile in PERCENTILES),
+            ]
+            for cell, name, one in by_class
+        ],
+    )
 
 
 def print_comparison(comparison: Mapping[str, Any]) -> None:
     """Of one cell every statistic; of several their errors, and whether both sides rank them alike."""
-    from orchestrator.analysis.comparison import JUDGED, WHOLE
+    from orchestrator.analysis.comparison import JUDGED, SIDES, WHOLE
 
     cells, sides = comparison["cells"], (comparison["of"], comparison["against"])
     if len(cells) == 1:
@@ -156,8 +187,14 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
                 [_compared(row) for row in rows],
             )
             print()
-        for side, tasks in zip(sides, cell["tasks"].values(), strict=True):
-            print(f"{side:<11} {listed(tasks, *COUNTS)}")
+        told = [
+            (name, counts)
+            for side, where in zip(sides, SIDES, strict=True)
+            for name, counts in _all_and_classes(side, cell["tasks"][where], cell["classes"][where])
+        ]
+        width = max(11, *(len(name) for name, _ in told))
+        for name, counts in told:
+            print(f"{name:<{width}} {listed(counts, *COUNTS)}")
         return
     errors = [{row["metric"]: _error(row) for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
     print_table(
@@ -170,8 +207,11 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
         "Tasks of either side",
         ["", *(f"{key}, {side}" for side in sides for key in COUNTS if key != "completed")],
         [
-            [c["cell"], *(f"{tasks[k]:,}" for tasks in c["tasks"].values() for k in COUNTS if k != "completed")]
+            [name, *(f"{counts[k]:,}" for counts in (ours, theirs) for k in COUNTS if k != "completed")]
             for c in cells
+            for (name, ours), (_, theirs) in zip(
+                *(_all_and_classes(c["cell"], c["tasks"][where], c["classes"][where]) for where in SIDES), strict=True
+            )
         ],
     )
     print()
@@ -184,6 +224,13 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
             if r["tau"] is not None
         ],
     )
+
+
+def _all_and_classes(
+    name: str, tasks: Mapping[str, int], by_class: Mapping[str, Mapping[str, int]]
+) -> list[tuple[str, Mapping[str, int]]]:
+    """All tasks by a name, and below it each class of them."""
+    return [(name, tasks), *((f"  {one}", counts) for one, counts in by_class.items())]
 
 
 def print_judgement(judgement: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from orchestrator.analysis.comparison import AROUND, WHOLE, CellComparison, Comparison
-from orchestrator.analysis.measures import Stretch, around_faults, excess_s
+from orchestrator.analysis.measures import Stretch, around_faults, excess_s, whole_run
 from orchestrator.core.model import WorkerEvent
 from orchestrator.pictures.distributions import NOTHING, known, of_sample, sizes, tail_axis, tail_curve
 from orchestrator.pictures.marks import DECLARED_DEAD, MARKS, RECOVERY, name_of_fault, victims
@@ -71,19 +71,17 @@ def of_comparison(comparison: Comparison) -> Figures:
 def percentiles(comparison: Comparison) -> Plot:
     """Latency, and the part of it that is not service, by percentile: of the whole run and around the faults."""
     (cell,) = comparison.cells
-    pieces = {WHOLE: _whole(cell.references)}
     stretches = [around_faults(pair) for pair in zip(cell.references, cell.runs, strict=True)]
-    if any(stretches):
-        pieces[AROUND] = stretches
-    size = (7.5 if len(pieces) == 1 else 11.0, 4.6)
+    places = [WHOLE, AROUND] if any(stretches) else [WHOLE]
+    size = (7.5 if len(places) == 1 else 11.0, 4.6)
     figure, panels = new_figure(
-        _title(comparison, "latency by percentile"), _setting(comparison), size, columns=len(pieces), sharey=True
+        _title(comparison, "latency by percentile"), _setting(comparison), size, columns=len(places), sharey=True
     )
     drawn = [np.empty(0)]
-    for axes, (place, of_runs) in zip(panels, pieces.items(), strict=True):
+    for axes, place in zip(panels, places, strict=True):
         for label, runs, color in _sides(comparison, cell):
             for quantity, (style, _) in QUANTITIES.items():
-                values_s = _pooled(runs, of_runs, quantity)
+                values_s = _pooled(runs, _whole(runs) if place == WHOLE else stretches, quantity)
                 if len(values_s):
                     tail, points_s = tail_curve(values_s)
                     drawn.append(points_s)
@@ -101,7 +99,7 @@ def percentiles(comparison: Comparison) -> Plot:
 def percentiles_by_cell(comparison: Comparison) -> Plot:
     """Latency by percentile: a colour for each cell of the sweep, a line style for each side."""
     title = _title(comparison, "latency by percentile")
-    figure, (axes,) = new_figure(title, _setting(comparison), (7.5, 4.8))
+    figure, (axes,) = new_figure(title, _setting(comparison), (7.5, 4.0 + 0.4 * len(comparison.cells)))
     drawn = [np.empty(0)]
     for cell, color in zip(comparison.cells, COLORS, strict=False):
         for (label, runs, _), (style, _) in zip(_sides(comparison, cell), QUANTITIES.values(), strict=True):
@@ -123,10 +121,9 @@ def quantiles(comparison: Comparison) -> Plot:
     (cell,) = comparison.cells
     figure, (axes,) = new_figure(_title(comparison, "quantile against quantile"), _setting(comparison), (6.4, 6.0))
     (reference, theirs, _), (label, ours, _) = _sides(comparison, cell)
-    whole = _whole(cell.references)
     drawn = [np.empty(0)]
     for (quantity, (_, marker)), color in zip(QUANTITIES.items(), (COLORS[2], COLORS[3]), strict=True):
-        x_s, y_s = (_pooled(runs, whole, quantity) for runs in (theirs, ours))
+        x_s, y_s = (_pooled(runs, _whole(runs), quantity) for runs in (theirs, ours))
         points = [q for q in (*np.arange(1, 100) / 100, 0.995, 0.999) if (1 - q) * min(len(x_s), len(y_s)) >= 1]
         if points:
             x, y = known(quantile(x_s, points)), known(quantile(y_s, points))
@@ -160,10 +157,10 @@ def timeline(comparison: Comparison) -> Plot:
         height_ratios=[3, 3, 2],
         sharex=True,
     )
-    for (label, _, color), line in zip(sides, lines, strict=True):
+    for place, ((label, _, color), line) in enumerate(zip(sides, lines, strict=True)):
         for axes, values in zip(panels[:2], (line.p50_s, line.p99_s), strict=True):
             axes.stairs(known(values), line.edges_s, baseline=None, color=color, lw=1.4, label=label)
-            mark_unknown(axes, line, values, color)
+            mark_unknown(axes, line, values, color, place)
         draw_waiting(panels[2], line, color)
     latencies_s = {"p50": [known(line.p50_s) for line in lines], "p99": [known(line.p99_s) for line in lines]}
     for axes, (name, values_s) in zip(panels, latencies_s.items(), strict=False):
@@ -227,6 +224,11 @@ def ranks(comparison: Comparison) -> Plot:
                 seconds_axis(axes, which, values_s)
             limits_s = [ends_s[0] if axes.get_xscale() == "log" else 0, ends_s[1]]
             axes.set(xlim=limits_s, ylim=limits_s)
+        unknown = sum(r.at_least is not None or r.reference_at_least is not None for _, r in rows)
+        if unknown:
+            axes.text(
+                0.03, 0.97, f"not known of {unknown} of {len(rows)}", transform=axes.transAxes, va="top", fontsize=7
+            )
         agreement = tau.get(metric)
         axes.set_title(_words(metric) + ("" if agreement is None else f":  τ = {agreement:.2f}"), loc="left")
         axes.set(xlabel=comparison.reference_label, ylabel=comparison.label)
@@ -246,7 +248,7 @@ def _sides(comparison: Comparison, cell: CellComparison) -> Sides:
 
 def _whole(runs: Sequence[Run]) -> list[list[Stretch]]:
     """The stretches of time that the statistics of each run cover."""
-    return [[(run.scenario.warmup_s, run.scenario.duration_s)] for run in runs]
+    return [[whole_run(run)] for run in runs]
 
 
 def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[Stretch]], quantity: str) -> Floats:

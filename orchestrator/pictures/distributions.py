@@ -20,6 +20,8 @@ from orchestrator.results.statistics import quantile, with_sign
 from orchestrator.results.tables import Floats
 
 CCDF_POINTS = 1500
+FEW = 2
+"""The curve of so few values is a point at p50."""
 NOTHING = "no completed task"
 NOT_HALF = "no percentile is known: fewer than half of the tasks completed"
 
@@ -72,7 +74,8 @@ def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
     for curve, color in _colored(curves):
         tail, values_s = tail_curve(curve.pooled)
         drawn.append(values_s)
-        axes.plot(tail, values_s, color=color, label=curve.legend)
+        marker = "o" if len(curve.pooled) <= FEW else ""
+        axes.plot(tail, values_s, color=color, label=curve.legend, marker=marker)
         samples = [sample[~np.isnan(sample)] for sample in curve.samples]
         if len(samples) > 1 and all(map(len, samples)):
             low, high = bounds(percentile_intervals(samples, 1 - 1 / tail))
@@ -95,6 +98,9 @@ def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
     for curve, color in _colored(curves):
         slowest_first = np.sort(curve.pooled)[::-1]
         first = 1 + np.count_nonzero(np.isinf(slowest_first))
+        if first > len(slowest_first):
+            axes.plot([], [], color=color, label=curve.legend)
+            continue
         rank = np.unique(np.geomspace(first, len(slowest_first), CCDF_POINTS).astype(np.int64))
         rank = rank[slowest_first[rank - 1] > 0]
         marker = "." if len(rank) < 20 else ""
@@ -107,6 +113,7 @@ def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
     percent = FuncFormatter(lambda share, _: f"{100 * share:.10g}%")
     axes.yaxis.set_major_formatter(percent)
     axes.yaxis.set_minor_formatter(percent if axes.get_ylim()[0] > 0.1 else NullFormatter())
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.25))  # a single point would have room for ten times all tasks
     _legend_or_note(axes)
 
 
@@ -150,9 +157,9 @@ def tail_axis(axes: Axes, label: str) -> None:
 
 
 def _colored(curves: Sequence[Curve]) -> list[tuple[Curve, str]]:
-    """The curves with at least one finite value, each with the colour of its position among all."""
+    """The curves with at least one value, each with the colour of its position among all."""
     pairs = zip(curves, colors(len(curves)), strict=True)
-    return [pair for pair in pairs if np.isfinite(pair[0].pooled).any()]
+    return [pair for pair in pairs if len(pair[0].pooled)]
 
 
 def _legend_or_note(axes: Axes) -> None:

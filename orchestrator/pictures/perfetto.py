@@ -17,6 +17,7 @@ import numpy as np
 
 from orchestrator.core.model import Detail, WorkerEvent
 from orchestrator.results.executions import Executions
+from orchestrator.results.summaries import kind_codes
 from orchestrator.results.tables import (
     FAULTS,
     OUTCOMES,
@@ -111,13 +112,22 @@ def _spans(tables: Tables, scenario: Scenario, limit: int) -> Iterator[dict[str,
         attempts.column("attempt").to_numpy(),
         codes(attempts, "outcome", OUTCOMES),
         codes(tasks, "priority", PRIORITIES)[of_task],
+        kind_codes(tables, scenario)[of_task],
     )
+    kinds = scenario.workload.kind_names()
     slots = _Slots()
-    for worker, start_s, stop_s, number, attempt, outcome, priority in zip(
+    for worker, start_s, stop_s, number, attempt, outcome, priority, kind in zip(
         *(column[picked].tolist() for column in columns), strict=True
     ):
         start_us, stop_us = _us(start_s), _us(stop_s)
-        about = {"task": number, "attempt": attempt, "outcome": OUTCOMES[outcome], "priority": PRIORITIES[priority]}
+        about: dict[str, Any] = {
+            "task": number,
+            "attempt": attempt,
+            "outcome": OUTCOMES[outcome],
+            "priority": PRIORITIES[priority],
+        }
+        if kind >= 0:
+            about["kind"] = kinds[kind]
         yield {
             "ph": "X",
             "cat": OUTCOMES[outcome],

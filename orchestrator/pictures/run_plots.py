@@ -109,14 +109,15 @@ def utilization(tables: Tables, scenario: Scenario, title: str, setting: str) ->
 
 
 def draw_priorities(axes: Axes, summary: Summary) -> None:
-    """p50, p95 and p99 of the latency of each priority that occurred; `summary` of a run or of a pooled cell.
+    """p50, p95 and p99 of the latency of each priority and kind that occurred; `summary` of a run or of a pooled cell.
 
     A hollow triangle is the lower bound of a percentile that is not known; a hollow marker, one of too few tasks.
     """
-    present = [name for name in PRIORITIES if name in summary["by_priority"]]
+    present = {name: summary["by_priority"][name] for name in PRIORITIES if name in summary["by_priority"]}
+    present |= {f"kind {name}": one for name, one in summary.get("by_kind", {}).items()}
     drawn: list[float] = []
     for metric, color, marker in zip(("p50", "p95", "p99"), COLORS, MARKERS, strict=False):
-        points = [(x, *p) for x, name in enumerate(present) if (p := point(summary["by_priority"][name], metric))]
+        points = [(x, *p) for x, one in enumerate(present.values()) if (p := point(one, metric))]
         drawn += [value for _, value, _ in points]
         if points:
             axes.plot([], [], color=color, marker=marker, ms=8, ls="", label=metric)
@@ -125,9 +126,13 @@ def draw_priorities(axes: Axes, summary: Summary) -> None:
             axes.plot(x, value, color=color, marker=shape, mfc=face, ms=8, ls="")
             text = f"{sign}{seconds(value)}"
             axes.annotate(text, (x, value), (9, 0), textcoords="offset points", va="center", fontsize=8)
-    ticks = [_counts(name, summary["by_priority"][name]) for name in present]
+    ticks = [_counts(name, one) for name, one in present.items()]
     axes.set_xticks(range(len(present)), ticks)
-    axes.set(xlim=(-0.5, max(len(present), 1) - 0.5), xlabel="priority", ylabel="latency")
+    axes.set(
+        xlim=(-0.5, max(len(present), 1) - 0.5),
+        xlabel="priority and kind" if "by_kind" in summary else "priority",
+        ylabel="latency",
+    )
     axes.grid(False, axis="x")
     seconds_axis(axes, "y", drawn)
     if drawn:
@@ -137,7 +142,7 @@ def draw_priorities(axes: Axes, summary: Summary) -> None:
 
 
 def _counts(name: str, one: Summary) -> str:
-    """A priority with its samples: how many tasks completed, and how many did not."""
+    """A class with its samples: how many tasks completed, and how many did not."""
     rest = [f"{one[key]:,} {key}" for key in ("failed", "unfinished") if one[key]]
     return "\n".join([name, f"{one['completed']:,} of {one['submitted']:,} completed", *rest])
 

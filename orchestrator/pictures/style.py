@@ -40,6 +40,8 @@ COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#6a
 """After Okabe and Ito: colour-blind readers can tell them apart too."""
 MARKERS = "osD^vP*X"
 GREY = "#777777"
+LETTER, HANDLE = 0.058, 0.6
+"""Inches that a letter of a legend takes, and what stands before its text."""
 
 _METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
@@ -99,7 +101,7 @@ def new_figure(
     figure = Plot(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, **grid)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure.suptitle(textwrap.fill(title, int(10 * size[0])), x=0.01, ha="left", fontsize=11, fontweight="bold")
     figure.supxlabel(textwrap.fill(setting, int(15 * size[0])), x=0.01, ha="left", fontsize=7.5, color=GREY)
     return figure, list(axes.flat)
 
@@ -113,7 +115,8 @@ def legend_above(axes: Axes, handles: Sequence[Any] | None = None, columns: int 
     """A legend between the title and the axes, where it covers nothing."""
     handles = axes.get_legend_handles_labels()[0] if handles is None else handles
     if handles:
-        columns = min(len(handles), columns)
+        inches = max(len(str(handle.get_label())) for handle in handles) * LETTER + HANDLE
+        columns = max(1, min(len(handles), columns, int(axes.figure.bbox.width / axes.figure.dpi / inches)))
         axes.legend(handles=list(handles), ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.3)
 
 

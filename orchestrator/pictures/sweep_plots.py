@@ -27,7 +27,7 @@ from orchestrator.pictures.style import (
 from orchestrator.results.confidence import bounds
 from orchestrator.results.runs import Sweep, readable
 from orchestrator.results.statistics import TOO_FEW, UNKNOWN, flatten, ratio
-from orchestrator.results.summaries import Summary
+from orchestrator.results.summaries import Summary, class_keys
 from orchestrator.results.tables import Floats
 
 SHOWN = ("p50", "p95", "p99")
@@ -35,7 +35,8 @@ _SHOWN = [f"latency_s.{name}" for name in SHOWN]
 
 
 def of_sweep(sweep: Sweep) -> Figures:
-    """Percentiles against each swept key, and the detector's trade-off if its settings are swept."""
+    """Percentiles against each swept key, of all tasks and of each class, and the detector's trade-off if its settings
+    are swept."""
     cells = sweep.summary["cells"]
     keys = list(cells[0]["values"])
     numeric = [key for key in keys if all(_is_number(cell["values"][key]) for cell in cells)]
@@ -44,6 +45,9 @@ def of_sweep(sweep: Sweep) -> Figures:
     for key in numeric or keys[:1]:
         title = f"{sweep.scenario.name}: latency against {_axis_label(key)}"
         figures[f"sweep-{key}"] = against(cells, key, title, setting)
+        if by_class := _cells_of_classes(cells):
+            title = f"{sweep.scenario.name}: latency of each class against {_axis_label(key)}"
+            figures[f"sweep-{key}-by-class"] = against(by_class, key, title, setting)
     detector = [key for key in keys if key.startswith("policies.detection")]
     if detector:
         key = next((key for key in detector if key in numeric), detector[0])
@@ -70,8 +74,9 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
         axes.set(title=metric, xlabel=_axis_label(key))
     if lost:
         _draw_lines(panels[3], lines, key, "lost", known=_lost)
+        most = max(map(_lost, cells))
         panels[3].set(
-            title="failed or unfinished", xlabel=_axis_label(key), ylim=(0, None), ylabel="share of the tasks"
+            title="failed or unfinished", xlabel=_axis_label(key), ylim=(0, 1.08 * most), ylabel="share of the tasks"
         )
         panels[3].yaxis.set_major_formatter(PercentFormatter(1.0))
     panels[0].set_ylabel("latency")
@@ -178,6 +183,24 @@ def _signs(cells: Sequence[Summary]) -> str:
         TOO_FEW: "hollow circle: too few tasks for this percentile",
     }
     return ";  ".join([f"n = {n} tasks per cell", *(text for sign, text in meanings.items() if sign in signs)])
+
+
+def _cells_of_classes(cells: Sequence[Summary]) -> list[Summary]:
+    """Each class of each cell as a cell of its own, as if the class were a swept key."""
+    found = []
+    for cell in cells:
+        for name, (key, one) in class_keys(cell).items():
+            path, own = f"{key}.{one}.", cell[key][one]
+            found.append(
+                {
+                    "values": {**cell["values"], "class": name},
+                    "tasks": own,
+                    "latency_s": own["latency_s"],
+                    "replications": cell["replications"],
+                    "ci95": {k.removeprefix(path): ends for k, ends in cell["ci95"].items() if k.startswith(path)},
+                }
+            )
+    return found
 
 
 def _lost(cell: Summary) -> float:

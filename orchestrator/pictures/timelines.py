@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
 
 FEW_MARKS = 40
+BAR = 0.025
+"""The height of a bar that marks what is not known, as a share of the axes."""
 AT_WORKERS = 0.02
 """A smaller share of the queue is on its way to the workers, rather than waiting there."""
 
@@ -69,9 +71,9 @@ def timelines(lines: Mapping[str, Series], title: str, setting: str) -> Plot:
     """The 99th percentile of latency, throughput and queue of several runs over time, by label."""
     setting = with_signs(setting, list(lines.values()))
     figure, panels = new_figure(title, setting, (9, 7), rows=3, height_ratios=[3, 2, 2], sharex=True)
-    for (label, line), color in zip(lines.items(), colors(len(lines)), strict=True):
+    for place, ((label, line), color) in enumerate(zip(lines.items(), colors(len(lines)), strict=True)):
         panels[0].stairs(known(line.p99_s), line.edges_s, baseline=None, color=color, lw=1.4, label=label)
-        mark_unknown(panels[0], line, line.p99_s, color)
+        mark_unknown(panels[0], line, line.p99_s, color, place)
         panels[1].stairs(line.completions_per_s, line.edges_s, baseline=None, color=color, lw=1.4)
         draw_waiting(panels[2], line, color)
     panels[0].set_ylabel("p99 of latency, by arrival")
@@ -90,7 +92,7 @@ def draw_latency(axes: Axes, line: Series) -> None:
     for label, values_s, color, width in [*shown, ("p50 of latency", line.p50_s, COLORS[0], 1.4)]:
         axes.stairs(known(values_s), line.edges_s, baseline=None, color=color, lw=width, label=label)
     seconds_axis(axes, "y", [known(line.p50_s), known(line.slowest_s)])
-    if any([mark_unknown(axes, line, line.p99_s, COLORS[5]), mark_unknown(axes, line, line.p50_s, COLORS[0])]):
+    if any([mark_unknown(axes, line, line.p99_s, COLORS[5], 1), mark_unknown(axes, line, line.p50_s, COLORS[0])]):
         axes.plot([], [], color=COLORS[5], lw=4, label="not known: too many never completed")
     axes.set_ylabel("latency, by time of arrival")
     if not np.isfinite(line.p50_s).any():
@@ -104,13 +106,16 @@ def with_signs(setting: str, lines: Sequence[Series]) -> str:
     return setting + ";  area: waiting at workers" * any(map(_waits_at_workers, lines))
 
 
-def mark_unknown(axes: Axes, line: Series, values_s: Floats, color: str) -> bool:
-    """A bar along the top of the axes where a percentile falls on tasks that failed or are unfinished."""
+def mark_unknown(axes: Axes, line: Series, values_s: Floats, color: str, place: int = 0) -> bool:
+    """A bar along the top of the axes where a percentile falls on tasks that failed or are unfinished.
+
+    `place`: how many bars are above it, so that none hides another.
+    """
     spans = [(start, stop - start) for start, stop in zip(line.edges_s[:-1], line.edges_s[1:], strict=True)]
     unknown = [span for span, value in zip(spans, values_s, strict=True) if np.isinf(value)]
-    height = 0.04 if color == COLORS[5] else 0.02
     if unknown:
-        axes.broken_barh(unknown, (1 - height, height), color=color, lw=0, transform=axes.get_xaxis_transform())
+        bar = (1 - (place + 1) * BAR, BAR)
+        axes.broken_barh(unknown, bar, color=color, lw=0, transform=axes.get_xaxis_transform())
     return bool(unknown)
 
 

@@ -86,7 +86,7 @@ class Sample:
             accept_s=durations.accept_s(tasks)[counted],
             age_s=durations.age_s(tasks, ended_s)[counted],
             priority=codes(tasks, "priority", PRIORITIES)[counted],
-            kind=_kinds(tables, scenario)[counted],
+            kind=kind_codes(tables, scenario)[counted],
             detection_s=detection.time_s,
             mistake_s=detection.mistake_s,
             delayed_s=_delayed_s(tables, detection),
@@ -262,12 +262,26 @@ def _clusters(samples: Sequence[Sample], kinds: Sequence[str]) -> Clusters:
     return clusters
 
 
+def classes(summary: Mapping[str, Any]) -> dict[str, Summary]:
+    """By a name to show: the priorities, if there is more than one, and the kinds, if there are any."""
+    return {name: summary[key][one] for name, (key, one) in class_keys(summary).items()}
+
+
+def class_keys(summary: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The same, with the keys that lead to each."""
+    priorities = summary["by_priority"] if len(summary["by_priority"]) > 1 else ()
+    return {
+        **{name: ("by_priority", name) for name in priorities},
+        **{f"kind {name}": ("by_kind", name) for name in summary.get("by_kind", ())},
+    }
+
+
 def _counts(state: Codes) -> dict[str, int]:
     """COUNTS of the tasks in these states."""
     return {"submitted": len(state), **{name: int(np.count_nonzero(state == n)) for n, name in enumerate(STATES)}}
 
 
-def _kinds(tables: Tables, scenario: Scenario) -> Codes:
+def kind_codes(tables: Tables, scenario: Scenario) -> Codes:
     """Of each task the position of its kind among the scenario's; -1 without kinds."""
     if KIND.name not in tables.tasks.column_names:
         return np.full(tables.tasks.num_rows, -1)
@@ -276,7 +290,7 @@ def _kinds(tables: Tables, scenario: Scenario) -> Codes:
 
 def _by_kind(tables: Tables, scenario: Scenario, state: Codes, sample: Sample) -> Summary:
     """The key `by_kind`, in the order of the scenario; nothing without kinds."""
-    kind = _kinds(tables, scenario)
+    kind = kind_codes(tables, scenario)
     found = {
         name: {**_counts(state[kind == code]), "latency_s": sample.latency_of(sample.kind == code)}
         for code, name in enumerate(scenario.workload.kind_names())

@@ -349,6 +349,17 @@ def test_a_grid_is_drawn_by_its_errors_and_ranks():
     ]
 
 
+def test_each_side_is_measured_over_its_own_window():
+    """One task of 1 s in 10 s, and the same in 90 s: rates are those that each run says of itself."""
+    made = tables([task(20.0, 21.0)], [attempt(0, 20.0, ended_s=21.0, ran_s=1.0, outcome="completed", settled=True)])
+    short, long = run(made, scenario(warmup_s=15, duration_s=25)), run(made)
+    (cell,) = compare(short, long).cells
+    for metric, own in (("throughput_per_s", (1 / 10, 1 / 90)), ("utilization", (1 / 20, 1 / 180))):
+        row = cell.row(metric)
+        assert (row.value, row.reference) == pytest.approx(own)
+        assert (short.summary[metric], long.summary[metric]) == pytest.approx(own)
+
+
 def test_a_side_that_fails_its_slow_tasks_is_not_the_faster_one():
     """One side completes 1 s and fails the rest, the other completes 1 to 4 s: p50 of the first one is not known."""
     hasty = run(tables([task(20.0, 21.0), *[task(20.0, 21.5, state="failed")] * 3]))

@@ -1,7 +1,9 @@
 """What a terminal says of tasks that failed or are unfinished."""
 
-from orchestrator.cli.views import print_cells, print_summary
-from tests.results.synthetic import run, sweep, tables, task
+from orchestrator.analysis.comparison import compare
+from orchestrator.cli.views import print_cells, print_comparison, print_summary
+from orchestrator.results.runs import Run
+from tests.results.synthetic import NAN, run, sweep, tables, task
 
 
 def test_a_percentile_that_is_not_known_shows_its_bound(capsys):
@@ -34,3 +36,46 @@ def test_a_sweep_shows_failures_only_if_there_are_any(capsys):
     assert "failed" in printed
     assert "269" in printed
     assert "> 4.00 s" in printed
+
+
+def with_classes(low_settled_s: float) -> Run:
+    """Two urgent tasks of 1 s, and a low one."""
+    rows = [task(20.0, 21.0, priority="urgent"), task(30.0, 31.0, priority="urgent")]
+    return run(tables([*rows, task(20.0, low_settled_s, priority="low")]))
+
+
+def test_a_sweep_tells_each_class_of_each_cell(capsys):
+    """The starved class of one cell stands in its own line, with what is known of it."""
+    summary = sweep({"cluster.workers": [1, 2]}, 1).summary
+    for cell, low_settled_s in zip(summary["cells"], (25.0, NAN), strict=True):
+        cell["by_priority"] = with_classes(low_settled_s).summary["by_priority"]
+    print_cells(summary)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("workers=")][2:]
+    assert [line[:6] for line in lines] == [
+        ["workers=1,", "low", "1", "0", "1", "~"],
+        ["workers=1,", "urgent", "2", "0", "2", "1.00"],
+        ["workers=2,", "low", "0", "1", "1", ">"],
+        ["workers=2,", "urgent", "2", "0", "2", "1.00"],
+    ]
+
+
+def test_a_comparison_counts_each_class_of_either_side(capsys):
+    """Low tasks are unfinished on one side only."""
+    print_comparison(compare(with_classes(NAN), with_classes(25.0), ("hasty", "patient")).summary())
+    told = capsys.readouterr().out.splitlines()[-6:]
+    assert [line.split(maxsplit=1)[0] for line in told] == ["hasty", "low", "urgent", "patient", "low", "urgent"]
+    assert told[1].endswith("submitted 1, completed 0, failed 0, unfinished 1")
+    assert told[4].endswith("submitted 1, completed 1, failed 0, unfinished 0")
+
+
+def test_a_comparison_of_sweeps_counts_each_class_of_each_cell(capsys):
+    """Below the cell that it belongs to."""
+    made = sweep({"cluster.workers": [1, 2]}, 1)
+    print_comparison(compare(made, made, ("one", "other")).summary())
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[lines.index("Tasks of either side") :]
+    told = [line.split() for line in table[: table.index("", 2)]][3:]
+    assert [line[0] for line in told] == [
+        name for workers in (1, 2) for name in (f"workers={workers}", "low", "normal", "high", "urgent")
+    ]
+    assert sum(int(line[1].replace(",", "")) for line in told[1:5]) == int(told[0][1].replace(",", ""))

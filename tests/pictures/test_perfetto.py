@@ -28,6 +28,17 @@ def test_an_attempt_is_a_complete_event_in_microseconds(tmp_path):
     assert span["args"] == {"task": 0, "attempt": 1, "outcome": "completed", "priority": "normal"}
 
 
+def test_an_attempt_tells_the_kind_of_its_task(tmp_path):
+    """Each that of its own task; a run without kinds tells none."""
+    workload = scenario().workload.model_dump() | {"kinds": {"look": {"share": 0.5}, "report": {"share": 0.5}}}
+    made = tables([task(20.0, 21.0), task(21.0, 23.0)], [attempt(k, 20.0 + k, ran_s=1.0) for k in range(2)])
+    spans = [
+        e for e in traced(tmp_path, made.with_kinds(["report", "look"]), scenario(workload=workload)) if "dur" in e
+    ]
+    assert [(span["args"]["task"], span["args"]["kind"]) for span in spans] == [(0, "report"), (1, "look")]
+    assert all("kind" not in event["args"] for event in traced(tmp_path, made, scenario()))
+
+
 def test_rows_are_named(tmp_path):
     """Metadata names every process and thread that an event refers to."""
     events = traced(tmp_path, mm1(200).tables, scenario())

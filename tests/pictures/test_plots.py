@@ -32,6 +32,11 @@ def curve(axes: Axes) -> Floats:
     return np.array(axes.lines[0].get_xydata(), dtype=np.float64).T
 
 
+def heights(vertices: object) -> list[float]:
+    """The y of some points."""
+    return [float(y) for _, y in np.asarray(vertices, dtype=np.float64)]
+
+
 def marked(axes: Axes) -> set[float]:
     """The x positions of the vertical lines of all collections."""
     lines = [one for one in axes.collections if isinstance(one, LineCollection)]
@@ -237,6 +242,57 @@ def test_a_sweep_shows_what_it_does_not_know():
 # ---- several runs, replications
 
 
+def test_one_task_is_a_point_and_one_that_never_completed_stands_in_the_legend():
+    """Neither makes an empty picture that says nothing."""
+    one = draw(run(tables([task(20.0, 22.0)])))
+    x, y = curve(one["latency-percentiles"].axes[0])
+    assert one["latency-percentiles"].axes[0].lines[0].get_marker() == "o"
+    assert (x[0], set(y)) == (2.0, {2.0})
+    assert one["latency-ccdf"].axes[0].get_ylim()[1] < 2, "no room for more than all tasks"
+    lost = draw(run(tables([task(20.0)])))
+    for name in ("latency-percentiles", "latency-ccdf"):
+        assert "latency: arrival to result (n = 1, 1 never completed)" in legend(drawn(lost[name]))
+
+
+def test_bars_of_what_is_not_known_do_not_hide_each_other():
+    """Of two runs that completed nothing, the bar of each has its own height."""
+    lost = {label: run(tables([task(20.0)])) for label in ("one", "other")}
+    bars = draw(lost)["timeline"].axes[0].collections
+    tops = [max(y for path in bar.get_paths() for y in heights(path.vertices)) for bar in bars]
+    assert tops == pytest.approx([1.0, 1.0 - timelines.BAR])
+
+
+def test_a_sweep_has_a_line_for_each_class_with_its_own_interval_and_losses():
+    """Low tasks never complete; urgent ones take as long as their cell says."""
+    made = sweep({"cluster.workers": [1, 2]}, 1)
+    for cell, latency_s in zip(made.summary["cells"], (1.0, 3.0), strict=True):
+        rows = [task(20.0, 20.0 + latency_s, priority="urgent"), task(20.0, priority="low")]
+        cell["by_priority"] = run(tables(rows)).summary["by_priority"]
+        cell["ci95"]["by_priority.urgent.latency_s.p50"] = [latency_s / 2, 2 * latency_s]
+    figure = drawn(draw(made)["sweep-cluster.workers-by-class"])
+    assert title(figure).startswith("synthetic: latency of each class against")
+    assert legend(figure) == ["low", "urgent"]
+    p50, *_, lost = figure.axes
+    low, urgent = (heights(line.get_xydata()) for line in p50.lines[:2])
+    assert np.isnan(low).all()
+    assert urgent == [1.0, 3.0]
+    band = heights(p50.collections[1].get_paths()[0].vertices)
+    assert (min(band), max(band)) == (0.5, 6.0)
+    assert [heights(line.get_xydata()) for line in lost.lines] == [[1.0, 1.0], [0.0, 0.0]]
+    assert lost.get_ylim()[1] > 1.0, "the highest point is whole"
+
+
+def test_a_run_with_kinds_shows_them_beside_its_priorities():
+    """Each with the counts of its own tasks."""
+    chosen = scenario(workload={**scenario().workload.model_dump(), "kinds": {"look": {"share": 1}}})
+    made = tables([task(20.0, 21.0), task(20.0)]).with_kinds(["look", "look"])
+    axes = drawn(draw(run(made, chosen))["latency-by-priority"]).axes[0]
+    assert axes.get_xlabel() == "priority and kind"
+    assert [label.get_text().split("\n") for label in axes.get_xticklabels()] == [
+        [name, "1 of 2 completed", "1 unfinished"] for name in ("normal", "kind look")
+    ]
+
+
 def test_runs_are_overlaid_by_their_labels():
     """Every picture has one curve per label, and replications have a confidence band."""
     figures = draw({"out/a": mm1(500), "out/b": mm1(500, world="live"), "out/c": sweep({}, 3)})
@@ -274,7 +330,7 @@ def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
         {"policies.routing": [{"kind": "random"}, {"kind": "power_of_d", "d": 2}], "cluster.workers": [1, 2, 3]}
     )
     figures = draw(grid)
-    assert list(figures) == ["sweep-cluster.workers"]
+    assert list(figures) == ["sweep-cluster.workers", "sweep-cluster.workers-by-class"]
     figure = drawn(figures["sweep-cluster.workers"])
     assert title(figure) == "synthetic: latency against cluster workers"
     assert [axes.get_title() for axes in figure.axes] == ["p50", "p95", "p99"]
@@ -290,7 +346,8 @@ def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
 def test_every_numeric_key_gets_its_picture():
     """Each of two swept numbers is the axis of one picture and gives the lines of the other."""
     figures = draw(sweep({"workload.arrivals.rate_per_s": [1, 2], "policies.execution_timeout_s": [5, 9]}, 1))
-    assert list(figures) == ["sweep-workload.arrivals.rate_per_s", "sweep-policies.execution_timeout_s"]
+    keys = ("workload.arrivals.rate_per_s", "policies.execution_timeout_s")
+    assert list(figures) == [f"sweep-{key}{classes}" for key in keys for classes in ("", "-by-class")]
     assert legend(figures["sweep-workload.arrivals.rate_per_s"]) == [
         "execution timeout (s) 5",
         "execution timeout (s) 9",

@@ -264,7 +264,7 @@ def test_the_run_of_an_older_version_is_summarised_anew(tmp_path):
     run = mm1(50)
     folders.save(tmp_path, run)
     forget(tmp_path / "summary.json")
-    loaded = folders.load(tmp_path)
+    loaded = folders.load_run(tmp_path)
     assert loaded.summary == run.summary
     assert loaded.tables == replace(run.tables, ended_s=run.summary["ended_s"])
 
