@@ -24,6 +24,7 @@ from orchestrator.analysis.detectors import (
 )
 from orchestrator.analysis.traces import Alarm
 from orchestrator.cli.app import app
+from orchestrator.cluster import decision_record
 from orchestrator.core.ports import Verdict
 from orchestrator.pictures import draw
 from orchestrator.policies import catalogue
@@ -104,18 +105,19 @@ def live_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_live_run_leaves_its_heartbeats(live_run: Path):
-    """The run's own detector finds the crash on the recorded trace when it did in the run."""
+    """The run's own detector finds the crash on the recorded trace: a timeout after the last beat that was heard."""
     finished = folders.load_run(live_run)
     (recorded,) = heartbeats.recorded(live_run)
     assert (recorded.world, recorded.workers, len(recorded.lives)) == ("live", 3, 4)
-    during = sum(np.count_nonzero(life.beats_s >= 0) for life in recorded.lives)
-    assert during == pytest.approx(recorded.judged_s / 0.2, abs=8)
+    heard = list(decision_record.Recorded(live_run / decision_record.NAME).inputs(("heartbeat", "reconnected")))
+    late = sum(beat.now - recorded.began_s > recorded.length_s for beat in heard)
+    assert recorded.beats == len(heard) - late > 0
     (found,) = (p for p in judge(finished.scenario, [recorded]).points if p.candidate.own)
     told = finished.summary["detection"]
     assert len(found.own_detection_s) == told["detected"] == 1
-    # In the run the alarm rings when the process gets its turn.
-    assert found.own_detection_s[0] == pytest.approx(told["time_s"]["mean"], abs=0.05)
-    assert found.mistakes == told["mistakes"]
+    (crashed,) = (life for life in recorded.lives if life.crash_s is not None)
+    assert found.own_detection_s[0] == pytest.approx(crashed.beats_s[-1] + 0.7 - crashed.crash_s)
+    assert found.mistakes >= told["mistakes"], "in the run the alarm rings when the process gets its turn"
 
 
 def test_the_command_judges_a_recorded_run(live_run: Path, tmp_path: Path):
