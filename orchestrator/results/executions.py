@@ -43,7 +43,7 @@ class Executions:
 
     Three things are told apart. An execution is *frozen* while its process stands still (pause, hang), and *executed*
     for the rest of its interval. Its slot is *occupied* from its start until the coordinator hears that it is over, or
-    the worker crashes: after a partition, that is long after its end.
+    the worker crashes: after a partition, that is long after its end, unless the worker uses the slot again.
     """
 
     worker: Codes
@@ -93,9 +93,23 @@ class Executions:
         row, since_s, until_s = self.frozen
         return {
             "executed_s": float(np.sum(self.busy_s(scenario))),
-            "occupied_s": float(np.sum(self._within(scenario, self.worker, self.start_s, self.free_s))),
+            "occupied_s": self._occupied_s(scenario),
             "frozen_s": float(np.sum(self._within(scenario, self.worker[row], since_s, until_s))),
         }
+
+    def _occupied_s(self, scenario: Scenario) -> float:
+        """A worker with a queue of its own begins the next attempt before the coordinator hears of the last one's end:
+        no more of its slots are occupied than it has."""
+        if not any(group.prefetch for group in scenario.cluster.groups) or not np.any(self.free_s > self.stop_s):
+            return float(np.sum(self._within(scenario, self.worker, self.start_s, self.free_s)))
+        known = self.worker >= 0
+        worker = np.tile(self.worker[known], 2)
+        moments_s = np.concatenate([self.start_s[known], self.free_s[known]])
+        moments_s = np.clip(moments_s, scenario.warmup_s, scenario.duration_s)
+        order = np.lexsort((moments_s, worker))
+        level = np.cumsum(np.repeat([1, -1], len(order) // 2)[order])  # 0 after the last moment of each worker
+        taken = np.minimum(level, per_worker(scenario, "capacity")[worker[order]])
+        return float(taken[:-1] @ np.diff(moments_s[order]))
 
     def changes(self) -> tuple[Floats, Floats]:
         """The moments at which the number of executions that go on changes, and by how much."""

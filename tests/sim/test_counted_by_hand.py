@@ -162,6 +162,30 @@ def test_the_recorded_end_is_kept_in_the_folder(make: MakeScenario, tmp_path):
     assert made.tables.ended_s == read.tables.ended_s == 25
 
 
+def test_a_slot_that_is_used_again_is_occupied_once(make: MakeScenario):
+    """w1 is cut off from 2.25 to 12.25 with a task in its slot until 3, and another one behind it until 5.
+
+    The coordinator hears of both ends with the next heartbeat, 12.457875, so its only slot is taken from 1 until then.
+    w2 works from 0.5 to 8.5: on two tasks of its own, and on both of w1's again.
+    """
+    run = alone(
+        make,
+        {"kind": "partition", "at_s": 2.25, "workers": ["w1"], "for_s": 10},
+        cluster={"workers": 2, "capacity": 1, "prefetch": 1},
+        workload={**_one_task(2, rate_per_s=2), "tasks": 4},
+        seed=0,
+    )
+    (back_s,) = {row.time_s for row in run.events.itertuples() if row.detail == "revived"}
+    executed, occupied, frozen, wasted = seconds(run)
+    assert (executed, frozen, wasted) == (12, 0, 4)
+    assert occupied == pytest.approx(8 + (back_s - 1), abs=1e-6)
+    assert run.summary["queue"]["at_workers"] == pytest.approx((1 + 1 + (4.5 - _verdict_s(run)) + 2) / 20)
+
+
+def _verdict_s(run: Run) -> float:
+    return float(run.events.loc[run.events["kind"] == "dead", "time_s"].iloc[0])
+
+
 def _one_task(service_s: float, rate_per_s: float = 1) -> dict[str, Any]:
     return {
         "arrivals": {"kind": "constant", "rate_per_s": rate_per_s},
