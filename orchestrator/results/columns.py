@@ -132,7 +132,8 @@ SUMMARY: dict[str, Column] = {
     "slots.executed_s": Column("s", "Slot-seconds in the same time in which something was executed."),
     "slots.occupied_s": Column(
         "s",
-        "Those in which a slot was taken: from a start until the coordinator heard of its end, a crash, or the next start in it.",
+        "Those in which a slot was taken: from a start until the coordinator heard of its end, a crash, or the next "
+        "start in it.",
     ),
     "slots.frozen_s": Column("s", "Those in which an execution stood still, because of a pause or a hang."),
     "by_priority.*.submitted": Column("count", "Tasks of the priority, over the whole run."),
