@@ -12,7 +12,9 @@ import numpy as np
 from orchestrator.core.model import Priority
 from orchestrator.results.statistics import describe, ratio
 from orchestrator.scenario.datafiles import Floats, is_compressed, read_columns
-from orchestrator.scenario.trace_settings import MOST_CLASSES, Inferred
+from orchestrator.scenario.loading import one_line
+from orchestrator.scenario.trace_settings import MOST_CLASSES, Inferred, is_class
+from orchestrator.scenario.traces import is_kind
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 RATE_WINDOWS = 60
@@ -113,6 +115,18 @@ def _classes(inferred: Inferred) -> dict[str, dict[str, float]]:
     return found
 
 
+def _kind_column(inferred: Inferred, classes: dict[str, dict[str, float]]) -> str | None:
+    """The column of classes that tells kinds: the first that is called so, or else the first.
+
+    None where a kind is given already, and for a log in the Standard Workload Format, whose rows without a queue would
+    be left out.
+    """
+    if inferred.trace.columns.kind or inferred.format == "Standard Workload Format":
+        return None
+    fit = [name for name in inferred.classes if all(is_kind(value.strip()) for value in classes.get(name, ("",)))]
+    return min(fit, key=lambda name: not is_class(name), default=None)
+
+
 def scenario_tree(inferred: Inferred, told: dict[str, Any], file: str) -> tuple[dict[str, Any], list[str]]:
     """A scenario that simulates the trace, as a plain tree, and what it assumes.
 
@@ -130,6 +144,14 @@ def scenario_tree(inferred: Inferred, told: dict[str, Any], file: str) -> tuple[
             f"The file is not known to tell service times: a mean of {ASSUMED_S:g} s is assumed.",
             "Say columns.service_s=COLUMN, or seconds_per={COLUMN: SECONDS} where other columns tell the work.",
         ]
+    kind = _kind_column(inferred, told["classes"])
+    if kind is not None:
+        workload["arrivals"]["columns"] = {**settings.get("columns", {}), "kind": kind}
+        others = [name for name in inferred.classes if name in told["classes"] and name != kind]
+        assumptions.append(
+            f"{one_line(kind)} is taken for the kind of each task"
+            + (f"; columns.kind=COLUMN could name {' or '.join(map(one_line, others))} instead." if others else ".")
+        )
     spanned = float(inferred.trace.data().arrival_s[-1]) > 0
     workers = min(1_000_000, max(1, int(np.ceil((busy or 0.0) / BUSY))))
     return {

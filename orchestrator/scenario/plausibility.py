@@ -22,7 +22,7 @@ def warnings(run: RunSettings) -> list[str]:
 def _of_load(run: RunSettings) -> Iterator[str]:
     workload = run.workload
     offered_load = run.offered_load()
-    if offered_load is not None and offered_load > 1:
+    if offered_load is not None and offered_load > 1 and not _soon_over(run):
         yield (
             f"offered load is {offered_load:.3g}: more work arrives than all workers can do, "
             "so the queue grows until duration_s and latencies depend on how long the run is"
@@ -36,6 +36,14 @@ def _of_load(run: RunSettings) -> Iterator[str]:
             f"policies.execution_timeout_s ({limit_s:g}) is not above the mean execution "
             f"({mean_s:g} s): most attempts time out, and each retry runs as long again"
         )
+
+
+def _soon_over(run: RunSettings) -> bool:
+    """Whether `tasks` ends the arrivals so early that all of them can be done within duration_s."""
+    workload, slots = run.workload, sum(group.workers * group.capacity * group.speed for group in run.cluster.groups)
+    if workload.tasks is None or isinstance(workload.arrivals, Trace):
+        return False
+    return workload.tasks * workload.mean_service_s() <= slots * run.duration_s
 
 
 def _of_trace(trace: Trace, run: RunSettings) -> Iterator[str]:
@@ -54,8 +62,8 @@ def _of_trace(trace: Trace, run: RunSettings) -> Iterator[str]:
     elif duration_s - last_s > SLACK * duration_s:
         what = "the trace ends" if tasks is None else f"the trace's first {tasks} arrivals end"
         yield (
-            f"{what} at {last_s:g} s, before duration_s ({duration_s:g}), and throughput and "
-            "utilisation count until then: duration_s: trace ends with it"
+            f"{what} at {last_s:g} s, before duration_s ({duration_s:g}), and throughput and utilisation count until "
+            f"then{': duration_s: trace ends with it' if last_s else ''}"
         )
     if trace.first_s() > LATE * duration_s:
         yield (

@@ -152,15 +152,18 @@ def _service(sample: Columns) -> str | None:
     return min(found, key=lambda name: words.index(_word(name)), default=None)
 
 
+def is_class(name: str) -> bool:
+    """Whether a column's name is a word for classes."""
+    return _word(name) in CLASSES.split()
+
+
 def _classes(sample: Columns, tree: Mapping[str, Any]) -> list[str]:
     """Columns of a few words, and of those numbers that are called a class."""
     used = {*tree["columns"].values(), *tree.get("seconds_per", ()), "priority"} - {tree["columns"].get("kind")}
     found = []
     for name, values in sample.values.items():
         different = len(set(map(str, values)))
-        plain = _word(name) in CLASSES.split() or not (
-            _begins(sample, name, is_number) or _begins(sample, name, is_moment)
-        )
+        plain = is_class(name) or not (_begins(sample, name, is_number) or _begins(sample, name, is_moment))
         if name not in used and plain and different <= MOST_CLASSES and different <= max(1, len(values) // 2):
             found.append(name)
     return found

@@ -114,6 +114,24 @@ def test_what_is_given_has_precedence(tmp_path: Path):
     assert (arrivals["unit"], arrivals["sort"], "origin" in arrivals) == ("ms", True, False)
 
 
+@pytest.mark.parametrize(
+    ("header", "kinds", "others"),
+    [
+        ("arrival_s,service_s,place,model", ["a", "b"], True),  # the first that is called a class
+        ("arrival_s,service_s,place,thing", ["here", "there"], True),  # or else the first
+        ("arrival_s,service_s,priority,model", ["a", "b"], False),
+    ],
+)
+def test_classes_become_kinds(header: str, kinds: list[str], others: bool, tmp_path: Path):
+    """Of the printed scenario, whose run tells each; other columns that could are named."""
+    words = ("low", "high") if "priority" in header else ("here", "there")
+    rows = [f"{k},1,{words[k % 2]},{'ab'[k // 2 % 2]}" for k in range(8)]
+    file = written(tmp_path, "\n".join([header, *rows, ""]))
+    assert any("instead" in line for line in told(file)["assumptions"]) == others
+    by_kind = sim.run(printed(tmp_path, file)).summary["by_kind"]
+    assert {name: one["submitted"] for name, one in by_kind.items()} == dict.fromkeys(kinds, 4)
+
+
 def test_arrivals_at_one_moment_have_no_span(tmp_path: Path):
     """Their rate and their bursts are not known, and what is printed runs for a second."""
     file = written(tmp_path, "arrival_s,service_s\n0,1\n0,2\n")

@@ -214,6 +214,13 @@ def test_what_is_probably_not_meant_is_a_warning(here, old, new, words):
     assert words in warning
 
 
+def test_arrivals_that_end_early_are_no_overload(here):
+    """Four slots do 400 tasks of 0.1 s in the 10 s: more of them are an overload, however fast they come."""
+    fast = "{kind: constant, rate_per_s: 60}\n  tasks: "
+    assert load(swap(ARRIVALS, f"{fast}400")).warnings() == []
+    assert "offered load is 1.5" in load(swap(ARRIVALS, f"{fast}401")).warnings()[0]
+
+
 def test_a_sound_scenario_has_no_warnings(here):
     """The base of these tests is one."""
     assert load().warnings() == []

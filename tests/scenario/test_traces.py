@@ -158,6 +158,13 @@ def test_rates_count_over_the_span_of_the_trace(tmp_path: Path):
     assert summary["utilization"] == pytest.approx(10 * 0.1 / 8, rel=0.02)
 
 
+def test_a_trace_of_one_moment_is_not_told_to_end_with_it(tmp_path: Path):
+    """A run can't last 0 s."""
+    file = written(tmp_path, "arrival_s\n5\n")
+    (warning,) = scenario({"file": file, "origin": "first"}, duration_s=1).warnings()
+    assert warning.endswith("utilisation count until then")
+
+
 def test_a_limit_of_tasks_ends_a_trace_too(tmp_path: Path):
     """What comes after the last one counts as time without work, unless the trace says how long the run is."""
     file = written(tmp_path, "arrival_s\n" + "\n".join(map(str, range(100))))
