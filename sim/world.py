@@ -151,9 +151,7 @@ class World:
         for worker in self.workers:
             self._fused_path.note_starts(worker)
         self.recorder.close(self.coordinator)
-        tables = self.recorder.tables(
-            *self.arrivals.columns(), [worker.name for worker in self.workers], self.now
-        )
+        tables = self.recorder.tables(*self.arrivals.columns(), [worker.name for worker in self.workers], self.now)
         return tables.with_kinds(self.arrivals.kinds())
 
     def check(self) -> None:
