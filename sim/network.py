@@ -118,16 +118,17 @@ class MessageKind:
         self._stream = partial(generator, seed, replication, "message", name)
         self._delay, self._loss = network.delay_of(name), network.loss
         self._duplicate = network.duplicate if name in (*REPEATED, "submit") else 0.0
-        self._certain: Fate | None = None
+        self.certain: Fate | None = None
+        """What becomes of every message, where chance has no part."""
         if isinstance(self._delay, Constant) and not self._loss and not self._duplicate:
-            self._certain = self._delay.value_s, None
+            self.certain = self._delay.value_s, None
         self._next: dict[int, Callable[[], Fate]] = {}
         self._rounds: dict[int, list[Fate]] = {}
 
     def of_owner(self, owner: int) -> Fate:
         """The fate of the owner's next message, on a network in order."""
-        if self._certain is not None:
-            return self._certain
+        if self.certain is not None:
+            return self.certain
         following = self._next.get(owner)
         if following is None:
             rng = self._stream(owner)
@@ -143,8 +144,6 @@ class MessageKind:
     def of_round(self, number: int, owner: int, owners: int) -> Fate:
         """The same where all owners send in rounds: one block for each round costs less than a stream for each owner.
         The rounds of one moment are few."""
-        if self._certain is not None:
-            return self._certain
         fates = self._rounds.get(number)
         if fates is None:
             fates = self._rounds[number] = self._fates(self._stream("round", number), owners)
@@ -154,8 +153,8 @@ class MessageKind:
 
     def of_attempt(self, *name: str | int) -> Fate:
         """The fate of a message about an attempt; `name` tells it from all others of the kind."""
-        if self._certain is not None:
-            return self._certain
+        if self.certain is not None:
+            return self.certain
         return self._fates(self._stream("attempt", *name), 1)[0]
 
     def on(self, link: Link | None, fate: Fate) -> Fate:

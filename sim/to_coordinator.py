@@ -133,8 +133,9 @@ class ToCoordinator:
         # Its number is that of the round of beats at this time, and larger than before.
         worker.beats = max(worker.beats + 1, int(now / self._heartbeat_s))
         message_kind, handler, beat = self._heartbeat, self._handlers.heartbeat, (worker.name, active, now)
-        fate = message_kind.of_round(worker.beats, worker.index, self._workers)
-        arrives_s, copy_s = message_kind.on(worker.link_to_coordinator, fate)
+        fate = message_kind.certain or message_kind.of_round(worker.beats, worker.index, self._workers)
+        link = worker.link_to_coordinator
+        arrives_s, copy_s = fate if link is None else message_kind.on(link, fate)
         if arrives_s is not None:
             self._env.call_at(now + arrives_s, keys.heartbeat_key(worker.index, worker.beats), handler, beat)
         if copy_s is not None:

@@ -424,13 +424,14 @@ def judge(
 
 
 def _as_dispersed_as_others(points: Sequence[Point]) -> list[Point]:
-    """A setting with few mistakes does not show what strikes all workers together, but one with more of them does."""
-    found, widest = list(points), 1.0
+    """A setting with few mistakes does not show what strikes all workers together; a quicker one of its kind does."""
+    found, widest = list(points), dict.fromkeys((point.candidate.detector for point in points), 1.0)
     for index in sorted(range(len(points)), key=lambda index: -points[index].mistakes):
         point = points[index]
+        kind = point.candidate.detector
         if point.mistakes >= BURST:
-            widest = max(widest, point.dispersion)
-        found[index] = replace(point, dispersion=max(widest, point.dispersion))
+            widest[kind] = max(widest[kind], point.dispersion)
+        found[index] = replace(point, dispersion=max(widest[kind], point.dispersion))
     return found
 
 

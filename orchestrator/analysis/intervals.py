@@ -1,7 +1,7 @@
 """How sure a statistic is: 95 % confidence intervals of two sides and of the relative errors between them.
 
 No interval takes the tasks of one run as independent. With two or more replications the clusters are the replications,
-and those of both sides are paired. A single run is cut into 20 blocks of equal length at the same places of both sides;
+and those of both sides are paired. A single run is cut into 10 blocks of equal length at the same places of both sides;
 blocks that follow each other are alike, which widens the interval. The intervals of each side are those of
 `results.confidence`. That of an error is the jackknife's, of the logarithm of the ratio of the pooled statistics: two
 ratios of 1/2 and 2 are no error, and no error is below -100 %.
@@ -26,7 +26,8 @@ from orchestrator.results.confidence import (
 )
 from orchestrator.results.tables import Floats
 
-BLOCKS = 20
+BLOCKS = 10
+"""Fewer and longer rather than more: in a correlated run short ones are alike."""
 
 Intervals = Mapping[str, Interval]
 Errors = Mapping[str, tuple[float, float] | None]
@@ -48,8 +49,8 @@ class Spread:
 
     @classmethod
     def over_blocks(cls, left: Observed, right: Observed) -> Spread:
-        """From blocks of a pair of runs. A run with fewer than two tasks per block has no interval."""
-        if min(len(side.arrival_s) for side in (left, right)) < 2 * BLOCKS:
+        """From blocks of a pair of runs. A run with fewer than four tasks per block has no interval."""
+        if min(len(side.arrival_s) for side in (left, right)) < 4 * BLOCKS:
             return cls()
         return cls._over(left.blocks(BLOCKS), right.blocks(BLOCKS), serial=True)
 

@@ -135,7 +135,7 @@ class Ordered:
         finite = int(np.searchsorted(self.values, np.inf))
         weights = times[self.origin[:finite]]
         total = int(np.sum(weights))
-        return float(weights @ self.values[:finite]) / total if total else math.nan
+        return float(np.sum(weights * self.values[:finite])) / total if total else math.nan
 
     def quantiles(self, times: Positions, points: Sequence[float]) -> list[float]:
         """The quantiles of the same values; they interpolate linearly, and are infinite next to an infinite value."""

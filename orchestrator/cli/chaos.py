@@ -14,7 +14,8 @@ import typer
 from orchestrator.cli.arguments import AsJson, Overrides
 from orchestrator.cli.judging import LIVE_GRACE_S
 from orchestrator.cli.preparing import load, require_writable
-from orchestrator.cli.terminal import count, explained, print_json, print_tally, progress
+from orchestrator.cli.terminal import count, explained, print_json, progress
+from orchestrator.cli.views import print_tally
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario

@@ -13,17 +13,8 @@ import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ScenarioFile
 from orchestrator.cli.preparing import draw_into, load, print_pictures, require_writable
-from orchestrator.cli.terminal import (
-    Refusal,
-    count,
-    explained,
-    print_calibration,
-    print_histories,
-    print_json,
-    print_judgement,
-    print_table,
-    progress,
-)
+from orchestrator.cli.terminal import Refusal, count, explained, print_json, print_table, progress
+from orchestrator.cli.views import print_calibration, print_histories, print_judgement
 
 if TYPE_CHECKING:
     from orchestrator.analysis.traces import Trace

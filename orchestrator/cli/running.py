@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ResultFolder, ScenarioFile
+from orchestrator.cli.intervals import print_intervals
 from orchestrator.cli.preparing import (
     draw_into,
     labels,
@@ -18,16 +19,8 @@ from orchestrator.cli.preparing import (
     require_writable,
     result_folder,
 )
-from orchestrator.cli.terminal import (
-    Refusal,
-    complain,
-    explained,
-    print_cells,
-    print_comparison,
-    print_json,
-    print_summary,
-    progress,
-)
+from orchestrator.cli.terminal import Refusal, complain, explained, print_json, progress
+from orchestrator.cli.views import print_cells, print_comparison, print_summary
 
 if TYPE_CHECKING:
     from orchestrator.analysis.comparison import Comparison
@@ -212,7 +205,11 @@ def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: boo
     if as_json:
         print_json(result.summary)
         return
-    (print_cells if isinstance(result, Sweep) and len(result.cells) > 1 else print_summary)(result.summary)
+    if isinstance(result, Sweep) and len(result.cells) > 1:
+        print_cells(result.summary)
+    else:
+        print_summary(result.summary)
+        print_intervals(result.summary)
     print(f"\nresults in {folder}")
     print_pictures(folder)
 

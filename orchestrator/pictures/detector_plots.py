@@ -64,9 +64,6 @@ def tradeoff(judgement: Judgement) -> Plot:
         if not point.mistakes:  # an upper bound, so a line points down
             bound = per_day(point)
             mistakes.vlines(point.p99_s, bound / 1.8, bound, color="#999999", lw=0.8, zorder=2)
-    for point in front(shown):
-        place = point.p99_s, per_day(point)
-        mistakes.annotate(f"n={point.mistakes:,}", place, (5, 4), textcoords="offset points", fontsize=6.5, color=GREY)
     _name_recommendation(mistakes, judgement, per_day)
     _mistake_axis(mistakes, judgement)
     _accuracy_axis(accuracy, least if any(not point.mistakes for point in shown) else None)
@@ -116,13 +113,13 @@ def _name_recommendation(axes: Axes, judgement: Judgement, height: Height) -> No
     recommended = judgement.recommendation
     if recommended is not None and math.isfinite(recommended.point.p99_s):
         place = recommended.point.p99_s, height(recommended.point)
-        across = axes.transAxes.inverted().transform(axes.transData.transform(place))[0]
+        across, up = axes.transAxes.inverted().transform(axes.transData.transform(place))
         # Left of the front nothing can be, so the text goes there if there is room.
-        offset, side = ((-9, -3), "right") if across > 0.2 else ((9, 30), "left")
+        offset, side = ((-9, -3 if up > 0.2 else 36), "right") if across > 0.2 else ((9, 30), "left")
         style: dict[str, Any] = {"ha": side, "va": "top", "color": BUDGET, "fontsize": 8.5, "zorder": 7}
         upper = judgement.per_day(recommended.point.rate_upper_per_s)
         axes.vlines(place[0], place[1], upper, color=BUDGET, lw=1.6, zorder=7)
-        text = recommended.point.label.replace(" ", "\n", 1)
+        text = recommended.point.label.replace(" ", "\n", 1) + f"\nn = {recommended.point.mistakes:,} in the trace"
         axes.annotate(text, place, offset, textcoords="offset points", **style)
 
 
@@ -177,10 +174,10 @@ def _meanings(judgement: Judgement, shown: Sequence[Point]) -> list[Line2D]:
     own = next((point for point in judgement.points if point.candidate.own), None)
     recommended = judgement.recommendation
     blank: dict[str, Any] = {"ls": "", "mfc": "none"}
-    found = [Line2D([], [], color=FRONT, lw=6, label="Pareto front\n(n: mistakes in the trace)")]
+    found = [Line2D([], [], color=FRONT, lw=6, label="Pareto front")]
     if none:
         found.append(
-            Line2D([], [], color="#555555", marker="o", **blank, label="no mistake in the trace:\nupper bound")
+            Line2D([], [], color="#555555", marker="o", **blank, label="n = 0 mistakes in the trace:\nupper bound")
         )
     if own is not None:
         found.append(Line2D([], [], color="k", marker="o", ms=11, **blank, label="as in the scenario"))

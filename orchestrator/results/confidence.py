@@ -32,20 +32,23 @@ class Interval(NamedTuple):
     too_few: bool = False
 
 
-def student(clusters: int) -> float:
-    """The two-sided 95 % point of Student's t with one degree of freedom fewer than clusters."""
+def student(clusters: float) -> float:
+    """The two-sided 95 % point of Student's t with one degree of freedom fewer than clusters, and at least one."""
     from scipy.special import stdtrit  # takes a third of the time that importing scipy.stats takes
 
-    return float(stdtrit(clusters - 1, (1 + LEVEL) / 2))
+    return float(stdtrit(max(clusters - 1, 1.0), (1 + LEVEL) / 2))
 
 
 def inflation(residuals: Floats) -> float:
     """By how much the variance of a mean grows because neighbouring blocks are alike: (1 + r) / (1 - r), where r is
     their correlation if it is positive (Tafazzoli and Wilson, "Skart: a skewness- and autoregression-adjusted
-    batch-means procedure", 2011)."""
+    batch-means procedure", 2011). The correlation of n residuals is 1 / n too small on average, which is made up for.
+    """
     total = float(np.sum(residuals**2))
-    alike = float(np.sum(residuals[1:] * residuals[:-1])) / total if total else 0.0
-    alike = min(max(alike, 0.0), 0.95)
+    if not total:
+        return 1.0
+    alike = float(np.sum(residuals[1:] * residuals[:-1])) / total + 1 / len(residuals)
+    alike = min(max(alike, 0.0), 0.9)
     return (1 + alike) / (1 - alike)
 
 
@@ -99,11 +102,11 @@ def mean_interval(parts: Floats, wholes: Floats, serial: bool = False) -> Interv
     parts, wholes = parts[there], wholes[there]
     if len(parts) < 2:
         return None
-    mean, error, residuals = _ratio(parts, wholes, serial)
+    mean, error, t, residuals = _ratio(parts, wholes, serial)
     if mean <= 0:
         return Interval(0.0, None)
-    half = student(len(parts)) * error / mean
-    below, above = _skewed(residuals, student(len(parts)))
+    half = t * error / mean
+    below, above = _skewed(residuals, t)
     low = min(mean * np.exp(-half), max(mean - below * error, 0.0)) if half <= WIDEST else mean * np.exp(-half)
     high = max(mean * np.exp(half), mean + above * error)
     return Interval(float(low), float(high) if half <= WIDEST else None, half > WIDEST)
@@ -119,13 +122,13 @@ def share_interval(parts: Floats, wholes: Floats, serial: bool = False) -> Inter
     parts, wholes = parts[there], wholes[there]
     if len(parts) < 2:
         return None
-    mean, error, _ = _ratio(parts, wholes, serial)
+    mean, error, t, _ = _ratio(parts, wholes, serial)
     away = 1 - (1 - LEVEL) ** (1 / len(parts))
     if mean <= 0:
         return Interval(0.0, away)
     if mean >= 1:
         return Interval(1 - away, 1.0)
-    half = student(len(parts)) * error / (mean * (1 - mean))
+    half = t * error / (mean * (1 - mean))
     low, high = (1 / (1 + (1 - mean) / mean * np.exp(side)) for side in (half, -half))
     return Interval(float(low), float(high))
 
@@ -161,20 +164,25 @@ def jackknife(value: float, without: Floats, serial: bool = False) -> tuple[floa
     """
     n = len(without)
     residuals = (n - 1) * (np.mean(without) - without)
-    variance = float(np.sum(residuals**2)) / (n - 1) / n * (inflation(residuals) if serial else 1.0)
-    bias, error = (n - 1) * (float(np.mean(without)) - value), float(np.sqrt(variance))
-    below, above = (max(student(n), reach) * error for reach in _skewed(residuals, student(n)))
+    grown = inflation(residuals) if serial else 1.0
+    t, error = student(n / grown), float(np.sqrt(np.sum(residuals**2) / (n - 1) / n * grown))
+    bias = (n - 1) * (float(np.mean(without)) - value)
+    below, above = (max(t, reach) * error for reach in _skewed(residuals, t))
     return value - below - max(bias, 0.0), value + above + max(-bias, 0.0)
 
 
-def _ratio(parts: Floats, wholes: Floats, serial: bool) -> tuple[float, float, Floats]:
+def _ratio(parts: Floats, wholes: Floats, serial: bool) -> tuple[float, float, float, Floats]:
     """sum(parts) / sum(wholes) over R >= 2 clusters, its standard error by linearisation (Cochran, "Sampling
-    techniques", 1977, section 6.4), and the residuals of the clusters."""
+    techniques", 1977, section 6.4), how many of these Student's t reaches, and the residuals of the clusters.
+
+    Blocks that are alike count as fewer.
+    """
     n, whole = len(parts), float(np.sum(wholes))
     ratio = float(np.sum(parts)) / whole
     residuals = parts - ratio * wholes
-    variance = n / (n - 1) * float(np.sum(residuals**2)) / whole**2
-    return ratio, float(np.sqrt(variance * (inflation(residuals) if serial else 1.0))), residuals
+    grown = inflation(residuals) if serial else 1.0
+    error = float(np.sqrt(n / (n - 1) * np.sum(residuals**2) * grown)) / whole
+    return ratio, error, student(n / grown), residuals
 
 
 def _skewed(residuals: Floats, t: float) -> tuple[float, float]:
@@ -204,9 +212,9 @@ def _independent(clusters: Sequence[Floats], values: Floats, points: Floats, ser
     sizes = np.array([len(cluster) for cluster in clusters], dtype=np.float64)
     at = values[np.minimum((points * (n - 1)).astype(np.int64), finite - 1)]
     beyond = [len(cluster) - np.searchsorted(cluster, at, side="right") for cluster in clusters]
-    fewer = float(ndtri((1 + LEVEL) / 2) / student(len(clusters))) ** 2
+    normal = float(ndtri((1 + LEVEL) / 2))
     for place, parts in enumerate(np.array(beyond, dtype=np.float64).T):
-        share, error, _ = _ratio(parts, sizes, serial)
+        share, error, t, _ = _ratio(parts, sizes, serial)
         if error:
-            counted[place] = min(fewer * share * (1 - share) / error**2, n)
+            counted[place] = min((normal / t) ** 2 * share * (1 - share) / error**2, n)
     return counted

@@ -29,6 +29,7 @@ Standstill = tuple[int, float, float]
 """A worker's position, from when and to when its executions stood still."""
 
 _FREEZING = (FaultEvent.PAUSE, FaultEvent.HANG)
+_TELLING = (*_FREEZING, FaultEvent.CRASH, FaultEvent.HEAL)
 _REPORTED = (Outcome.COMPLETED, Outcome.FAILED)
 
 
@@ -151,7 +152,7 @@ def _standstills(tables: Tables, names: Sequence[str], ended_s: float) -> list[S
     active: dict[str, set[str]] = {}
     since: dict[str, float] = {}
     found: list[Standstill] = []
-    for at_s, kind, name, detail in event_rows(tables.events):
+    for at_s, kind, name, detail in event_rows(tables.events, _TELLING):
         if name is None or name not in place:
             continue
         faults = active.setdefault(name, set())

@@ -25,7 +25,7 @@ def test_compare_prints_a_table_and_names_its_pictures(folders, tmp_path: Path):
     fast, slow = folders
     printed = succeed("compare", slow, fast, "--out", tmp_path).stdout
     assert re.search(r"^latency p50 +\d\S* ms +\d\S* ms +\+\d+\.\d% +\+\S+% to \+\S+%$", printed, re.MULTILINE)
-    assert "intervals of 95 % by 20 blocks of the run" in printed
+    assert "intervals of 95 % by 10 blocks of the run" in printed
     told = json.loads((tmp_path / "comparison.json").read_text())
     assert (told["of"], told["against"]) == ("slow", "fast")
     for picture in ("percentiles", "qq", "timeline"):

@@ -1,6 +1,6 @@
 """What a terminal says of tasks that failed or are unfinished."""
 
-from orchestrator.cli.terminal import print_cells, print_summary
+from orchestrator.cli.views import print_cells, print_summary
 from tests.results.synthetic import run, sweep, tables, task
 
 

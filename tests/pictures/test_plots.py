@@ -255,6 +255,16 @@ def test_replications_give_a_band():
     assert "3 replications" in figures["latency-percentiles"].get_supxlabel().replace("\n", " ")
 
 
+def test_a_band_ends_where_replications_are_too_few():
+    """Of 3 x 500 tasks p99.9 has no upper end, so nothing is drawn there; a sweep draws the lower half and says so."""
+    figures = draw(sweep({"cluster.workers": [1, 2]}, replications=3))
+    foot = figures["sweep-cluster.workers"].get_supxlabel().replace("\n", " ")
+    assert "95 % confidence, the lower half where replications are too few for the upper" in foot
+    (axes,) = draw(sweep({}, replications=3))["latency-percentiles"].axes
+    drawn_to = np.max(np.asarray(axes.collections[0].get_paths()[0].vertices, dtype=np.float64)[:, 0])
+    assert 2 < drawn_to < 500
+
+
 # ---- sweeps
 
 

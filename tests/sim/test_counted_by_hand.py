@@ -35,7 +35,7 @@ def seconds(run: Run) -> tuple[float, float, float, float]:
     """Executed, occupied, frozen and wasted, rounded."""
     slots = run.summary["slots"]
     told = (slots["executed_s"], slots["occupied_s"], slots["frozen_s"], run.summary["tasks"]["wasted_s"])
-    return tuple(round(value, 6) for value in told)  # type: ignore[return-value]
+    return tuple(round(value, 6) for value in told)
 
 
 @pytest.mark.parametrize(
