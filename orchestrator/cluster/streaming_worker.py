@@ -159,6 +159,7 @@ class StreamingWorker(Worker):
         self._unanswered.met("registration")
         self._silence_s = answer.silence_s
         self._grace_s = max(answer.heartbeat_s, awake_s(timeout_s))
+        self._unheard.clear()  # with the timer of the times before
         self._unheard.set_times(answer.silence_s, answer.heartbeat_s)
         self._note_word()
         if self.prefetch:
