@@ -5,6 +5,7 @@ A command imports what is heavy when it runs, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -28,6 +29,7 @@ for group in (examples.app, running.app, judging.app, chaos.app, traces.app, cat
 def main() -> None:
     """Run the command that the arguments name. What it can't take is told in one line."""
     streams.guard()
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would print beside our sentences says the same
     try:
         sys.exit(typer.main.get_command(app).main(standalone_mode=False))
     except typer.Abort:  # Ctrl-C before the command could see to it

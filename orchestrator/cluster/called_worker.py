@@ -43,6 +43,8 @@ class CalledWorker(Worker):
 
     def __init__(self, name: str, settings: Settings, registered: Callable[[], None], connection: Connection) -> None:
         self._connection = connection
+        self._channel: grpc.aio.Channel | None = None  # on which the registry is
+        self._answered_at = -math.inf
         self._calls: set[asyncio.Task[None]] = set()
         self._refused: set[AttemptKey] = set()
         self._numbers = itertools.count(1)
@@ -64,20 +66,34 @@ class CalledWorker(Worker):
         await server.start()
         self._address = f"{host}:{bound}"
         try:
-            async with self._connection.channel() as channel:
-                self._registry = rpc.Stub(channel, rpc.REGISTRY)
-                await first_of(self._register(), self.gone.wait())
-                await first_of(self.gone.wait(), self._dismissed())
+            await first_of(self._register(), self.gone.wait())
+            await first_of(self.gone.wait(), self._dismissed())
         finally:
             await server.stop(0)
         if self._refusal is not None:
             raise self._refusal
 
+    async def _ask(self, method: str, request: Any, timeout_s: float | None) -> Any:
+        """The coordinator's answer. Where none came in time, another connection is made, in case that this one has
+        fallen silent: what is asked once it stands goes by that. Raises AioRpcError."""
+        async with self._connection.channel() as channel:
+            if channel is not self._channel:
+                self._channel, self._registry = channel, rpc.Stub(channel, rpc.REGISTRY)
+            asked_at = self.now()
+            try:
+                answer = await getattr(self._registry, method)(request, timeout=timeout_s)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and self._answered_at < asked_at:
+                    self._begin(self._connection.replace(channel))
+                raise
+            self._answered_at = self.now()
+            return answer
+
     async def _register(self) -> None:
         request = contract.registration_message(self.name, self._address, self.settings.capacity)
         for pause_s in rpc.pauses():
             try:
-                answer = await self._registry.RegisterWorker(request, timeout=REPORT_DEADLINE_S)
+                answer = await self._ask("RegisterWorker", request, REPORT_DEADLINE_S)
             except grpc.aio.AioRpcError as error:
                 log.debug("worker %s: cannot register: %s", self.name, error.details())
                 if error.code() in PERMANENT:
@@ -133,7 +149,7 @@ class CalledWorker(Worker):
     async def _report(self, key: AttemptKey, done: Done) -> None:
         request = contract.result_message(self.name, _on_wire(key), done.ended, done.queued_s)
         try:
-            await self._registry.ReportResult(request, timeout=REPORT_DEADLINE_S)
+            await self._ask("ReportResult", request, REPORT_DEADLINE_S)
         except grpc.aio.AioRpcError as error:
             log.warning("worker %s: a report failed: %s", self.name, error.details())
             self.agent.report_failed(key, self.now())
@@ -143,7 +159,7 @@ class CalledWorker(Worker):
     async def _beat(self, active: int, completed: int) -> None:
         request = contract.heartbeat_message(self.name, active, completed)
         try:
-            answer = await self._registry.Heartbeat(request, timeout=self._heartbeat_s)
+            answer = await self._ask("Heartbeat", request, self._heartbeat_s)
         except grpc.aio.AioRpcError as error:
             log.debug("worker %s: a heartbeat failed: %s", self.name, error.details())
             return

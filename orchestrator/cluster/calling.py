@@ -31,8 +31,8 @@ class CalledWorker:
         self._core = core
         self._call_timeout_s = call_timeout_s
         self._loop = asyncio.get_running_loop()
-        self._channel = rpc.channel(address)
-        self._stub = rpc.Stub(self._channel, rpc.WORKER)
+        self._address = address
+        self._dial()
         # It may register before it listens; later a refused connection is a failure at once.
         self._listens = False
         self._ended = False
@@ -70,6 +70,11 @@ class CalledWorker:
         self._unanswered.clear()
         self._begin(self._channel.close(self._call_timeout_s))
 
+    def _dial(self) -> None:
+        self._channel = rpc.channel(self._address)
+        self._stub = rpc.Stub(self._channel, rpc.WORKER)
+        self._heard_at = self._loop.time()
+
     def _begin(self, part: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(part)
         self._background.add(task)
@@ -90,6 +95,7 @@ class CalledWorker:
         if self._calls.pop(key, None) is None:
             return  # given up in the meantime
         self._unanswered.met(key)
+        self._heard_at = self._loop.time()
         if answer is None:
             self._fail(key)
         else:
@@ -100,11 +106,18 @@ class CalledWorker:
         self._call_next()
 
     def _give_up(self, keys: list[Key]) -> None:
+        called = False
         for key in keys:
             self._waiting.pop(key, None)
             call = self._calls.pop(key, None)
             if call is not None:
+                called = True
                 call.cancel()
+        if called and self._heard_at <= self._loop.time() - self._call_timeout_s:
+            # Nobody need have closed a connection by which nothing comes: the next call goes by another one.
+            former = self._channel
+            self._dial()
+            self._begin(former.close(self._call_timeout_s))
         self._begin(self._fail_all(keys))
 
     async def _fail_all(self, keys: list[Key]) -> None:

@@ -14,7 +14,7 @@ import concurrent.futures
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
@@ -113,20 +113,27 @@ class AsyncClient:
 
     async def status(self, task_id: str) -> Outcome:
         """KeyError for a task that the coordinator does not know (any more)."""
-        call = self._link.coordinator.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
-        return await _asked(task_id, call)
+        request = contract.status_request(task_id)
+        return await self._outcome(task_id, lambda: self._link.coordinator.GetTaskStatus(request, timeout=DEADLINE_S))
 
     async def cancel(self, task_id: str) -> Outcome:
         """Whoever submitted it. FAILED from now on, or as it was settled before. KeyError for a task that the
         coordinator does not know (any more)."""
-        return await _asked(
-            task_id, self._link.streams.CancelTask(translate.cancel_request(task_id), timeout=DEADLINE_S)
-        )
+        request = translate.cancel_request(task_id)
+        return await self._outcome(task_id, lambda: self._link.streams.CancelTask(request, timeout=DEADLINE_S))
+
+    async def _outcome(self, task_id: str, call: Callable[[], Awaitable[Any]]) -> Outcome:
+        try:
+            return contract.outcome_of_status(await self._link.ask_again(call))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                raise KeyError(task_id) from None
+            raise
 
     async def metrics(self) -> Metrics:
-        return contract.metrics_of(
-            await self._link.coordinator.GetMetrics(contract.metrics_request(), timeout=DEADLINE_S)
-        )
+        request = contract.metrics_request()
+        answer = await self._link.ask_again(lambda: self._link.coordinator.GetMetrics(request, timeout=DEADLINE_S))
+        return contract.metrics_of(answer)
 
     async def _run(self) -> None:
         try:
@@ -172,15 +179,6 @@ class AsyncClient:
                     log.warning("the coordinator can't cancel: task %s goes on, and nobody waits for it", task_id)
                     return
             await asyncio.sleep(pause_s)
-
-
-async def _asked(task_id: str, call: Any) -> Outcome:
-    try:
-        return contract.outcome_of_status(await call)
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.NOT_FOUND:
-            raise KeyError(task_id) from None
-        raise
 
 
 class Client:

@@ -345,8 +345,8 @@ class LiveCoordinator:
         worker = self.core.worker(name)
         return self.workers.get(name) is peer and worker is not None and worker.state is WorkerState.ALIVE
 
-    def register_streamed(self, introduction: Introduction) -> StreamedWorker:
-        """A worker whose stream begins; the answer waits in what it is to be told."""
+    def register_streamed(self, introduction: Introduction, draining: bool) -> StreamedWorker:
+        """A worker whose stream begins; the answer waits in what it is to be told. `draining`: it takes nothing new."""
         name, incarnation, capacity, prefetch, held, _ = introduction
         peer = StreamedWorker(name, self.core, self.call_timeout_s, next(self._serials))
         self._streams[peer.serial] = peer
@@ -361,7 +361,8 @@ class LiveCoordinator:
         self._note_name(name)
         register = self.core.reconnected if known else self.core.register
         prefetch = min(prefetch, max(0, self.limits.held - capacity))
-        register(Registration(name, incarnation, capacity, prefetch, reports_start=True, held=held), self.now())
+        registration = Registration(name, incarnation, capacity, prefetch, True, held, draining=draining)
+        register(registration, self.now())
         return peer
 
     def _require_place(self, worker_id: str) -> None:

@@ -181,7 +181,7 @@ class StreamService(Service):
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
         name = introduction.name
-        peer = live.register_streamed(introduction)
+        peer = live.register_streamed(introduction, first.draining)
         left = False
         try:
             reading = self._read_worker(name, peer, first, requests)
@@ -197,9 +197,9 @@ class StreamService(Service):
     ) -> bool:
         """Whether it took its leave."""
         try:
-            await self._take(name, peer, first)
-            async for message in requests:
-                if translate.registers(sound(message)):
+            message: FromWorker | None = first
+            while message is not None:
+                if message is not first and translate.registers(sound(message)):
                     peer.register_again()
                 await self._take(name, peer, message)
                 if message.leaving:
@@ -208,6 +208,7 @@ class StreamService(Service):
                     await peer.reads()
                 if self._unread.scarce and message.ByteSize() >= LARGE_CHARACTERS:
                     await asyncio.sleep(BREATH_S)
+                message = await anext(requests, None)
         except Malformed as malformed:
             peer.end(Refused(Code.INVALID_ARGUMENT, str(malformed)))
             await peer.ended()

@@ -32,6 +32,9 @@ log = logging.getLogger("orchestrator.worker")
 
 FIRST_CALL_TIMEOUT_S = 2.0
 """Of the registration, whose answer says how long calls may take."""
+FIRST_SILENCE_S, LONGEST_SILENCE_S = 5.0, 60.0
+"""Until a registration is answered, which says what silence is: doubled each time, because an answer may have to wait
+until another process of that name is known to be gone."""
 UNWANTED = (
     *(grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT),
     *(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED),
@@ -57,8 +60,9 @@ class StreamingWorker(Worker):
         self._unanswered: Overdue[str] = Overdue(timeout_s, self._ask_again, awake_s(timeout_s))
         self._handed_back: list[Key] = []
         self._connection = connection
-        self._silence_s = self._grace_s = 0.0  # as it was told when it was last registered
-        self._unheard: Overdue[str] = Overdue(0.0, self._note_silence)
+        self._silence_s = FIRST_SILENCE_S  # until it is told otherwise
+        self._grace_s = awake_s(timeout_s)
+        self._unheard: Overdue[str] = Overdue(FIRST_SILENCE_S, self._note_silence, awake_s(timeout_s))
         self._silent, self._heard = asyncio.Event(), asyncio.Event()
         self._complaint = ""
         super().__init__(name, settings, registered)
@@ -155,6 +159,7 @@ class StreamingWorker(Worker):
         self._unanswered.met("registration")
         self._silence_s = answer.silence_s
         self._grace_s = max(answer.heartbeat_s, awake_s(timeout_s))
+        self._unheard.clear()  # with the timer of the times before
         self._unheard.set_times(answer.silence_s, answer.heartbeat_s)
         self._note_word()
         if self.prefetch:
@@ -212,7 +217,11 @@ class StreamingWorker(Worker):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._heard.wait(), self._grace_s)
             if self._silent.is_set():
-                return f"heard nothing for {self._silence_s:g} s"
+                reason = f"heard nothing for {self._silence_s:g} s"
+                if not self.agent.term:
+                    self._silence_s = min(LONGEST_SILENCE_S, 2 * self._silence_s)
+                    self._unheard.set_times(self._silence_s, self._grace_s)
+                return reason
 
     # ---- what was lost on the way
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from orchestrator.cluster.link import Link
+from orchestrator.cluster.link import UNANSWERED, Link
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import CoordinatorStopped, Submission, TaskRefused
 from orchestrator.cluster.wire import contract, rpc, sizes, translate
@@ -24,8 +24,6 @@ AT_ONCE = 64  # calls under way at a coordinator without streams
 POLL_S = (0.001, 0.2)
 FINAL = (Code.INVALID_ARGUMENT, Code.ABORTED, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED)
 """How a stream ends that would end so again."""
-
-UNANSWERED = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
 
 Unsettled = dict[int, Submission]
 """What a client has submitted and not seen settled, by number, in order."""
@@ -174,12 +172,17 @@ class Polling:
         return submission.id.done() or number in self._sent
 
     async def run(self) -> None:
-        parts = [asyncio.ensure_future(part) for part in (self._poll(), *(self._send() for _ in range(AT_ONCE)))]
+        ways = (self._poll(), self._redial(), *(self._send() for _ in range(AT_ONCE)))
+        parts = [asyncio.ensure_future(way) for way in ways]
         try:
             await asyncio.gather(*parts)
         finally:
             for part in parts:
                 part.cancel()
+
+    async def _redial(self) -> None:
+        while True:
+            self._silence.failed(await self._link.forsaken(lambda: 0.0))
 
     async def _send(self) -> None:
         while True:
@@ -202,9 +205,8 @@ class Polling:
             return True  # cancelled
         self._sent.add(number)
         try:
-            answer = await self._link.coordinator.SubmitTask(
-                contract.submit_message(kind, payload, priority), timeout=DEADLINE_S, wait_for_ready=True
-            )
+            request, submit = contract.submit_message(kind, payload, priority), self._link.coordinator.SubmitTask
+            answer = await self._link.ask(lambda: submit(request, timeout=DEADLINE_S, wait_for_ready=True))
         except grpc.aio.AioRpcError as error:
             if error.code() not in UNANSWERED:
                 self._silence.reached()
@@ -244,7 +246,8 @@ class Polling:
         if submission is None:
             return True  # cancelled
         try:
-            answer = await self._link.coordinator.GetTaskStatus(contract.status_request(task_id), timeout=DEADLINE_S)
+            request, status = contract.status_request(task_id), self._link.coordinator.GetTaskStatus
+            answer = await self._link.ask(lambda: status(request, timeout=DEADLINE_S))
         except grpc.aio.AioRpcError as error:
             if has_stopped(error):
                 raise CoordinatorStopped(error.details()) from None

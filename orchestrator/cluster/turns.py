@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -12,22 +12,38 @@ import grpc.aio
 
 LARGE_BYTES = 100_000
 TURN_S = 0.1
+SLOW_S = 0.5
+LATE_S = 0.02
+"""A timer that rings so late tells that this process was busy: what seems slow may be here, and not read yet."""
+PLACES = 32
+"""Of 8 MiB at most each."""
+
+Lane = tuple[str, str]
+"""A method, and a connection."""
 
 
 class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run time it takes none
-    """Nothing is read of a call before it has its turn, first come first served, one call of each method at a time.
+    """Nothing is read of a call before it has its turn, first come first served: one call of each method and connection
+    at a time, and `places` in all.
 
     A turn lasts until the message is there, or until the call is over if the message is large; but no longer than
-    `turn_s`: what arrives more slowly goes on beside the others. Streams need no turns: of each, one message is read at
-    a time.
+    `turn_s`. What arrives more slowly keeps its place, after `slow_s` more only while nobody else wants it: then one of
+    the connection that has most of them is refused. Streams need no turns: of each, one message is read at a time.
     """
 
-    def __init__(self, turn_s: float = TURN_S) -> None:
-        self._turn_s = turn_s
-        self._lanes: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+    def __init__(self, turn_s: float = TURN_S, slow_s: float = SLOW_S, places: int = PLACES) -> None:
+        self.turn_s = turn_s
+        self.slow_s = slow_s
+        self._free = places
+        self._lanes: dict[Lane, asyncio.Lock] = {}
+        self._users: Counter[Lane] = Counter()  # of the lanes: in their turn, or waiting for it
+        self._holding: Counter[str] = Counter()  # places, by connection
+        self._slow: dict[_Turn, None] = {}  # of which enough has been waited for, oldest first
+        self._queue: dict[asyncio.Future[None], None] = {}  # for a place
 
     def taken(self, method: str) -> bool:
-        return self._lanes[method].locked()
+        """Whether a call of it has its turn."""
+        return any(lane.locked() for (of, _), lane in self._lanes.items() if of == method)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -35,34 +51,176 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run tim
         handler = await continuation(details)
         if handler is None or handler.request_streaming:
             return handler
-        lane = self._lanes[details.method]
-        await lane.acquire()
-        turn = _Turn(lane, self._turn_s)
+        method, deserialize, answered = details.method, handler.request_deserializer, _forgetful(handler.unary_unary)
 
-        def deserialize(data: bytes) -> Any:
-            if len(data) < LARGE_BYTES:
+        async def behave(requests: AsyncIterator[_Brought], context: Any) -> Any:
+            turn = _Turn(self, (method, context.peer()))
+            try:
+                request = await turn.message(requests, context)
+                answer = answered(request, context)
+                del request
+                return await answer
+            finally:
                 turn.end()
-            return handler.request_deserializer(data)
 
-        behaviour = _forgetful(handler.unary_unary)
-        return grpc.unary_unary_rpc_method_handler(behaviour, deserialize, handler.response_serializer)
+        # To the peer it is the same: here, it is known who calls before anything is read.
+        return grpc.stream_unary_rpc_method_handler(
+            behave, lambda data: _Brought(len(data), deserialize(data)), handler.response_serializer
+        )
+
+    # ---- for turns
+
+    async def enter(self, lane: Lane) -> None:
+        """Wait for the turn in the lane, and then for a place."""
+        self._users[lane] += 1
+        try:
+            await self._lanes.setdefault(lane, asyncio.Lock()).acquire()
+        except BaseException:
+            self._leave(lane)
+            raise
+        try:
+            await self._take_place()
+        except BaseException:
+            self.pass_on(lane)
+            raise
+        self._holding[lane[1]] += 1
+
+    async def _take_place(self) -> None:
+        if self._free and not self._queue:
+            self._free -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._queue[place] = None
+        self._make_room()
+        try:
+            await place
+        except BaseException:
+            if self._queue.pop(place, self) is self and not place.cancelled():  # it has been given one
+                self._free_place()
+            raise
+
+    def pass_on(self, lane: Lane) -> None:
+        """The turn in the lane is over."""
+        self._lanes[lane].release()
+        self._leave(lane)
+
+    def _leave(self, lane: Lane) -> None:
+        self._users[lane] -= 1
+        if not self._users[lane]:
+            del self._users[lane]
+            self._lanes.pop(lane, None)
+
+    def free_place(self, connection: str) -> None:
+        self._holding[connection] -= 1
+        if not self._holding[connection]:
+            del self._holding[connection]
+        self._free_place()
+
+    def _free_place(self) -> None:
+        while self._queue:
+            place = next(iter(self._queue))
+            del self._queue[place]
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
+
+    def note_slow(self, turn: _Turn) -> None:
+        """More than enough has been waited for its message."""
+        self._slow[turn] = None
+        self._make_room()
+
+    def forget_slow(self, turn: _Turn) -> None:
+        self._slow.pop(turn, None)
+
+    def _make_room(self) -> None:
+        """Somebody waits for a place, or one more is slow: where both are, one of the slow ones ends."""
+        if self._queue and self._slow:
+            most = max(self._holding.values())
+            greedy = (turn for turn in self._slow if self._holding[turn.connection] == most)
+            turn = next(greedy, None)  # else there is one soon
+            if turn is not None:
+                turn.refuse()
+
+
+class _Brought:
+    """A message, and its size in bytes. No tuple: as the last value of an iterator gRPC mistakes that for arguments."""
+
+    __slots__ = ("request", "size")
+
+    def __init__(self, size: int, request: Any) -> None:
+        self.size = size
+        self.request = request
 
 
 class _Turn:
-    """Of the call whose task makes it; it ends with that task at the latest."""
+    """Of one call."""
 
-    def __init__(self, lane: asyncio.Lock, turn_s: float) -> None:
-        call = asyncio.current_task()
-        assert call is not None
-        self._lane: asyncio.Lock | None = lane
-        self._impatient = call.get_loop().call_later(turn_s, self.end)
-        call.add_done_callback(lambda _: self.end())
+    def __init__(self, turns: Turns, lane: Lane) -> None:
+        self.connection = lane[1]
+        self._turns = turns
+        self._lane = lane
+        self._has_turn = self._has_place = False
+        self._impatient: asyncio.TimerHandle | None = None
+        self._patience: asyncio.Timeout | None = None
+
+    async def message(self, requests: AsyncIterator[_Brought], context: Any) -> Any:
+        """Aborts the call if there is none, or if it takes too long."""
+        await self._turns.enter(self._lane)
+        self._has_turn = self._has_place = True
+        self._await_in(self._turns.turn_s, self._pass_on)
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                brought = await anext(requests, None)
+        except TimeoutError:
+            reason = "its message takes too long, and others wait"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
+        self._be_read()
+        if brought is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is no message")
+            raise AssertionError("abort raises")
+        if brought.size < LARGE_BYTES:
+            self.end()
+        return brought.request
+
+    def _await_in(self, seconds: float, then: Callable[[], None]) -> None:
+        """`then`, unless the turn has ended by itself."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+
+        def ring() -> None:
+            if loop.time() > due + LATE_S:
+                self._await_in(seconds, then)
+            else:
+                then()
+
+        self._impatient = loop.call_at(due, ring)
+
+    def _pass_on(self) -> None:
+        if self._has_turn:
+            self._has_turn = False
+            self._turns.pass_on(self._lane)
+        if self._patience is not None:
+            self._await_in(self._turns.slow_s, lambda: self._turns.note_slow(self))
+
+    def _be_read(self) -> None:
+        self._patience = None
+        self._turns.forget_slow(self)
+
+    def refuse(self) -> None:
+        self._turns.forget_slow(self)
+        assert self._patience is not None
+        self._patience.reschedule(0)
 
     def end(self) -> None:
-        if self._lane is not None:
-            self._lane.release()
-            self._lane = None
+        """The message is there, and small, or the call is over."""
+        self._be_read()
+        if self._impatient is not None:
             self._impatient.cancel()
+        self._pass_on()
+        if self._has_place:
+            self._has_place = False
+            self._turns.free_place(self.connection)
 
 
 def _forgetful(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:

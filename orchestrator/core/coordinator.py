@@ -164,6 +164,8 @@ class Coordinator(Membership):
         worker.detector = self._new_detector(now)
         self._fx.worker_changed(worker, WorkerEvent.UP, detail, now)
         self._fx.registered(worker, registration.request, registration.held, now)
+        if registration.draining:
+            self.drain(worker.id, now)
         self._review_later(worker, now)
         self._judge_spared(worker, now)
         self._reconsider(worker)
@@ -204,6 +206,8 @@ class Coordinator(Membership):
                 self._reopen(attempt, now)
         if worker.abandoned and self._on_return != "first_result":
             self._compare_with_replacements(worker, now)
+        if registration.draining:
+            self.drain(worker.id, now)
         self._reconsider(worker)
         self._dispatch(now)
         self._rearm(now)

@@ -52,7 +52,7 @@ class Registration(NamedTuple):
     `incarnation`: names the process; empty where the protocol has none. `prefetch`: how many attempts it may hold
     beyond its `capacity`. `reports_start`: it says when the execution of an attempt begins. `held`: the attempts that
     it still has, finished but unacknowledged ones included. `request`: the driver's name for this message, which the
-    effect `registered` gives back.
+    effect `registered` gives back. `draining`: it takes nothing new.
     """
 
     worker_id: WorkerId
@@ -62,6 +62,7 @@ class Registration(NamedTuple):
     reports_start: bool
     held: tuple[AttemptKey, ...] = ()
     request: int | None = None
+    draining: bool = False
 
 
 Around = Callable[..., None]

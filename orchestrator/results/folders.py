@@ -51,6 +51,10 @@ _LATER_KEYS = {"ended_s", "slots", "queue"}
 _SWEEP_KEYS = {"scenario", "world", "seed", "duration_s", "cells"}
 
 
+SUMMARY_BYTES = 1 << 30
+"""Far more than that of a sweep of a hundred thousand runs."""
+
+
 class RunFolderError(Exception):
     """A folder holds no run, a damaged run, or a file of the user's that a run must not replace. One sentence."""
 
@@ -171,12 +175,22 @@ def clear(folder: Path, keep: AbstractSet[Path] = frozenset()) -> None:
 
 
 def require_ours(folder: Path) -> None:
-    """Raise RunFolderError if `folder` holds no run, but a file that a run would replace."""
+    """Raise RunFolderError if `folder` holds no run, but a file that a run would replace, or a device or a pipe in the
+    place of one."""
+    _require_files(folder)
     if (folder / FILES[0]).exists() or _run_folders(folder):
         return
     for name in (_SUMMARY, _SCENARIO):
         if (folder / name).exists():
             raise RunFolderError(f"{folder} holds a {name} but no run: choose another folder, or move the file")
+
+
+def _require_files(folder: Path) -> None:
+    """Whoever opens a device or a pipe may wait for ever, or read without an end."""
+    for path in folder.glob("*") if folder.is_dir() else ():
+        is_other = path.exists() and not path.is_file() and not path.is_dir()
+        if is_other and _OURS.fullmatch(path.name.removesuffix(".part")):
+            raise RunFolderError(f"{path} is a device or a pipe, expected a file of a run")
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -239,8 +253,13 @@ def _pool_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
 def _read_summary(folder: Path) -> Summary:
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a folder")
+    _require_files(folder)
     try:
-        summary = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+        with (folder / _SUMMARY).open("rb") as file:
+            text = file.read(SUMMARY_BYTES + 1)
+        if len(text) > SUMMARY_BYTES:
+            raise ValueError(f"it has more than {SUMMARY_BYTES >> 20} MiB")
+        summary = json.loads(text.decode())
     except FileNotFoundError:
         raise RunFolderError(f"{folder} holds no finished run: {_SUMMARY} is missing") from None
     except (OSError, ValueError) as error:

@@ -16,6 +16,7 @@ from orchestrator.cluster.jobs import Ended
 from orchestrator.cluster.services import start
 from orchestrator.cluster.wire import contract, rpc
 from orchestrator.policies.settings import build_coordinator
+from tests.cluster.proxy import Proxy
 from tests.cluster.streams import PATIENT
 
 
@@ -41,11 +42,15 @@ class Hand:
         await self._registry.ReportResult(contract.result_message(self.name, key, ended, 0.0))
 
     @contextlib.asynccontextmanager
-    async def at_work(self, address: str, capacity: int, heartbeat_s: float = 0.1) -> AsyncIterator[None]:
+    async def at_work(
+        self, address: str, capacity: int, heartbeat_s: float = 0.1, through: Proxy | None = None
+    ) -> AsyncIterator[None]:
         server = rpc.server()
         self.serve(server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
+        if through is not None:
+            through.to, port = port, through.port
         async with rpc.channel(address) as channel:
             self._registry = rpc.Stub(channel, rpc.REGISTRY)
             await self._registry.RegisterWorker(contract.registration_message(self.name, f"127.0.0.1:{port}", capacity))

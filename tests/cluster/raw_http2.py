@@ -42,10 +42,14 @@ class Unreading:
         self._writer.write(frame(HEADERS, END_HEADERS, self._next, headers(path)))
         self._next += 2
 
-    def message(self, request: bytes) -> None:
-        """The message of the call that has begun last."""
+    def message(self, request: bytes, stream: int | None = None) -> None:
+        """The message of the call that has begun last, or of another one: the first is 1, the second 3."""
         body = b"\0" + struct.pack(">I", len(request)) + request
-        self._writer.write(frame(DATA, END_STREAM, self._next - 2, body))
+        self._writer.write(frame(DATA, END_STREAM, stream or self._next - 2, body))
+
+    def end(self) -> None:
+        """The call that has begun last has no message."""
+        self._writer.write(frame(DATA, END_STREAM, self._next - 2, b""))
 
     def call(self, path: str, request: bytes) -> None:
         self.begin(path)

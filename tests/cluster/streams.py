@@ -112,7 +112,7 @@ def key(task_id: str, attempt: int = 1) -> AttemptKey:
 
 
 class Hand:
-    """A worker's stream."""
+    """A worker's stream. `beside`: what its first message says beside the registration."""
 
     def __init__(
         self,
@@ -121,14 +121,19 @@ class Hand:
         capacity: int = 1,
         process: str = "a",
         held: Sequence[AttemptKey] = (),
+        **beside: bool,
     ) -> None:
         self.call = rpc.Stub(channel, rpc.WORKER_STREAM).Work()
+        self._beside = beside
         self._registration = Registration(worker_id=name, capacity=capacity, incarnation=process, held=held)
         self._first: ToWorker | None = None
 
+    async def begin(self) -> None:
+        await self.say(registration=self._registration, **self._beside)
+
     async def register(self) -> Hand:
         """`self.told` is the answer."""
-        await self.say(registration=self._registration)
+        await self.begin()
         self._first = await self.call.read()
         assert self._first.HasField("registered")
         self.told = self._first.registered

@@ -9,25 +9,30 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orchestrator.cluster import link
+from orchestrator.cluster import client as client_module
+from orchestrator.cluster import link, submitting
 from orchestrator.cluster.client import AsyncClient, NewTask
 from orchestrator.core.model import TaskState
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from tests.cluster.conftest import MakeCluster
-from tests.cluster.test_silent_connections import Proxy
+from tests.cluster.proxy import Proxy
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SILENCE_S", 0.5), ("ANSWER_S", 0.5)):
         monkeypatch.setattr(link, name, value)
+    for module in (client_module, submitting):
+        monkeypatch.setattr(module, "DEADLINE_S", 4.0)
 
 
 @contextlib.asynccontextmanager
-async def client_behind_a_proxy(cluster: LocalCluster) -> AsyncIterator[tuple[AsyncClient, Proxy]]:
+async def client_behind_a_proxy(
+    cluster: LocalCluster, contract: bool = False
+) -> AsyncIterator[tuple[AsyncClient, Proxy]]:
     async with (
         Proxy().passing(int(cluster.address.rpartition(":")[2])) as proxy,
-        AsyncClient(f"127.0.0.1:{proxy.port}") as client,
+        AsyncClient(f"127.0.0.1:{proxy.port}", contract=contract) as client,
     ):
         yield client, proxy
 
@@ -82,5 +87,39 @@ def test_a_coordinator_that_stands_still_keeps_its_stream(make_cluster: MakeClus
             for submission in submissions:
                 assert (await submission).attempts == 1
             assert client._link.channel is before
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_client_that_polls_learns_of_what_was_accepted_by_another_connection(make_cluster: MakeCluster):
+    """It executes once, and what is submitted later takes that connection, too."""
+    cluster = make_cluster(1, capacity=4)
+
+    async def run() -> None:
+        async with client_behind_a_proxy(cluster, contract=True) as (client, proxy):
+            accepted = client.submit("1", kind="sleep")
+            await accepted.id
+            proxy.swallow()
+            outcome = await accepted
+            assert (outcome.state, outcome.attempts) == (TaskState.COMPLETED, 1)
+            assert (await client.submit("0", kind="sleep")).state is TaskState.COMPLETED
+            assert proxy.dialled == 2
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
+@pytest.mark.parametrize("contract", [False, True], ids=["streams", "contract"])
+def test_a_question_is_asked_again_by_another_connection(make_cluster: MakeCluster, contract: bool):
+    """By a client that waits for no task: its stream is as silent as ever, so the call itself finds out."""
+    cluster = make_cluster(1)
+
+    async def run() -> None:
+        async with client_behind_a_proxy(cluster, contract) as (client, proxy):
+            task_id = (await client.submit("0", kind="sleep")).task_id
+            for ask in (client.metrics, lambda: client.status(task_id), lambda: client.cancel(task_id)):
+                proxy.swallow()
+                before = proxy.dialled
+                await ask()
+                assert proxy.dialled == before + 1
 
     asyncio.run(asyncio.wait_for(run(), 60))

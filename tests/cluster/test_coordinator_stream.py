@@ -15,7 +15,7 @@ from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.wire import rpc
 from orchestrator.cluster.wire.contract import registration_message
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import Quarantine, TaskState
+from orchestrator.core.model import Quarantine, TaskState, WorkerState
 from tests.cluster.streams import TIMEOUT_S, Hand, coordinator, key, play
 
 
@@ -274,5 +274,26 @@ def test_a_call_that_is_not_answered_fails_after_the_same_time():
             assert (again.task_id, again.attempt) == ("t", 2)
             assert is_quarantined(live.core, "mute")
         await server.stop(0)
+
+    play(story)
+
+
+def test_a_worker_that_drains_as_it_registers_is_given_nothing():
+    """A task that waits goes to the next worker, without a failed call; and one that leaves as it comes is gone."""
+
+    async def story() -> None:
+        async with coordinator() as (live, channel):
+            live.submit("t", Job("sleep", "0"), 1)
+            draining = await Hand(channel, "draining", draining=True).register()
+            leaving = Hand(channel, "leaving", draining=True, leaving=True)
+            await leaving.begin()
+            assert await leaving.call.code() is grpc.StatusCode.OK
+            other = await Hand(channel, "other").register()
+            (first,) = await other.hears("assignments")
+            assert (first.task_id, first.attempt) == ("t", 1)
+            of = {worker.id: worker for worker in live.core.workers()}
+            assert of["draining"].draining
+            assert of["leaving"].state is WorkerState.LEFT
+            draining.call.cancel()
 
     play(story)

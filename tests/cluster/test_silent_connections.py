@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 
+from orchestrator.cluster import called_worker, streaming_worker
+from orchestrator.cluster.called_worker import CalledWorker
 from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.jobs import Job
@@ -19,57 +23,12 @@ from orchestrator.cluster.streaming_worker import StreamingWorker
 from orchestrator.cluster.worker import Settings
 from orchestrator.core.model import AttemptKey, Task, TaskState, Worker, WorkerId
 from orchestrator.policies.settings import Policies, build_coordinator
+from tests.cluster.called import Hand, until_settled
+from tests.cluster.called import coordinator as called_coordinator
+from tests.cluster.proxy import Proxy
 from tests.cluster.streams import TIMEOUT_S, Stage, play, worker_on
 
 HEARTBEAT_S = 0.5
-
-
-class Proxy:
-    """Passes bytes between whoever dials it and a port; `swallow` loses all that comes by its present connections."""
-
-    def __init__(self) -> None:
-        self.to = self.port = 0
-        self.dialled = 0
-        self._passable = [True]
-        self._parts: list[asyncio.Task[None]] = []
-        self._writers: list[asyncio.StreamWriter] = []
-
-    def swallow(self) -> None:
-        self._passable[0] = False
-        self._passable = [True]
-
-    async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.dialled += 1
-        passable = self._passable
-        onward = await asyncio.open_connection("127.0.0.1", self.to)
-        self._writers += [writer, onward[1]]
-        ways = ((reader, onward[1]), (onward[0], writer))
-        self._parts += [asyncio.create_task(self._pass(*way, passable)) for way in ways]
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passable: list[bool]) -> None:
-        with contextlib.suppress(ConnectionError):
-            while chunk := await reader.read(1 << 16):
-                if passable[0]:
-                    writer.write(chunk)
-        if passable[0]:
-            writer.close()
-
-    @contextlib.asynccontextmanager
-    async def passing(self, to: int) -> AsyncIterator[Proxy]:
-        self.to = to
-        server = await asyncio.start_server(self._dialled, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for part in self._parts:
-                part.cancel()
-            for writer in self._writers:
-                writer.close()
-            await asyncio.gather(
-                *self._parts, *(writer.wait_closed() for writer in self._writers), return_exceptions=True
-            )
 
 
 class Watched(LiveCoordinator):
@@ -80,13 +39,16 @@ class Watched(LiveCoordinator):
             {"detection": {"kind": "timeout", "timeout_s": 2, "heartbeat_s": HEARTBEAT_S}}
         )
         self.registrations = 0
+        self.before_the_first_answer: Callable[[], None] = lambda: None
         self.has_reconnected, self.has_settled = asyncio.Event(), asyncio.Event()
         self._beats: asyncio.Queue[str] = asyncio.Queue()
         super().__init__(lambda effects: build_coordinator(policies, effects), call_timeout_s=TIMEOUT_S, check=True)
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         self.registrations += 1
-        if self.registrations > 1:
+        if self.registrations == 1:
+            self.before_the_first_answer()
+        else:
             self.has_reconnected.set()
         super().registered(worker, request, dropped, now)
 
@@ -104,12 +66,17 @@ class Watched(LiveCoordinator):
 
 
 @contextlib.asynccontextmanager
-async def worker_behind_a_proxy() -> AsyncIterator[tuple[Watched, Proxy, StreamingWorker]]:
+async def worker_behind_a_proxy(
+    kind: Callable[..., Any] = StreamingWorker, unanswered: bool = False
+) -> AsyncIterator[tuple[Watched, Proxy, Any]]:
+    """`unanswered`: what answers the first registration is swallowed, and all after it."""
     live = Watched()
     server, port = await start(live, "127.0.0.1", 0)
     async with Proxy().passing(port) as proxy, Connection(f"127.0.0.1:{proxy.port}") as connection:
+        if unanswered:
+            live.before_the_first_answer = proxy.swallow
         settings = Settings(f"127.0.0.1:{proxy.port}", executor="inline")
-        worker = StreamingWorker("w1", settings, lambda: None, connection)
+        worker = kind("w1", settings, lambda: None, connection)
         running = asyncio.create_task(worker.run())
         try:
             yield live, proxy, worker
@@ -212,5 +179,62 @@ def test_workers_of_a_process_dial_once_and_close_what_nobody_uses():
                     assert second is not first
                     assert second.get_state() is grpc.ChannelConnectivity.READY
             assert first.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+    play(story)
+
+
+@pytest.mark.parametrize("kind", [StreamingWorker, CalledWorker])
+def test_a_registration_whose_answer_is_swallowed_is_made_by_another_connection(
+    kind: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody has told the worker yet what silence is."""
+    monkeypatch.setattr(streaming_worker, "FIRST_SILENCE_S", 0.5)
+    monkeypatch.setattr(called_worker, "REPORT_DEADLINE_S", 0.5)
+
+    async def story() -> None:
+        async with worker_behind_a_proxy(kind, unanswered=True) as (live, proxy, _):
+            await live.has_reconnected.wait()
+            live.submit("t", Job("sleep", "0"), 1)
+            await live.has_settled.wait()
+            assert proxy.dialled == 2
+
+    play(story)
+
+
+def test_a_worker_of_the_contract_beats_and_reports_by_another_connection(monkeypatch: pytest.MonkeyPatch):
+    """Before it is declared dead, and what it had executed counts."""
+    monkeypatch.setattr(called_worker, "REPORT_DEADLINE_S", 0.5)
+
+    async def story() -> None:
+        async with worker_behind_a_proxy(CalledWorker) as (live, proxy, worker):
+            await live.hears_beats(1)
+            live.submit("t", Job("sleep", "0.3"), 1)
+            while not worker.agent.active:
+                await asyncio.sleep(0.01)
+            proxy.swallow()
+            await live.has_settled.wait()
+            task = live.core.task("t")
+            assert task is not None
+            assert (task.state, task.attempt, live.registrations, proxy.dialled) == (TaskState.COMPLETED, 1, 1, 2)
+            for _ in range(2):
+                proxy.swallow()
+                await live.hears_beats(2)
+
+    play(story)
+
+
+def test_a_worker_of_the_contract_is_called_by_another_connection():
+    """The first call that is swallowed fails after the call timeout; the next one arrives."""
+
+    async def story() -> None:
+        hand = Hand("w1")
+        async with Proxy().passing(0) as proxy, called_coordinator(call_timeout_s=TIMEOUT_S) as (live, address):
+            async with hand.at_work(address, 1, through=proxy):
+                for number in range(3):
+                    live.submit(f"t{number}", Job("sleep", "0"), 1)
+                    await until_settled(live, number + 1)
+                    proxy.swallow()
+            assert [hand.taken[f"t{number}"] for number in range(3)] == [1, 1, 1]
+            assert proxy.dialled == 3
 
     play(story)

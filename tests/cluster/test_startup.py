@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +74,12 @@ def test_a_second_worker_of_a_name_ends_with_a_sentence(tmp_path: Path):
         second.close()
         assert "worker w1: a worker w1 is connected, and beats: give this one another name" in log.read_text()
         assert cluster.worker("w1").status is None
+
+
+def test_a_port_that_is_taken_is_one_sentence():
+    """What gRPC has to say of it is left out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        coordinator = [sys.executable, "-m", "orchestrator", "coordinator", "--port", str(port)]
+        done = subprocess.run(coordinator, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (1, f"cannot listen on 127.0.0.1:{port}\n")

@@ -21,7 +21,8 @@ from orchestrator.policies.settings import build_coordinator
 from tests.cluster.raw_http2 import Unreading
 from tests.cluster.streams import PATIENT, play
 
-SUBMIT = f"/{rpc.COORDINATOR.full_name}/SubmitTask"
+SUBMIT, STATUS = (f"/{rpc.COORDINATOR.full_name}/{method}" for method in ("SubmitTask", "GetTaskStatus"))
+TOO_LITTLE = b"\x0a\x00"  # a submission without a payload
 
 
 @contextlib.asynccontextmanager
@@ -44,35 +45,108 @@ async def without_message(port: int, turns: Turns) -> Unreading:
 
 
 def test_a_call_waits_for_its_turn():
-    """Until the one before it has brought its message, or has gone. Other methods have turns of their own."""
+    """Until the one before it on its connection has brought its message. Other methods have turns of their own."""
+
+    async def story() -> None:
+        turns = Turns(turn_s=600)
+        async with serving(turns) as (port, _):
+            calling = await without_message(port, turns)
+            calling.call(SUBMIT, TOO_LITTLE)
+            calling.call(STATUS, b"")
+            answered = await calling.reader.readuntil(b"no task")
+            assert b"the payload is empty" not in answered
+            calling.message(TOO_LITTLE, stream=1)
+            for _ in range(2):
+                await calling.reader.readuntil(b"the payload is empty")
+            calling.close()
+
+    play(story)
+
+
+def test_calls_without_a_message_hold_up_no_other_connection():
+    """However many there are on one."""
 
     async def story() -> None:
         turns = Turns(turn_s=600)
         async with serving(turns) as (port, channel):
-            before = await without_message(port, turns)
+            calling = await without_message(port, turns)
+            for _ in range(500):
+                calling.begin(SUBMIT)
             stub = rpc.Stub(channel, rpc.COORDINATOR)
-            waiting = asyncio.ensure_future(stub.SubmitTask(wire_pb2.SubmitTaskRequest(payload="7")))
-            for _ in range(3):
-                await stub.GetMetrics(contract.metrics_request())
-            assert not waiting.done()
-            before.close()
-            assert (await waiting).task_id
+            assert (await stub.SubmitTask(wire_pb2.SubmitTaskRequest(payload="7"))).task_id
+            calling.close()
 
     play(story)
 
 
 def test_a_message_that_takes_long_holds_up_nobody():
-    """It goes on arriving beside the others."""
+    """It goes on arriving beside the others, of its connection too."""
 
     async def story() -> None:
         turns = Turns(turn_s=0.05)
-        async with serving(turns) as (port, channel):
+        async with serving(turns) as (port, _):
             slow = await without_message(port, turns)
+            slow.call(SUBMIT, TOO_LITTLE)
+            await slow.reader.readuntil(b"the payload is empty")
+            slow.message(TOO_LITTLE, stream=1)
+            await slow.reader.readuntil(b"the payload is empty")
+            slow.close()
+
+    play(story)
+
+
+def test_only_so_many_messages_arrive_at_a_time():
+    """Where others want its place, a message that takes too long is refused: of whoever brings most of them."""
+
+    async def story() -> None:
+        turns = Turns(turn_s=0.01, slow_s=0.05, places=3)
+        async with serving(turns) as (port, channel):
+            alone, greedy = [await Unreading.open(port) for _ in range(2)]
+            alone.begin(SUBMIT)
+            for _ in range(12):
+                greedy.begin(SUBMIT)
+            for _ in range(10):
+                await greedy.reader.readuntil(b"its message takes too long")
             stub = rpc.Stub(channel, rpc.COORDINATOR)
             assert (await stub.SubmitTask(wire_pb2.SubmitTaskRequest(payload="7"))).task_id
-            slow.message(b"\x0a\x00")  # without a payload
-            assert b"the payload is empty" in await slow.reader.readuntil(b"empty")
-            slow.close()
+            alone.message(TOO_LITTLE)
+            await alone.reader.readuntil(b"the payload is empty")
+            for each in (alone, greedy):
+                each.close()
+
+    play(story)
+
+
+def test_callers_that_go_leave_their_turns_and_places():
+    """Whether they had them, or waited for them."""
+
+    async def story() -> None:
+        turns = Turns(turn_s=600, places=1)
+        async with serving(turns) as (port, channel):
+            gone = [await without_message(port, turns) for _ in range(2)]
+            gone[0].begin(SUBMIT)
+            stub = rpc.Stub(channel, rpc.COORDINATOR)
+            waiting = asyncio.ensure_future(stub.GetMetrics(contract.metrics_request()))
+            for each in reversed(gone):
+                each.close()
+            await waiting
+            while turns.taken(SUBMIT):
+                await asyncio.sleep(0.01)
+
+    play(story)
+
+
+def test_a_call_without_a_message_is_refused():
+    """It ends before it has brought one."""
+
+    async def story() -> None:
+        turns = Turns()
+        async with serving(turns) as (port, _):
+            calling = await Unreading.open(port)
+            calling.begin(SUBMIT)
+            calling.end()
+            await calling.reader.readuntil(b"there is no message")
+            calling.close()
 
     play(story)
 

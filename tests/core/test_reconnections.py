@@ -127,3 +127,19 @@ def test_a_quarantined_worker_gets_tasks_again_when_it_reconnects(make_cluster):
     assert fx.take(Assign) == []
     introduce(core, held=[("t1", 1)], now=1.2)
     assert fx.take(Assign) == [Assign("t2", "w1", 1)]
+
+
+@pytest.mark.parametrize("incarnation", ["a", "b"])
+def test_a_worker_that_drains_as_it_registers_gets_nothing(make_cluster, incarnation):
+    """What waits goes on waiting, whether its process is known or not; what it holds goes on."""
+    core, fx = make_cluster("t1", "t2", "t3")
+    held = (("t1", 1), ("t2", 1)) if incarnation == "a" else ()
+    registration = Registration("w1", incarnation, 3, 0, False, held, draining=True)
+    (core.reconnected if incarnation == "a" else core.register)(registration, 1.0)
+    assert fx.take(Assign) == []
+    assert core.worker("w1").draining
+    if incarnation == "a":
+        complete(core, "w1", "t1", 1, 2.0)
+        assert fx.take(Assign) == []
+    introduce(core, worker="w2", capacity=3, now=3.0)
+    assert {assign.worker for assign in fx.take(Assign)} == {"w2"}

@@ -324,3 +324,26 @@ def test_no_folder_and_no_run_are_told_apart(tmp_path):
         folders.load(tmp_path / "nowhere")
     with pytest.raises(folders.RunFolderError, match="no finished run"):
         folders.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "scenario.yaml", "tasks.parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_pipe_or_device_in_a_run_folder_is_one_sentence(tmp_path, name, kind):
+    """Whoever reads it would wait for ever, and so would whoever writes a run there."""
+    folders.save(tmp_path, mm1(10))
+    (tmp_path / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to("/dev/zero")
+    for use in (folders.load, lambda folder: folders.save(folder, mm1(10))):
+        with pytest.raises(folders.RunFolderError, match=rf"{name} is a device or a pipe, expected a file of a run"):
+            use(tmp_path)
+
+
+def test_a_summary_without_an_end_is_one_sentence(tmp_path, monkeypatch):
+    """It is not read until memory is full."""
+    folders.save(tmp_path, mm1(10))
+    monkeypatch.setattr(folders, "SUMMARY_BYTES", 100)
+    with pytest.raises(folders.RunFolderError, match=r"summary\.json is damaged: it has more than 0 MiB"):
+        folders.load(tmp_path)

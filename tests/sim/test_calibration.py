@@ -135,8 +135,8 @@ def test_the_scenario_has_the_last_word(make: MakeScenario, tmp_path: Path):
         ("coordinator:\n  cost_s: -1", ":2:11: coordinator.cost_s: is -1, expected at least 0"),
         ("network: {loss: 0.1}", ":1:11: network.loss: unknown key"),
         ("duration_s: 5", ":1:1: duration_s: unknown key"),
-        ("network: {", ":1:11: scenario: "),
-        ("", ":1:1: scenario: is nothing"),
+        ("network: {", ":1:11: model: "),
+        ("", ":1:1: model: is nothing"),
     ],
 )
 def test_a_broken_model_is_told_at_its_own_place(make: MakeScenario, tmp_path: Path, text: str, told: str):

@@ -41,7 +41,7 @@ FILL_BYTES = 2 << 20
 FILL_ITEMS = 5_000
 """As far as a message is filled: what takes longer to read delays what others say. A larger item travels alone."""
 NUMBER_BYTES = 10  # the longest varint
-PENDING_CALLS = 50_000
+PENDING_CALLS = 20_000  # as many as workers, who all come at once; each takes some 20 KiB
 PENDING_S = 600  # how long one of them may wait
 CONNECTING_MS = 2_000  # for one attempt: a busy process takes long to answer
 # A process that is stopped for a while, on either side, is not a broken connection: only minutes of silence are.
