@@ -157,5 +157,6 @@ def seconds_axis(axes: Axes, which: str, values: Any) -> None:
         axis.set_major_locator(LogLocator(subs=subdivisions, numticks=12))
         axis.set_minor_formatter(NullFormatter())
     else:
-        axes.set(**{f"{which}lim": (0, None)})
+        top = max(getattr(axes, f"get_{which}lim")()[1], 1.05 * positive.max(initial=0.0))  # no marker is cut in half
+        axes.set(**{f"{which}lim": (0, top)})
     axis.set_major_formatter(FuncFormatter(seconds))

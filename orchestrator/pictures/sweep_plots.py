@@ -182,7 +182,8 @@ def _signs(cells: Sequence[Summary]) -> str:
         UNKNOWN: "hollow triangle: not known, longer than this, as too many tasks failed or are unfinished",
         TOO_FEW: "hollow circle: too few tasks for this percentile",
     }
-    return ";  ".join([f"n = {n} tasks per cell", *(text for sign, text in meanings.items() if sign in signs)])
+    each = "class and cell" if "class" in cells[0]["values"] else "cell"
+    return ";  ".join([f"n = {n} tasks per {each}", *(text for sign, text in meanings.items() if sign in signs)])
 
 
 def _cells_of_classes(cells: Sequence[Summary]) -> list[Summary]:

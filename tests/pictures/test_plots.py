@@ -272,6 +272,7 @@ def test_a_sweep_has_a_line_for_each_class_with_its_own_interval_and_losses():
     figure = drawn(draw(made)["sweep-cluster.workers-by-class"])
     assert title(figure).startswith("synthetic: latency of each class against")
     assert legend(figure) == ["low", "urgent"]
+    assert "n = 1 tasks per class and cell" in figure.get_supxlabel()
     p50, *_, lost = figure.axes
     low, urgent = (heights(line.get_xydata()) for line in p50.lines[:2])
     assert np.isnan(low).all()
@@ -352,6 +353,17 @@ def test_every_numeric_key_gets_its_picture():
         "execution timeout (s) 5",
         "execution timeout (s) 9",
     ]
+
+
+def test_points_of_almost_one_height_are_whole():
+    """The axis does not end where they stand."""
+    cells = sweep({"policies.routing.kind": ["random", "round_robin"]}, 1).summary["cells"]
+    for cell, p50_s in zip(cells, (2.0, 2.01), strict=True):
+        cell["latency_s"]["p50"] = p50_s
+    assert sweep_plots.against(cells, "policies.routing.kind", "t", "s").axes[0].get_ylim() == (
+        0,
+        pytest.approx(1.05 * 2.01),
+    )
 
 
 def test_names_are_points_with_bars():

@@ -175,15 +175,17 @@ def test_a_slot_that_is_used_again_is_occupied_once(make: MakeScenario):
         workload={**_one_task(2, rate_per_s=2), "tasks": 4},
         seed=0,
     )
-    (back_s,) = {row.time_s for row in run.events.itertuples() if row.detail == "revived"}
+    back_s = _time_s(run, run.events["detail"] == "revived")
     executed, occupied, frozen, wasted = seconds(run)
     assert (executed, frozen, wasted) == (12, 0, 4)
     assert occupied == pytest.approx(8 + (back_s - 1), abs=1e-6)
-    assert run.summary["queue"]["at_workers"] == pytest.approx((1 + 1 + (4.5 - _verdict_s(run)) + 2) / 20)
+    assert run.summary["queue"]["at_workers"] == pytest.approx(
+        (1 + 1 + (4.5 - _time_s(run, run.events["kind"] == "dead")) + 2) / 20
+    )
 
 
-def _verdict_s(run: Run) -> float:
-    return float(run.events.loc[run.events["kind"] == "dead", "time_s"].iloc[0])
+def _time_s(run: Run, chosen: Any) -> float:
+    return float(run.events.loc[chosen, "time_s"].iloc[0])
 
 
 def _one_task(service_s: float, rate_per_s: float = 1) -> dict[str, Any]:
