@@ -268,6 +268,20 @@ def test_kendalls_tau_says_whether_both_rank_alike(ours, theirs, tau):
     assert found["latency_s.p95"].reference_best == f"c{int(np.argmin(theirs))}"
 
 
+def test_a_mean_of_those_that_started_ranks_no_cells_that_lost_tasks():
+    """One that starves half of its tasks has the shortest mean wait, and is not the best by it."""
+    good = run(tables([task(15.0, 17.0, started_s=16.0)] * 2))
+    starving = run(tables([task(15.0, 16.0), task(15.0, started_s=math.nan)]))
+
+    def ranked(*runs: Run) -> set[str]:
+        grid = Sweep(scenario(), [CellRuns.of(f"c{n}", {"seed": n}, {0: one}) for n, one in enumerate(runs)])
+        return {rank.metric for rank in compare(grid, grid).ranking}
+
+    assert "wait_s.mean" in ranked(good, good)
+    assert "wait_s.mean" not in ranked(good, starving)
+    assert "latency_s.p50" in ranked(good, starving)
+
+
 def test_a_miss_names_the_worst():
     """A miss is a sentence with both values; a metric that is not judged is never named."""
     found = compare(by_hand([1, 2, 3, 4, 5], "sim"), by_hand([2, 4, 6, 8, 10], "live"))
