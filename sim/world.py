@@ -315,7 +315,7 @@ class World:
         report = self._report_of(job, self._next_request)
         self.coordinator.result(report, self.now)
         if job.attempt.ran_s is None and report.ran_s is not None:  # it was closed before
-            self.recorder.reported(*job.key, report.ran_s)
+            self.recorder.reported(*job.key, report.started_at, report.ran_s)
 
     def _report_of(self, job: Job, request: int) -> Report:
         assert job.started_at is not None

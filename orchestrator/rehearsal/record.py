@@ -86,7 +86,7 @@ def record(path: Path, scenario: Scenario, account: Account) -> Record:
             raise ValueError(f"{path}:{item.line}: the input {item} raised {item.raised}")
         getattr(core, item.name)(*item.arguments, item.now)
         if item.name == "result" and (report := item.arguments[0]).attempt and report.ran_s is not None:
-            recorder.reported(report.task_id, report.attempt, report.ran_s)
+            recorder.reported(report.task_id, report.attempt, report.started_at, report.ran_s)
         inputs += item.now >= account.began
     if not recorded.closed:
         raise RunFolderError(f"{path} ends before the run does: {path.with_name('cluster.log')} says why")

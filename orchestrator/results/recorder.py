@@ -23,7 +23,7 @@ _COMPLETED = Outcome.COMPLETED
 _STATE_OF = {TaskState.COMPLETED: State.COMPLETED, TaskState.FAILED: State.FAILED}
 _FLUSH = 14_000  # numbers in the list before they are packed
 _PLAIN = 7  # numbers in a plain row
-_RAN_S = 7  # the place of `ran_s` in a row of the attempts
+_ASSIGNED_S, _STARTED_S, _RAN_S = 3, 4, 7  # places in a row of the attempts
 _ABSENT = float("nan")
 
 
@@ -92,11 +92,18 @@ class Recorder:
         """An attempt's execution began. The coordinator may never hear of it: the worker may die first."""
         self._starts[attempt] = at
 
-    def reported(self, task_id: Any, number: int, ran_s: float) -> None:
-        """A report says how long an attempt ran. Only the record still asks, if the coordinator had closed it."""
+    def reported(self, task_id: Any, number: int, started_at: float | None, ran_s: float) -> None:
+        """A report says when an attempt began, and how long it ran. Only the record still asks, if the coordinator had
+        closed it; until then the row may say when the news of the start came."""
         row = self._silent.pop((task_id, number), None)
-        if row is not None:
-            self._attempts[row] = (*self._attempts[row][:_RAN_S], max(0.0, ran_s), *self._attempts[row][_RAN_S + 1 :])
+        if row is None:
+            return
+        told = list(self._attempts[row])
+        if started_at is not None:
+            told[_STARTED_S] = max(started_at, told[_ASSIGNED_S])
+            self._first_start[task_id] = min(told[_STARTED_S], self._first_start[task_id])
+        told[_RAN_S] = max(0.0, ran_s)
+        self._attempts[row] = tuple(told)
 
     def event(self, time_s: float, kind: str, worker: str | None, detail: str | None = None) -> None:
         """A row of the events table. `kind`: a WorkerEvent or a FaultEvent; `worker`: None for the coordinator."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.core.model import Attempt, Detail, Outcome, Task, Worker, WorkerEvent
+from orchestrator.core.model import Attempt, Detail, Outcome, Task, TaskState, Worker, WorkerEvent
 from orchestrator.results.recorder import Recorder
 
 
@@ -32,3 +32,21 @@ def test_a_slot_may_pass_to_another_worker():
     expected = ["w2", "w2", "w3", "w3", "w2", "w2"]
     assert made.attempts["worker"].to_pylist() == expected
     assert made.tasks["worker"].to_pylist() == expected
+
+
+def test_a_late_report_tells_when_its_attempt_began():
+    """Until then the row has the moment at which the news of the start came: its execution would end too late."""
+    recorder, worker, task = Recorder(), Worker("w1", 0), Task(0, 0, 1, "", 0.0)
+    recorder.worker_changed(worker, WorkerEvent.UP, Detail.REGISTERED, 0.0)
+    task.attempt = 1
+    attempt = Attempt(task, worker, 1, 0.5)
+    attempt.started_at, attempt.given_up_at, attempt.ended_at = 1.3, 3.0, 3.1
+    attempt.outcome = Outcome.CANCELLED
+    recorder.ended(attempt, 3.1)
+    task.state, task.worker_id, task.settled_at = TaskState.COMPLETED, worker.id, 3.0
+    recorder.settled(task, 3.0)
+    for started_at in (1.1, 0.9):  # only the first report counts
+        recorder.reported(0, 1, started_at, 1.8)
+    made = recorder.tables(np.zeros(1), np.ones(1), np.ones(1, dtype=np.uint8), ["w1"], 9.0)
+    assert made.attempts["started_s"].to_pylist() == made.tasks["started_s"].to_pylist() == [1.1]
+    assert made.attempts["ran_s"].to_pylist() == [1.8]
