@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from orchestrator.results.confidence import (
 )
 from orchestrator.results.tables import Floats
 
+UNSEEN = 3
+"""If no event is seen, at most so many are to be expected (95 %)."""
 BLOCKS = 10
 """Fewer and longer rather than more: in a correlated run short ones are alike."""
 
@@ -57,18 +60,24 @@ class Spread:
     @classmethod
     def _over(cls, left: Sequence[Observed], right: Sequence[Observed], serial: bool) -> Spread:
         ours, theirs = dict(_of_side(left, serial)), dict(_of_side(right, serial))
-        errors = error_intervals(Together(left).measure, Together(right).measure, len(left), serial)
+        pooled = Together(left), Together(right)
+        errors = error_intervals(pooled[0].measure, pooled[1].measure, len(left), serial, _least_errors(*pooled))
         few = {metric for side in (ours, theirs) for metric, interval in side.items() if interval.too_few}
         return cls(ours, theirs, {metric: None if metric in few else interval for metric, interval in errors.items()})
 
 
 def error_intervals(
-    left: Callable[[int | None], Measures], right: Callable[[int | None], Measures], clusters: int, serial: bool = False
+    left: Callable[[int | None], Measures],
+    right: Callable[[int | None], Measures],
+    clusters: int,
+    serial: bool = False,
+    least: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> dict[str, tuple[float, float] | None]:
     """Of the relative error of each statistic that is positive on both sides, whichever cluster is left out.
 
     `left` and `right` give the statistics without one cluster, or of all if it is None. An interval is None, for too
-    few, if it is so wide that it says nothing.
+    few, if it is so wide that it says nothing. It holds at least what `least` has of its metric, as logarithms of the
+    ratio.
     """
     ratios = [_log_ratios(left(without), right(without)) for without in (None, *range(clusters))]
     found: dict[str, tuple[float, float] | None] = {}
@@ -76,6 +85,8 @@ def error_intervals(
         parts = np.array([one[metric] for one in ratios[1:]])
         if math.isfinite(whole) and np.isfinite(parts).all() and len(parts) > 1:
             low, high = jackknife(whole, parts, serial)
+            if metric in least:
+                low, high = min(low, least[metric][0]), max(high, least[metric][1])
             wide = max(whole - low, high - whole) > WIDEST
             found[metric] = None if wide else (math.expm1(low), math.expm1(high))
     return found
@@ -86,6 +97,22 @@ def relative_error(value: float, reference: float) -> float:
     if math.isinf(value) or math.isinf(reference):
         return math.inf
     return (value - reference) / abs(reference) if reference else math.nan
+
+
+def _least_errors(left: Together, right: Together) -> Mapping[str, tuple[float, float]]:
+    """How far the logarithm of each ratio of percentiles would move, to either side, by UNSEEN tasks.
+
+    Pairs of runs may have the very same tasks at a percentile. All clusters then agree on the ratio, and yet the true
+    one can be another: of the tasks that pass the percentile on one side only, none need be seen where three are to be
+    expected.
+    """
+    (low, at, high), (other_low, other_at, other_high) = (
+        [side.ranks_away(ranks) for ranks in (-UNSEEN, 0, UNSEEN)] for side in (left, right)
+    )
+    pairs = (low, other_at), (at, other_high), (high, other_at), (at, other_low)
+    moved = [_log_ratios(*pair) for pair in pairs]
+    reached = {metric: [one[metric] for one in moved] for metric in at}
+    return {metric: (min(ends), max(ends)) for metric, ends in reached.items() if np.isfinite(ends).all()}
 
 
 def _log_ratios(values: Measures, references: Measures) -> Measures:

@@ -137,8 +137,8 @@ def count_interval(counts: Floats) -> Interval | None:
     """Of the total that is to be expected of R >= 2 such replications: exact Poisson bounds (Garwood, "Fiducial limits
     for the Poisson distribution", 1936) of as many independent events as vary between replications as much.
 
-    Without any event [0, 3.0]: if more were to be expected, none would come in fewer than 5 % of the cases. Counts that
-    are all alike, such as those of planned events, vary by nothing.
+    Without any event [0, None]: at most 3.0 were to be expected if they were independent, but only events tell whether
+    they come in bunches. Counts that are all alike, such as those of planned events, vary by nothing.
     """
     from scipy.special import gammaincinv, ndtri
 
@@ -146,7 +146,7 @@ def count_interval(counts: Floats) -> Interval | None:
         return None
     total, runs = float(np.sum(counts)), len(counts)
     if not total:
-        return Interval(0.0, float(-np.log(1 - LEVEL)))
+        return Interval(0.0, None)
     dispersion = float(np.var(counts, ddof=1)) / (total / runs)
     if not dispersion:
         return Interval(total, total)
