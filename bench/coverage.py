@@ -4,7 +4,8 @@
 
 Queues whose truth is known: M/M/c, first come, first served, from an empty start; what arrives in the warm-up is not
 counted. Latencies are drawn by recursion (Lindley for one server, Kiefer and Wolfowitz for several), hundreds of runs
-at a time, and judged by the very functions that `simulate` and `compare` use.
+at a time, and judged by the very functions that `simulate` and `compare` use. The traces that detectors are judged on
+are those of bench/detectors.py.
 
 A cell says how many of the intervals hold the truth. An interval without an upper end (too few) holds all that is above
 its lower end; where there are such, the cell also says how many have both ends, and how many of these hold the truth.
@@ -24,6 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
+from detectors import points_of, scenario
+from orchestrator.analysis.detectors import candidates
 from orchestrator.analysis.intervals import Spread
 from orchestrator.analysis.measures import LATENCY, QUANTILES, Observed
 from orchestrator.results.confidence import Interval, count_interval, mean_interval, percentile_intervals
@@ -267,6 +270,37 @@ def counts(sets: int) -> Iterator[tuple[str, Tally]]:
         yield f"bunches of {bunch}, so many bunches expected", tally
 
 
+DISTURBANCES = {
+    "noisy": "beats lost and late one by one",
+    "bursts": "all workers pause at once, 20 times on average",
+    "rare_bursts": "all workers pause at once, 3 times on average",
+}
+"""Models of bench/detectors.py: traces of 4 workers over 3,000 s, with a heartbeat of 1 s."""
+TIMEOUTS_S = (1.25, 2.5, 3.5, 5.05)
+
+
+def detectors(sets: int) -> Iterator[tuple[str, Tally]]:
+    """The upper bound of a detector's mistakes, of 99 %: against the true rate, which is that of all sets together,
+    and against the next set's trace. Mistakes are independent (`noisy`) or strike all workers at once (bursts)."""
+    kind = [one for one in candidates(scenario().policies.detection) if one.detector == "timeout"]
+    for model in DISTURBANCES:
+        tally = Tally()
+        judged = [points_of(model, seed, tuple(kind))[1] for seed in range(*_seeds(sets))]
+        for place, one in enumerate(kind):
+            if one.value not in TIMEOUTS_S:
+                continue
+            bounds, rates = np.array([(p[place].rate_upper_per_s, p[place].rate_per_s) for p in judged]).T
+            for bound, another in zip(bounds, np.roll(rates, -1), strict=True):
+                tally.say(f"{one.value:g} s: true rate", bool(np.mean(rates) <= bound))
+                tally.say(f"{one.value:g} s: another trace", bool(another <= bound))
+        yield DISTURBANCES[model], tally
+
+
+def _seeds(sets: int) -> tuple[int, int]:
+    begin = 1_000_000 * sum(OTHER_SEED)
+    return begin, begin + sets
+
+
 def transients(sets: int) -> Iterator[tuple[str, Tally]]:
     """How often the warm-up is called too short, with none and with one that is long enough."""
     for queue in QUEUES:
@@ -289,6 +323,7 @@ STUDIES: dict[str, tuple[str, Callable[[int], Iterator[tuple[str, Tally]]]]] = {
     "single": ("A single run, by blocks", single),
     "comparisons": ("Comparisons: relative errors against a system with demands 5 % shorter", comparisons),
     "counts": ("Counts over 10 replications, ten times the sets", counts),
+    "detectors": ("A detector's upper bound of mistakes (99 %), by timeout", detectors),
     "transients": ("How often a warm-up is called too short", transients),
 }
 
