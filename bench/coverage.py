@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from detectors import points_of, scenario
 from scipy.optimize import brentq
 
-from detectors import points_of, scenario
 from orchestrator.analysis.detectors import candidates
 from orchestrator.analysis.intervals import Spread
 from orchestrator.analysis.measures import LATENCY, QUANTILES, Observed

@@ -12,7 +12,9 @@ from orchestrator.results.confidence import (
     Interval,
     bounds,
     count_interval,
+    effective_number,
     inflation,
+    jackknife,
     mean_interval,
     percentile_intervals,
     share_interval,
@@ -150,9 +152,9 @@ def test_shares_that_are_all_1_are_not_sure():
     assert share_interval(np.zeros(10), np.ones(10)) == pytest.approx((0.0, 1 - 0.05**0.1, False))
 
 
-def test_no_event_in_any_run_is_a_bound():
-    """The rule of three: -log(0.05) = 3.0 events in all, however many runs there are."""
-    assert count_interval(np.zeros(10)) == pytest.approx((0.0, 2.9957, False), abs=1e-4)
+def test_no_event_in_any_run_has_no_upper_end():
+    """Events that come in bunches may be many where none was seen: only events tell whether they do."""
+    assert count_interval(np.zeros(10)) == (0.0, None, False)
     assert mean_interval(np.zeros(10), np.ones(10)) == (0.0, None, False)
 
 
@@ -188,3 +190,13 @@ def test_ends_that_are_not_known_are_not_drawn():
     assert np.isnan(low[1])
     assert np.isnan(high[:2]).all()
     assert high[2] == 3.0
+
+
+def test_clusters_that_count_as_fewer_are_less_sure():
+    """Ten clusters of which one has nearly all count as one: the jackknife reaches farther than for ten equal ones."""
+    assert effective_number(np.ones(10)) == pytest.approx(10)
+    assert effective_number(np.array([99.0, *np.full(9, 0.1)])) == pytest.approx(1.02, abs=0.01)
+    assert effective_number(np.zeros(3)) == 0
+    without = np.array([1.0, 2.0, 3.0, 2.0])
+    (low, high), (lower, higher) = (jackknife(2.0, without, effective=number) for number in (4.0, 2.0))
+    assert lower < low < high < higher

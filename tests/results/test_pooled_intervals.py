@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.results.executions import end_s
 from orchestrator.results.statistics import flatten
 from orchestrator.results.summaries import pool
 from tests.results.synthetic import mm1, run, tables, task
@@ -36,10 +35,9 @@ def test_a_number_lies_within_its_own_interval():
         assert 0 <= low <= flat[metric] + 1e-9, metric
         assert high is None or flat[metric] - 1e-9 <= high, metric
     assert known["utilization"][1] < 1
-    assert known["tasks.failed"] == pytest.approx([0.0, 2.9957], abs=1e-4)
+    assert known["tasks.failed"] == [0.0, None]
     assert known["detection.crashes"] == [10.0, 10.0]
-    hours = sum(end_s(run.tables, run.scenario) for run in runs) / 3600
-    assert known["detection.false_positives_per_h"] == pytest.approx([0.0, 2.9957 / hours], rel=1e-4)
+    assert known["detection.false_positives_per_h"] == [0.0, None]
 
 
 def test_the_accuracy_of_a_detector_without_a_mistake_is_not_sure():
@@ -48,8 +46,7 @@ def test_the_accuracy_of_a_detector_without_a_mistake_is_not_sure():
     pooled = pool([run(tables([task(20.0, 21.0)], events=beating)) for _ in range(10)])
     assert pooled["detection"]["query_accuracy"] == 1
     assert pooled["ci95"]["detection.query_accuracy"] == pytest.approx([0.05**0.1, 1.0])
-    judged_s = pooled["detection"]["judged_s"]
-    assert pooled["ci95"]["detection.mistake_rate_per_s"] == pytest.approx([0.0, 2.9957 / judged_s], rel=1e-4)
+    assert pooled["ci95"]["detection.mistake_rate_per_s"] == [0.0, None]
 
 
 def test_an_interval_that_falls_on_a_lost_task_has_no_upper_end():
