@@ -12,13 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
-from orchestrator.analysis.measures import QUANTILES, Measures, Observed, Together
+from orchestrator.analysis.measures import PERCENTILES, QUANTILES, Measures, Observed, Together
 from orchestrator.results.confidence import (
+    ENOUGH_BEYOND,
     WIDEST,
     Interval,
+    effective_number,
     jackknife,
     mean_interval,
     percentile_intervals,
@@ -26,6 +29,10 @@ from orchestrator.results.confidence import (
 )
 from orchestrator.results.tables import Floats
 
+RELAXATIONS = 15
+"""How many relaxation times of its queue a single run must last, and the waits that make up its mean."""
+UNSEEN = 3
+"""If no event is seen, at most so many are to be expected (95 %)."""
 BLOCKS = 10
 """Fewer and longer rather than more: in a correlated run short ones are alike."""
 
@@ -57,25 +64,37 @@ class Spread:
     @classmethod
     def _over(cls, left: Sequence[Observed], right: Sequence[Observed], serial: bool) -> Spread:
         ours, theirs = dict(_of_side(left, serial)), dict(_of_side(right, serial))
-        errors = error_intervals(Together(left).measure, Together(right).measure, len(left), serial)
+        pooled = Together(left), Together(right)
+        waits = {"wait_s.mean": min(effective_number(_waited_s(side)) for side in (left, right))}
+        errors = error_intervals(
+            pooled[0].measure, pooled[1].measure, len(left), serial, _least_errors(*pooled), {} if serial else waits
+        )
         few = {metric for side in (ours, theirs) for metric, interval in side.items() if interval.too_few}
         return cls(ours, theirs, {metric: None if metric in few else interval for metric, interval in errors.items()})
 
 
 def error_intervals(
-    left: Callable[[int | None], Measures], right: Callable[[int | None], Measures], clusters: int, serial: bool = False
+    left: Callable[[int | None], Measures],
+    right: Callable[[int | None], Measures],
+    clusters: int,
+    serial: bool = False,
+    least: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    effective: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, tuple[float, float] | None]:
     """Of the relative error of each statistic that is positive on both sides, whichever cluster is left out.
 
     `left` and `right` give the statistics without one cluster, or of all if it is None. An interval is None, for too
-    few, if it is so wide that it says nothing.
+    few, if it is so wide that it says nothing. It holds at least what `least` has of its metric, as logarithms of the
+    ratio. `effective`: as how many clusters they count for a metric.
     """
     ratios = [_log_ratios(left(without), right(without)) for without in (None, *range(clusters))]
     found: dict[str, tuple[float, float] | None] = {}
     for metric, whole in ratios[0].items():
         parts = np.array([one[metric] for one in ratios[1:]])
         if math.isfinite(whole) and np.isfinite(parts).all() and len(parts) > 1:
-            low, high = jackknife(whole, parts, serial)
+            low, high = jackknife(whole, parts, serial, effective.get(metric, math.inf))
+            if metric in least:
+                low, high = min(low, least[metric][0]), max(high, least[metric][1])
             wide = max(whole - low, high - whole) > WIDEST
             found[metric] = None if wide else (math.expm1(low), math.expm1(high))
     return found
@@ -86,6 +105,22 @@ def relative_error(value: float, reference: float) -> float:
     if math.isinf(value) or math.isinf(reference):
         return math.inf
     return (value - reference) / abs(reference) if reference else math.nan
+
+
+def _least_errors(left: Together, right: Together) -> Mapping[str, tuple[float, float]]:
+    """How far the logarithm of each ratio of percentiles would move, to either side, by UNSEEN tasks.
+
+    Pairs of runs may have the very same tasks at a percentile. All clusters then agree on the ratio, and yet the true
+    one can be another: of the tasks that pass the percentile on one side only, none need be seen where three are to be
+    expected.
+    """
+    (low, at, high), (other_low, other_at, other_high) = (
+        [side.ranks_away(ranks) for ranks in (-UNSEEN, 0, UNSEEN)] for side in (left, right)
+    )
+    pairs = (low, other_at), (at, other_high), (high, other_at), (at, other_low)
+    moved = [_log_ratios(*pair) for pair in pairs]
+    reached = {metric: [one[metric] for one in moved] for metric in at}
+    return {metric: (min(ends), max(ends)) for metric, ends in reached.items() if np.isfinite(ends).all()}
 
 
 def _log_ratios(values: Measures, references: Measures) -> Measures:
@@ -106,11 +141,53 @@ def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Int
         **_percentiles(parts, "wait_s", {"p99": QUANTILES["p99"]}, serial),
         **_percentiles(parts, "excess_s", QUANTILES, serial),
     }
+    if serial:
+        few = _short_for(parts)
+        found = {
+            metric: interval and Interval(interval.low, None, True) if metric in few else interval
+            for metric, interval in found.items()
+        }
     length_s = np.array([part.length_s for part in parts])
     busy_s = np.array([float(part.busy_s[-1]) for part in parts])
     found["throughput_per_s"] = mean_interval(_each(len, [part.completed_s for part in parts]), length_s, serial)
     found["utilization"] = share_interval(busy_s, parts[0].slots * length_s, serial)
     yield from ((metric, interval) for metric, interval in found.items() if interval is not None)
+
+
+def _waited_s(parts: Sequence[Observed]) -> Floats:
+    """The sum of the waits in each part."""
+    return np.array([np.sum(part.wait_s, where=np.isfinite(part.wait_s)) for part in parts], dtype=np.float64)
+
+
+def _short_for(parts: Sequence[Observed]) -> set[str]:
+    """The times for which a single run is too short at its load, whatever its blocks look like.
+
+    A run that happens to see no long queue looks settled; only theory knows better. A queue forgets within a relaxation
+    time, and n tasks at a utilization of u take n (1 - sqrt(u))^2 / u of them (M/M/1: Cohen, "The single
+    server queue", 1982, III.7.3). What waits counts for no more independent tasks than that; the services between are
+    independent, and count by their part of the variance. ENOUGH_BEYOND must be beyond a percentile. A mean is made up
+    of the long waits, which count by Kish's effective number: (sum of waits)^2 / sum of squares.
+    """
+    latency_s, wait_s = (
+        values[np.isfinite(values)]
+        for values in (np.concatenate([getattr(part, name) for part in parts]) for name in ("latency_s", "wait_s"))
+    )
+    busy_s, could_s = sum(float(part.busy_s[-1]) for part in parts), sum(part.slots * part.length_s for part in parts)
+    if busy_s <= 0 or could_s <= 0 or not np.any(wait_s) or not len(latency_s):
+        return set()
+    used, tasks = busy_s / could_s, len(wait_s)
+    relaxations = tasks * (1 - math.sqrt(min(used, 1.0))) ** 2 / used
+    if relaxations < RELAXATIONS:
+        return {"wait_s.mean", *(f"{what}.{name}" for what in PERCENTILES for name in QUANTILES)}
+    varies = float(np.var(latency_s))
+    waiting = min(float(np.var(wait_s)) / varies, 1.0) if varies else 1.0
+    independent = dict.fromkeys(PERCENTILES, relaxations)
+    independent["latency_s"] = 1 / (waiting / relaxations + (1 - waiting) / tasks)
+    few = {
+        f"{what}.{q}" for what, n in independent.items() for q, at in QUANTILES.items() if n * (1 - at) < ENOUGH_BEYOND
+    }
+    long_waits = relaxations * effective_number(wait_s) / tasks
+    return few | ({"wait_s.mean"} if long_waits < RELAXATIONS else set())
 
 
 def _percentiles(

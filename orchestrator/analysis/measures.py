@@ -44,6 +44,7 @@ ROUNDING_S = 1e-9
 """Smaller differences of times come from rounding."""
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+PERCENTILES = ("latency_s", "wait_s", "excess_s")
 LATENCY, EXCESS = [[f"{what}.{name}" for name in QUANTILES] for what in ("latency_s", "excess_s")]
 METRICS = [*LATENCY, "wait_s.mean", "wait_s.p99", *EXCESS, "throughput_per_s", "utilization"]
 
@@ -240,20 +241,29 @@ class Together:
         completed, busy_s = sum(len(part.completed_s) for part in chosen), sum(part.busy_s[-1] for part in chosen)
         return _measures(self._ordered, times, completed / seconds, float(busy_s) / (self.parts[0].slots * seconds))
 
+    def ranks_away(self, ranks: int) -> Measures:
+        """The percentiles of all parts if their ranks were so many higher, or lower if it is negative."""
+        found: Measures = {}
+        for what, values in zip(PERCENTILES, self._ordered, strict=True):
+            all_of_them, last = np.ones(sum(self._tasks), dtype=np.int64), max(len(values.values) - 1, 1)
+            for name, q in QUANTILES.items():
+                point = min(max(q + ranks / last, 0.0), 1.0)
+                (found[f"{what}.{name}"],) = values.quantiles(all_of_them, [point])
+        return found
+
     @cached_property
     def _tasks(self) -> list[int]:
         return [len(part.arrival_s) for part in self.parts]
 
     @cached_property
     def _ordered(self) -> list[Ordered]:
-        names = ("latency_s", "wait_s", "excess_s")
-        return [Ordered.of(np.concatenate([getattr(part, name) for part in self.parts])) for name in names]
+        return [Ordered.of(np.concatenate([getattr(part, name) for part in self.parts])) for name in PERCENTILES]
 
 
 def at_least(parts: Sequence[Observed]) -> Measures:
     """Lower bounds of the percentiles that fall on tasks that never completed, of several runs together."""
     bounds: Measures = {}
-    for what in ("latency_s", "wait_s", "excess_s"):
+    for what in PERCENTILES:
         values_s, age_s = (np.concatenate([getattr(part, name) for part in parts]) for name in (what, "age_s"))
         least = age_s if what != "excess_s" else np.zeros_like(age_s)  # an age is service, or not, nobody knows
         bounds |= {f"{what}.{name}": bound for name, bound in describe(values_s, QUANTILES, least)["at_least"].items()}

@@ -7,6 +7,7 @@ counts are taken on a logarithmic scale, shares on a logistic one. docs/interval
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -137,8 +138,9 @@ def count_interval(counts: Floats) -> Interval | None:
     """Of the total that is to be expected of R >= 2 such replications: exact Poisson bounds (Garwood, "Fiducial limits
     for the Poisson distribution", 1936) of as many independent events as vary between replications as much.
 
-    Without any event [0, 3.0]: if more were to be expected, none would come in fewer than 5 % of the cases. Counts that
-    are all alike, such as those of planned events, vary by nothing.
+    Without any event [0, 3.0]: if more were to be expected, none would come in fewer than 5 % of the cases. That takes
+    them as independent: only events tell whether they come in bunches. Counts that are all alike, such as those of
+    planned events, vary by nothing.
     """
     from scipy.special import gammaincinv, ndtri
 
@@ -156,19 +158,26 @@ def count_interval(counts: Floats) -> Interval | None:
     return Interval(float(low) * total / events, float(high) * total / events)
 
 
-def jackknife(value: float, without: Floats, serial: bool = False) -> tuple[float, float]:
+def jackknife(value: float, without: Floats, serial: bool = False, effective: float = math.inf) -> tuple[float, float]:
     """The interval of a statistic of R >= 2 clusters, from the statistics without one of them each (Tukey's jackknife).
 
     Student's t and Willink's correction for skewness, whichever reaches farther, and as far as the jackknife's
-    estimate of the bias would move it.
+    estimate of the bias would move it. `effective`: as how many clusters these count at most.
     """
     n = len(without)
     residuals = (n - 1) * (np.mean(without) - without)
-    grown = inflation(residuals) if serial else 1.0
+    grown = max(inflation(residuals) if serial else 1.0, n / effective)
     t, error = student(n / grown), float(np.sqrt(np.sum(residuals**2) / (n - 1) / n * grown))
     bias = (n - 1) * (float(np.mean(without)) - value)
     below, above = (max(t, reach) * error for reach in _skewed(residuals, t))
     return value - below - max(bias, 0.0), value + above + max(-bias, 0.0)
+
+
+def effective_number(weights: Floats) -> float:
+    """As how many equal ones these count (Kish, "Survey sampling", 1965, 11.7): (sum)^2 / sum of squares; 0 if all are
+    0."""
+    squares = float(np.sum(weights**2))
+    return float(np.sum(weights)) ** 2 / squares if squares else 0.0
 
 
 def _ratio(parts: Floats, wholes: Floats, serial: bool) -> tuple[float, float, float, Floats]:

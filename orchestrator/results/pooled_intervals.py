@@ -98,6 +98,6 @@ def _of_one(
 
 def _rate(flat: Sequence[Mapping[str, Any]], count: str, exposure: float) -> Interval | None:
     events = count_interval(np.array([f[count] for f in flat], dtype=np.float64))
-    if events is None or events.high is None or exposure <= 0:
+    if events is None or exposure <= 0:
         return None
-    return Interval(events.low / exposure, events.high / exposure)
+    return Interval(events.low / exposure, None if events.high is None else events.high / exposure)

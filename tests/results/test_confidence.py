@@ -12,7 +12,9 @@ from orchestrator.results.confidence import (
     Interval,
     bounds,
     count_interval,
+    effective_number,
     inflation,
+    jackknife,
     mean_interval,
     percentile_intervals,
     share_interval,
@@ -188,3 +190,13 @@ def test_ends_that_are_not_known_are_not_drawn():
     assert np.isnan(low[1])
     assert np.isnan(high[:2]).all()
     assert high[2] == 3.0
+
+
+def test_clusters_that_count_as_fewer_are_less_sure():
+    """Ten clusters of which one has nearly all count as one: the jackknife reaches farther than for ten equal ones."""
+    assert effective_number(np.ones(10)) == pytest.approx(10)
+    assert effective_number(np.array([99.0, *np.full(9, 0.1)])) == pytest.approx(1.02, abs=0.01)
+    assert effective_number(np.zeros(3)) == 0
+    without = np.array([1.0, 2.0, 3.0, 2.0])
+    (low, high), (lower, higher) = (jackknife(2.0, without, effective=number) for number in (4.0, 2.0))
+    assert lower < low < high < higher

@@ -1,0 +1,59 @@
+"""How sure a comparison is: what neither blocks nor pairs of runs show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from orchestrator.analysis.intervals import UNSEEN, Spread
+from orchestrator.analysis.measures import EXCESS, LATENCY, Clock, Observed
+from tests.results.synthetic import mm1
+
+
+def observed(tasks: int, offered_load: float, seed: int = 1) -> Observed:
+    run = mm1(tasks, offered_load, seed)
+    return Observed.of(run, Clock.of([(0.0, run.scenario.duration_s)]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_single_run_that_is_short_at_its_load_says_too_few(seed):
+    """1,000 tasks at a load of 0.9 are three relaxation times: no time has an upper end, even of a lucky run."""
+    values = Spread.over_blocks(*[observed(1_000, 0.9, seed)] * 2).values
+    for metric in ("wait_s.mean", "wait_s.p99", *LATENCY, *EXCESS):
+        assert (values[metric].high, values[metric].too_few) == (None, True), metric
+    assert values["utilization"].high is not None
+
+
+def test_a_single_run_that_is_long_at_its_load_has_both_ends():
+    """10,000 tasks at a load of 0.5 tell the mean wait, p50 and p90, and so do those that hardly wait."""
+    long = observed(10_000, 0.5)
+    values = Spread.over_blocks(long, long).values
+    for metric in ("wait_s.mean", "latency_s.p50", "latency_s.p90"):
+        assert values[metric].high is not None, metric
+    brief = replace(long, wait_s=np.zeros_like(long.wait_s))
+    assert Spread.over_blocks(brief, brief).values["latency_s.p50"].high is not None
+
+
+def test_pairs_that_agree_on_a_percentile_are_not_sure_of_it():
+    """Every latency is twice that of the other side: the error is 100 %, give or take three ranks of either side."""
+    ours = [observed(500, 0.5, seed) for seed in range(4)]
+    theirs = [replace(one, latency_s=one.latency_s / 2) for one in ours]
+    found = Spread.over_runs(ours, theirs).errors["latency_s.p90"]
+    assert found is not None
+    latency_s = np.concatenate([one.latency_s for one in ours])
+    away = UNSEEN / (len(latency_s) - 1)
+    low, at, high = np.quantile(latency_s, [0.9 - away, 0.9, 0.9 + away])
+    reach = math.log(high / at), math.log(at / low)
+    expected = [2 * math.exp(side) - 1 for side in (-max(reach), max(reach))]
+    assert found == pytest.approx(expected)
+    assert found[0] < 1 < found[1]
+
+
+def test_pairs_whose_times_are_all_the_same_are_sure():
+    """Where each task takes 2 s on one side and 1 s on the other, three ranks change nothing."""
+    ours = [replace(one, latency_s=np.full_like(one.latency_s, 2.0)) for one in map(observed, (100, 110), (0.5, 0.5))]
+    theirs = [replace(one, latency_s=one.latency_s / 2) for one in ours]
+    assert Spread.over_runs(ours, theirs).errors["latency_s.p50"] == pytest.approx((1.0, 1.0))
