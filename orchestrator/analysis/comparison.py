@@ -31,7 +31,7 @@ from orchestrator.analysis.measures import (
     at_least,
     whole_run,
 )
-from orchestrator.results.confidence import Interval, mean_interval
+from orchestrator.results.confidence import pooled_mean_interval
 from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import load
 from orchestrator.results.runs import Run, Sweep
@@ -281,15 +281,10 @@ def _measured(where: str, pairs: Sequence[tuple[Run, Clock, Run, Clock]]) -> Ite
 def _detection_time(runs: Sequence[Run], references: Sequence[Run]) -> Row:
     """From crash to verdict, over all detected crashes. A single run has no interval for its few detections."""
     left, right = ([DetectionRecord.of(run.tables).time_s for run in side] for side in (runs, references))
-    ours, theirs = ({DETECTION_TIME: found} if (found := _interval(side)) else {} for side in (left, right))
+    ours, theirs = ({DETECTION_TIME: found} if (found := pooled_mean_interval(side)) else {} for side in (left, right))
     errors = error_intervals(partial(_mean_without, left), partial(_mean_without, right), len(runs))
     value, reference = (_mean(np.concatenate(side)) for side in (left, right))
     return _row(DETECTION_TIME, WHOLE, value, reference, Spread(ours, theirs, errors))
-
-
-def _interval(times_s: Sequence[Floats]) -> Interval | None:
-    sums, counts = (np.array([measure(one) for one in times_s], dtype=np.float64) for measure in (np.sum, len))
-    return mean_interval(sums, counts)
 
 
 def _mean_without(times_s: Sequence[Floats], without: int | None) -> Measures:

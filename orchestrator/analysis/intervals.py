@@ -24,7 +24,8 @@ from orchestrator.results.confidence import (
     effective_number,
     jackknife,
     mean_interval,
-    percentile_intervals,
+    named_percentile_intervals,
+    pooled_mean_interval,
     share_interval,
 )
 from orchestrator.results.tables import Floats
@@ -134,12 +135,12 @@ def _log_ratios(values: Measures, references: Measures) -> Measures:
 
 
 def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Interval]]:
-    wait_s = [part.wait_s[np.isfinite(part.wait_s)] for part in parts]
+    latency_s, wait_s, excess_s = ([getattr(part, name) for part in parts] for name in PERCENTILES)
     found = {
-        **_percentiles(parts, "latency_s", QUANTILES, serial),
-        "wait_s.mean": mean_interval(_each(np.sum, wait_s), _each(len, wait_s), serial),
-        **_percentiles(parts, "wait_s", {"p99": QUANTILES["p99"]}, serial),
-        **_percentiles(parts, "excess_s", QUANTILES, serial),
+        **named_percentile_intervals("latency_s", latency_s, QUANTILES, serial),
+        "wait_s.mean": pooled_mean_interval(wait_s, serial),
+        **named_percentile_intervals("wait_s", wait_s, {"p99": QUANTILES["p99"]}, serial),
+        **named_percentile_intervals("excess_s", excess_s, QUANTILES, serial),
     }
     if serial:
         few = _short_for(parts)
@@ -149,7 +150,8 @@ def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Int
         }
     length_s = np.array([part.length_s for part in parts])
     busy_s = np.array([float(part.busy_s[-1]) for part in parts])
-    found["throughput_per_s"] = mean_interval(_each(len, [part.completed_s for part in parts]), length_s, serial)
+    completed = np.array([len(part.completed_s) for part in parts], dtype=np.float64)
+    found["throughput_per_s"] = mean_interval(completed, length_s, serial)
     found["utilization"] = share_interval(busy_s, parts[0].slots * length_s, serial)
     yield from ((metric, interval) for metric, interval in found.items() if interval is not None)
 
@@ -188,15 +190,3 @@ def _short_for(parts: Sequence[Observed]) -> set[str]:
     }
     long_waits = relaxations * effective_number(wait_s) / tasks
     return few | ({"wait_s.mean"} if long_waits < RELAXATIONS else set())
-
-
-def _percentiles(
-    parts: Sequence[Observed], name: str, quantiles: Mapping[str, float], serial: bool
-) -> dict[str, Interval | None]:
-    values = [getattr(part, name) for part in parts]
-    found = percentile_intervals([one[~np.isnan(one)] for one in values], list(quantiles.values()), serial)
-    return dict(zip((f"{name}.{quantile}" for quantile in quantiles), found, strict=True))
-
-
-def _each(measure: Callable[[Floats], float], values: Sequence[Floats]) -> Floats:
-    return np.array([measure(one) for one in values], dtype=np.float64)

@@ -8,7 +8,7 @@ counts are taken on a logarithmic scale, shares on a logistic one. docs/interval
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +90,21 @@ def percentile_intervals(
         Interval(float(a), float(b) if np.isfinite(b) and not lacks else None, bool(lacks)) if np.isfinite(a) else None
         for a, b, lacks in zip(low, high, few, strict=True)
     ]
+
+
+def named_percentile_intervals(
+    name: str, clusters: Sequence[Floats], quantiles: Mapping[str, float], serial: bool = False
+) -> dict[str, Interval | None]:
+    """`percentile_intervals` of values that may be NaN, by names such as `latency_s.p99`."""
+    found = percentile_intervals([one[~np.isnan(one)] for one in clusters], list(quantiles.values()), serial)
+    return dict(zip((f"{name}.{quantile}" for quantile in quantiles), found, strict=True))
+
+
+def pooled_mean_interval(clusters: Sequence[Floats], serial: bool = False) -> Interval | None:
+    """`mean_interval` of the mean of all values that are finite."""
+    finite = [one[np.isfinite(one)] for one in clusters]
+    sums, sizes = (np.array([measure(one) for one in finite], dtype=np.float64) for measure in (np.sum, len))
+    return mean_interval(sums, sizes, serial)
 
 
 def mean_interval(parts: Floats, wholes: Floats, serial: bool = False) -> Interval | None:

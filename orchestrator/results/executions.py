@@ -61,8 +61,9 @@ class Executions:
         worker = codes(attempts, "worker", names)
         start_s, ended_s = floats(attempts, "started_s"), floats(attempts, "ended_s")
         stop_s = start_s + floats(attempts, "ran_s")
-        free_s = np.where(np.isnan(ended_s), end_s(tables, scenario), ended_s)
-        standstills = _standstills(tables, names, end_s(tables, scenario))
+        run_ended_s = end_s(tables, scenario)
+        free_s = np.where(np.isnan(ended_s), run_ended_s, ended_s)
+        standstills = _standstills(tables, names, run_ended_s)
         silent = ~np.isin(codes(attempts, "outcome", OUTCOMES), _REPORTED) & ~np.isnan(start_s)
         rows = np.flatnonzero(silent)
         if len(rows):

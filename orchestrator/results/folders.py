@@ -89,9 +89,6 @@ def load(folder: str | Path) -> Run | Sweep:
     if "cells" not in summary:
         return load_run(folder)
     _require(summary, _SWEEP_KEYS, folder)
-    if not all("ended_s" in entry for entry in summary["cells"]):  # of an older version: pooled anew
-        cells = [_pool_cell(folder, entry) for entry in summary["cells"]]
-        return Sweep(_load_scenario(folder), cells, summary.get("interrupted", False))
     cells = [_load_cell(folder, entry) for entry in summary["cells"]]
     return Sweep(_load_scenario(folder), cells, summary.get("interrupted", False))
 
@@ -238,16 +235,13 @@ def _csv(cells: Sequence[CellRuns]) -> str:
 
 
 def _load_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
-    _require(entry, {"cell", "values", "runs", "replications", "ci95"} | _RUN_KEYS, folder)
-    pooled = {key: value for key, value in entry.items() if key not in ("cell", "values", "runs")}
-    runs = [load_run(run_folder(folder, entry["cell"], number)) for number in entry["runs"]]
-    return CellRuns(entry["cell"], entry["values"], runs, entry["runs"], pooled)
-
-
-def _pool_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
-    _require(entry, {"cell", "values", "runs"}, folder)
+    older = "ended_s" not in entry
+    _require(entry, {"cell", "values", "runs"} | (set() if older else {"replications", "ci95"} | _RUN_KEYS), folder)
     runs = {number: load_run(run_folder(folder, entry["cell"], number)) for number in entry["runs"]}
-    return CellRuns.of(entry["cell"], entry["values"], runs)
+    if older:  # its runs are summarised anew, and pooled anew
+        return CellRuns.of(entry["cell"], entry["values"], runs)
+    pooled = {key: value for key, value in entry.items() if key not in ("cell", "values", "runs")}
+    return CellRuns(entry["cell"], entry["values"], list(runs.values()), entry["runs"], pooled)
 
 
 def _read_summary(folder: Path) -> Summary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from orchestrator.results.confidence import (
     Interval,
     count_interval,
     mean_interval,
-    percentile_intervals,
+    named_percentile_intervals,
+    pooled_mean_interval,
     share_interval,
 )
 from orchestrator.results.statistics import flatten
@@ -25,21 +26,18 @@ Clusters = Mapping[str, tuple[Sequence[Floats], Mapping[str, float]]]
 """By the dotted name of a group of statistics: the values of each replication, and the quantiles by name."""
 
 
-def intervals(
-    summaries: Sequence[Mapping[str, Any]], pooled: Mapping[str, Any], clusters: Clusters, ended_s: Sequence[float]
-) -> dict[str, Any]:
+def intervals(summaries: Sequence[Mapping[str, Any]], pooled: Mapping[str, Any], clusters: Clusters) -> dict[str, Any]:
     """The keys `ci95`, [low, high] by dotted metric, and `ci95_too_few`, the metrics whose upper end that is.
 
-    `ended_s`: how long each replication lasted. An interval is None without two replications that have the metric, and
-    an upper end if it is not known.
+    An interval is None without two replications that have the metric, and an upper end if it is not known.
     """
     flat = [flatten({key: s[key] for key in s if key not in _IDENTITY}) for s in summaries]
     whole = flatten({key: pooled[key] for key in pooled if key not in _IDENTITY})
-    of_values = {
-        metric: interval
-        for name, (values, quantiles) in clusters.items()
-        for metric, interval in _of_values(name, values, quantiles)
-    }
+    ended_s = sum(s["ended_s"] for s in summaries)
+    of_values: dict[str, Interval | None] = {}
+    for name, (values, quantiles) in clusters.items():
+        of_values[f"{name}.mean"] = pooled_mean_interval(values)
+        of_values |= named_percentile_intervals(name, values, quantiles)
     found: dict[str, Interval | None] = {
         metric: of_values[metric]
         if metric in of_values
@@ -53,27 +51,17 @@ def intervals(
     }
 
 
-def _of_values(
-    name: str, values: Sequence[Floats], quantiles: Mapping[str, float]
-) -> Iterator[tuple[str, Interval | None]]:
-    """Of the mean of the values that are finite, and of each quantile of all."""
-    finite = [one[np.isfinite(one)] for one in values]
-    sums, sizes = ([measure(one) for one in finite] for measure in (np.sum, len))
-    yield f"{name}.mean", mean_interval(np.array(sums, dtype=np.float64), np.array(sizes, dtype=np.float64))
-    found = percentile_intervals([one[~np.isnan(one)] for one in values], list(quantiles.values()))
-    yield from zip((f"{name}.{quantile}" for quantile in quantiles), found, strict=True)
-
-
 def _of_one(
     metric: str,
     values: Sequence[Any],
     pooled: Any,
     flat: Sequence[Mapping[str, Any]],
-    ended_s: Sequence[float],
+    ended_s: float,
 ) -> Interval | None:
-    """Of a number that each replication has by itself; `values` are None where one has not."""
+    """Of a number that each replication has by itself; `values` are None where one has not. `ended_s`: how long all of
+    them lasted."""
     if metric == "detection.false_positives_per_h":
-        return _rate(flat, "detection.false_positives", sum(ended_s) / 3600)
+        return _rate(flat, "detection.false_positives", ended_s / 3600)
     if metric == "detection.mistake_rate_per_s":
         return _rate(flat, "detection.mistakes", sum(f["detection.judged_s"] for f in flat))
     if isinstance(pooled, int):

@@ -132,6 +132,7 @@ def summarise(
     sample = Sample.of(tables, scenario, detection)
     state = codes(tables.tasks, "state", STATES)
     priority = codes(tables.tasks, "priority", PRIORITIES)
+    by_kind = _by_class(sample, state, kind_codes(tables, scenario), sample.kind, scenario.workload.kind_names())
     runs_s = Executions.of(tables, scenario)
     used = runs_s.shares_s(scenario)
     unsettled = ~tables.attempts.column("settled").to_numpy()
@@ -151,14 +152,8 @@ def summarise(
         "throughput_per_s": _throughput(tables, scenario),
         "utilization": ratio(used["executed_s"], slots(scenario) * window_s(scenario)),
         "slots": used,
-        "by_priority": {
-            PRIORITIES[code]: {
-                **_counts(state[priority == code]),
-                "latency_s": sample.latency_of(sample.priority == code),
-            }
-            for code in np.unique(priority)
-        },
-        **_by_kind(tables, scenario, state, sample),
+        "by_priority": _by_class(sample, state, priority, sample.priority, PRIORITIES),
+        **({"by_kind": by_kind} if by_kind else {}),
         "queue": {
             where: mean_level(changes(tables), scenario.warmup_s, scenario.duration_s)
             for where, changes in (("at_coordinator", at_coordinator), ("at_workers", at_workers))
@@ -192,19 +187,19 @@ def pool(runs: Sequence[Finished]) -> Summary:
     equally long. `ci95` maps each dotted metric, such as `latency_s.p99`, to the 95 % confidence interval [low, high]
     of the number in this summary, and `ci95_too_few` names those of which the replications do not tell the upper end.
     """
-    summaries, samples, ended_s, early = [run.summary for run in runs], [], [], []
+    summaries, samples, early = [run.summary for run in runs], [], []
     kinds = runs[0].scenario.workload.kind_names()
     for run in runs:
         tables, scenario = run.tables, run.scenario  # read from their files at each access
         samples.append(Sample.of(tables, scenario))
-        ended_s.append(end_s(tables, scenario))
-        early.append(batches(tables, scenario, ended_s[-1]))
+        early.append(batches(tables, scenario, run.summary["ended_s"]))
     summary = _pooled(summaries, Sample.pooled(samples), kinds) | {"unsettled_until_s": unsettled_until_s(early)}
-    return summary | intervals(summaries, summary, _clusters(samples, kinds), ended_s)
+    return summary | intervals(summaries, summary, _clusters(samples, kinds))
 
 
 def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) -> Summary:
     first = summaries[0]
+    by_kind = _pooled_by_class(summaries, "by_kind", sample, sample.kind, kinds)
     return {
         **{key: first[key] for key in ("scenario", "world", "seed", "duration_s")},
         "ended_s": max(s["ended_s"] for s in summaries),
@@ -213,15 +208,8 @@ def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) 
         "throughput_per_s": _mean([s["throughput_per_s"] for s in summaries]),
         "utilization": _mean([s["utilization"] for s in summaries]),
         "slots": {key: sum(s["slots"][key] for s in summaries) for key in first["slots"]},
-        "by_priority": {
-            name: {
-                **{key: sum(s["by_priority"].get(name, {}).get(key, 0) for s in summaries) for key in COUNTS},
-                "latency_s": sample.latency_of(sample.priority == code),
-            }
-            for code, name in enumerate(PRIORITIES)
-            if any(name in s["by_priority"] for s in summaries)
-        },
-        **_pooled_by_kind(summaries, sample, kinds),
+        "by_priority": _pooled_by_class(summaries, "by_priority", sample, sample.priority, PRIORITIES),
+        **({"by_kind": by_kind} if by_kind else {}),
         "queue": {where: _mean([s["queue"][where] for s in summaries]) for where in first["queue"]},
         "detection": {
             **{
@@ -288,28 +276,29 @@ def kind_codes(tables: Tables, scenario: Scenario) -> Codes:
     return codes(tables.tasks, KIND.name, scenario.workload.kind_names())
 
 
-def _by_kind(tables: Tables, scenario: Scenario, state: Codes, sample: Sample) -> Summary:
-    """The key `by_kind`, in the order of the scenario; nothing without kinds."""
-    kind = kind_codes(tables, scenario)
-    found = {
-        name: {**_counts(state[kind == code]), "latency_s": sample.latency_of(sample.kind == code)}
-        for code, name in enumerate(scenario.workload.kind_names())
-        if np.any(kind == code)
+def _by_class(sample: Sample, state: Codes, of: Codes, of_sample: Codes, names: Sequence[str]) -> Summary:
+    """Counts and latency of each class that occurs, in the order of `names`. `of`: the class of each task of the run;
+    `of_sample`: that of each task of the sample."""
+    return {
+        name: {**_counts(state[of == code]), "latency_s": sample.latency_of(of_sample == code)}
+        for code, name in enumerate(names)
+        if np.any(of == code)
     }
-    return {"by_kind": found} if found else {}
 
 
-def _pooled_by_kind(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) -> Summary:
-    each = [s.get("by_kind", {}) for s in summaries]
-    found = {
+def _pooled_by_class(
+    summaries: Sequence[Summary], key: str, sample: Sample, of_sample: Codes, names: Sequence[str]
+) -> Summary:
+    """The same of several runs together, whose summaries have theirs under this key, if they have any."""
+    each = [s.get(key, {}) for s in summaries]
+    return {
         name: {
-            **{key: sum(one.get(name, {}).get(key, 0) for one in each) for key in COUNTS},
-            "latency_s": sample.latency_of(sample.kind == code),
+            **{count: sum(one.get(name, {}).get(count, 0) for one in each) for count in COUNTS},
+            "latency_s": sample.latency_of(of_sample == code),
         }
-        for code, name in enumerate(kinds)
+        for code, name in enumerate(names)
         if any(name in one for one in each)
     }
-    return {"by_kind": found} if found else {}
 
 
 def _throughput(tables: Tables, scenario: Scenario) -> float | None:

@@ -182,7 +182,7 @@ def read_columns(file: str, wanted: Sequence[str] | None, limit: int | None = No
     DataError where the file is no table at all.
     """
     with _sound(file):
-        return (_read_parquet if file_format(file) == "Parquet" else _read_text)(file, wanted, limit)
+        return _READERS[file_format(file)](file, wanted, limit)
 
 
 def file_format(file: str) -> Format:
@@ -263,11 +263,8 @@ def _lines(stream: IO[str], base: str) -> Iterator[str]:
         yield line
 
 
-def _read_text(file: str, wanted: Sequence[str] | None, limit: int | None) -> Columns:
+def _read_csv(file: str, wanted: Sequence[str] | None, limit: int | None) -> Columns:
     base = Path(file).name
-    if _is_swf(file):
-        with _opened(file, "replace") as stream:
-            return _read_swf(file, _lines(stream, base), wanted, limit)
     with _opened(file, "surrogateescape") as stream:
         rows = csv.reader(_lines(stream, base))
         try:
@@ -277,10 +274,12 @@ def _read_text(file: str, wanted: Sequence[str] | None, limit: int | None) -> Co
             raise DataError(f"line {rows.line_num + 1} of {base} is no CSV ({error}), expected CSV") from None
 
 
-def _read_swf(file: str, given: Iterator[str], wanted: Sequence[str] | None, limit: int | None) -> Columns:
-    lines = ((number, line) for number, line in enumerate(given, 1) if not line.lstrip().startswith(";"))
-    rows = ((number, cells) for number, line in lines if (cells := line.split()))
-    table = _collect(file, SWF_COLUMNS, islice(rows, limit), wanted)
+def _read_swf(file: str, wanted: Sequence[str] | None, limit: int | None) -> Columns:
+    with _opened(file, "replace") as stream:
+        given = enumerate(_lines(stream, Path(file).name), 1)
+        lines = ((number, line) for number, line in given if not line.lstrip().startswith(";"))
+        rows = ((number, cells) for number, line in lines if (cells := line.split()))
+        table = _collect(file, SWF_COLUMNS, islice(rows, limit), wanted)
     unknown = [any(map(_is_unknown, row)) for row in zip(*table.values.values(), strict=True)]
     known = [row for row, left_out in enumerate(unknown) if not left_out]
     values = {name: [column[row] for row in known] for name, column in table.values.items()}
@@ -335,3 +334,10 @@ def _read_parquet(file: str, wanted: Sequence[str] | None, limit: int | None) ->
         raise DataError(f"{Path(file).name} is no Parquet file ({error}), expected one") from None
     values = {name: table.column(name).to_pylist() for name in table.column_names}
     return Columns(file, names, values, range(1, table.num_rows + 1), "row")
+
+
+_READERS: dict[Format, Callable[[str, Sequence[str] | None, int | None], Columns]] = {
+    "CSV": _read_csv,
+    "Parquet": _read_parquet,
+    "Standard Workload Format": _read_swf,
+}

@@ -40,10 +40,10 @@ def _of_load(run: RunSettings) -> Iterator[str]:
 
 def _soon_over(run: RunSettings) -> bool:
     """Whether `tasks` ends the arrivals so early that all of them can be done within duration_s."""
-    workload, slots = run.workload, sum(group.workers * group.capacity * group.speed for group in run.cluster.groups)
+    workload = run.workload
     if workload.tasks is None or isinstance(workload.arrivals, Trace):
         return False
-    return workload.tasks * workload.mean_service_s() <= slots * run.duration_s
+    return workload.tasks * workload.mean_service_s() <= run.slots_of_speed_1() * run.duration_s
 
 
 def _of_trace(trace: Trace, run: RunSettings) -> Iterator[str]:

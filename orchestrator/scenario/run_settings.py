@@ -99,6 +99,10 @@ class RunSettings(Strict):
         members = {group.name: list(itertools.islice(names, group.workers)) for group in self.cluster.groups}
         return members.get(fault.group, []) if fault.group is not None else list(itertools.chain(*members.values()))
 
+    def slots_of_speed_1(self) -> float:
+        """How many slots of speed 1 would do as much as all slots do."""
+        return sum(group.workers * group.capacity * group.speed for group in self.cluster.groups)
+
     def offered_load(self) -> float | None:
         """Offered load: work that arrives per second over the work that all slots do per second.
 
@@ -106,7 +110,7 @@ class RunSettings(Strict):
         is the load if no task ever waited: clients * S / (Z + S) tasks in service. A closed loop can't offer more
         than 1.
         """
-        slots = sum(group.workers * group.capacity * group.speed for group in self.cluster.groups)
+        slots = self.slots_of_speed_1()
         arrivals = self.workload.arrivals
         if isinstance(arrivals, Trace):
             return self._trace_load(arrivals, slots)
