@@ -118,16 +118,26 @@ def test_a_message_of_millions_of_items_is_refused_unread(
     play(story)
 
 
+class Rounds(list[int]):
+    """How much happened in each round of the loop."""
+
+    def note(self) -> None:
+        if not self or not self[-1]:
+            asyncio.get_running_loop().call_soon(self.append, 0)  # the next round begins with it
+        if not self:
+            self.append(0)
+        self[-1] += 1
+
+
 @pytest.mark.parametrize("part", ["reports", "started", "confirmed"])
 def test_between_the_items_of_a_message_it_is_the_turn_of_others(part: str, monkeypatch: pytest.MonkeyPatch):
-    """However many a message may have, one slice is taken at a time."""
+    """However many a message may have, one slice is taken in a round of the loop."""
     count = ITEMS_MAX // 4
-    taken = 0
+    taken = Rounds()
     confirmed = StreamedWorker.confirmed
 
     def counted(self: StreamedWorker, attempt: Any) -> None:
-        nonlocal taken
-        taken += 1
+        taken.note()
         confirmed(self, attempt)
 
     async def story() -> None:
@@ -135,31 +145,32 @@ def test_between_the_items_of_a_message_it_is_the_turn_of_others(part: str, monk
             worker = await Hand(channel, "w").register()
             item = Report(task_id="t", attempt=1, number=1) if part == "reports" else key("t")
             await worker.say(**{part: [item] * count})
-            before, most = taken, 0
-            while taken < count:
-                await asyncio.sleep(0)
-                most, before = max(most, taken - before), taken
-            assert 0 < most <= SLICE
+            await until(lambda: sum(taken) == count)
+            assert max(taken) <= SLICE
 
     monkeypatch.setattr(StreamedWorker, "confirmed", counted)
     play(story)
 
 
-def test_between_the_tasks_of_a_message_it_is_the_turn_of_others():
+def test_between_the_tasks_of_a_message_it_is_the_turn_of_others(monkeypatch: pytest.MonkeyPatch):
     """Those of a client."""
     count = 20 * SLICE
+    taken = Rounds()
+    submit = LiveCoordinator.submit
+
+    def counted(self: LiveCoordinator, *task: Any) -> None:
+        taken.note()
+        submit(self, *task)
 
     async def story() -> None:
-        async with coordinator() as (live, channel):
+        async with coordinator() as (_, channel):
             call = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
             tasks = [NewTask(number=number, priority="NORMAL", payload="0") for number in range(count)]
             await call.write(FromClient(session="s", tasks=tasks))
-            before, most = live.core.submitted, 0
-            while live.core.submitted < count:
-                await asyncio.sleep(0)
-                most, before = max(most, live.core.submitted - before), live.core.submitted
-            assert 0 < most <= SLICE
+            await until(lambda: sum(taken) == count)
+            assert max(taken) <= SLICE
 
+    monkeypatch.setattr(LiveCoordinator, "submit", counted)
     play(story)
 
 

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from orchestrator.cluster import silence
 from orchestrator.cluster.wire import rpc
 from orchestrator.cluster.wire.proto.stream_pb2 import FromWorker
 from orchestrator.cluster.worker import Unwanted
@@ -274,12 +275,19 @@ class Babbler(Stage):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(rpc.WORKER_STREAM.full_name, handlers),))
 
 
+@pytest.fixture
+def nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a busy machine takes, no worker says that it is still dialling."""
+    monkeypatch.setattr(silence, "FIRST_S", 600.0)
+
+
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Ours: asyncio and grpc have their own to say of what other tests of this process left behind."""
     ours = [record for record in caplog.records if record.name.startswith("orchestrator")]
     return [record.getMessage() for record in ours if record.levelname in ("WARNING", "ERROR")]
 
 
+@pytest.mark.usefixtures("nobody_waits_long")
 def test_a_frame_that_is_no_message_breaks_its_stream_only(caplog: pytest.LogCaptureFixture):
     """The worker says so in one line, and dials again."""
 
@@ -294,6 +302,7 @@ def test_a_frame_that_is_no_message_breaks_its_stream_only(caplog: pytest.LogCap
     assert complaints(caplog) == ["worker w1: lost the coordinator: it sent what is no message"]
 
 
+@pytest.mark.usefixtures("nobody_waits_long")
 @pytest.mark.parametrize(
     "times",
     [
