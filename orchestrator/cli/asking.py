@@ -221,11 +221,11 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Exits with a sentence where the coordinator cannot be asked."""
     import grpc.aio
 
-    from orchestrator.cluster.client import CoordinatorStopped, TaskRefused
+    from orchestrator.cluster.client import CoordinatorStopped, TaskRefused, Unanswered
 
     try:
         return asyncio.run(coroutine)
-    except CoordinatorStopped as error:
+    except (CoordinatorStopped, Unanswered) as error:
         exit_with(1, str(error))
     except grpc.aio.AioRpcError as error:
         exit_with(1, f"{error.code().name}: {error.details()}")

@@ -29,6 +29,7 @@ from orchestrator.cluster.submissions import (
     NewTask,
     Submission,
     TaskRefused,
+    Unanswered,
     checked,
 )
 from orchestrator.cluster.submitting import DEADLINE_S, NoStreams, Polling, Streaming, Unsettled, Way
@@ -37,7 +38,7 @@ from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.cluster.wire.translate import Metrics, Outcome
 from orchestrator.core.model import Priority
 
-__all__ = ["AsyncClient", "Client", "CoordinatorStopped", "NewTask", "Submission", "TaskRefused"]
+__all__ = ["AsyncClient", "Client", "CoordinatorStopped", "NewTask", "Submission", "TaskRefused", "Unanswered"]
 
 log = logging.getLogger("orchestrator.client")
 
@@ -165,7 +166,7 @@ class AsyncClient:
         """Until the coordinator has heard it, or knows nothing of the task."""
         try:
             task_id = await submission.id
-        except (TaskRefused, CoordinatorStopped, grpc.aio.AioRpcError):
+        except (TaskRefused, CoordinatorStopped, Unanswered, grpc.aio.AioRpcError):
             return
         for pause_s in pauses():
             try:

@@ -68,9 +68,9 @@ class WireService(Service):
     """The wire contract: CoordinatorService and WorkerRegistryService."""
 
     async def SubmitTask(self, request: Any, context: Context) -> Any:
-        task_id = secrets.token_hex(8)
         try:
-            await self._live.accept(task_id, *contract.job_of(sound(request)))
+            task_id = contract.key_of(sound(request)) or secrets.token_hex(8)
+            await self._live.accept(task_id, *contract.job_of(request))
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
         return contract.submit_answer(task_id)

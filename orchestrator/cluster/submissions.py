@@ -22,6 +22,10 @@ class NewTask(NamedTuple):
     kind: str = ""
 
 
+class Unanswered(Exception):
+    """Whether the coordinator has the task is not known, and to submit it again could execute it twice."""
+
+
 class TaskRefused(Exception):
     """The coordinator does not take this task."""
 

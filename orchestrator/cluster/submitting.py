@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any, Protocol
 
 import grpc
@@ -14,7 +14,7 @@ import grpc.aio
 
 from orchestrator.cluster.link import UNANSWERED, Link
 from orchestrator.cluster.silence import Silence
-from orchestrator.cluster.submissions import CoordinatorStopped, Submission, TaskRefused
+from orchestrator.cluster.submissions import CoordinatorStopped, Submission, TaskRefused, Unanswered
 from orchestrator.cluster.wire import contract, rpc, sizes, translate
 from orchestrator.cluster.wire.rpc import first_of, pauses
 
@@ -163,6 +163,7 @@ class Polling:
         self._sent: set[int] = set()
         self._asked: deque[tuple[str, int]] = deque()
         self._gathered = asyncio.Event()
+        self._session = secrets.token_hex(8)  # its submissions' keys begin with it
 
     def submit(self, numbers: range) -> None:
         self._outgoing.extend(numbers)
@@ -204,8 +205,10 @@ class Polling:
         if number not in self._unsettled:
             return True  # cancelled
         self._sent.add(number)
+        key = f"{self._session}.{number}"
         try:
-            request, submit = contract.submit_message(kind, payload, priority), self._link.coordinator.SubmitTask
+            request = contract.submit_message(kind, payload, priority, key)
+            submit = self._link.coordinator.SubmitTask
             answer = await self._link.ask(lambda: submit(request, timeout=DEADLINE_S, wait_for_ready=True))
         except grpc.aio.AioRpcError as error:
             if error.code() not in UNANSWERED:
@@ -216,9 +219,19 @@ class Polling:
                 return False
             if has_stopped(error):
                 raise CoordinatorStopped(error.details()) from None
-            is_refusal = error.code() is Code.INVALID_ARGUMENT
+            failure: Exception = error
+            if error.code() in UNANSWERED:
+                self._silence.failed(error.details() or error.code().name)
+                if await self._knows_keys():
+                    if number not in self._unsettled:
+                        submission.accept(key)  # if the coordinator has it, it is by that name
+                    return False
+                failure = Unanswered(f"the submission was not answered ({error.details()}), and is not made again: "
+                                     "this coordinator could execute the task twice")  # fmt: skip
+            elif error.code() is Code.INVALID_ARGUMENT:
+                failure = TaskRefused(error.details())
             self._unsettled.pop(number, None)
-            submission.fail(TaskRefused(error.details()) if is_refusal else error)
+            submission.fail(failure)
             return True
         finally:
             self._sent.discard(number)
@@ -226,6 +239,22 @@ class Polling:
         submission.accept(answer.task_id)
         self._asked.append((answer.task_id, number))
         return True
+
+    async def _knows_keys(self) -> bool:
+        """Whether a submission may be made again at the coordinator; waits for one that answers."""
+        request = contract.metrics_request()
+
+        def ask() -> Awaitable[Any]:
+            return self._link.coordinator.GetMetrics(request, timeout=DEADLINE_S)  # type: ignore[no-any-return]
+
+        for pause_s in pauses():
+            try:
+                return contract.takes_keys(await self._link.ask_again(ask))
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in UNANSWERED:
+                    return False
+            await asyncio.sleep(pause_s)
+        raise AssertionError("pauses never end")
 
     async def _poll(self) -> None:
         """More at a time while all that are asked about are settled, fewer and later while they are not."""

@@ -20,6 +20,8 @@ from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.peers import StreamedWorker
 from orchestrator.cluster.services import start
 from orchestrator.cluster.streaming_worker import StreamingWorker
+from orchestrator.cluster.wire import rpc
+from orchestrator.cluster.wire.proto.stream_pb2 import FromClient
 from orchestrator.cluster.worker import Settings
 from orchestrator.core.model import AttemptKey, Task, TaskState, Worker, WorkerId
 from orchestrator.policies.settings import Policies, build_coordinator
@@ -27,6 +29,7 @@ from tests.cluster.called import Hand, until_settled
 from tests.cluster.called import coordinator as called_coordinator
 from tests.cluster.proxy import Proxy
 from tests.cluster.streams import TIMEOUT_S, Stage, play, worker_on
+from tests.cluster.streams import Hand as Streamed
 
 HEARTBEAT_S = 0.5
 
@@ -109,6 +112,30 @@ def test_a_worker_whose_connection_swallows_everything_makes_another_one_and_kee
             assert task is not None
             assert (task.state, task.attempt, worker.agent.completed) == (TaskState.COMPLETED, 1, 1)
             assert (live.registrations, proxy.dialled) == (2, 2)
+
+    play(story)
+
+
+def test_a_coordinator_notices_streams_by_which_nothing_comes_any_more(monkeypatch: pytest.MonkeyPatch):
+    """Of clients and of workers, without waiting for hours; one that is merely quiet stays."""
+    assert rpc.ALIVE_EVERY_S + rpc.ALIVE_WITHIN_S < 60
+    monkeypatch.setattr(rpc, "ALIVE_EVERY_S", 0.2)
+    monkeypatch.setattr(rpc, "ALIVE_WITHIN_S", 0.5)
+
+    async def story() -> None:
+        async with called_coordinator() as (live, address), rpc.channel(address) as quiet:
+            to = int(address.rpartition(":")[2])
+            async with Proxy().passing(to) as proxy, rpc.channel(f"127.0.0.1:{proxy.port}") as swallowed:
+                streams = []
+                for name, channel in (("quiet", quiet), ("swallowed", swallowed)):
+                    await Streamed(channel, name).register()
+                    streams.append(rpc.Stub(channel, rpc.CLIENT_STREAM).Submit())
+                    await streams[-1].write(FromClient(session=name))
+                while len(live.clients) < 2:
+                    await asyncio.sleep(0.01)
+                proxy.swallow()
+                while live.clients.keys() != {"quiet"} or live.workers.keys() != {"quiet"}:
+                    await asyncio.sleep(0.01)
 
     play(story)
 

@@ -68,12 +68,25 @@ def assign_message(assignment: Assignment) -> wire_pb2.AssignTaskRequest:
     return wire_pb2.AssignTaskRequest(task=task, attempt=attempt)
 
 
-def submit_message(kind: str, payload: str, priority: int) -> wire_pb2.SubmitTaskRequest:
+def submit_message(kind: str, payload: str, priority: int, key: str = "") -> wire_pb2.SubmitTaskRequest:
     return wire_pb2.SubmitTaskRequest(
         kind=kind,
         payload=payload,
         priority=priority,  # type: ignore[arg-type]  # the same numbers
+        key=key,
     )
+
+
+def key_of(request: wire_pb2.SubmitTaskRequest) -> str:
+    """Empty where the submitter gives none. Raises Malformed."""
+    if not request.key.isprintable():
+        raise Malformed("a submission's key has printable characters only")
+    return require_id(request.key, "a submission's key")
+
+
+def takes_keys(metrics: wire_pb2.GetMetricsResponse | None) -> bool:
+    """Whether the coordinator knows a submission that is made again by its key."""
+    return metrics is not None and metrics.takes_keys
 
 
 def job_of(request: wire_pb2.SubmitTaskRequest) -> tuple[Job, int]:
@@ -172,6 +185,7 @@ def metrics_message(metrics: Metrics) -> wire_pb2.GetMetricsResponse:
         latency=_percentiles_message(metrics.latency_ms),
         latency_at_least=_percentiles_message(metrics.latency_at_least_ms),
         execution=_percentiles_message(metrics.execution_ms),
+        takes_keys=True,
     )
     if metrics.execution_ms is not None:
         rounded = (round(value or 0) for value in metrics.execution_ms)

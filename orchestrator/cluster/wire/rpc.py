@@ -44,11 +44,12 @@ NUMBER_BYTES = 10  # the longest varint
 PENDING_CALLS = 20_000  # as many as workers, who all come at once; each takes some 20 KiB
 PENDING_S = 600  # how long one of them may wait
 CONNECTING_MS = 2_000  # for one attempt: a busy process takes long to answer
-# A process that is stopped for a while, on either side, is not a broken connection: only minutes of silence are.
+ALIVE_EVERY_S, ALIVE_WITHIN_S = 20.0, 30.0
+"""A server asks a connection that was quiet for so long whether anybody is there, and closes it if no answer comes."""
+# A process that is stopped for a while, on either side, is not a broken connection: only long silence is.
 _COMMON: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.http2.ping_timeout_ms", 300_000),
 ]
 SERVER_OPTIONS = [
     *_COMMON,
@@ -67,6 +68,7 @@ CHANNEL_OPTIONS = [
     *_COMMON,
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 300_000),
+    ("grpc.http2.ping_timeout_ms", 300_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", CONNECTING_MS),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -162,7 +164,13 @@ def server(
 ) -> grpc.aio.Server:
     """`idle_s`: after which a connection is closed that asks for nothing; None: never."""
     logging.getLogger(cygrpc.__name__).addFilter(_is_fault)
-    options = list(SERVER_OPTIONS)
+    options = [
+        *SERVER_OPTIONS,
+        ("grpc.keepalive_time_ms", round(1000 * ALIVE_EVERY_S)),
+        ("grpc.keepalive_timeout_ms", round(1000 * ALIVE_WITHIN_S)),
+        ("grpc.http2.ping_timeout_ms", round(1000 * ALIVE_WITHIN_S)),
+        ("grpc.http2.max_pings_without_data", 0),  # any number
+    ]
     if idle_s is not None:
         milliseconds = max(1, round(1000 * idle_s))
         options += [("grpc.max_connection_idle_ms", milliseconds), ("grpc.server_handshake_timeout_ms", milliseconds)]

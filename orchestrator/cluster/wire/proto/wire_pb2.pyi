@@ -66,14 +66,16 @@ class TaskResult(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., latency_ms: _Optional[int] = ..., attempt: _Optional[int] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ...) -> None: ...
 
 class SubmitTaskRequest(_message.Message):
-    __slots__ = ("priority", "payload", "kind")
+    __slots__ = ("priority", "payload", "kind", "key")
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     priority: TaskPriority
     payload: str
     kind: str
-    def __init__(self, priority: _Optional[_Union[TaskPriority, str]] = ..., payload: _Optional[str] = ..., kind: _Optional[str] = ...) -> None: ...
+    key: str
+    def __init__(self, priority: _Optional[_Union[TaskPriority, str]] = ..., payload: _Optional[str] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
 
 class SubmitTaskResponse(_message.Message):
     __slots__ = ("task_id",)
@@ -120,7 +122,7 @@ class PercentilesMs(_message.Message):
     def __init__(self, p50: _Optional[float] = ..., p95: _Optional[float] = ..., p99: _Optional[float] = ...) -> None: ...
 
 class GetMetricsResponse(_message.Message):
-    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results", "queue_at_workers", "failed_per_sec", "latency_at_least")
+    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results", "queue_at_workers", "failed_per_sec", "latency_at_least", "takes_keys")
     THROUGHPUT_TASKS_PER_SEC_FIELD_NUMBER: _ClassVar[int]
     P50_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     P95_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +138,7 @@ class GetMetricsResponse(_message.Message):
     QUEUE_AT_WORKERS_FIELD_NUMBER: _ClassVar[int]
     FAILED_PER_SEC_FIELD_NUMBER: _ClassVar[int]
     LATENCY_AT_LEAST_FIELD_NUMBER: _ClassVar[int]
+    TAKES_KEYS_FIELD_NUMBER: _ClassVar[int]
     throughput_tasks_per_sec: float
     p50_latency_ms: int
     p95_latency_ms: int
@@ -151,7 +154,8 @@ class GetMetricsResponse(_message.Message):
     queue_at_workers: int
     failed_per_sec: float
     latency_at_least: PercentilesMs
-    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ..., queue_at_workers: _Optional[int] = ..., failed_per_sec: _Optional[float] = ..., latency_at_least: _Optional[_Union[PercentilesMs, _Mapping]] = ...) -> None: ...
+    takes_keys: bool
+    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ..., queue_at_workers: _Optional[int] = ..., failed_per_sec: _Optional[float] = ..., latency_at_least: _Optional[_Union[PercentilesMs, _Mapping]] = ..., takes_keys: _Optional[bool] = ...) -> None: ...
 
 class AssignTaskRequest(_message.Message):
     __slots__ = ("task", "attempt")
