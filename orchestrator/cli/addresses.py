@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import math
 import socket
 import sys
 from collections import Counter
@@ -17,6 +16,12 @@ PORT = 50051
 ID_CHARACTERS = 200
 CAPACITY_MAX = 10_000
 PREFETCH_MAX = 1_000_000
+SECONDS_MAX = 31_536_000.0
+UNSETTLED_MAX = 10_000_000
+BATCH_MAX = 1_000_000
+SEED_MAX = 2**63 - 1
+SPEED_MAX = 1_000.0
+DESCRIPTOR_MAX = PROCESS_MAX = 2**31 - 1
 
 
 def exit_with(status: int, *lines: str) -> NoReturn:
@@ -166,26 +171,43 @@ def _is_printable(text: str) -> bool:
 # ---- numbers
 
 
-def whole(flag: str, least: int, most: int, what: str) -> Callable[[int], int]:
+def whole(flag: str, least: int, most: int, what: str) -> Callable[[int | None], int | None]:
     """A callback that takes these numbers only."""
 
-    def check(given: int) -> int:
-        if not least <= given <= most:
+    def check(given: int | None) -> int | None:
+        if given is not None and not least <= given <= most:
             exit_with(2, f"{flag} {given}: {what}")
         return given
 
     return check
 
 
-def seconds(flag: str) -> Callable[[float | None], float | None]:
-    """A callback that takes a time only: finite, and above zero."""
+def within(flag: str, is_meant: Callable[[float], bool], what: str) -> Callable[[Any], Any]:
+    """A callback that takes such numbers only, one or a list of them."""
 
-    def check(given: float | None) -> float | None:
-        if given is not None and not 0 < given < math.inf:
-            exit_with(2, f"{flag} {given:g}: a time is a finite number of seconds, above 0")
+    def check(given: float | list[float] | None) -> float | list[float] | None:
+        for number in given if isinstance(given, list) else [] if given is None else [given]:
+            if not is_meant(number):
+                exit_with(2, f"{flag} {number:g}: {what}")
         return given
 
     return check
+
+
+def seconds(flag: str) -> Callable[[Any], Any]:
+    """A callback that takes a time only: finite, and above zero."""
+    what = "a time is a finite number of seconds, above 0 and at most a year"
+    return within(flag, lambda given: 0 < given <= SECONDS_MAX, what)
+
+
+def seed_option(help: str) -> Any:
+    check = whole("--seed", 0, SEED_MAX, "a seed is 0 to 2^63 - 1")
+    return typer.Option("--seed", callback=check, help=help)
+
+
+def descriptor_option(flag: str, help: str) -> Any:
+    check = whole(flag, 0, DESCRIPTOR_MAX, "a file descriptor is 0 or more")
+    return typer.Option(flag, hidden=True, callback=check, help=help)
 
 
 def port_option(help: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.addresses import Address, TaskId, TaskIds, exit_with, seconds
+from orchestrator.cli.addresses import BATCH_MAX, Address, TaskId, TaskIds, exit_with, seconds, whole
 from orchestrator.cli.arguments import AsJson
 
 if TYPE_CHECKING:
@@ -31,8 +31,20 @@ WATCH_S = (1.5, 10.0, 600.0)
 def submit(
     address: Address = "localhost:50051",
     payload: Annotated[str | None, typer.Option(help="An integer to test, if --kind is not given.")] = None,
-    priority: Annotated[int, typer.Option(min=0, max=3, help="0 low, 1 normal, 2 high, 3 urgent.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="So many tasks.")] = 1,
+    priority: Annotated[
+        int,
+        typer.Option(
+            callback=whole("--priority", 0, 3, "a priority is 0 to 3"), help="0 low, 1 normal, 2 high, 3 urgent."
+        ),
+    ] = 1,
+    batch: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            callback=whole("--batch", 1, BATCH_MAX, f"a batch has 1 to {BATCH_MAX:,} tasks"),
+            help="So many tasks.",
+        ),
+    ] = 1,
     random_priority: Annotated[bool, typer.Option("--random-priority", help="A random one for each.")] = False,
     kind: Annotated[str, typer.Option(help="prime, sleep or spin (seconds).")] = "",
     timeout: Annotated[

@@ -17,16 +17,24 @@ import typer
 
 from orchestrator.cli import asking
 from orchestrator.cli.addresses import (
+    PROCESS_MAX,
+    SECONDS_MAX,
+    SPEED_MAX,
+    UNSETTLED_MAX,
     Address,
     Advertised,
     Capacity,
     Ids,
     Insecure,
     Prefetch,
+    descriptor_option,
     exit_with,
     listening,
     port_option,
     seconds,
+    seed_option,
+    whole,
+    within,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +45,15 @@ app = typer.Typer()
 app.add_typer(asking.app)
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings only.")]
-ReadyFd = Annotated[int | None, typer.Option(hidden=True, help="Write a line to this descriptor when ready.")]
-DieWith = Annotated[int | None, typer.Option(hidden=True, help="Be killed when the parent of this id ends.")]
+ReadyFd = Annotated[int | None, descriptor_option("--ready-fd", "Write a line to this descriptor when ready.")]
+DieWith = Annotated[
+    int | None,
+    typer.Option(
+        hidden=True,
+        callback=whole("--die-with", 1, PROCESS_MAX, "a process has an id above 0"),
+        help="Be killed when the parent of this id ends.",
+    ),
+]
 CALL_TIMEOUT_S = 2.0
 CONTRACT_TIMEOUT_S = 3.0  # the reference's
 PARTING_S = 0.5
@@ -73,7 +88,7 @@ def coordinator(
     host: Annotated[str, typer.Option(help="Listen here; loopback only, if not given.")] = "127.0.0.1",
     insecure: Insecure = False,
     policies: Annotated[Path | None, typer.Option(metavar="FILE", help="Take the policies of this YAML file.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the chance that its policies draw; 0, if not given.")] = None,
+    seed: Annotated[int | None, seed_option("Of the chance that its policies draw; 0, if not given.")] = None,
     scenario: Annotated[
         Path | None,
         typer.Option(metavar="SCENARIO", help="Take policies, seed and call timeout of this scenario; keys are its."),
@@ -93,9 +108,20 @@ def coordinator(
     journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[
-        int, typer.Option(min=1, help="Hold no more unsettled tasks than this; the others wait at their clients.")
+        int,
+        typer.Option(
+            callback=whole("--max-unsettled", 1, UNSETTLED_MAX, f"a coordinator holds 1 to {UNSETTLED_MAX:,} tasks"),
+            help="Hold no more unsettled tasks than this; the others wait at their clients.",
+        ),
     ] = 200_000,
-    replication: Annotated[int, typer.Option(min=0, hidden=True, help="Whose random streams its policies draw.")] = 0,
+    replication: Annotated[
+        int,
+        typer.Option(
+            hidden=True,
+            callback=whole("--replication", 0, 1_000_000, "a replication is 0 to 1,000,000"),
+            help="Whose random streams its policies draw.",
+        ),
+    ] = 0,
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,
@@ -249,14 +275,28 @@ def worker(
     executor: Annotated[
         Executor, typer.Option(help="Where tasks run; inline: on the event loop, for tasks that only sleep.")
     ] = Executor.process,
-    speed: Annotated[float, typer.Option(min=0, help="Do the work at this share of the usual speed.")] = 1.0,
+    speed: Annotated[
+        float,
+        typer.Option(
+            callback=within("--speed", lambda given: 0 <= given <= SPEED_MAX, f"a speed is 0 to {SPEED_MAX:,.0f}"),
+            help="Do the work at this share of the usual speed.",
+        ),
+    ] = 1.0,
     heartbeat: Annotated[
         str | None,
         _vanished("--heartbeat", "the coordinator tells its workers, so give it detection.heartbeat_s=SECONDS"),
     ] = None,
     beat_phase: Annotated[
         list[float] | None,
-        typer.Option(metavar="SECONDS", help="Beat at times that leave this remainder; one for each --id."),
+        typer.Option(
+            metavar="SECONDS",
+            callback=within(
+                "--beat-phase",
+                lambda given: abs(given) <= SECONDS_MAX,
+                "a phase is a finite number of seconds, and less than a year",
+            ),
+            help="Beat at times that leave this remainder; one for each --id.",
+        ),
     ] = None,
     rpc_timeout: Annotated[
         str | None,
@@ -274,7 +314,7 @@ def worker(
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,
-    control_fd: Annotated[int | None, typer.Option(hidden=True, help="Hear lines of JSON from here.")] = None,
+    control_fd: Annotated[int | None, descriptor_option("--control-fd", "Hear lines of JSON from here.")] = None,
 ) -> None:
     """Run a worker. SIGTERM and SIGINT drain it, a second one stops it at once."""
     _begin_process(quiet, die_with)
@@ -284,8 +324,6 @@ def worker(
 
     host = listening(host, insecure, "give it tasks to run")
     names = ids or [f"worker-{secrets.token_hex(4)}"]
-    if not all(map(math.isfinite, beat_phase or ())):
-        exit_with(2, f"--beat-phase {' '.join(map(str, beat_phase or ()))}: a phase is a finite number of seconds")
     if beat_phase and len(beat_phase) != len(names):
         exit_with(2, f"--beat-phase is given {len(beat_phase)} times for {len(names)} workers")
     if speed != 1 and (executor is Executor.thread or (executor is Executor.process and speed > 1)):
@@ -308,11 +346,16 @@ def worker(
 @app.command(hidden=True)
 def relay(
     address: Address = "localhost:50051",
-    seed: Annotated[int, typer.Option(help="Of its chance.")] = 0,
+    seed: Annotated[int, seed_option("Of its chance.")] = 0,
     call_timeout: Annotated[
-        float, typer.Option(min=0.001, metavar="SECONDS", help="After which a lost message is sent again.")
+        float,
+        typer.Option(
+            metavar="SECONDS", callback=seconds("--call-timeout"), help="After which a lost message is sent again."
+        ),
     ] = CALL_TIMEOUT_S,
-    control_fd: Annotated[int | None, typer.Option(help="Lines of JSON come here: the network as it is now.")] = None,
+    control_fd: Annotated[
+        int | None, descriptor_option("--control-fd", "Lines of JSON come here: the network as it is now.")
+    ] = None,
     quiet: Quiet = False,
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,

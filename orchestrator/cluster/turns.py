@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,6 +17,10 @@ LATE_S = 0.02
 """A timer that rings so late tells that this process was busy: what seems slow may be here, and not read yet."""
 PLACES = 32
 """Of 8 MiB at most each."""
+SPARE_SHARE = 4
+"""One place in so many is kept for connections that have brought every message in time."""
+DAWDLERS_MAX = 10_000
+"""Connections that are remembered because they did not; of more the least recent are forgotten."""
 
 Lane = tuple[str, str]
 """A method, and a connection."""
@@ -28,22 +32,33 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run tim
 
     A turn lasts until the message is there, or until the call is over if the message is large; but no longer than
     `turn_s`. What arrives more slowly keeps its place, after `slow_s` more only while nobody else wants it: then one of
-    the connection that has most of them is refused. Streams need no turns: of each, one message is read at a time.
+    the connection that has most of them is refused. A connection that has had such a call is a dawdler: it waits behind
+    those that have not, and may not take the last places.
+
+    Streams need no turns: of each, one message is read at a time.
     """
 
     def __init__(self, turn_s: float = TURN_S, slow_s: float = SLOW_S, places: int = PLACES) -> None:
         self.turn_s = turn_s
         self.slow_s = slow_s
         self._free = places
+        self._kept = places // SPARE_SHARE  # of those
+        self._dawdlers: OrderedDict[str, None] = OrderedDict()
         self._lanes: dict[Lane, asyncio.Lock] = {}
         self._users: Counter[Lane] = Counter()  # of the lanes: in their turn, or waiting for it
         self._holding: Counter[str] = Counter()  # places, by connection
         self._slow: dict[_Turn, None] = {}  # of which enough has been waited for, oldest first
-        self._queue: dict[asyncio.Future[None], None] = {}  # for a place
+        self._punctual: dict[asyncio.Future[None], None] = {}  # they wait for a place
+        self._dawdling: dict[asyncio.Future[None], None] = {}  # the same of dawdlers
 
     def taken(self, method: str) -> bool:
         """Whether a call of it has its turn."""
         return any(lane.locked() for (of, _), lane in self._lanes.items() if of == method)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a place."""
+        return len(self._punctual) + len(self._dawdling)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -79,24 +94,26 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run tim
             self._leave(lane)
             raise
         try:
-            await self._take_place()
+            await self._take_place(lane[1])
         except BaseException:
             self.pass_on(lane)
             raise
         self._holding[lane[1]] += 1
 
-    async def _take_place(self) -> None:
-        if self._free and not self._queue:
-            self._free -= 1
-            return
+    async def _take_place(self, connection: str) -> None:
         place = asyncio.get_running_loop().create_future()
-        self._queue[place] = None
+        queue = self._dawdling if connection in self._dawdlers else self._punctual
+        queue[place] = None
+        self._give_places()
+        if place.done():
+            return
         self._make_room()
         try:
             await place
         except BaseException:
-            if self._queue.pop(place, self) is self and not place.cancelled():  # it has been given one
-                self._free_place()
+            if queue.pop(place, self) is self and not place.cancelled():  # it has been given one
+                self._free += 1
+                self._give_places()
             raise
 
     def pass_on(self, lane: Lane) -> None:
@@ -114,16 +131,24 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run tim
         self._holding[connection] -= 1
         if not self._holding[connection]:
             del self._holding[connection]
-        self._free_place()
+        self._free += 1
+        self._give_places()
 
-    def _free_place(self) -> None:
-        while self._queue:
-            place = next(iter(self._queue))
-            del self._queue[place]
+    def _give_places(self) -> None:
+        while self._free and (self._punctual or (self._dawdling and self._free > self._kept)):
+            queue = self._punctual or self._dawdling
+            place = next(iter(queue))
+            del queue[place]
             if not place.done():
                 place.set_result(None)
-                return
-        self._free += 1
+                self._free -= 1
+
+    def note_late(self, connection: str) -> None:
+        """A message of it was not there in its turn."""
+        self._dawdlers[connection] = None
+        self._dawdlers.move_to_end(connection)
+        if len(self._dawdlers) > DAWDLERS_MAX:
+            self._dawdlers.popitem(last=False)
 
     def note_slow(self, turn: _Turn) -> None:
         """More than enough has been waited for its message."""
@@ -135,7 +160,7 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run tim
 
     def _make_room(self) -> None:
         """Somebody waits for a place, or one more is slow: where both are, one of the slow ones ends."""
-        if self._queue and self._slow:
+        if self._slow and self.waiting:
             most = max(self._holding.values())
             greedy = (turn for turn in self._slow if self._holding[turn.connection] == most)
             turn = next(greedy, None)  # else there is one soon
@@ -201,6 +226,7 @@ class _Turn:
             self._has_turn = False
             self._turns.pass_on(self._lane)
         if self._patience is not None:
+            self._turns.note_late(self.connection)
             self._await_in(self._turns.slow_s, lambda: self._turns.note_slow(self))
 
     def _be_read(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,12 +109,29 @@ def test_a_value_that_can_t_be_meant_is_refused(arguments: list[str], reason: st
     assert reason in refusal(arguments)
 
 
+def _numbers() -> Iterator[tuple[str, str, str]]:
+    """Every option that takes a number, with numbers that nobody can mean."""
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        for option in command.params:
+            taken = option.type_descriptor.annotation
+            if taken in (int, float, list[int], list[float]):
+                given = ["1" + "0" * 23, "-1" + "0" * 23] + ["nan", "inf", "-inf"] * (taken not in (int, list[int]))
+                yield from ((name, option.opts[0], number) for number in given)
+
+
+@pytest.mark.parametrize(("command", "option", "number"), list(_numbers()))
+def test_every_number_has_bounds(command: str, option: str, number: str):
+    """Of every command, the hidden options too."""
+    needed = {"submit": ["--payload", "7"], "status": ["--id", "x"], "cancel": ["x"]}.get(command, [])
+    assert refusal([command, *needed, option, number]).startswith(f"{option} ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["coordinator", "--port", "abc"], "coordinator: Invalid value for '--port' / '-p': "),
         (["worker", "--executor", "x"], "worker: Invalid value for '--executor': "),
-        (["submit", "--batch", "0"], "submit: Invalid value for '--batch': "),
+        (["submit", "--batch", "0"], "--batch 0: a batch has 1 to 1,000,000 tasks"),
         (["status"], "status: Missing option '--id'."),
         (["metrics", "--nope"], "metrics: No such option: --nope"),
         (["coordinatr"], "No such command 'coordinatr'."),

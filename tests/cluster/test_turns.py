@@ -117,6 +117,27 @@ def test_only_so_many_messages_arrive_at_a_time():
     play(story)
 
 
+def test_who_comes_anew_does_not_wait_for_connections_that_bring_their_messages_late():
+    """However many of them wait: the last places are not for them. Theirs go on."""
+
+    async def story() -> None:
+        turns = Turns(turn_s=0.01, slow_s=600, places=4)
+        async with serving(turns) as (port, channel):
+            late = [await Unreading.open(port) for _ in range(3)]
+            for each in late:
+                for _ in range(5):
+                    each.begin(SUBMIT)
+            while turns.waiting < len(late):
+                await asyncio.sleep(0.01)
+            stub = rpc.Stub(channel, rpc.COORDINATOR)
+            assert (await stub.SubmitTask(wire_pb2.SubmitTaskRequest(payload="7"))).task_id
+            assert turns.waiting == len(late)
+            for each in late:
+                each.close()
+
+    play(story)
+
+
 def test_callers_that_go_leave_their_turns_and_places():
     """Whether they had them, or waited for them."""
 

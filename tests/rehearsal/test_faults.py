@@ -27,7 +27,7 @@ RPC_TIMEOUT_S = 0.4
 
 
 def network(**keys: Any) -> dict[str, Any]:
-    return {"rpc_timeout_s": RPC_TIMEOUT_S, **keys}
+    return {"rpc_timeout_s": RPC_TIMEOUT_S} | keys
 
 
 def moments(run: Run, worker: str | None, kind: str) -> list[float]:
@@ -169,7 +169,8 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> Run:
     service = {"kind": "constant", "value_s": 0.05}
     workload = {"arrivals": {"kind": "constant", "rate_per_s": 60}, "service": service}
     folder = tmp_path_factory.mktemp("gray")
-    return executed(folder, faults=faults, network=network(), workload=workload, duration_s=2)
+    # No call fails while w3 stands still, nor while this machine does.
+    return executed(folder, faults=faults, network=network(rpc_timeout_s=10), workload=workload, duration_s=2)
 
 
 def test_a_gray_failure_means_nobodys_death(gray: Run):
@@ -177,8 +178,7 @@ def test_a_gray_failure_means_nobodys_death(gray: Run):
     assert_all_completed(gray)
     assert story(gray, "w1") == ["up registered", "slow", "heal slow"]
     assert story(gray, "w2") == ["up registered", "hang", "heal hang"]
-    # A call to w3 may fail while that stands still: what is tried here instead ends when w3 reports after all.
-    assert set(gray.attempts[gray.attempts["worker"].isin(["w1", "w2"])]["outcome"]) <= {"completed", "cancelled"}
+    assert set(gray.attempts["outcome"]) == {"completed"}
 
 
 def test_work_on_a_bad_host_takes_its_time(gray: Run):
