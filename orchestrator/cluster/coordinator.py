@@ -243,12 +243,8 @@ class LiveCoordinator:
             self._characters += len(payload)
 
     async def accept(self, task_id: str, job: Job, priority: int) -> None:
-        """Take a task of the wire contract, unless it was taken before, and wait until its submitter may be told.
-        Raises Refused."""
-        known = self._asked.task(task_id)
-        if known is not None and known.payload.session:  # type: ignore[attr-defined]  # a Job
-            raise Refused(Code.ALREADY_EXISTS, f"{task_id[:80]!r} is a task of another submitter")
-        if self.full and known is None:
+        """Take a task of the wire contract, if it is new, and wait until its submitter may be told. Raises Refused."""
+        if self.full and self._asked.task(task_id) is None:
             raise Refused(Code.RESOURCE_EXHAUSTED, "too many tasks are waiting")
         call = self._call(task_id)
         try:

@@ -70,6 +70,9 @@ class WireService(Service):
     async def SubmitTask(self, request: Any, context: Context) -> Any:
         try:
             task_id = contract.key_of(sound(request)) or secrets.token_hex(8)
+            known = self._live.core.task(task_id)
+            if known is not None and known.payload.session:  # type: ignore[attr-defined]  # a Job
+                raise Refused(Code.ALREADY_EXISTS, f"{task_id!r} is a task of another submitter")
             await self._live.accept(task_id, *contract.job_of(request))
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)

@@ -111,6 +111,30 @@ def test_a_drain_without_a_limit_waits_for_what_runs(make_cluster: MakeCluster):
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
+@pytest.mark.parametrize(("executor", "options"), [("process", []), ("thread", ["--contract"])])
+def test_a_second_signal_ends_a_drain(make_cluster: MakeCluster, executor: str, options: list[str]):
+    """What hangs in a thread, or in a child that stands still itself, and a coordinator that stands still: status 1."""
+    cluster = make_cluster(1, executor=executor, options=tuple(options), heartbeat_s=0.1)
+    worker = cluster.worker("w1")
+
+    async def run() -> None:
+        async with AsyncClient(cluster.address) as client:
+            submission = client.submit(*HANG)
+            while (await client.status(await submission.id)).state is TaskState.PENDING:
+                await asyncio.sleep(0.01)
+            for child in psutil.Process(worker.pid).children():
+                child.send_signal(signal.SIGSTOP)
+            cluster.coordinator.signal(signal.SIGSTOP)
+            worker.terminate()
+            with pytest.raises(subprocess.TimeoutExpired):
+                await asyncio.to_thread(worker.wait, 0.3)
+            worker.terminate()
+            assert await asyncio.to_thread(worker.wait, 20) == 1
+            cluster.coordinator.signal(signal.SIGCONT)
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_results_that_nobody_takes_do_not_hold_a_worker_for_ever(make_cluster: MakeCluster, tmp_path: Path):
     """It drains, its coordinator is gone for good, and nothing runs any more: after a while it leaves all the same."""
     cluster = make_cluster(1)
