@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -98,9 +100,7 @@ class Link:
             return max(streams_silent_s(), self._unanswered_s())
 
         while True:
-            await asyncio.sleep(SILENCE_S / 10)
-            if silent_s() < SILENCE_S:
-                continue
+            await _silence(silent_s)
             if await _answers(self.coordinator, ANSWER_S):
                 self._note_answer()
                 await asyncio.sleep(SILENCE_S / 2)
@@ -122,6 +122,25 @@ class Link:
             finally:
                 if fresh is not self.channel:
                     await fresh.close(None)
+
+
+async def _silence(silent_s: Callable[[], float]) -> None:
+    """Until it has been silent for that long. A thread watches the time: a timer that waits would cost each turn of the
+    loop microseconds, and a call takes six turns."""
+    loop, tick, over = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def watch() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed
+            while not over.wait(SILENCE_S / 10):
+                loop.call_soon_threadsafe(tick.set)
+
+    threading.Thread(target=watch, name="orchestrator-silence", daemon=True).start()
+    try:
+        while silent_s() < SILENCE_S:
+            await tick.wait()
+            tick.clear()
+    finally:
+        over.set()
 
 
 async def _close(former: grpc.aio.Channel) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS
-from orchestrator.cluster.wire.translate import Outcome
+from orchestrator.cluster.wire.translate import Outcome, make
 from orchestrator.core.model import Priority
 
 _LOWEST, _HIGHEST = int(min(Priority)), int(max(Priority))
@@ -126,7 +126,7 @@ class Submission:
         """The latency that its caller saw is what counts, however often the coordinator was lost meanwhile."""
         self.accept(outcome.task_id)
         if not self.outcome.done():
-            self.outcome.set_result(Outcome(*outcome[:-1], now - self.submitted_at))
+            self.outcome.set_result(make(Outcome, (*outcome[:-1], now - self.submitted_at)))
 
     def fail(self, error: Exception) -> None:
         for future in (self.id, self.outcome):

@@ -62,6 +62,8 @@ class Streaming:
         self._unsettled = unsettled
         self._outgoing: deque[int] = deque()
         self._gathered = asyncio.Event()
+        self._idle: Any = None  # the stream, while nothing is written to it
+        self._begun: asyncio.Task[None] | None = None  # a message, by whoever submitted
         self._newest_sent = 0
         self._forsaken: Unsettled = {}  # sent, but not known to have been accepted
 
@@ -70,6 +72,9 @@ class Streaming:
             self._waits_since = self._now()
         self._outgoing.extend(numbers)
         self._gathered.set()
+        if self._idle is not None:
+            self._begun = rpc.begin(self._idle.write(self._next_message()))
+            self._idle = None
 
     def _silent_s(self) -> float:
         return self._now() - self._waits_since if self._unsettled else 0.0
@@ -126,30 +131,45 @@ class Streaming:
         self._forsaken.pop(number).accept(f"{self._session}-{number}")
 
     async def _write(self, call: Any) -> None:
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(translate.from_client(self._session, ()))
-            self._silence.reached()
-            while True:
-                await self._gathered.wait()
-                await call.write(translate.from_client("", self._next_tasks()))
+        try:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await call.write(translate.from_client(self._session, ()))
+                self._silence.reached()
+                while True:
+                    self._idle = None if self._outgoing else call
+                    await self._gathered.wait()
+                    self._idle = None
+                    begun, self._begun = self._begun, None
+                    await (begun or call.write(self._next_message()))
+                    if not self._outgoing:
+                        self._gathered.clear()
+        finally:
+            self._idle = None
+            if self._begun is not None:
+                self._begun.cancel()
+                self._begun = None
         await asyncio.Event().wait()  # the stream is broken: its reader knows why
 
-    def _next_tasks(self) -> Iterator[tuple[int, str, str, int]]:
-        numbers = rpc.take(self._outgoing, self._size, self.IN_A_MESSAGE)
-        if not self._outgoing:
-            self._gathered.clear()
-        for number in numbers:
-            submission = self._unsettled.get(number)
-            if submission is None:
-                continue  # cancelled, or sent before, by a stream that broke
-            payload, priority, kind = submission.task
-            if number > self._newest_sent:
-                self._newest_sent = number
-            yield number, kind, payload, priority
+    def _next_message(self) -> Any:
+        return translate.from_client("", self._next_tasks())
 
-    def _size(self, number: int) -> int:
-        submission = self._unsettled.get(number)
-        return sizes.task_bytes(submission.task.kind, submission.task.payload) if submission else 0
+    def _next_tasks(self) -> Iterator[tuple[int, str, str, int]]:
+        """As many as fit into a message: one always does."""
+        outgoing, unsettled = self._outgoing, self._unsettled
+        room, left = rpc.FILL_BYTES, self.IN_A_MESSAGE
+        while outgoing and left:
+            number = outgoing[0]
+            submission = unsettled.get(number)
+            if submission is not None:  # neither cancelled, nor sent before, by a stream that broke
+                payload, priority, kind = submission.task
+                room -= sizes.task_bytes(kind, payload)
+                if room < 0 and left < self.IN_A_MESSAGE:
+                    return
+                left -= 1
+                if number > self._newest_sent:
+                    self._newest_sent = number
+                yield number, kind, payload, priority
+            outgoing.popleft()
 
 
 class Polling:

@@ -9,8 +9,9 @@ import asyncio
 import logging
 import random
 import selectors
+import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -143,6 +144,40 @@ async def first_of(*parts: Coroutine[Any, Any, Any]) -> Any:
             if isinstance(error, Exception):
                 log.warning("beside what ended first: %s: %s", type(error).__name__, error)
     return first.result()
+
+
+def begin(coroutine: Coroutine[Any, Any, Item]) -> asyncio.Task[Item]:
+    """A task that has begun already: until it waits for something, it runs here, rather than at the loop's next turn.
+    (From Python 3.12 on, that is `asyncio.Task(..., eager_start=True)`.)"""
+    try:
+        waits_for = coroutine.send(None)
+    except Exception as over:  # it has ended, or failed, without a wait
+        return asyncio.ensure_future(_ended(over))
+    return asyncio.ensure_future(_rest(coroutine, waits_for))
+
+
+async def _rest(coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> Any:
+    while True:
+        try:
+            try:
+                sent = await _wait(waits_for)
+            except BaseException as error:
+                waits_for = coroutine.throw(error)
+            else:
+                waits_for = coroutine.send(sent)
+        except StopIteration as ended:
+            return await _ended(ended)
+
+
+async def _ended(over: Exception) -> Any:
+    if isinstance(over, StopIteration):
+        return over.value
+    raise over
+
+
+@types.coroutine
+def _wait(waits_for: Any) -> Generator[Any, Any, Any]:
+    return (yield waits_for)
 
 
 def pauses() -> Iterator[float]:
