@@ -39,6 +39,9 @@ from orchestrator.cli.addresses import (
 
 if TYPE_CHECKING:
     from orchestrator.cluster.coordinator import LiveCoordinator
+    from orchestrator.cluster.durability import Durability
+    from orchestrator.core.coordinator import Coordinator
+    from orchestrator.core.ports import Effects
     from orchestrator.policies.settings import Policies
 
 app = typer.Typer()
@@ -105,6 +108,13 @@ def coordinator(
         Path | None,
         typer.Option(metavar="FILE", help="For `replay`: append every input and decision; restores nothing."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep tasks and results here, and go on with what is there; acknowledge what is on the disk.",
+        ),
+    ] = None,
     journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[
@@ -130,14 +140,17 @@ def coordinator(
     _begin_process(quiet, die_with)
     from orchestrator.cluster.decision_record import Unwritable
     from orchestrator.cluster.limits import Limits
+    from orchestrator.cluster.store import SqliteStore, Unusable
 
     host = listening(host, insecure, "submit tasks and read results")
     decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
     _require_times(decided)
     limits = Limits(unsettled=max_unsettled)
     try:
-        status = asyncio.run(_coordinate(decided, replication, host, port, limits, decision_record, check, ready_fd))
-    except Unwritable as error:
+        store = SqliteStore(data) if data else None
+        running = _coordinate(decided, replication, host, port, limits, decision_record, store, check, ready_fd)
+        status = asyncio.run(running)
+    except (Unwritable, Unusable) as error:
         exit_with(2, str(error))
     except OSError as error:
         exit_with(1, str(error))
@@ -202,6 +215,7 @@ async def _coordinate(
     port: int,
     limits: Any,
     record_at: Path | None,
+    store: Any,
     check: bool,
     ready_fd: int | None,
 ) -> int:
@@ -209,11 +223,15 @@ async def _coordinate(
 
     from orchestrator.cluster.coordinator import LiveCoordinator, log
     from orchestrator.cluster.decision_record import DecisionRecord
+    from orchestrator.cluster.durability import Durability, at_once
     from orchestrator.cluster.services import log_metrics, start
     from orchestrator.policies.settings import KEEP_SETTLED_BYTES, KEEP_SETTLED_S, build_coordinator
 
     policies, seed, call_timeout_s = decided
     term = time.time_ns() // 1_000_000
+    if store is not None:
+        term = store.begin_term(term)
+    durable = Durability(store, term, KEEP_SETTLED_S, KEEP_SETTLED_BYTES) if store is not None else None
     built: dict[str, Any] = {
         "term": term,
         "call_timeout_s": call_timeout_s,
@@ -222,14 +240,23 @@ async def _coordinate(
         "keep_settled_bytes": KEEP_SETTLED_BYTES,
     }
     record = DecisionRecord(record_at, policies, seed, replication, **built) if record_at else None
+
+    def build(effects: Effects) -> Coordinator:
+        return build_coordinator(policies, durable.noting(effects) if durable else effects, seed, replication, **built)
+
     live = LiveCoordinator(
-        lambda effects: build_coordinator(policies, effects, seed, replication, **built),
+        build,
         call_timeout_s=call_timeout_s,
         contract_timeout_s=decided.contract_timeout_s,
         limits=limits,
         record=record,
         check=check,
+        release=durable.release if durable else at_once,
     )
+    if durable is None:
+        log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
+    else:
+        _recover(live, durable, term)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -245,12 +272,29 @@ async def _coordinate(
     finally:
         metrics.cancel()
         live.close()
-        _tell_what_is_lost(live)
+        if durable is not None:
+            await durable.close()
+        else:
+            _tell_what_is_lost(live)
         if live.failed.done():
             await asyncio.sleep(PARTING_S)
         await server.stop(0.1)
         if record:
             record.close()
+
+
+def _recover(live: LiveCoordinator, durable: Durability, term: int) -> None:
+    from orchestrator.cluster.coordinator import log
+
+    begin = time.perf_counter()
+    durable.driver = live
+    live.recover(durable.recovered(live.now()))
+    core = live.core
+    settled = core.completed + core.failed
+    log.info(
+        "term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s",
+        *(term, core.submitted - settled, settled, time.perf_counter() - begin),
+    )
 
 
 def _tell_what_is_lost(live: LiveCoordinator) -> None:

@@ -84,7 +84,9 @@ class WireService(Service):
             task = self._live.core.task(sound(request).task_id)
             if task is None:
                 raise Refused(Code.NOT_FOUND, f"no task {request.task_id[:80]!r}")
-            return self._status(task, context)
+            answer = self._status(task, context)
+            await self._live.may_be_told(context.peer())
+            return answer
         except Malformed as refused:
             await self._abort(context, refused)
         except Refused as refused:
