@@ -122,7 +122,7 @@ def test_a_process_appends_to_what_it_finds(tmp_path: Path):
     path.write_text("\n".join(lines) + "\n")
     (first, sentence), second = said(path)
     assert not first
-    assert sentence.startswith(f"5 inputs decided the same; then otherwise:\n{path}:12: submit('t3', 3, ")
+    assert sentence.startswith(f"5 inputs decided the same; then otherwise:\n{path}:12: submit('t1', 1, ")
     assert second == (True, "45 inputs decided the same")
     assert replay(path).difference is not None
 
