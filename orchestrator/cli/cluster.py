@@ -263,7 +263,7 @@ async def _coordinate(
     server, bound = await start(live, host, port)
     log.info("listening on %s:%d", host, bound)
     _tell(ready_fd, f"{host}:{bound}")
-    metrics = asyncio.create_task(log_metrics(live))
+    metrics = asyncio.create_task(log_metrics(live, durable.told if durable else str))
     stopping = asyncio.create_task(stopped.wait())
     try:
         waiting: list[asyncio.Future[Any]] = [stopping, live.failed]

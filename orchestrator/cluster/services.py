@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -370,8 +370,8 @@ async def start(
     return server, bound
 
 
-async def log_metrics(live: LiveCoordinator) -> None:
-    """A line every five seconds in which something has happened to a task, for ever."""
+async def log_metrics(live: LiveCoordinator, further: Callable[[], str] = str) -> None:
+    """A line every five seconds in which something has happened to a task, for ever. `further`: its end."""
     core = live.core
     before = (0, 0)
     while True:
@@ -379,4 +379,4 @@ async def log_metrics(live: LiveCoordinator) -> None:
         happened = (core.submitted, core.completed + core.failed)
         if happened != before:
             before = happened
-            log.info("%s", line(live.window.summary(core, live.now())))
+            log.info("%s%s", line(live.window.summary(core, live.now())), further())

@@ -104,6 +104,8 @@ def test_a_call_waits_for_what_was_decided_before_it():
             assert made.store.groups == [["t1"], ["t2", "t3"]]
             made.tell("nothing has changed")
             assert made.told[5:] == ["nothing has changed"]
+            assert " commits/s of 1.5 changed tasks each, p50 " in made.durable.told()
+            assert made.durable.told() == ", 0.0 commits/s"
 
     asyncio.run(story())
 
@@ -151,12 +153,13 @@ def test_what_is_stored_is_the_state_that_recovers():
                 made.submit(name)
             core.result(Report("w1", "t1", 1, True, "done"), made.now())
             core.result(Report("w1", "t2", 1, False, error="again", retryable=True), made.now())
-            age_s = made.now() - core.task("t3").submitted_at
+            before = {task.id: task for task in core.unsettled()}
+            age_s = made.now() - before["t3"].submitted_at
         first, *others = made.durable.recovered(1000.0)
         assert (first.task_id, first.state, first.result) == ("t1", TaskState.COMPLETED, "done")
         by_name = {task.task_id: task for task in others}
         assert [by_name[name].tries for name in ("t2", "t3")] == [1, 0]
-        assert [by_name[name].attempt for name in ("t2", "t3")] == [core.task(name).attempt for name in ("t2", "t3")]
+        assert [by_name[name].attempt for name in ("t2", "t3")] == [before[name].attempt for name in ("t2", "t3")]
         held = {name: tuple(by_name[name].held) for name in by_name}
         assert held["t3"] == ((1, "w1", "a"),)
         assert 1000.0 - by_name["t3"].submitted_at == pytest.approx(age_s, abs=5.0)

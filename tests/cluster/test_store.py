@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from orchestrator.cluster.store import SCHEMA, Kept, MemoryStore, SqliteStore, S
 STORES: dict[str, Callable[[Path], Store]] = {"memory": lambda folder: MemoryStore(), "sqlite": SqliteStore}
 
 
-def task(name: str, **changed: object) -> Kept:
+def task(name: str, **changed: Any) -> Kept:
     return Kept(name, 1, "sleep", "0", "", 0, None, 100.0, held=[])._replace(**changed)
 
 
