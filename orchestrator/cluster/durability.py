@@ -81,11 +81,11 @@ class Durability:
         since_1970 = time.time() - now
         for kept in self._store.tasks():
             self._note_settled(kept)
-            yield _recovered(kept, since_1970, now)
+            yield recovered_of(kept, since_1970, now)
 
     def noting(self, onward: Effects) -> Effects:
         """Effects that are passed on, and of which it is noted what they change."""
-        return _Noting(self._note, onward)
+        return Noting(self._note, onward)
 
     def release(self, peer: str, call: Callable[..., None], *values: object) -> None:
         """Make the call as soon as everything is stored that has been noted by now."""
@@ -148,7 +148,7 @@ class Durability:
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
-        group = [_kept(task, since_1970) for task in self._changed]
+        group = [kept_of(task, since_1970) for task in self._changed]
         self._changed.clear()
         for kept in group:
             self._note_settled(kept)
@@ -208,7 +208,7 @@ class Durability:
         return until
 
 
-class _Noting:
+class Noting:
     """Implements `Effects`: tells which tasks change, before whatever depends on it is passed on.
 
     A change that no effect announces is one that may be forgotten: an attempt that was given up and may still run.
@@ -262,7 +262,7 @@ class _Noting:
                 self._note(attempt.task)
 
 
-def _kept(task: Task, since_1970: float) -> Kept:
+def kept_of(task: Task, since_1970: float) -> Kept:
     """`since_1970`: what the wall clock is ahead of the core's."""
     job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
     settled_at = task.settled_at
@@ -276,7 +276,7 @@ def _kept(task: Task, since_1970: float) -> Kept:
     return translate.make(Kept, fields)
 
 
-def _recovered(kept: Kept, since_1970: float, now: float) -> Recovered:
+def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
     """Nothing happened after `now`, whatever the wall clock has said meanwhile."""
     return Recovered(
         kept.id,

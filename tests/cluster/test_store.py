@@ -103,7 +103,7 @@ def test_a_damaged_file_is_refused(page: int, tmp_path: Path):
     with (tmp_path / "tasks.sqlite").open("r+b") as file:
         file.seek(4096 * page)
         file.write(bytes(4096))
-    with pytest.raises(Unusable, match="tasks.sqlite"):
+    with pytest.raises(Unusable, match=r"tasks\.sqlite"):
         SqliteStore(tmp_path)
 
 
@@ -115,7 +115,7 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
     try:
-        with pytest.raises(Unusable, match="cannot write the store .*: (disk I/O error|database or disk is full)"):
+        with pytest.raises(Unusable, match=r"cannot write the store .*: (disk I/O error|database or disk is full)"):
             store.append(term, [task("large", payload="x" * (2 << 20))])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

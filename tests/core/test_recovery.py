@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import Holding, Recovered, Registration, Report
 from orchestrator.core.model import Priority, TaskState, WorkerState
 from tests.core import making
@@ -25,7 +24,7 @@ def fx() -> Recorder:
     return Recorder()
 
 
-def begun(fx: Recorder, *tasks: Recovered, **settings: Any) -> Coordinator:
+def begun(fx: Recorder, *tasks: Recovered, **settings: Any) -> Any:
     core = making.coordinator(fx, **settings)
     for task in tasks:
         core.recovered(task, 0.0)
