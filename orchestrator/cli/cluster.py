@@ -115,6 +115,14 @@ def coordinator(
             help="Keep tasks and results here, and go on with what is there; acknowledge what is on the disk.",
         ),
     ] = None,
+    retention: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            callback=seconds("--retention"),
+            help="Remember settled tasks for so long, as long as they take no more than 512 MiB.",
+        ),
+    ] = 3600.0,
     journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[
@@ -145,7 +153,7 @@ def coordinator(
     host = listening(host, insecure, "submit tasks and read results")
     decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
     _require_times(decided)
-    limits = Limits(unsettled=max_unsettled)
+    limits = Limits(unsettled=max_unsettled, settled_s=retention)
     try:
         store = SqliteStore(data) if data else None
         running = _coordinate(decided, replication, host, port, limits, decision_record, store, check, ready_fd)
@@ -225,18 +233,18 @@ async def _coordinate(
     from orchestrator.cluster.decision_record import DecisionRecord
     from orchestrator.cluster.durability import Durability, at_once
     from orchestrator.cluster.services import log_metrics, start
-    from orchestrator.policies.settings import KEEP_SETTLED_BYTES, KEEP_SETTLED_S, build_coordinator
+    from orchestrator.policies.settings import KEEP_SETTLED_BYTES, build_coordinator
 
     policies, seed, call_timeout_s = decided
     term = time.time_ns() // 1_000_000
     if store is not None:
         term = store.begin_term(term)
-    durable = Durability(store, term, KEEP_SETTLED_S, KEEP_SETTLED_BYTES) if store is not None else None
+    durable = Durability(store, term, limits.settled_s, KEEP_SETTLED_BYTES) if store is not None else None
     built: dict[str, Any] = {
         "term": term,
         "call_timeout_s": call_timeout_s,
         "keep_settled": math.inf,
-        "keep_settled_s": KEEP_SETTLED_S,
+        "keep_settled_s": limits.settled_s,
         "keep_settled_bytes": KEEP_SETTLED_BYTES,
     }
     record = DecisionRecord(record_at, policies, seed, replication, **built) if record_at else None

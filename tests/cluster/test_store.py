@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -122,4 +123,27 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path):
     store.close()
     store = SqliteStore(tmp_path)
     assert list(store.tasks()) == [task("small")]
+    store.close()
+
+
+def test_a_torn_tail_costs_whole_appends_at_most(tmp_path: Path):
+    """The log of the database cut anywhere in its last 4 KiB: what is left is the state after some of the appends."""
+    store = SqliteStore(tmp_path / "whole")
+    term = store.begin_term(1)
+    states: list[list[Kept]] = [[]]
+    for number in range(3):
+        store.append(term, [task(f"t{number}"), task("changing", tries=number)])
+        states.append(list(store.tasks()))
+    size = (tmp_path / "whole" / "tasks.sqlite-wal").stat().st_size
+    seen = set()
+    for cut in range(0, 4097, 64):
+        shutil.copytree(tmp_path / "whole", tmp_path / "torn")
+        os.truncate(tmp_path / "torn" / "tasks.sqlite-wal", size - cut)
+        torn = SqliteStore(tmp_path / "torn")
+        seen.add(states.index(list(torn.tasks())))
+        assert torn.begin_term(0) == term + 1
+        torn.close()
+        shutil.rmtree(tmp_path / "torn")
+    assert max(seen) == 3
+    assert seen >= {2}
     store.close()
