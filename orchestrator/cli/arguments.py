@@ -29,7 +29,7 @@ Demanded = Annotated[
     typer.Option(
         "--objective",
         metavar="KEY<NUMBER",
-        help='What a number of the summary must keep, as "latency_s.p99 < 2" (or <=, >, >=); exit 1 if not. Repeatable.',
+        help='What a number of the summary must keep, as "latency_s.p99 < 2" (or <=, >, >=); else exit 1. Repeatable.',
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Run it, however long it will take.")]

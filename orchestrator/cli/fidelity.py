@@ -130,7 +130,7 @@ def print_fidelity(told: Mapping[str, Any]) -> None:
     for cell in cells:
         print(f"{_named('KS distance', cell, cells)}{_distance(cell)}")
     for cell in cells:
-        for world, counts in zip(("sim", "live"), cell["tasks"].values(), strict=True):
+        for world, counts in cell["tasks"].items():
             print(f"{_named(world, cell, cells)}{listed(counts, *COUNTS)}")
     print()
     for sentence in in_words(told):
@@ -209,25 +209,22 @@ def _distance(cell: Mapping[str, Any]) -> str:
 
 
 def in_words(told: Mapping[str, Any]) -> list[str]:
-    """What the verdicts on the percentiles of latency come to, a sentence for each kind of them."""
+    """What the verdicts on the percentiles of latency come to: which they are, or of several cells how many."""
     from orchestrator.analysis.comparison import WHOLE
     from orchestrator.analysis.fidelity import DIFFERENT, EQUIVALENT, NOT_SHOWN
     from orchestrator.analysis.measures import LATENCY
 
-    by_verdict: dict[str | None, list[str]] = {}
+    found: dict[str | None, list[str]] = {}
     for cell in told["cells"]:
         for row in cell["rows"]:
             if row["where"] == WHOLE and row["metric"] in LATENCY:
-                name = row["metric"].rpartition(".")[2]
-                named = f"{cell['cell']} {name}" if len(told["cells"]) > 1 else name
-                by_verdict.setdefault(row["verdict"], []).append(named)
-    margin = f"{told['margin'] * 100:.3g} %"
+                found.setdefault(row["verdict"], []).append(row["metric"].rpartition(".")[2])
+    margin, several = f"{told['margin'] * 100:.3g} %", len(told["cells"]) > 1
     meanings = {
         EQUIVALENT: f"equivalent within {margin} in both worlds",
         DIFFERENT: f"different by more than {margin}",
         NOT_SHOWN: f"not shown to be equivalent within {margin}, nor to differ by more",
         None: "not known in both worlds",
     }
-    return [
-        f"Latency {', '.join(by_verdict[kind])}: {meaning}." for kind, meaning in meanings.items() if kind in by_verdict
-    ]
+    which = {kind: f"{len(names)} percentiles" if several else ", ".join(names) for kind, names in found.items()}
+    return [f"Latency, {which[kind]}: {meaning}." for kind, meaning in meanings.items() if kind in which]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.terminal import Refusal, number, percent
+from orchestrator.cli.terminal import Refusal, number
 
 if TYPE_CHECKING:
     from orchestrator.scenario.run_settings import RunSettings
@@ -15,7 +15,7 @@ LONG_S = 300.0
 LONG_LIVE_S = 3600.0
 """The same of live runs: they take as long as their scenario says."""
 MOSTLY = 0.9
-_UNITS = (("year", 365 * 86400.0), ("day", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
+_UNITS = (("years", 365 * 86400.0), ("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
 
 def require_patience(runs: Iterable[RunSettings], replications: int, jobs: int, yes: bool) -> None:
@@ -30,7 +30,7 @@ def require_patience(runs: Iterable[RunSettings], replications: int, jobs: int, 
     idle = total.idle_events / total.events
     what, instead = "", "a shorter duration_s takes less"
     if idle > MOSTLY:
-        what = f", {percent(idle)} of them heartbeats and checks"
+        what = f", {idle:.0%} of them heartbeats and checks"
         instead = "a shorter duration_s or a longer policies.detection.heartbeat_s takes less"
     raise Refusal(
         f"this would process about {number(total.events / 1e6)} million events{what}, and take about "
@@ -50,7 +50,7 @@ def require_live_patience(runs: Iterable[RunSettings], replications: int, yes: b
 
 
 def roughly(seconds: float) -> str:
-    """To two digits, in the largest unit of which there is more than one and a half: `21 min`."""
-    name, unit = next(((n, u) for n, u in _UNITS if seconds >= 1.5 * u), _UNITS[-1])
-    value = f"{max(seconds / unit, 0.1):.2g}" if seconds < 99.5 * unit else f"{seconds / unit:,.0f}"
-    return f"{value} {name}{'s' if len(name) > 3 else ''}"
+    """To two digits, in the largest unit of which there is more than one and a half: `21 min`, `365 days`."""
+    name, unit = next(((name, unit) for name, unit in _UNITS if seconds >= 1.5 * unit), _UNITS[-1])
+    amount = seconds / unit
+    return f"{amount:,.0f} {name}" if amount >= 99.5 else f"{amount:.2g} {name}"
