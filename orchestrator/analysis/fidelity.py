@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.analysis.comparison import WHOLE, CellComparison, Comparison, Incomparable, Row, compare
-from orchestrator.analysis.measures import LATENCY
+from orchestrator.analysis.comparison import JUDGED, WHOLE, CellComparison, Comparison, Incomparable, Row, compare
 from orchestrator.results.confidence import LEVEL
 from orchestrator.results.durations import latency_s
 from orchestrator.results.folders import load
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME = "fidelity.json"
+PERCENTILES = [metric for metric in JUDGED if metric.startswith("latency_s.")]
+"""Of latency: what the verdicts in words and the order of cells are about."""
 EQUIVALENT, NOT_SHOWN, DIFFERENT = "equivalent", "not shown", "different"
 
 
@@ -105,9 +106,9 @@ class Fidelity:
 
     @property
     def order(self) -> list[Order]:
-        """By each statistic of latency; nothing of a single cell."""
+        """By each of PERCENTILES; nothing of a single cell."""
         ranks = {rank.metric: rank.tau for rank in self.comparison.ranking}
-        return [Order(metric, ranks.get(metric), *_apart(self.comparison, metric)) for metric in LATENCY if ranks]
+        return [Order(metric, ranks.get(metric), *_apart(self.comparison, metric)) for metric in PERCENTILES if ranks]
 
     def table(self) -> pd.DataFrame:
         """One row per cell, stretch of time and metric."""

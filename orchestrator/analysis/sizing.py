@@ -102,11 +102,15 @@ class Sizing:
                 "a larger one is never worse holds for these, and is assumed for the others."
             )
 
-    def _doubts(self, *ends: Tried) -> Iterator[str]:
-        reach = " and ".join(f"with {readable(one.value)}" for one in ends if one.sure is False)
+    def _doubts(self, answer: Tried, below: Tried) -> Iterator[str]:
+        reach = " and ".join(f"with {readable(one.value)}" for one in (answer, below) if one.sure is False)
         if reach:
             yield f"Of other arrivals like these that is not sure: {reach} the interval of 95 % reaches over the limit."
-        if any(one.sure is None for one in ends):
+        if answer.sure is False:
+            sure = [one.value for one in self.tried[self.tried.index(answer) :] if one.sure]
+            if sure:
+                yield f"{readable(sure[0])} is the smallest that was tried whose whole interval keeps it."
+        if answer.sure is None or below.sure is None:
             yield "How sure that is of other arrivals like these, is not known: there is no interval."
 
     def summary(self) -> dict[str, Any]:

@@ -150,9 +150,9 @@ def _print_cell(told: Mapping[str, Any], cell: Mapping[str, Any]) -> None:
 
 def _print_cells(told: Mapping[str, Any]) -> None:
     from orchestrator.analysis.comparison import WHOLE
-    from orchestrator.analysis.measures import LATENCY
+    from orchestrator.analysis.fidelity import PERCENTILES
 
-    shown = [*LATENCY, "wait_s.mean", "throughput_per_s"]
+    shown = [*PERCENTILES, "wait_s.mean", "throughput_per_s"]
     print_table(
         f"{told['scenario']}, whole runs: intervals of 95 % by {told['cells'][0]['intervals']}",
         ["", *_columns(told)],
@@ -211,13 +211,12 @@ def _distance(cell: Mapping[str, Any]) -> str:
 def in_words(told: Mapping[str, Any]) -> list[str]:
     """What the verdicts on the percentiles of latency come to: which they are, or of several cells how many."""
     from orchestrator.analysis.comparison import WHOLE
-    from orchestrator.analysis.fidelity import DIFFERENT, EQUIVALENT, NOT_SHOWN
-    from orchestrator.analysis.measures import LATENCY
+    from orchestrator.analysis.fidelity import DIFFERENT, EQUIVALENT, NOT_SHOWN, PERCENTILES
 
     found: dict[str | None, list[str]] = {}
     for cell in told["cells"]:
         for row in cell["rows"]:
-            if row["where"] == WHOLE and row["metric"] in LATENCY:
+            if row["where"] == WHOLE and row["metric"] in PERCENTILES:
                 found.setdefault(row["verdict"], []).append(row["metric"].rpartition(".")[2])
     margin, several = f"{told['margin'] * 100:.3g} %", len(told["cells"]) > 1
     meanings = {
@@ -227,4 +226,7 @@ def in_words(told: Mapping[str, Any]) -> list[str]:
         None: "not known in both worlds",
     }
     which = {kind: f"{len(names)} percentiles" if several else ", ".join(names) for kind, names in found.items()}
-    return [f"Latency, {which[kind]}: {meaning}." for kind, meaning in meanings.items() if kind in which]
+    sentences = [f"Latency, {which[kind]}: {meaning}." for kind, meaning in meanings.items() if kind in which]
+    if NOT_SHOWN in which and told["live_runs"] < 3:
+        sentences.append("Three live runs of the same plan, --floor 3, show more.")
+    return sentences

@@ -50,7 +50,8 @@ def require_live_patience(runs: Iterable[RunSettings], replications: int, yes: b
 
 
 def roughly(seconds: float) -> str:
-    """To two digits, in the largest unit of which there is more than one and a half: `21 min`, `365 days`."""
+    """To two digits, in the largest unit of which there is more than one and a half: `21 min`, `365 days`; no less than
+    a tenth of a second."""
     name, unit = next(((name, unit) for name, unit in _UNITS if seconds >= 1.5 * unit), _UNITS[-1])
-    amount = seconds / unit
+    amount = max(seconds, 0.1) / unit
     return f"{amount:,.0f} {name}" if amount >= 99.5 else f"{amount:.2g} {name}"

@@ -107,7 +107,7 @@ class Verdict:
             return "without a value" if self.at_least is None else f"not known, but over {self.at_least:.4g}"
         if self.interval is None:
             return f"{self.value:.4g}"
-        return f"{self.value:.4g} ({self.range()})"
+        return f"{self.value:.4g} (interval {self.range()})"
 
     def range(self) -> str:
         """The interval; a dash without one."""

@@ -70,7 +70,8 @@ def test_the_answer_names_the_value_and_the_next_smaller_one():
     found = sizing(results, results[2])
     assert found.sentences() == [
         "cluster.workers = 6 is the smallest from 2 to 9 that meets latency_s.p95 < 5.",
-        "With 6: latency_s.p95 is 4.5 (4 to 4.9). With 5 it is missed: latency_s.p95 is 6 (5.5 to 7).",
+        "With 6: latency_s.p95 is 4.5 (interval 4 to 4.9). "
+        "With 5 it is missed: latency_s.p95 is 6 (interval 5.5 to 7).",
         "4 of 8 values were tried, with the same arrivals and demands; that a larger one is never worse holds for "
         "these, and is assumed for the others.",
     ]
@@ -78,11 +79,20 @@ def test_the_answer_names_the_value_and_the_next_smaller_one():
 
 
 def test_an_interval_over_the_limit_is_told():
-    """The value is on one side of the limit, and its interval on both."""
-    results = [tried(5, 6.0, (4.0, 7.0)), tried(6, 4.5, (4.0, 4.9))]
-    assert (
-        "Of other arrivals like these that is not sure: with 5 the interval of 95 % reaches over the limit."
-        in sizing(results, results[1]).sentences()
+    """The value is on one side of the limit, and its interval on both; which value has it on one side."""
+    results = [
+        tried(5, 6.0, (4.0, 7.0)),
+        tried(6, 4.5, (4.0, None)),
+        tried(7, 4.3, (4.0, 5.1)),
+        tried(9, 4.0, (3, 4.9)),
+    ]
+    assert sizing(results, results[1]).sentences()[2:4] == [
+        "Of other arrivals like these that is not sure: with 6 and with 5 the interval of 95 % reaches over the limit.",
+        "9 is the smallest that was tried whose whole interval keeps it.",
+    ]
+    results = [tried(5, 6.0), tried(6, 4.5, (4.0, 4.9))]
+    assert sizing(results, results[1]).sentences()[2] == (
+        "How sure that is of other arrivals like these, is not known: there is no interval."
     )
 
 
