@@ -14,6 +14,7 @@ from orchestrator.cli.patience import require_live_patience, require_patience
 from orchestrator.cli.preparing import draw_into, live_warnings, load, print_pictures, require_writable, result_folder
 from orchestrator.cli.running import require_whole, run_live, run_simulated
 from orchestrator.cli.terminal import (
+    Refusal,
     complain,
     duration,
     explained,
@@ -43,13 +44,13 @@ def fidelity(
         ),
     ] = None,
     floor: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             metavar="N",
             help="Run it live so many times: how far these are apart is the noise floor of the errors. 3 say enough.",
         ),
-    ] = 1,
+    ] = None,
     margin: Annotated[
         float,
         typer.Option(min=0, metavar="SHARE", help="Errors below it count as none: 0.1 is 10 %."),
@@ -74,11 +75,15 @@ def fidelity(
         from orchestrator.results import folders
 
         if what.is_dir():
+            if floor is not None:
+                raise Refusal(
+                    "--floor is for a scenario, which it runs live so often; name so many live folders instead"
+                )
             results = [folders.load(folder) for folder in (what, *(further or ()))]
             folder = out or Path("out") / f"{results[0].summary['scenario']}-fidelity"
             require_writable(folder)
         else:
-            results, folder = run_both(what, further, out, replications, floor, yes)
+            results, folder = run_both(what, further, out, replications, floor or 1, yes)
         found = worlds.fidelity(results, margin)
         found.save(folder)
         if plots:

@@ -27,6 +27,13 @@ def of(world: str, factor: float) -> Run:
     )
 
 
+def grid(world: str, factors: tuple[float, ...]) -> Sweep:
+    """A cell for each factor."""
+    tree = scenario(sweep={"cluster.workers": list(range(2, 2 + len(factors)))})
+    runs = [of(world, factor) for factor in factors]
+    return Sweep(tree, [CellRuns.of(c.name, c.values, {0: r}) for c, r in zip(tree.cells(), runs, strict=True)])
+
+
 def test_several_live_runs_give_an_error_of_their_mean_and_its_interval():
     """Live runs at 1.00, 1.02 and 0.99 of the simulated times: geometric mean, and t with two degrees of freedom."""
     factors = (1.0, 1.02, 0.99)
@@ -81,11 +88,6 @@ def test_a_task_that_never_ended_is_slower_than_all():
 
 def test_cells_that_both_worlds_tell_apart_must_stand_in_the_same_order():
     """A cell twice as slow as another is apart in both worlds; one that is reversed counts, and is not alike."""
-
-    def grid(world: str, factors: tuple[float, ...]) -> Sweep:
-        tree = scenario(sweep={"cluster.workers": list(range(2, 2 + len(factors)))})
-        runs = [of(world, factor) for factor in factors]
-        return Sweep(tree, [CellRuns.of(c.name, c.values, {0: r}) for c, r in zip(tree.cells(), runs, strict=True)])
 
     order = {one.metric: one for one in fidelity([grid("sim", (1, 9, 60)), grid("live", (1, 9, 60))]).order}
     assert (order["latency_s.p50"].tau, order["latency_s.p50"].apart, order["latency_s.p50"].alike) == (1.0, 3, 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.results import folders
-from tests.analysis.test_fidelity import of
+from tests.analysis.test_fidelity import grid, of
 from tests.cli.test_cli import SCENARIO, fail, run, succeed
 
 
@@ -51,3 +51,16 @@ def test_folders_that_do_not_belong_together_are_told(saved: list[Path], tmp_pat
     """Two of the live world, or only one folder."""
     for given in (saved[1:], saved[:1]):
         assert "expected one of the simulated world" in fail("fidelity", *given, "--out", tmp_path / "found")
+    assert "--floor is for a scenario" in fail("fidelity", *saved, "--floor", "3")
+
+
+def test_fidelity_tells_of_a_sweep_whether_both_worlds_rank_alike(tmp_path: Path):
+    """Each percentile of each cell, and of the cells that both worlds tell apart how many stand in the same order."""
+    for world in ("sim", "live"):
+        folders.save(tmp_path / world, grid(world, (1, 60)))
+    told = succeed("fidelity", tmp_path / "sim", tmp_path / "live", "--out", tmp_path / "both").stdout
+    assert re.search(r"^workers=2: latency p50 .* \+0\.0% ", told, re.MULTILINE)
+    assert re.search(r"^latency p50 +1\.00 +1 +1$", told, re.MULTILINE)
+    assert re.search(r"^workers=3, KS distance 0\.00 between", told, re.MULTILINE)
+    assert re.search(r"^workers=3, live +submitted 60, completed 60,", told, re.MULTILINE)
+    assert str(tmp_path / "both/fidelity-percentiles.png") in told
