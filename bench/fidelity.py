@@ -32,7 +32,7 @@ FAULTS = {
     "rack-failure": [],
 }
 RATE_PER_S = 1450
-"""Tasks a second, of which a live run makes 100,000 in 70 s. Where a line says that the driver fell behind: --rate 1000."""
+"""Tasks a second: 100,000 in 70 s. Where a line of a live run says that the driver fell behind, --rate 1000."""
 SERVICE_S, LOADS = 0.05, (0.6, 0.8)
 POLICIES = [
     "{kind: random}",
