@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from orchestrator.analysis.measures import PERCENTILES, QUANTILES, Measures, Observed, Together
+from orchestrator.analysis.measures import PERCENTILES, QUANTILES, Clock, Measures, Observed, Together, whole_run
 from orchestrator.results.confidence import (
     ENOUGH_BEYOND,
     WIDEST,
@@ -28,6 +28,7 @@ from orchestrator.results.confidence import (
     pooled_mean_interval,
     share_interval,
 )
+from orchestrator.results.runs import Run
 from orchestrator.results.tables import Floats
 
 RELAXATIONS = 15
@@ -72,6 +73,14 @@ class Spread:
         )
         few = {metric for side in (ours, theirs) for metric, interval in side.items() if interval.too_few}
         return cls(ours, theirs, {metric: None if metric in few else interval for metric, interval in errors.items()})
+
+
+def intervals_of_run(run: Run) -> Intervals:
+    """Those of a single run, by metric, from its blocks; none if it has fewer than four tasks per block."""
+    observed = Observed.of(run, Clock.of([whole_run(run)]))
+    if len(observed.arrival_s) < 4 * BLOCKS:
+        return {}
+    return dict(_of_side(observed.blocks(BLOCKS), serial=True))
 
 
 def error_intervals(

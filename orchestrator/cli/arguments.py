@@ -24,3 +24,12 @@ Replications = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the pictures.")]
+Demanded = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--objective",
+        metavar="KEY<NUMBER",
+        help='What a number of the summary must keep, as "latency_s.p99 < 2" (or <=, >, >=); else exit 1. Repeatable.',
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Run it, however long it will take.")]

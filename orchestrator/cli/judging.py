@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ScenarioFile
+from orchestrator.cli.patience import roughly
 from orchestrator.cli.preparing import draw_into, load, print_pictures, require_writable
 from orchestrator.cli.terminal import Refusal, count, explained, print_json, print_table, progress
 from orchestrator.cli.views import print_calibration, print_histories, print_judgement
@@ -38,14 +39,18 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a scenario makes sense and how loaded it is; or, of a run, whether its history is clean."""
+    """Say whether a scenario makes sense, how loaded it is and how long it takes; or of a run whether its history is
+    clean."""
     if what.is_dir():
         with explained():
             clean = check_history(what, overrides or [], settled, as_json)
         raise typer.Exit(0 if clean else 1)
     with explained():
+        from orchestrator.scenario.effort import effort
+
         loaded, cells = load(what, overrides)
         loads = [cell.scenario.offered_load() for cell in cells]
+        efforts = [effort(cell.scenario) for cell in cells]
         if as_json:
             print_json(
                 {
@@ -56,19 +61,28 @@ def check(
                             "cell": cell.name,
                             "values": cell.values,
                             "offered_load": offered_load,
+                            "tasks": takes.tasks,
+                            "simulated_s": takes.simulated_s,
+                            "live_s": takes.live_s,
                             "warnings": cell.scenario.warnings(),
                         }
-                        for cell, offered_load in zip(cells, loads, strict=True)
+                        for cell, offered_load, takes in zip(cells, loads, efforts, strict=True)
                     ],
                 }
             )
             return
         print_table(
             f"{loaded.name}: {count(len(cells), 'cell')} x {count(loaded.replications, 'replication')}",
-            ["cell", "offered load"],
+            ["cell", "offered load", "tasks, about", "a run takes, simulated", "live"],
             [
-                [cell.name, "-" if offered_load is None else f"{offered_load:.3f}"]
-                for cell, offered_load in zip(cells, loads, strict=True)
+                [
+                    cell.name,
+                    "-" if offered_load is None else f"{offered_load:.3f}",
+                    f"{takes.tasks:,.0f}",
+                    roughly(takes.simulated_s),
+                    roughly(takes.live_s),
+                ]
+                for cell, offered_load, takes in zip(cells, loads, efforts, strict=True)
             ],
         )
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ResultFolder, ScenarioFile
+from orchestrator.cli.arguments import (
+    AsJson,
+    Demanded,
+    Overrides,
+    Plots,
+    Replications,
+    ResultFolder,
+    ScenarioFile,
+    Yes,
+)
 from orchestrator.cli.intervals import print_intervals
+from orchestrator.cli.objectives import demanded, judged, plain, print_verdicts
+from orchestrator.cli.patience import require_live_patience, require_patience
 from orchestrator.cli.preparing import (
     draw_into,
     labels,
@@ -24,6 +36,7 @@ from orchestrator.cli.views import print_cells, print_comparison, print_summary
 
 if TYPE_CHECKING:
     from orchestrator.analysis.comparison import Comparison
+    from orchestrator.results.objectives import Objective
     from orchestrator.results.runs import Run, Sweep
     from orchestrator.scenario.schema import Cell, Scenario
 
@@ -40,15 +53,21 @@ def simulate(
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
     check: Annotated[bool, typer.Option(help="At the end, the coordinator proves its invariants.")] = False,
+    objective: Demanded = None,
+    yes: Yes = False,
     as_json: AsJson = False,
     plots: Plots = True,
 ) -> None:
     """Run a scenario in the simulated world: once, or over its sweep and replications."""
     with explained():
         loaded, cells = load(scenario, overrides)
+        objectives, number = demanded(objective, loaded), replications or loaded.replications
+        require_patience((cell.scenario for cell in cells), number, jobs or os.cpu_count() or 1, yes)
         folder = result_folder(loaded, out)
-        runs = len(cells) * (replications or loaded.replications)
-        tell(run_simulated(loaded, cells, folder, replications, jobs, check), runs, folder, plots, as_json)
+        result = run_simulated(loaded, cells, folder, replications, jobs, check)
+        met = tell(result, len(cells) * number, folder, plots, as_json, objectives)
+    if not met:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -58,30 +77,33 @@ def live(
     out: ResultFolder = None,
     replications: Replications = None,
     check: Annotated[bool, typer.Option(help="The coordinator proves its invariants while it runs.")] = False,
+    objective: Demanded = None,
+    yes: Yes = False,
     as_json: AsJson = False,
     plots: Plots = True,
 ) -> None:
     """Run a scenario in the live world: real processes on this machine, its tasks and faults in real time."""
     with explained():
         loaded, cells = load(scenario, overrides, live_warnings(scenario))
+        objectives, number = demanded(objective, loaded), replications or loaded.replications
+        require_live_patience((cell.scenario for cell in cells), number, yes)
         folder = result_folder(loaded, out)
-        runs = len(cells) * (replications or loaded.replications)
-        tell(run_live(loaded, cells, folder, replications, check), runs, folder, plots, as_json)
+        result = run_live(loaded, cells, folder, replications, check)
+        met = tell(result, len(cells) * number, folder, plots, as_json, objectives)
+    if not met:
+        raise typer.Exit(1)
 
 
 @app.command()
 def compare(
-    what: Annotated[
-        Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario to run in both worlds; or a folder.")
-    ],
+    what: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run or a sweep.")],
     further: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE|DIR", help="Instead of the scenario's values; or the other folder."),
+        typer.Argument(metavar="DIR", help="The other folder."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-compared if not given.")
     ] = None,
-    replications: Replications = None,
     max_error: Annotated[
         float | None,
         typer.Option(
@@ -91,12 +113,11 @@ def compare(
     as_json: AsJson = False,
     plots: Plots = True,
 ) -> None:
-    """Say how far the simulated and the live world agree, or two folders of results."""
+    """Say how far two folders of results agree. `fidelity` runs a scenario in both worlds."""
     with explained():
-        if what.is_dir():
-            found, folder = compared_folders(what, further or [], out)
-        else:
-            found, folder = compared_worlds(what, further, out, replications)
+        if what.is_file():
+            raise Refusal(f"{what} is a file, expected a folder of results: fidelity compares the worlds of a scenario")
+        found, folder = compared_folders(what, further or [], out)
         found.save(folder)
         if plots:
             draw_into(folder, found)
@@ -165,21 +186,6 @@ def run_live(
         raise typer.Exit(STOPPED) from None
 
 
-def compared_worlds(
-    path: Path, overrides: list[str] | None, out: Path | None, replications: int | None
-) -> tuple[Comparison, Path]:
-    """A scenario, run in both worlds: how far they agree, and the folder that holds both results."""
-    from orchestrator.analysis import comparison
-
-    scenario, cells = load(path, overrides, live_warnings(path))
-    folder = out or Path("out") / f"{scenario.name}-compared"
-    below = {world: result_folder(scenario, folder / world) for world in ("sim", "live")}
-    runs = len(cells) * (replications or scenario.replications)
-    simulated = require_whole(run_simulated(scenario, cells, below["sim"], replications), runs, below["sim"])
-    lived = require_whole(run_live(scenario, cells, below["live"], replications), runs, below["live"])
-    return comparison.compare(simulated, lived), folder
-
-
 def compared_folders(one: Path, others: list[str], out: Path | None) -> tuple[Comparison, Path]:
     """Two folders of results: how far they agree, and the folder for what is found."""
     from orchestrator.analysis import comparison
@@ -195,23 +201,30 @@ def compared_folders(one: Path, others: list[str], out: Path | None) -> tuple[Co
     return comparison.compare(result, other, (first, second)), folder
 
 
-def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool) -> None:
-    """Draw and print the result of so many runs, or say what an interrupt left of them."""
+def tell(
+    result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool, objectives: Sequence[Objective] = ()
+) -> bool:
+    """Draw and print the result of so many runs, or say what an interrupt left of them. Whether it meets all
+    objectives."""
     from orchestrator.results.runs import Sweep
 
     require_whole(result, runs, folder)
     if plots:
         draw_into(folder, result)
+    verdicts = judged(result, objectives)
+    met = all(verdict.met for _, verdict in verdicts)
     if as_json:
-        print_json(result.summary)
-        return
+        print_json({**result.summary, "objectives": plain(verdicts)} if verdicts else result.summary)
+        return met
     if isinstance(result, Sweep) and len(result.cells) > 1:
         print_cells(result.summary)
     else:
         print_summary(result.summary)
         print_intervals(result.summary)
+    print_verdicts(verdicts)
     print(f"\nresults in {folder}")
     print_pictures(folder)
+    return met
 
 
 def require_whole(result: Run | Sweep, runs: int, folder: Path) -> Run | Sweep:
