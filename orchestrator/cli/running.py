@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ResultFolder, ScenarioFile
-from orchestrator.cli.intervals import print_intervals
-from orchestrator.cli.preparing import (
-    draw_into,
-    labels,
-    live_warnings,
-    load,
-    print_pictures,
-    require_writable,
-    result_folder,
+from orchestrator.cli.arguments import (
+    AsJson,
+    Force,
+    HalfWidth,
+    MaxReplications,
+    Metric,
+    Overrides,
+    Plots,
+    Replications,
+    ResultFolder,
+    Resume,
+    ScenarioFile,
 )
-from orchestrator.cli.terminal import Refusal, complain, explained, print_json, progress
+from orchestrator.cli.intervals import print_intervals
+from orchestrator.cli.preparing import Use, draw_into, labels, live_warnings, load, print_pictures, renew, result_folder
+from orchestrator.cli.terminal import Refusal, complain, explained, print_json
 from orchestrator.cli.views import print_cells, print_comparison, print_summary
+from orchestrator.cli.worlds import run_live, run_simulated, use_of
 
 if TYPE_CHECKING:
     from orchestrator.analysis.comparison import Comparison
     from orchestrator.results.runs import Run, Sweep
-    from orchestrator.scenario.schema import Cell, Scenario
 
 app = typer.Typer()
 
@@ -35,7 +38,12 @@ def simulate(
     scenario: ScenarioFile,
     overrides: Overrides = None,
     out: ResultFolder = None,
+    force: Force = False,
+    resume: Resume = False,
     replications: Replications = None,
+    precision: HalfWidth = None,
+    of: Metric = "latency_s.p99",
+    max_replications: MaxReplications = 100,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
@@ -46,9 +54,10 @@ def simulate(
     """Run a scenario in the simulated world: once, or over its sweep and replications."""
     with explained():
         loaded, cells = load(scenario, overrides)
-        folder = result_folder(loaded, out)
+        use = use_of(loaded, force, resume, precision, of, max_replications)
+        folder = result_folder(loaded.name, out, use)
         runs = len(cells) * (replications or loaded.replications)
-        tell(run_simulated(loaded, cells, folder, replications, jobs, check), runs, folder, plots, as_json)
+        tell(run_simulated(loaded, cells, folder, replications, jobs, check, use), runs, folder, plots, as_json, use)
 
 
 @app.command()
@@ -56,7 +65,12 @@ def live(
     scenario: ScenarioFile,
     overrides: Overrides = None,
     out: ResultFolder = None,
+    force: Force = False,
+    resume: Resume = False,
     replications: Replications = None,
+    precision: HalfWidth = None,
+    of: Metric = "latency_s.p99",
+    max_replications: MaxReplications = 100,
     check: Annotated[bool, typer.Option(help="The coordinator proves its invariants while it runs.")] = False,
     as_json: AsJson = False,
     plots: Plots = True,
@@ -64,9 +78,10 @@ def live(
     """Run a scenario in the live world: real processes on this machine, its tasks and faults in real time."""
     with explained():
         loaded, cells = load(scenario, overrides, live_warnings(scenario))
-        folder = result_folder(loaded, out)
+        use = use_of(loaded, force, resume, precision, of, max_replications)
+        folder = result_folder(loaded.name, out, use)
         runs = len(cells) * (replications or loaded.replications)
-        tell(run_live(loaded, cells, folder, replications, check), runs, folder, plots, as_json)
+        tell(run_live(loaded, cells, folder, replications, check, use), runs, folder, plots, as_json, use)
 
 
 @app.command()
@@ -79,8 +94,9 @@ def compare(
         typer.Argument(metavar="KEY=VALUE|DIR", help="Instead of the scenario's values; or the other folder."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-compared if not given.")
+        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-compared/1, 2, ... if not given.")
     ] = None,
+    force: Force = False,
     replications: Replications = None,
     max_error: Annotated[
         float | None,
@@ -94,9 +110,9 @@ def compare(
     """Say how far the simulated and the live world agree, or two folders of results."""
     with explained():
         if what.is_dir():
-            found, folder = compared_folders(what, further or [], out)
+            found, folder = compared_folders(what, further or [], out, Use(force))
         else:
-            found, folder = compared_worlds(what, further, out, replications)
+            found, folder = compared_worlds(what, further, out, replications, Use(force))
         found.save(folder)
         if plots:
             draw_into(folder, found)
@@ -116,71 +132,45 @@ def plot(
     paths: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs or sweeps.")],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the pictures go; if not given, into DIR, or of several, out/overlay."),
+        typer.Option(
+            metavar="DIR", help="Where the pictures go; out/NAME-plot/1, 2, ... if not given; of several, out/overlay."
+        ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Draw saved results again; two or more of them over one another."""
     with explained():
         from orchestrator.pictures import draw
         from orchestrator.results import folders
+        from orchestrator.results.manifests import Manifest
 
         results = {label: folders.load(folder) for label, folder in zip(labels(paths), paths, strict=True)}
-        target = out or (paths[0] if len(results) == 1 else Path("out/overlay"))
-        require_writable(target)
-        draw(next(iter(results.values())) if len(results) == 1 else results, target)
+        first = next(iter(results.values()))
+        target = result_folder(f"{first.summary['scenario']}-plot" if len(results) == 1 else "overlay", out, Use(force))
+        Manifest.of(target).remove_pictures()
+        draw(first if len(results) == 1 else results, target)
         print_pictures(target)
 
 
-def run_simulated(
-    scenario: Scenario,
-    cells: list[Cell],
-    folder: Path,
-    replications: int | None,
-    jobs: int | None = None,
-    check: bool = False,
-) -> Run | Sweep:
-    import sim
-
-    with progress(f"{scenario.name} (sim)") as advance:
-        if len(cells) * (replications or scenario.replications) == 1:
-            return sim.run(cells[0].scenario, progress=advance, out=folder, check=check)
-        return sim.sweep(scenario, folder, jobs or os.cpu_count() or 1, replications, advance, check)
-
-
-def run_live(
-    scenario: Scenario, cells: list[Cell], folder: Path, replications: int | None, check: bool = False
-) -> Run | Sweep:
-    from orchestrator.rehearsal import runs as world
-    from orchestrator.rehearsal.drive import STOPPED, ClusterBroke
-
-    try:
-        with progress(f"{scenario.name} (live)") as advance:
-            if len(cells) * (replications or scenario.replications) == 1:
-                return world.run(cells[0].scenario, folder, progress=advance, check=check)
-            return world.sweep(scenario, folder, replications, advance, check)
-    except ClusterBroke as error:
-        if error.status != STOPPED:
-            raise Refusal(str(error)) from None
-        complain([str(error)])
-        raise typer.Exit(STOPPED) from None
-
-
 def compared_worlds(
-    path: Path, overrides: list[str] | None, out: Path | None, replications: int | None
+    path: Path, overrides: list[str] | None, out: Path | None, replications: int | None, use: Use
 ) -> tuple[Comparison, Path]:
     """A scenario, run in both worlds: how far they agree, and the folder that holds both results."""
     from orchestrator.analysis import comparison
+    from orchestrator.results.folders import list_runs
 
     scenario, cells = load(path, overrides, live_warnings(path))
-    folder = out or Path("out") / f"{scenario.name}-compared"
-    below = {world: result_folder(scenario, folder / world) for world in ("sim", "live")}
+    folder = result_folder(f"{scenario.name}-compared", out, use)
+    renew(folder)
+    below = {world: folder / world for world in ("sim", "live")}
+    list_runs(folder, below.values())
     runs = len(cells) * (replications or scenario.replications)
     simulated = require_whole(run_simulated(scenario, cells, below["sim"], replications), runs, below["sim"])
     lived = require_whole(run_live(scenario, cells, below["live"], replications), runs, below["live"])
     return comparison.compare(simulated, lived), folder
 
 
-def compared_folders(one: Path, others: list[str], out: Path | None) -> tuple[Comparison, Path]:
+def compared_folders(one: Path, others: list[str], out: Path | None, use: Use) -> tuple[Comparison, Path]:
     """Two folders of results: how far they agree, and the folder for what is found."""
     from orchestrator.analysis import comparison
     from orchestrator.results import folders
@@ -189,19 +179,28 @@ def compared_folders(one: Path, others: list[str], out: Path | None) -> tuple[Co
         raise Refusal(f"{one} is a folder: compare needs one more folder, and nothing else")
     paths = (str(one), others[0])
     result, other = map(folders.load, paths)
-    folder = out or Path("out") / f"{result.summary['scenario']}-compared"
-    require_writable(folder)
+    folder = result_folder(f"{result.summary['scenario']}-compared", out, use)
+    renew(folder, [one, Path(others[0])])
     first, second = labels(paths)
     return comparison.compare(result, other, (first, second)), folder
 
 
-def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool) -> None:
+def tell(
+    result: Run | Sweep,
+    runs: int,
+    folder: Path,
+    plots: bool,
+    as_json: bool,
+    use: Use = Use(),  # noqa: B008
+) -> None:
     """Draw and print the result of so many runs, or say what an interrupt left of them."""
     from orchestrator.results.runs import Sweep
 
     require_whole(result, runs, folder)
     if plots:
         draw_into(folder, result)
+    if use.precision is not None and isinstance(result, Sweep):
+        complain(use.precision.told(result.cells))
     if as_json:
         print_json(result.summary)
         return

@@ -16,6 +16,7 @@ from orchestrator.analysis.comparison import Comparison
 from orchestrator.analysis.detectors import Judgement
 from orchestrator.pictures import comparison_plots, detector_plots, perfetto, run_plots, sweep_plots
 from orchestrator.pictures.style import Figures
+from orchestrator.results import manifests
 from orchestrator.results.folders import TRACE
 from orchestrator.results.runs import Run, Sweep
 
@@ -34,7 +35,8 @@ def draw(result: Drawable, folder: str | Path | None = None) -> Figures:
     if folder is not None:
         figures.save(folder)
         if isinstance(result, Run):
-            perfetto.write(Path(folder) / TRACE, result.tables, result.scenario)
+            with manifests.writing(Path(folder), [TRACE]):
+                perfetto.write(Path(folder) / TRACE, result.tables, result.scenario)
     return figures
 
 
