@@ -192,7 +192,7 @@ def test_nothing_is_replaced_unasked(tmp_path, grid):
     for folder in ("run", "mine"):
         before = files(tmp_path / folder)
         for result in (mm1(50), grid):
-            with pytest.raises(folders.RunFolderError, match="holds .* already: choose another folder"):
+            with pytest.raises(folders.RunFolderError, match=r"holds .* already: choose another folder"):
                 folders.save(tmp_path / folder, result)
         assert files(tmp_path / folder) == before
 
