@@ -64,9 +64,10 @@ SUMMARY_BYTES = 1 << 30
 class StoredRun(Run):
     """A run in its folder. Each access to `tables` reads the files, so a sweep of many runs needs little memory."""
 
-    def __init__(self, folder: Path, summary: Summary) -> None:
+    def __init__(self, folder: Path, summary: Summary, scenario: Scenario | None = None) -> None:
         self.folder = folder
         self.summary = summary
+        self._known = scenario
 
     @property
     def tables(self) -> Tables:
@@ -77,7 +78,7 @@ class StoredRun(Run):
 
     @cached_property
     def scenario(self) -> Scenario:
-        return load_scenario(self.folder)
+        return self._known or load_scenario(self.folder)
 
 
 def load(folder: str | Path) -> Run | Sweep:
@@ -95,13 +96,13 @@ def load(folder: str | Path) -> Run | Sweep:
     return Sweep(load_scenario(folder), cells, summary.get("interrupted", False))
 
 
-def load_run(folder: Path) -> StoredRun:
-    """The single run in `folder`; raises the same errors as `load`.
+def load_run(folder: Path, scenario: Scenario | None = None) -> StoredRun:
+    """The single run in `folder`; raises the same errors as `load`. `scenario`: its own, where that is known already.
 
     The summary of an older version, which does not say when its run ended, is made anew from its tables: the run is
     taken to have ended with the last thing that happened.
     """
-    run = StoredRun(folder, _read_summary(folder))
+    run = StoredRun(folder, _read_summary(folder), scenario)
     older = "ended_s" not in run.summary
     _require(run.summary, _RUN_KEYS - _LATER_KEYS if older else _RUN_KEYS, folder)
     if "engine" not in run.summary:
@@ -287,7 +288,7 @@ def _is_whole(folder: Path) -> bool:
 
 def renew_scenario(folder: Path, scenario: Scenario) -> None:
     """The number of replications may have changed since a run of the same identity was finished."""
-    if (folder / _SCENARIO).read_text(encoding="utf-8") != scenario.dump():
+    if f"\nreplications: {scenario.replications}\n" not in (folder / _SCENARIO).read_text(encoding="utf-8"):
         write_scenario(folder, scenario)
         Manifest.of(folder).seal([_SCENARIO])
 

@@ -127,14 +127,16 @@ def _finished(plan: Plan, work: Mapping[Path, tuple[Cell, int]]) -> Iterator[Cel
     """The cells of which at least one run is finished."""
     for cell in plan.cells:
         mine = {number: path for path, (of, number) in work.items() if of is cell}
-        finished = {number: run for number, path in mine.items() if (run := _whole_run(path)) is not None}
+        finished = {
+            number: run for number, path in mine.items() if (run := _whole_run(path, cell.scenario)) is not None
+        }
         if finished:
             yield CellRuns.of(cell.name, cell.values, finished)
 
 
-def _whole_run(folder: Path) -> Run | None:
+def _whole_run(folder: Path, scenario: Scenario) -> Run | None:
     try:
-        run = folders.load_run(folder)
+        run = folders.load_run(folder, scenario)
     except RunFolderError:
         return None
     return None if "interrupted" in run.summary else run
