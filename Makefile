@@ -29,11 +29,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 demo: .venv
-	$(BIN)/orchestrator simulate scenarios/worker-crash.yaml --out out/worker-crash
+	$(BIN)/orchestrator simulate scenarios/worker-crash.yaml
 	@echo
 	@echo "The same scenario on real processes, for half a minute, beside the simulation:"
 	@echo
-	$(BIN)/orchestrator compare scenarios/worker-crash.yaml --out out/worker-crash-compared
+	$(BIN)/orchestrator compare scenarios/worker-crash.yaml
 
 lint: .venv
 	$(BIN)/ruff check
