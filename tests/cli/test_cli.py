@@ -175,10 +175,10 @@ def test_a_sweep_is_resumed_from_the_latest_folder(scenario: Path, tmp_path: Pat
     """Without `--out`; where nothing is, that is told; a finished run is told again, and another one is refused."""
     monkeypatch.chdir(tmp_path)
     assert fail("simulate", scenario, "--resume") == "out/small/latest holds nothing to resume\n"
-    first = json.loads(succeed("simulate", scenario, "--replications", 2, "--no-plots", "--json").stdout)
-    again = succeed("simulate", scenario, "--replications", 3, "--no-plots", "--resume", "--json").stdout
+    first = json.loads(succeed("simulate", scenario, "--replications", "2", "--no-plots", "--json").stdout)
+    again = succeed("simulate", scenario, "--replications", "3", "--no-plots", "--resume", "--json").stdout
     assert json.loads(again)["replications"] == 3 > first["replications"]
-    changed = fail("simulate", scenario, "seed=8", "--replications", 3, "--resume")
+    changed = fail("simulate", scenario, "seed=8", "--replications", "3", "--resume")
     assert changed.startswith("3 of the 3 finished runs in out/small/1 are of another scenario or world, such as ")
     whole = succeed("simulate", scenario, "--no-plots", "--json").stdout
     assert succeed("simulate", scenario, "--no-plots", "--json", "--resume").stdout == whole

@@ -162,7 +162,7 @@ def test_cell_names_are_fit_for_directories_and_never_alike(here):
         "routing=power_of_d-d=2,faults.0.at_s=1,faults.1.at_s=1",
     ]
     names = [cell.name for cell in load(swap(SWEPT, "name: [a@b, a#b, é b]")).cells()]
-    assert names == ["name=b", "name=b-2", "name=é-b"]
+    assert names == ["name=a-b", "name=a-b-2", "name=é-b"]
 
 
 def test_a_scenario_without_a_sweep_is_its_only_cell(here):
