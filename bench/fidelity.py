@@ -31,7 +31,7 @@ def calibrate(out: Path) -> Path:
         "workload.arrivals.rate_per_s=80",
         "workload.service={kind: exponential, mean_s: 0.04}",
     ]
-    orchestrator("live", SCENARIOS / "reference.yaml", *other, "--out", run, "--no-plots")
+    orchestrator("live", SCENARIOS / "reference.yaml", *other, "--out", run, "--force", "--no-plots")
     orchestrator("calibrate", run, "--out", model)
     return model
 
@@ -47,7 +47,7 @@ def main() -> None:
         for load, rate in RATES.items():
             folder = args.out / f"{name}-{rate}"
             values = [f"workload.arrivals.rate_per_s={rate}", f"model={model.resolve()}"]
-            told = orchestrator("compare", SCENARIOS / f"{name}.yaml", *values, "--out", folder)
+            told = orchestrator("compare", SCENARIOS / f"{name}.yaml", *values, "--out", folder, "--force")
             print(f"\n{name}, {load}\n{told}")
 
 
