@@ -31,6 +31,7 @@ from orchestrator.analysis.measures import (
     at_least,
     whole_run,
 )
+from orchestrator.results import manifests
 from orchestrator.results.confidence import pooled_mean_interval
 from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import load
@@ -195,10 +196,11 @@ class Comparison:
         return f"{where}{row.metric} {off} ({sides}); at most {max_error:.1%} is allowed"
 
     def save(self, folder: str | Path) -> None:
-        """Write `comparison.json` into `folder`, which is made if it does not exist."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        """Write `comparison.json` into `folder`, which is made if it does not exist. Raises RunFolderError for another
+        file of that name."""
         text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
-        (Path(folder) / "comparison.json").write_text(text, encoding="utf-8")
+        with manifests.writing(Path(folder), ["comparison.json"]):
+            manifests.write_whole(Path(folder) / "comparison.json", text)
 
 
 def compare(

@@ -11,7 +11,20 @@ from typing import Any
 
 import typer
 
-from orchestrator.cli import catalogue, chaos, cluster, examples, fidelity, judging, running, sizing, streams, traces
+from orchestrator.cli import (
+    catalogue,
+    chaos,
+    cluster,
+    comparing,
+    examples,
+    fidelity,
+    judging,
+    running,
+    sizing,
+    streams,
+    traces,
+    worlds,
+)
 from orchestrator.cli.terminal import complain
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # it has no public name
@@ -25,8 +38,10 @@ app = typer.Typer(
 for group in (
     examples.app,
     running.app,
+    comparing.app,
     fidelity.app,
     sizing.app,
+    worlds.app,
     judging.app,
     chaos.app,
     traces.app,

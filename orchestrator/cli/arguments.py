@@ -17,7 +17,23 @@ Overrides = Annotated[
 ]
 ResultFolder = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="Where the results go; out/NAME-OF-THE-SCENARIO if not given."),
+    typer.Option("--out", metavar="DIR", help="Where the results go; out/NAME/1, 2, ... if not given."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what earlier runs left in DIR, and nothing else.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Keep the finished runs in DIR, or out/NAME/latest, and run the missing ones.")
+]
+HalfWidth = Annotated[
+    float | None,
+    typer.Option(
+        "--precision", metavar="SHARE", help="Add replications until --of is known to that: 0.02 is 2 % to either side."
+    ),
+]
+Metric = Annotated[
+    str, typer.Option("--of", metavar="KEY", help="The number of the summary whose 95 % interval --precision is about.")
+]
+MaxReplications = Annotated[
+    int, typer.Option(min=2, metavar="N", help="Of every cell at most, whatever --precision asks for.")
 ]
 Replications = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Runs of every cell, each with its own random streams.")

@@ -13,7 +13,7 @@ import typer
 
 from orchestrator.cli.arguments import AsJson, Overrides
 from orchestrator.cli.judging import LIVE_GRACE_S
-from orchestrator.cli.preparing import load, require_writable
+from orchestrator.cli.preparing import load, result_folder
 from orchestrator.cli.terminal import count, explained, print_json, progress
 from orchestrator.cli.views import print_tally
 
@@ -35,9 +35,12 @@ def chaos(
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where a scenario that breaks something goes.")] = Path(
-        "out/chaos"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where a scenario that breaks something goes; out/chaos/1, 2, ... if not given."
+        ),
+    ] = None,
     on_processes: Annotated[bool, typer.Option("--live", help="On real processes, each seed for --seconds.")] = False,
     seconds: Annotated[float, typer.Option(min=5, metavar="S", help="How long a live run takes, about.")] = 60,
     as_json: AsJson = False,
@@ -47,17 +50,22 @@ def chaos(
     What breaks one is shrunk to a smallest scenario that still does, and the exit code is 1.
     """
     with explained():
+        from orchestrator.results import manifests
+
         base = load(scenario, overrides)[0] if scenario is not None else None
         chosen = range(first_seed, first_seed + (seeds or (1 if on_processes else 100)))
-        require_writable(out)
+        folder = result_folder("chaos", out)
         try:
             if on_processes:
-                clean = live_chaos(chosen, seconds, base, out, as_json)
+                clean = live_chaos(chosen, seconds, base, folder, as_json)
             else:
-                clean = simulated_chaos(chosen, base, out, jobs or os.cpu_count() or 1, as_json)
+                clean = simulated_chaos(chosen, base, folder, jobs or os.cpu_count() or 1, as_json)
         finally:
-            with suppress(OSError):
-                out.rmdir()  # where nothing is kept
+            if out is None:
+                manifests.withdraw(folder)  # where nothing is kept
+            else:
+                with suppress(OSError):
+                    folder.rmdir()
     raise typer.Exit(0 if clean else 1)
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Plots, Replications, Yes
+from orchestrator.cli.arguments import AsJson, Force, Plots, Quiet, Replications, Yes, examples_of
 from orchestrator.cli.patience import require_live_patience, require_patience
-from orchestrator.cli.preparing import draw_into, live_warnings, load, print_pictures, require_writable, result_folder
-from orchestrator.cli.running import require_whole, run_live, run_simulated
+from orchestrator.cli.preparing import Use, draw_into, live_warnings, load, print_pictures, renew, result_folder
+from orchestrator.cli.worlds import require_whole, run_live, run_simulated
 from orchestrator.cli.terminal import (
     Refusal,
     complain,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples_of("fidelity worker-crash.yaml", "fidelity worker-crash.yaml --floor 3"))
 def fidelity(
     what: Annotated[
         Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario to run in both worlds; or a run's folder.")
@@ -56,8 +56,9 @@ def fidelity(
         typer.Option(min=0, metavar="SHARE", help="Errors below it count as none: 0.1 is 10 %."),
     ] = 0.1,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-fidelity if not given.")
+        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-fidelity/1, 2, ... if not given.")
     ] = None,
+    force: Force = False,
     replications: Replications = None,
     max_error: Annotated[
         float | None,
@@ -67,6 +68,7 @@ def fidelity(
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     plots: Plots = True,
 ) -> None:
     """Run a scenario in both worlds, and say how far the simulated one is from the live one."""
@@ -80,16 +82,18 @@ def fidelity(
                     "--floor is for a scenario, which it runs live so often; name so many live folders instead"
                 )
             results = [folders.load(folder) for folder in (what, *(further or ()))]
-            folder = out or Path("out") / f"{results[0].summary['scenario']}-fidelity"
-            require_writable(folder)
+            folder = result_folder(f"{results[0].summary['scenario']}-fidelity", out, Use(force))
+            renew(folder, [what, *map(Path, further or ())])
         else:
-            results, folder = run_both(what, further, out, replications, floor or 1, yes)
+            results, folder = run_both(what, further, out, Use(force), replications, floor or 1, yes)
         found = worlds.fidelity(results, margin)
         found.save(folder)
         if plots:
             draw_into(folder, found)
         if as_json:
             print_json(found.summary())
+        elif quiet:
+            print(folder)
         else:
             print_fidelity(found.summary())
             print(f"\nresults in {folder}")
@@ -100,17 +104,27 @@ def fidelity(
 
 
 def run_both(
-    path: Path, overrides: list[str] | None, out: Path | None, replications: int | None, floor: int, yes: bool
+    path: Path,
+    overrides: list[str] | None,
+    out: Path | None,
+    use: Use,
+    replications: int | None,
+    floor: int,
+    yes: bool,
 ) -> tuple[list[Run | Sweep], Path]:
     """A scenario, run in the simulated world and so many times in the live one, and the folder that holds all."""
+    from orchestrator.results.folders import list_runs
+
     scenario, cells = load(path, overrides, live_warnings(path))
     runs = replications or scenario.replications
     scenarios = [cell.scenario for cell in cells]
     require_patience(scenarios, runs, os.cpu_count() or 1, yes)
     require_live_patience(scenarios, runs * floor, yes)
-    folder = out or Path("out") / f"{scenario.name}-fidelity"
+    folder = result_folder(f"{scenario.name}-fidelity", out, use)
+    renew(folder)
     names = ["sim", "live", *(f"live-{number}" for number in range(2, floor + 1))]
-    below = {name: result_folder(scenario, folder / name) for name in names}
+    below = {name: folder / name for name in names}
+    list_runs(folder, below.values())
     results = []
     for name in names:
         run = run_simulated if name == "sim" else run_live

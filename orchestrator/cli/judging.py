@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ScenarioFile
+from orchestrator.cli.arguments import AsJson, Force, Overrides, Plots, Replications, ScenarioFile
 from orchestrator.cli.patience import roughly
-from orchestrator.cli.preparing import draw_into, load, print_pictures, require_writable
+from orchestrator.cli.preparing import Use, draw_into, load, print_pictures, renew, require_writable, result_folder
 from orchestrator.cli.terminal import Refusal, count, explained, print_json, print_table, progress
 from orchestrator.cli.views import print_calibration, print_histories, print_judgement
 
@@ -96,8 +96,10 @@ def detectors(
         typer.Option(metavar="RUN", help="A live run's folder, to take its heartbeats instead of simulated ones."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-detectors if not given.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the results go; out/NAME-detectors/1, 2, ... if not given."),
     ] = None,
+    force: Force = False,
     replications: Replications = None,
     max_mistakes_per_day: Annotated[
         float | None,
@@ -122,13 +124,13 @@ def detectors(
             if budget is not None and not 0 < budget < math.inf:
                 raise Refusal(f"--max-{option} is {budget:g}, expected a number over 0")
         chosen = load_for_detectors(scenario, overrides)
-        folder = out or Path("out") / f"{chosen.name}-detectors"
-        require_writable(folder)
+        folder = result_folder(f"{chosen.name}-detectors", out, Use(force))
         with progress(f"{chosen.name} (heartbeats)") as advance:
             traces = find_traces(chosen, trace, replications, advance)
         with progress(f"{chosen.name} (detectors)") as advance:
             budget_ = Budget(max_mistakes_per_day, max_detection_s)
             judged = judge(chosen, traces, budget_, jobs or os.cpu_count() or 1, advance)
+        renew(folder)
         judged.save(folder)
         if plots:
             draw_into(folder, judged)

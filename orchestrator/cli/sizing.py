@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Demanded, Overrides, Replications, ScenarioFile, Yes
+from orchestrator.cli.arguments import AsJson, Demanded, Force, Overrides, Quiet, Replications, ScenarioFile, Yes, examples_of
 from orchestrator.cli.objectives import demanded, in_words, value_of
 from orchestrator.cli.patience import require_patience
-from orchestrator.cli.preparing import load, require_writable
+from orchestrator.cli.preparing import Use, load, renew, result_folder
 from orchestrator.cli.terminal import Refusal, explained, percent, print_json, print_table, progress
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ app = typer.Typer()
 _RANGE = re.compile(r"\s*(-?\d+)\s*\.\.\s*(-?\d+)\s*")
 
 
-@app.command()
+@app.command(
+    epilog=examples_of('size how-many-workers.yaml --over cluster.workers=4..64 --objective "latency_s.p95 < 5"')
+)
 def size(
     scenario: ScenarioFile,
     over: Annotated[
@@ -39,14 +41,16 @@ def size(
     objective: Demanded = None,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the results go; out/NAME-size if not given.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the results go; out/NAME-size/1, 2, ... if not given.")
     ] = None,
+    force: Force = False,
     replications: Replications = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the smallest value, of workers for example, that meets all objectives; in the simulated world."""
     with explained():
@@ -61,13 +65,15 @@ def size(
         number, at_once = replications or loaded.replications, jobs or os.cpu_count() or 1
         tries = rounds(len(values), max(1, at_once // number)) * max(1, at_once // number)
         require_patience([runs[-1]] * min(tries, len(values)), number, at_once, yes)
-        folder = out or Path("out") / f"{loaded.name}-size"
-        require_writable(folder)
+        folder = result_folder(f"{loaded.name}-size", out, Use(force))
+        renew(folder)
         with progress(f"{loaded.name} ({key})") as advance:
             found = sim.size(loaded, key, values, objectives, folder, at_once, number, advance)
         found.save(folder)
         if as_json:
             print_json(found.summary())
+        elif quiet:
+            print(folder)
         else:
             print_sizing(found)
             print(f"\nresults in {folder}")

@@ -78,13 +78,14 @@ def sentences(error: Exception) -> list[str]:
     from orchestrator.analysis.comparison import Incomparable
     from orchestrator.core.ports import PolicyError
     from orchestrator.results.folders import RunFolderError
+    from orchestrator.results.precision import UnknownMetric
     from orchestrator.scenario.datafiles import DataError
     from orchestrator.scenario.loading import ScenarioError
 
     match error:
         case ScenarioError():
             return [str(problem) for problem in error.problems]
-        case Refusal() | DataError() | RunFolderError() | Incomparable() | Unfit() | PolicyError():
+        case Refusal() | DataError() | RunFolderError() | UnknownMetric() | Incomparable() | Unfit() | PolicyError():
             return [str(error)]
         case OSError(filename=str() as name, strerror=str() as reason):
             return [f"{name}: {reason}"]

@@ -17,6 +17,7 @@ from orchestrator.analysis.detectors import Judgement
 from orchestrator.analysis.fidelity import Fidelity
 from orchestrator.pictures import comparison_plots, detector_plots, perfetto, run_plots, sweep_plots
 from orchestrator.pictures.style import Figures
+from orchestrator.results import manifests
 from orchestrator.results.folders import TRACE
 from orchestrator.results.runs import Run, Sweep
 
@@ -35,7 +36,8 @@ def draw(result: Drawable, folder: str | Path | None = None) -> Figures:
     if folder is not None:
         figures.save(folder)
         if isinstance(result, Run):
-            perfetto.write(Path(folder) / TRACE, result.tables, result.scenario)
+            with manifests.writing(Path(folder), [TRACE]):
+                perfetto.write(Path(folder) / TRACE, result.tables, result.scenario)
     return figures
 
 

@@ -23,7 +23,8 @@ _WORDS_HEAD = """The words in the columns of names. The detail of `heal` may als
 that of `ejected` is a reason in words."""
 _SUMMARY_HEAD = """## summary.json
 
-Task counts cover the whole run. Statistics are `mean`, `p50`, `p90`, `p95`, `p99`, `p999` and `max`; under
+`engine` stands in `engine.json` beside it, or, of replications, in that of each: it is what equal runs do not have in
+common. Task counts cover the whole run. Statistics are `mean`, `p50`, `p90`, `p95`, `p99`, `p999` and `max`; under
 `detection` there is no `p90` and no `p999`. Percentiles interpolate linearly between order statistics. An empty
 statistic is null.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -51,6 +53,25 @@ def with_absolute_files(value: Any, path: KeyPath, roots: Sequence[str]) -> Any:
         candidates = (os.path.abspath(os.path.join(root, value)) for root in roots)
         return next(filter(os.path.isfile, candidates), value)
     return value
+
+
+def with_digests(value: Any, path: KeyPath = ()) -> Any:
+    """The tree at a path, with the SHA-256 of each data file in the place of its name."""
+    if isinstance(value, dict):
+        return {key: with_digests(item, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_digests(item, (*path, i)) for i, item in enumerate(value)]
+    if isinstance(value, str) and _names_a_file(path) and os.path.isfile(value):
+        status = os.stat(value)
+        return _digest(value, status.st_mtime_ns, status.st_size)
+    return value
+
+
+@functools.cache
+def _digest(file: str, *_: int) -> str:
+    """Read once as long as its time and its size are the same: a sweep asks for every run."""
+    with open(file, "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def read_model(file: str) -> dict[str, Any]:

@@ -140,12 +140,59 @@ def test_an_output_folder_that_cannot_be_is_told_before_the_run(command: str, sc
     assert fail(command, source, "--out", out) == f"cannot write to {out}: Not a directory\n"
 
 
-def test_files_of_the_user_are_not_replaced(scenario: Path, tmp_path: Path):
-    """A folder that holds a summary of something else is refused before the run."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/summary.json").write_text("mine")
-    assert str(tmp_path / "out") in fail("simulate", scenario, "--out", tmp_path / "out")
-    assert (tmp_path / "out/summary.json").read_text() == "mine"
+@pytest.mark.parametrize("command", ["simulate", "live", "compare", "detectors", "chaos"])
+def test_a_folder_that_holds_something_is_refused_before_the_run(command: str, scenario: Path, tmp_path: Path):
+    """In one sentence, and nothing of it is touched: `--out .` deletes nothing."""
+    told = fail(command, scenario, "--out", tmp_path)
+    assert told == f"{tmp_path} holds {scenario.name} already: choose another folder\n"
+    assert [path.name for path in tmp_path.iterdir()] == [scenario.name]
+
+
+def test_force_replaces_what_a_run_wrote_and_nothing_else(scenario: Path, tmp_path: Path):
+    """Also beside files of the user, and no picture of the run before is left or named."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.png").write_text("mine")
+    succeed("simulate", scenario, "--out", out, "--force")
+    assert (out / "timeline.png").is_file()
+    assert "holds results already" in fail("simulate", scenario, "--out", out)
+    printed = succeed("simulate", scenario, "--out", out, "--force", "--no-plots").stdout
+    assert ".png" not in printed
+    assert [path.name for path in out.glob("*.png")] == ["notes.png"]
+
+
+def test_a_name_that_is_a_path_is_told_at_its_position(scenario: Path):
+    """No run leaves its folder."""
+    for name in ("../up", "a/b", ".hidden", ".."):
+        scenario.write_text(re.sub("^name: .*", f"name: {name}", scenario.read_text(), flags=re.MULTILINE))
+        line = scenario.read_text().splitlines().index(f"name: {name}") + 1
+        told = fail("simulate", scenario)
+        assert told.startswith(f"{scenario}:{line}:7: name: is '{name}', which can't name a folder, expected ")
+    assert "which can't name a folder" in fail("simulate", scenario, 'name="a\\nb"')
+
+
+def test_a_sweep_is_resumed_from_the_latest_folder(scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without `--out`; where nothing is, that is told; a finished run is told again, and another one is refused."""
+    monkeypatch.chdir(tmp_path)
+    assert fail("simulate", scenario, "--resume") == "out/small/latest holds nothing to resume\n"
+    first = json.loads(succeed("simulate", scenario, "--replications", "2", "--no-plots", "--json").stdout)
+    again = succeed("simulate", scenario, "--replications", "3", "--no-plots", "--resume", "--json").stdout
+    assert json.loads(again)["replications"] == 3 > first["replications"]
+    changed = fail("simulate", scenario, "seed=8", "--replications", "3", "--resume")
+    assert changed.startswith("3 of the 3 finished runs in out/small/1 are of another scenario or world, such as ")
+    whole = succeed("simulate", scenario, "--no-plots", "--json").stdout
+    assert succeed("simulate", scenario, "--no-plots", "--json", "--resume").stdout == whole
+    assert "--resume --force replaces it" in fail("simulate", scenario, "seed=8", "--resume")
+    assert sorted(path.name for path in (tmp_path / "out/small").iterdir()) == ["1", "2", "latest"]
+
+
+def test_precision_is_told_at_the_end(scenario: Path, tmp_path: Path):
+    """What was reached, with how many replications; a number that nobody knows is refused before any run."""
+    wanted = ("simulate", scenario, "--precision", "0.5", "--no-plots", "--out", tmp_path / "out")
+    done = succeed(*wanted, "--of", "utilization")
+    assert re.fullmatch(r"utilization after \d+ replications: known to ± \S+%\n", done.stderr)
+    assert "speed has no interval, expected one of " in fail(*wanted, "--force", "--of", "speed")
+    assert "expected a share" in fail("simulate", scenario, "--precision", "2")
 
 
 def test_the_schema_describes_every_key():
@@ -224,17 +271,19 @@ def test_simulate_names_what_it_wrote(scenario: Path, tmp_path: Path):
 
 
 def test_simulate_prints_the_summary_as_json(scenario: Path, tmp_path: Path):
-    """`--json` prints what `summary.json` holds, and nothing else on stdout."""
+    """`--json` prints what `summary.json` holds, and how fast it was, and nothing else on stdout."""
     printed = json.loads(succeed("simulate", scenario, "--json", "--no-plots", "--out", tmp_path / "out").stdout)
+    assert printed.pop("engine") == json.loads((tmp_path / "out/engine.json").read_text())
     assert printed == json.loads((tmp_path / "out/summary.json").read_text())
     assert printed["tasks"]["submitted"] == printed["tasks"]["completed"] > 300
 
 
 def test_results_go_below_out_by_name(scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Without `--out`, the scenario's name is the folder's."""
+    """Without `--out`, the scenario's name is the folder's, and each run has one of its own in it."""
     monkeypatch.chdir(tmp_path)
-    succeed("simulate", scenario, "--no-plots")
-    assert (tmp_path / "out/small/summary.json").is_file()
+    for place in (1, 2):
+        assert f"results in out/small/{place}\n" in succeed("simulate", scenario, "--no-plots").stdout
+        assert (tmp_path / f"out/small/{place}/summary.json").samefile(tmp_path / "out/small/latest/summary.json")
 
 
 def test_no_plots_draws_none(scenario: Path, tmp_path: Path):
@@ -256,11 +305,14 @@ def test_simulate_runs_the_sweep(scenario: Path, tmp_path: Path):
 
 
 def test_plot_draws_again_and_over_one_another(scenario: Path, tmp_path: Path):
-    """`plot` needs nothing but saved folders: one is drawn again, several are overlaid."""
+    """`plot` needs nothing but saved folders: one is drawn again, several are overlaid, in a folder of its own."""
     first, second, both = tmp_path / "first", tmp_path / "second", tmp_path / "both"
     succeed("simulate", scenario, "--no-plots", "--out", first)
     succeed("simulate", scenario, "cluster.workers=3", "--no-plots", "--out", second)
-    assert str(first / "timeline.png") in succeed("plot", first).stdout
+    assert str(tmp_path / "again/timeline.png") in succeed("plot", first, "--out", tmp_path / "again").stdout
+    assert "holds results already" in fail("plot", first, "--out", first)
+    assert str(first / "timeline.png") in succeed("plot", first, "--out", first, "--force").stdout
+    assert (first / "tasks.parquet").is_file()
     assert str(both) in succeed("plot", first, second, "--out", both).stdout
     assert list(both.glob("*.png"))
 

@@ -42,12 +42,12 @@ def test_compare_prints_json(folders, tmp_path: Path):
 
 def test_too_large_an_error_exits_with_1_and_names_the_worst(folders, tmp_path: Path):
     """A miss is one sentence on stderr, after the results; what is allowed is allowed."""
-    missed = run("compare", *folders, "--max-error", "0.05", "--no-plots", "--out", tmp_path)
+    missed = run("compare", *folders, "--max-error", "0.05", "--no-plots", "--out", tmp_path / "1")
     assert missed.exit_code == 1
     assert "latency p50" in missed.stdout
     assert re.fullmatch(r"wait_s\.mean is off by -\S+% \(.*\); at most 5\.0% is allowed\n", missed.stderr)
-    succeed("compare", *folders, "--max-error", "10", "--no-plots", "--out", tmp_path)
-    succeed("compare", folders[0], folders[0], "--max-error", "0", "--no-plots", "--out", tmp_path)
+    succeed("compare", *folders, "--max-error", "10", "--no-plots", "--out", tmp_path / "2")
+    succeed("compare", folders[0], folders[0], "--max-error", "0", "--no-plots", "--out", tmp_path / "3")
 
 
 def test_compare_tells_the_ranks_of_a_sweep(tmp_path: Path):

@@ -75,8 +75,8 @@ def test_scenarios_run_in_both_worlds(command: list[str], tmp_path: Path):
     swept = run(command, folder, "simulate", "small.yaml", *QUICK, "replications=2", "--jobs", "2", "--no-plots")
     assert "runs        2, pooled" in swept
     compared = run(command, folder, "compare", "small.yaml", *QUICK, "--no-plots")
-    assert "results in out/small-compared" in compared
-    assert "decided the same" in run(command, folder, "replay", "out/small-compared/live")
+    assert "results in out/small-compared/1" in compared
+    assert "decided the same" in run(command, folder, "replay", "out/small-compared/1/live")
 
 
 @pytest.fixture

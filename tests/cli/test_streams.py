@@ -97,7 +97,7 @@ def test_a_stdout_that_takes_nothing_ends_a_command(name: str, here: Path):
     closed = run(COMMANDS[name], here, before=lambda: os.close(1))
     assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
     if name in ("simulate", "sweep"):
-        assert (here / "out/small/summary.json").is_file()
+        assert (here / "out/small/latest/summary.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["help", "simulate", "sweep"])
@@ -139,7 +139,7 @@ def test_a_file_is_not_opened_in_the_place_of_a_closed_stream(here: Path):
             os.close(descriptor)
 
     assert run("simulate small.yaml --no-plots", here, before=close_all).returncode == 0
-    succeed("plot", here / "out/small")
+    succeed("plot", here / "out/small/1", "--out", here / "pictures")
 
 
 def test_commands_of_the_live_cluster_end_alike(tmp_path: Path):
@@ -185,15 +185,15 @@ def test_a_disk_that_becomes_full_is_one_sentence(here: Path):
     assert tables.stderr == "a file cannot be written: File too large\n"
     pictures = run("simulate small.yaml", here, before=limited)
     assert (pictures.returncode, pictures.stdout) == (1, "")
-    assert pictures.stderr.endswith("File too large; the results are in out/small, some of their pictures are not\n")
+    assert pictures.stderr.endswith("File too large; the results are in out/small/2, some of their pictures are not\n")
     assert len(pictures.stderr.splitlines()) == 1
-    succeed("plot", here / "out/small")
+    succeed("plot", here / "out/small/2", "--out", here / "pictures")
 
 
 @pytest.mark.parametrize("kill", [os.kill, os.killpg])
 def test_sigterm_keeps_the_finished_runs(kill: Callable[[int, int], None], here: Path):
     """As Ctrl-C does, whether it reaches the command alone or all its processes."""
-    out = here / "out/small"
+    out = here / "out/small/1"
     process = begin("simulate small.yaml --replications 5000 --jobs 2", here)
     try:
         wait_for(lambda: any(out.glob("*/r*/summary.json")), process)
@@ -203,27 +203,27 @@ def test_sigterm_keeps_the_finished_runs(kill: Callable[[int, int], None], here:
         kill_group(process.pid)
     kept = len(list(out.glob("*/r*/summary.json")))
     assert (process.returncode, stdout) == (143, "")
-    assert stderr == f"ended by SIGTERM: {kept:,} of 5,000 runs kept in out/small\n"
+    assert stderr == f"ended by SIGTERM: {kept:,} of 5,000 runs kept in out/small/1\n"
 
 
 def test_sigterm_keeps_a_live_run_until_then(here: Path):
     """Its processes end in order, and its tables hold what had happened."""
     process = begin("live small.yaml workload.task=sleep --no-plots", here)
     try:
-        record = here / "out/small/decisions.jsonl"
+        record = here / "out/small/1/decisions.jsonl"
         wait_for(lambda: record.is_file() and '"result"' in record.read_text(), process)
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=60)
     finally:
         kill_group(process.pid)
     assert (process.returncode, stdout) == (143, "")
-    assert stderr == "ended by SIGTERM: the run until then kept in out/small\n"
-    succeed("plot", here / "out/small")
+    assert stderr == "ended by SIGTERM: the run until then kept in out/small/1\n"
+    succeed("plot", here / "out/small/1", "--out", here / "pictures")
 
 
 def test_a_sweep_one_of_whose_processes_is_killed_is_one_sentence(here: Path):
     """Exit 1; the runs that had ended stay."""
-    out = here / "out/small"
+    out = here / "out/small/1"
     process = begin("simulate small.yaml --replications 5000 --jobs 2 --no-plots", here)
     try:
         wait_for(lambda: any(out.glob("*/r*/summary.json")), process)
@@ -236,7 +236,7 @@ def test_a_sweep_one_of_whose_processes_is_killed_is_one_sentence(here: Path):
     assert stderr == (
         "a process that this command had started was killed; runs that ended before are in their folders\n"
     )
-    succeed("plot", next(out.glob("*/r*/summary.json")).parent)
+    succeed("plot", next(out.glob("*/r*/summary.json")).parent, "--out", here / "pictures")
 
 
 @pytest.mark.parametrize("options", ["", "--json"])

@@ -161,8 +161,8 @@ def test_cell_names_are_fit_for_directories_and_never_alike(here):
         "routing=random,faults.0.at_s=1,faults.1.at_s=1",
         "routing=power_of_d-d=2,faults.0.at_s=1,faults.1.at_s=1",
     ]
-    names = [cell.name for cell in load(swap(SWEPT, "name: [a/b, c/b, é b]")).cells()]
-    assert names == ["name=b", "name=b-2", "name=é-b"]
+    names = [cell.name for cell in load(swap(SWEPT, "name: [a@b, a#b, é b]")).cells()]
+    assert names == ["name=a-b", "name=a-b-2", "name=é-b"]
 
 
 def test_a_scenario_without_a_sweep_is_its_only_cell(here):
@@ -265,7 +265,7 @@ def scenarios() -> st.SearchStrategy[dict[str, Any]]:
         st.fixed_dictionaries({"kind": st.just("closed"), "clients": st.integers(1, 9), "think": distributions()}),
     )
     needed: dict[str, st.SearchStrategy[Any]] = {
-        "name": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12),
+        "name": st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="./\\"), min_size=1),
         "seed": st.integers(0, 10**30),
         "duration_s": st.floats(1, 1e4),
         "workload": st.fixed_dictionaries({"arrivals": arrivals, "service": distributions()}),
