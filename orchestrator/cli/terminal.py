@@ -13,6 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from orchestrator.results.words import count as count
+from orchestrator.results.words import duration as duration
+from orchestrator.results.words import number as number
+from orchestrator.results.words import percent as percent
+from orchestrator.results.words import signed as signed
+
 PIPE_WIDTH = 140
 """Columns of a table that goes to a file or to another program."""
 
@@ -147,30 +153,3 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     if numbers:  # a line that the terminal breaks is better than a number cut short
         console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(Text(title, style="bold"), table, sep="\n\n")
-
-
-def duration(seconds: float | None) -> str:
-    """In the unit that leaves a whole part, to three digits; a dash for nothing."""
-    if not seconds:
-        return "-" if seconds is None else "0 s"
-    factor, unit = next((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 0.9995)
-    return f"{number(seconds * factor)} {unit}"
-
-
-def number(value: float | None) -> str:
-    """To three digits, whole from a hundred on; a dash for nothing."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".removesuffix(".")
-
-
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
-
-
-def signed(share: float | None) -> str:
-    return "-" if share is None else f"{share:+.1%}"
-
-
-def count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
