@@ -10,12 +10,13 @@ the same tasks; a sweep of conditions alone compares them with one another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from orchestrator.analysis.assumptions import assumptions
 from orchestrator.analysis.comparison import Incomparable
-from orchestrator.analysis.conclusions import assumptions, sentences
+from orchestrator.analysis.conclusions import sentences
 from orchestrator.analysis.contenders import Contender, Group, groups_of
 from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.scenario import sweeps
@@ -89,7 +90,7 @@ def answer(sweep: Sweep, baseline: str | None = None) -> Answer | None:
     return _answer(sweep.scenario.name, sweep.scenario.question, sweep.summary["world"], contenders, baseline)
 
 
-def between(results: Sequence[tuple[str, Run | Sweep | CellRuns]], baseline: str | None = None) -> Answer:
+def between(results: Sequence[tuple[str, Run | Sweep]], baseline: str | None = None) -> Answer:
     """Any results by what they are called, against the first or the one that is named.
 
     Sweeps are compared cell by cell, by the names that they have in common. Raises Incomparable if there are none.
@@ -133,11 +134,10 @@ def _contenders(cells: Sequence[CellRuns]) -> Iterator[Contender]:
         yield Contender(cell.name, choice, condition, values, dict(zip(cell.numbers, cell.runs, strict=True)))
 
 
-def _cells(result: Run | Sweep | CellRuns) -> dict[str, dict[int, Run]]:
+def _cells(result: Run | Sweep) -> dict[str, dict[int, Run]]:
+    """The runs of each cell by their numbers; a lone run is number 0, whichever replication it was."""
     if isinstance(result, Run):
         return {"": {0: result}}
-    cells = [result] if isinstance(result, CellRuns) else result.cells
-    found = {cell.name: dict(zip(cell.numbers, cell.runs, strict=True)) for cell in cells}
-    if len(cells) == 1 and len(cells[0].runs) == 1:
-        return {"": dict(enumerate(cells[0].runs))}
-    return found
+    if len(list(result.runs)) == 1:
+        return {"": dict(enumerate(result.runs))}
+    return {cell.name: dict(zip(cell.numbers, cell.runs, strict=True)) for cell in result.cells}

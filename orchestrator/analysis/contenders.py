@@ -1,4 +1,4 @@
-"""Who is compared with whom: cells, grouped by the condition that they share, each against the baseline of its group."""
+"""Who is compared with whom: cells in groups of one condition, each against the baseline of its group."""
 
 from __future__ import annotations
 

@@ -121,17 +121,15 @@ class Reading:
         )
 
 
-def deltas(
-    baseline: Sequence[Reading], others: Sequence[Reading]
-) -> tuple[list[Delta], TaskShifts | None]:
+def deltas(baseline: Sequence[Reading], others: Sequence[Reading]) -> tuple[list[Delta], TaskShifts | None]:
     """Every measure of `others` against the baseline, pair by pair of their runs; and the tasks that both have."""
     ours, theirs = [one.observed for one in others], [one.observed for one in baseline]
     found = _latencies("latency_s", ours, theirs, SHOWN)
     found.append(_maximum(ours, theirs))
     for name in dict.fromkeys(name for one in (*baseline, *others) for name in one.classes):
-        sides = [[one.classes[name] for one in side if name in one.classes] for side in (others, baseline)]
-        if all(len(side) == len(others) for side in sides):
-            found += _latencies(f"{name}.latency_s", *sides, OF_CLASS)
+        mine, base = ([one.classes[name] for one in side if name in one.classes] for side in (others, baseline))
+        if len(mine) == len(base) == len(others):
+            found += _latencies(f"{name}.latency_s", mine, base, OF_CLASS)
     (median,) = (one.baseline for one in found if one.measure == "latency_s.p50")
     pairs = [(one.trial, other.trial) for one, other in zip(baseline, others, strict=True)]
     shifted = None if median is None else shifts(pairs, median)

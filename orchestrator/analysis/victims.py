@@ -23,7 +23,7 @@ SPREAD = (0.05, 0.95)
 
 
 def hit_tasks(tables: Tables, scenario: Scenario) -> Flags:
-    """Whether each task had an attempt at a worker while a fault of that worker, or of its network, lasted; bool[tasks].
+    """Whether each task had an attempt at a worker while a fault of it, or of its network, lasted: bool[tasks].
 
     That includes an attempt whose call failed: its task waits as long as nobody knows whether it runs.
     """
@@ -119,19 +119,20 @@ def shifts(pairs: Sequence[tuple[Trial, Trial]], threshold_s: float) -> TaskShif
         by_s = [other.latency_s - one.latency_s for one, other in pairs]
     hit = [one.hit | other.hit for one, other in pairs]
     later, sooner = ([_over(sign * each, threshold_s) for each in by_s] for sign in (1, -1))
-    of_all, of_hit = (
-        [Shift.of(np.concatenate([sign * d[which & m] for d, which, m in zip(by_s, chosen, mask, strict=True)]))
-         for sign, chosen in ((1, later), (-1, sooner))]
-        for mask in ([np.ones_like(each) for each in hit], hit)
-    )  # fmt: skip
     return TaskShifts(
         threshold_s,
         [int(np.count_nonzero(each)) for each in later],
         [int(np.count_nonzero(each)) for each in sooner],
-        *of_all,
-        sum(int(np.count_nonzero(each)) for each in hit),
-        *of_hit,
+        later=_shift(by_s, later),
+        sooner=_shift([-each for each in by_s], sooner),
+        hit=sum(int(np.count_nonzero(each)) for each in hit),
+        hit_later=_shift(by_s, [a & b for a, b in zip(later, hit, strict=True)]),
+        hit_sooner=_shift([-each for each in by_s], [a & b for a, b in zip(sooner, hit, strict=True)]),
     )
+
+
+def _shift(by_s: Sequence[Floats], chosen: Sequence[Flags]) -> Shift:
+    return Shift.of(np.concatenate([each[which] for each, which in zip(by_s, chosen, strict=True)]))
 
 
 def _over(by_s: Floats, threshold_s: float) -> Flags:

@@ -24,3 +24,7 @@ Replications = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the pictures.")]
+Baseline = Annotated[
+    str | None,
+    typer.Option(metavar="LABEL", help="The cell with which the others are compared; the first one if not given."),
+]

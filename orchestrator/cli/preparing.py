@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cli.terminal import Refusal, complain
 
 if TYPE_CHECKING:
+    from orchestrator.results.runs import Run, Sweep
     from orchestrator.scenario.schema import Cell, Scenario
 
 
@@ -88,6 +89,39 @@ def labels(folders: Sequence[str | Path]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return [name if len(name) <= 40 else f"...{name[-37:]}" for name in names]
+
+
+def is_result(path: Path) -> bool:
+    """Whether it names a folder, or a cell in one, rather than a scenario."""
+    return path.is_dir() or _cell_of(str(path)) is not None
+
+
+def found_results(names: Sequence[str]) -> dict[str, Run | Sweep]:
+    """At least two results by what tells their names apart: folders, and cells as `DIR:CELL` or `DIR/CELL`."""
+    from orchestrator.results import folders
+
+    if len(names) < 2:
+        raise Refusal(f"{names[0]} is a folder: compare needs one more, or a cell as DIR:CELL")
+    cells = [_cell_of(name) for name in names]
+    called = labels(
+        [Path(name) if cell is None else cell[0] / cell[1] for name, cell in zip(names, cells, strict=True)]
+    )
+    if len(set(called)) < len(called):
+        raise Refusal(f"one folder is named twice: {', '.join(names)}")
+    return {
+        label: folders.load(name) if cell is None else folders.load_cell(*cell)
+        for label, name, cell in zip(called, names, cells, strict=True)
+    }
+
+
+def _cell_of(name: str) -> tuple[Path, str] | None:
+    """The folder of a sweep and the name of a cell, if that is what it names."""
+    folder, colon, cell = name.rpartition(":")
+    if colon and Path(folder).is_dir():
+        return Path(folder), cell
+    path = Path(name)
+    within = path.is_dir() and not (path / "summary.json").exists() and (path.parent / "summary.json").is_file()
+    return (path.parent, path.name) if within else None
 
 
 def print_pictures(folder: Path) -> None:

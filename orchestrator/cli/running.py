@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ResultFolder, ScenarioFile
+from orchestrator.cli.answers import answered, print_answer, require_cell
+from orchestrator.cli.arguments import AsJson, Baseline, Overrides, Plots, Replications, ResultFolder, ScenarioFile
 from orchestrator.cli.intervals import print_intervals
 from orchestrator.cli.preparing import (
     draw_into,
+    found_results,
+    is_result,
     labels,
     live_warnings,
     load,
@@ -19,7 +23,7 @@ from orchestrator.cli.preparing import (
     require_writable,
     result_folder,
 )
-from orchestrator.cli.terminal import Refusal, complain, explained, print_json, progress
+from orchestrator.cli.terminal import Refusal, complain, count, explained, print_json, progress
 from orchestrator.cli.views import print_cells, print_comparison, print_summary
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ def simulate(
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
+    baseline: Baseline = None,
     check: Annotated[bool, typer.Option(help="At the end, the coordinator proves its invariants.")] = False,
     as_json: AsJson = False,
     plots: Plots = True,
@@ -46,9 +51,11 @@ def simulate(
     """Run a scenario in the simulated world: once, or over its sweep and replications."""
     with explained():
         loaded, cells = load(scenario, overrides)
+        require_cell(baseline, cells)
         folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
-        tell(run_simulated(loaded, cells, folder, replications, jobs, check), runs, folder, plots, as_json)
+        result = run_simulated(loaded, cells, folder, replications, jobs, check)
+        tell(result, runs, folder, plots, as_json, baseline)
 
 
 @app.command()
@@ -57,6 +64,7 @@ def live(
     overrides: Overrides = None,
     out: ResultFolder = None,
     replications: Replications = None,
+    baseline: Baseline = None,
     check: Annotated[bool, typer.Option(help="The coordinator proves its invariants while it runs.")] = False,
     as_json: AsJson = False,
     plots: Plots = True,
@@ -64,19 +72,22 @@ def live(
     """Run a scenario in the live world: real processes on this machine, its tasks and faults in real time."""
     with explained():
         loaded, cells = load(scenario, overrides, live_warnings(scenario))
+        require_cell(baseline, cells)
         folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
-        tell(run_live(loaded, cells, folder, replications, check), runs, folder, plots, as_json)
+        tell(run_live(loaded, cells, folder, replications, check), runs, folder, plots, as_json, baseline)
 
 
 @app.command()
 def compare(
     what: Annotated[
-        Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario to run in both worlds; or a folder.")
+        Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario to run in both worlds; or the baseline's folder.")
     ],
     further: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE|DIR", help="Instead of the scenario's values; or the other folder."),
+        typer.Argument(
+            metavar="KEY=VALUE|DIR", help="Instead of the scenario's values; or other folders. DIR:CELL is a cell."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-compared if not given.")
@@ -91,10 +102,14 @@ def compare(
     as_json: AsJson = False,
     plots: Plots = True,
 ) -> None:
-    """Say how far the simulated and the live world agree, or two folders of results."""
+    """Say what folders or cells have against the first one; or how far the simulated and the live world agree."""
     with explained():
-        if what.is_dir():
-            found, folder = compared_folders(what, further or [], out)
+        if is_result(what):
+            results = found_results([str(what), *(further or [])])
+            if max_error is None and not of_two_worlds(results):
+                tell_between(results, out, as_json, plots)
+                return
+            found, folder = compared_folders(results, out)
         else:
             found, folder = compared_worlds(what, further, out, replications)
         found.save(folder)
@@ -180,33 +195,57 @@ def compared_worlds(
     return comparison.compare(simulated, lived), folder
 
 
-def compared_folders(one: Path, others: list[str], out: Path | None) -> tuple[Comparison, Path]:
-    """Two folders of results: how far they agree, and the folder for what is found."""
+def compared_folders(results: dict[str, Run | Sweep], out: Path | None) -> tuple[Comparison, Path]:
+    """Two results, one of which is the truth: the other's errors, and the folder for what is found."""
     from orchestrator.analysis import comparison
-    from orchestrator.results import folders
 
-    if len(others) != 1:
-        raise Refusal(f"{one} is a folder: compare needs one more folder, and nothing else")
-    paths = (str(one), others[0])
-    result, other = map(folders.load, paths)
+    if len(results) != 2:
+        raise Refusal(f"{count(len(results), 'result')} named: errors are those of one result against one other")
+    (first, one), (second, other) = results.items()
+    return comparison.compare(one, other, (first, second)), folder_for(one, out)
+
+
+def tell_between(results: dict[str, Run | Sweep], out: Path | None, as_json: bool, plots: bool) -> None:
+    """Results of one world, against the first."""
+    from orchestrator.analysis.answers import between
+
+    found, folder = between(list(results.items())), folder_for(next(iter(results.values())), out)
+    (folder / "comparison.json").write_text(json.dumps(found.summary(), indent=2, allow_nan=False) + "\n", "utf-8")
+    if plots:
+        draw_into(folder, results)
+    if as_json:
+        print_json(found.summary())
+        return
+    print_answer(found)
+    print(f"\nresults in {folder}")
+    print_pictures(folder)
+
+
+def folder_for(result: Run | Sweep, out: Path | None) -> Path:
     folder = out or Path("out") / f"{result.summary['scenario']}-compared"
     require_writable(folder)
-    first, second = labels(paths)
-    return comparison.compare(result, other, (first, second)), folder
+    return folder
 
 
-def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool) -> None:
+def of_two_worlds(results: dict[str, Run | Sweep]) -> bool:
+    return len({result.summary["world"] for result in results.values()}) > 1
+
+
+def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool, baseline: str | None = None) -> None:
     """Draw and print the result of so many runs, or say what an interrupt left of them."""
     from orchestrator.results.runs import Sweep
 
     require_whole(result, runs, folder)
     if plots:
         draw_into(folder, result)
+    found = answered(result, folder, baseline) if isinstance(result, Sweep) else None
     if as_json:
-        print_json(result.summary)
+        print_json(result.summary | ({} if found is None else {"answer": found.summary()}))
         return
-    if isinstance(result, Sweep) and len(result.cells) > 1:
+    if found is not None:
         print_cells(result.summary)
+        print()
+        print_answer(found)
     else:
         print_summary(result.summary)
         print_intervals(result.summary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -153,3 +154,24 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     if numbers:  # a line that the terminal breaks is better than a number cut short
         console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(Text(title, style="bold"), table, sep="\n\n")
+
+
+def terminal_width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+
+
+def print_in_pieces(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table, cut between its columns where it is wider than the terminal; each piece names its rows again."""
+    widths = [max(len(column), *(len(row[place]) for row in rows)) for place, column in enumerate(columns)]
+    first, room = 1, terminal_width()
+    while first < len(columns):
+        last, used = first, widths[0]
+        while last < len(columns) and (last == first or used + 3 + widths[last] <= room):
+            used += 3 + widths[last]
+            last += 1
+        if first > 1:
+            print()
+        chosen = [0, *range(first, last)]
+        head = title if first == 1 else "..."
+        print_table(head, [columns[k] for k in chosen], [[row[k] for k in chosen] for row in rows])
+        first = last
