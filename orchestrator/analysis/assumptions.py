@@ -9,6 +9,8 @@ from orchestrator.scenario.faults import Slow, WorkerFault
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.sections import Network
 
+MOST_NAMED = 2
+"""Cells that are named beside a load that they share."""
 TAKES_AWAY = ("crash", "pause", "hang", "partition", "drain", "slow")
 """The faults that leave less of the cluster to work."""
 
@@ -23,7 +25,18 @@ def assumptions(groups: Sequence[Group]) -> list[str]:
         told.append("messages take no time")
     if simulated and not any(cell.scenario.coordinator.cost_s for cell in cells):
         told.append("the coordinator decides at no cost")
-    return told + list(dict.fromkeys(one for cell in cells for one in _load_left(cell.scenario)))
+    loads: dict[str, list[str]] = {}
+    for cell in cells:
+        for load in _load_left(cell.scenario):
+            loads.setdefault(load, []).append(cell.name)
+    return told + [
+        load if len(names) == len(cells) else f"with {' and '.join(names[:MOST_NAMED])}{_more(names)}, {load}"
+        for load, names in loads.items()
+    ]
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
 
 
 def _instant(network: Network) -> bool:
@@ -41,10 +54,11 @@ def _load_left(scenario: RunSettings) -> Iterator[str]:
             continue  # one worker at a time
         left = 1 - _share(scenario, fault)
         if left <= 0:
-            yield f"in the {fault} nothing is left to work"
+            yield f"the fault leaves nothing that works ({fault})"
         elif left < 1:
             grows = ": more than it can do, so that the queue grows" if load / left > 1 else ""
-            yield f"the load is {100 * load:.0f} %, and {100 * load / left:.0f} % of what is left in the {fault}{grows}"
+            share = f"{100 * load / left:.0f} % of what the fault leaves ({fault})"
+            yield f"the load is {100 * load:.0f} %, and {share}{grows}"
 
 
 def _share(scenario: RunSettings, fault: WorkerFault) -> float:

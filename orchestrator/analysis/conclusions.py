@@ -31,7 +31,8 @@ def sentences(groups: Sequence[Group], runs: int) -> list[str]:
         places = _places(groups)
         found = [*_over_conditions(groups, places), *_victims_over(groups, places), *_losses(groups)]
     elif len(groups[0].others) > 1:
-        found = [*_best(groups[0]), *_main_effects(groups[0]), *_most_hit(groups[0]), *_losses(groups)]
+        (group,) = groups
+        found = [*_best(group), *_mistakes(group), *_main_effects(group), *_most_hit(group), *_losses(groups)]
     else:
         found = _pair(groups[0].baseline, groups[0].others[0])
     return [*found[: MOST - 1], _not_known(groups, runs)]
@@ -154,8 +155,8 @@ def _by_class(other: Against) -> dict[str, list[Delta]]:
 
 def _lost(base: Contender, other: Against) -> list[str]:
     told = [
-        f"{_amount(abs(one.difference or 0.0))} {'more' if (one.difference or 0.0) > 0 else 'fewer'} tasks{_a_run(other)} "
-        f"{words}{_interval(one)}"
+        f"{_amount(abs(one.difference or 0.0))} {'more' if (one.difference or 0.0) > 0 else 'fewer'} "
+        f"tasks{_a_run(other)} {words}{_interval(one)}"
         for measure, words in (("failed", "fail"), ("unfinished", "are unfinished"))
         for one in [other.delta(measure)]
         if one.shown or one.verdict is Verdict.COUNTED
@@ -166,19 +167,24 @@ def _lost(base: Contender, other: Against) -> list[str]:
 def _price(base: Contender, other: Against) -> str:
     """What a cell costs more, or less, than the baseline."""
     words = {
-        "workers": "workers",
-        "slots": "slots",
-        "attempts": "attempts",
-        "wasted_s": "of occupied slots wasted",
-        "false_positives": "healthy workers declared dead",
+        "workers": "worker",
+        "slots": "slot",
+        "attempts": "attempt",
+        "wasted_s": "of slot time wasted",
+        "false_positives": "mistaken verdict",
     }
     told = []
     for measure, what in words.items():
         one = other.delta(measure)
         if one.shown or one.verdict is Verdict.COUNTED:
             by = abs(one.difference or 0.0)
-            amount = duration(by) if measure == "wasted_s" else _amount(by)
-            told.append(f"{amount} {'more' if (one.difference or 0.0) > 0 else 'less'} {what}{_interval(one)}")
+            if measure == "wasted_s":
+                told.append(
+                    f"{duration(by)} {'more' if (one.difference or 0.0) > 0 else 'less'} {what}{_interval(one)}"
+                )
+                continue
+            way = "more" if (one.difference or 0.0) > 0 else "fewer"
+            told.append(f"{_amount(by)} {what}{'' if by == 1 else 's'} {way}{_interval(one)}")
     if told:
         return f"The price{_a_run(other)}: {'; '.join(told)} than with {base.choice}."
     mistakes = other.delta("false_positives")
@@ -194,22 +200,38 @@ def _price(base: Contender, other: Against) -> str:
 
 
 def _best(group: Group) -> Iterator[str]:
-    ranked = group.ranked
-    best, second = ranked[:2]
+    """The cell with the lowest p99, and the next; what the best one costs, and does to each class."""
+    best, second = group.ranked[:2]
     value = group.place(best)[0]
     if math.isinf(value):
         yield "No cell keeps its p99: in all of them too many tasks fail or never end."
         return
     told = f"Lowest p99: {best.choice}, with {duration(value)}"
-    if best is not group.baseline:
-        one = next(other for other in group.others if other.cell is best).delta("latency_s.p99")
-        told += f", against {group.baseline.choice} {_or_not_shown(one)}"
-    yield f"{told}."
-    if best is not group.baseline:
-        yield from _classes(next(other for other in group.others if other.cell is best))
+    winner = next((other for other in group.others if other.cell is best), None)
+    if winner is not None:
+        told += f", against {group.baseline.choice} {_or_not_shown(winner.delta('latency_s.p99'))}"
     if group.runner_up is not None:
         one = group.runner_up.delta("latency_s.p99")
-        yield f"Next is {second.choice}: against {best.choice} its p99 is {_or_not_shown(one)}."
+        told += f". Next is {second.choice}: against {best.choice} its p99 is {_or_not_shown(one)}"
+    yield f"{told}."
+    if winner is not None:
+        yield _price(group.baseline, winner)
+        yield from _classes(winner)
+
+
+def _mistakes(group: Group) -> Iterator[str]:
+    """The cells in which healthy workers are declared dead, if that differs."""
+    found = {other.cell.choice: other.delta("false_positives") for other in group.others}
+    if not any(one.differs for one in found.values()):
+        return
+    each = {group.baseline.choice: group.others[0].delta("false_positives").baseline or 0.0}
+    each |= {choice: one.value or 0.0 for choice, one in found.items()}
+    worst, least = (side(each, key=lambda choice: each[choice]) for side in (max, min))
+    a_run = _a_run(group.others[0])
+    yield (
+        f"Healthy workers are declared dead {_amount(each[worst])} times{a_run} with {worst}, "
+        f"{_amount(each[least]) if each[least] else 'no'} times with {least}."
+    )
 
 
 def _or_not_shown(one: Delta) -> str:
@@ -235,9 +257,13 @@ def _main_effects(group: Group) -> Iterator[str]:
         known = {level: ratio for level, ratio in effects.items() if ratio is not None}
         if known:
             level = max(known, key=lambda level: abs(math.log(known[level])))
-            told.append(f"{key} from {_value(first)} to {_value(levels[level])} changes p99 by {known[level] - 1:+.0%}")
+            told.append(f"{key} from {_value(first)} to {_value(levels[level])} {_moves(known[level] - 1)}")
     if told:
-        yield f"On average over the rest of the grid, {'; '.join(told)}."
+        yield f"On average over the rest of the grid, as it came out, {'; '.join(told)}."
+
+
+def _moves(share: float) -> str:
+    return f"{'lowers' if share < 0 else 'raises'} p99 by {_percent(share)}"
 
 
 def _mean_ratio(group: Group, key: str, first: object, level: object) -> float | None:
@@ -381,6 +407,8 @@ def _not_known(groups: Sequence[Group], runs: int) -> str:
     cells = [cell for group in groups for cell in group.cells]
     if all(cell.scenario.workload.arrivals.kind == "trace" for cell in cells):
         return "Not known: how it is on another day. The trace is one sample, and each replication replays it."
+    if any(other.shifts is None for group in groups for other in group.others):
+        return "Not known: how much of it is chance. Not all have the same arrivals, so that it does not cancel."
     if runs == 1:
         more = "; and how sure the percentiles are that have too few tasks" if few else ""
         return f"Not known: how the counts are in other runs than this one{more}. --replications 10 tells."
@@ -408,7 +436,7 @@ def _a_run(other: Against) -> str:
 
 
 def _interval(one: Delta) -> str:
-    if one.ci95 is None:
+    if one.ci95 is None or one.ci95[0] == one.ci95[1]:
         return ""
     show = duration if one.measure == "wasted_s" else _amount
     low, high = sorted(abs(end) for end in one.ci95)

@@ -178,7 +178,7 @@ def _difference(one: Delta) -> str:
         return str(one.verdict)
     if one.difference is None:
         return "not known"
-    if one.ci95 is not None:
+    if one.ci95 is not None and one.ci95[0] != one.ci95[1]:
         show: Any = _percent if one.change is not None else lambda value: _signed(one, value)
         return f"{_by(one)} ({show(one.ci95[0])} to {show(one.ci95[1])})"
     return f"{_by(one)} (too few)" if one.verdict == "too few" else _by(one)
