@@ -340,7 +340,7 @@ def _through(mine: Sequence[tuple[Group, Against]], choice: str, metric: str, pl
     few = [(group, one) for group, one in found if one.verdict is Verdict.TOO_FEW]
     if few:
         where = _at([group for group, _ in few], len(found), places)
-        yield f"Too few tasks to tell how sure it is {where}: {choice} has {name} {_range(few, places)}."
+        yield f"Too few tasks to tell how sure it is {where}: {choice} has a {name} that is {_range(few, places)}."
 
 
 def _range(found: Sequence[tuple[Group, Delta]], places: Places) -> str:

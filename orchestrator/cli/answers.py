@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -212,6 +213,6 @@ def _say(text: str, bullet: str = "", hanging: str = "") -> None:
     """A paragraph, or a point of a list, as wide as the terminal."""
     width = min(terminal_width(), WIDEST_TEXT)
     indent = " " * len(bullet) or hanging
-    whole = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    whole = re.sub(r"(?<=\d) (?=%|s\b|ms\b|us\b)", "\N{NO-BREAK SPACE}", text)
     lines = textwrap.fill(whole, width, initial_indent=bullet, subsequent_indent=indent, break_on_hyphens=False)
     print(lines.replace("\N{NO-BREAK SPACE}", " "))
