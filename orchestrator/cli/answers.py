@@ -63,7 +63,9 @@ def print_answer(found: Answer) -> None:
     """The differences, then the question and what is to be said about it."""
     measures = _different(found)
     groups = found.groups
-    if len(groups) == len(groups[0].others) == 1:
+    if not measures:
+        _say(_title("Each cell", found.baseline, found.runs))
+    elif len(groups) == len(groups[0].others) == 1:
         _print_pair(groups[0].baseline.choice, groups[0].others[0], measures, found.runs)
     else:
         _print_cells(found, measures)

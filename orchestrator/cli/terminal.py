@@ -162,7 +162,7 @@ def terminal_width() -> int:
 
 def print_in_pieces(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table, cut between its columns where it is wider than the terminal; each piece names its rows again."""
-    widths = [max(len(column), *(len(row[place]) for row in rows)) for place, column in enumerate(columns)]
+    widths = [max(len(column), *(len(row[place]) for row in rows), 0) for place, column in enumerate(columns)]
     first, room = 1, terminal_width()
     while first < len(columns):
         last, used = first, widths[0]

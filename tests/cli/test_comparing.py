@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.analysis.answers import answer
+from orchestrator.analysis.answers import answer, between
 from orchestrator.cli.answers import print_answer
 from tests.cli.test_cli import SCENARIO, fail, run, succeed
-from tests.results.synthetic import sweep as synthetic_sweep
+from tests.results import synthetic
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +69,22 @@ def test_a_sweep_ends_with_its_answer(tmp_path: Path):
     assert "nothing is swept" in fail("simulate", tmp_path / "small.yaml", "--baseline", "workers=4")
 
 
+def test_cells_that_are_alike_are_said_to_be(capsys):
+    """There is no table of differences, and the sentences show none."""
+    same = synthetic.mm1(500)
+    print_answer(between([("A", same), ("B", same)]))
+    printed = capsys.readouterr().out
+    assert "\nthe same in all cells: p50, p95, p99" in printed
+    assert "no difference shown in p50, p95, p99 and p99.9" in " ".join(printed.split())
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_answer_fits_the_terminal(width: int, capsys, monkeypatch: pytest.MonkeyPatch):
     """Of two cells and of eight, no line is cut or wider than the terminal."""
     monkeypatch.setattr("orchestrator.cli.terminal.terminal_width", lambda: width)
     monkeypatch.setattr("orchestrator.cli.answers.terminal_width", lambda: width)
     for values in ({"cluster.workers": [1, 2]}, {"seed": [1, 2, 3, 4], "cluster.capacity": [1, 2]}):
-        told = answer(synthetic_sweep(values))
+        told = answer(synthetic.sweep(values))
         assert told is not None
         print_answer(told)
         lines = capsys.readouterr().out.splitlines()
