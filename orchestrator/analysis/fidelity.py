@@ -144,9 +144,9 @@ class Fidelity:
 
     def save(self, folder: str | Path) -> None:
         """Write `fidelity.json` into `folder`, which is made if it does not exist."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
-        (Path(folder) / NAME).write_text(text, encoding="utf-8")
+        with manifests.writing(Path(folder), [NAME]):
+            manifests.write_whole(Path(folder) / NAME, text)
 
     def miss(self, max_error: float) -> str | None:
         """A sentence about the largest error of the whole run if it is larger than allowed; otherwise None."""

@@ -142,9 +142,9 @@ class Sizing:
 
     def save(self, folder: str | Path) -> None:
         """Write `sizing.json` into `folder`, which is made if it does not exist."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
-        (Path(folder) / NAME).write_text(text, encoding="utf-8")
+        with manifests.writing(Path(folder), [NAME]):
+            manifests.write_whole(Path(folder) / NAME, text)
 
 
 def border(number: int, tries: Callable[[Sequence[int]], Mapping[int, bool]], at_once: int = 1) -> int | None:

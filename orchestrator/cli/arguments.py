@@ -49,3 +49,7 @@ Demanded = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Run it, however long it will take.")]
+Baseline = Annotated[
+    str | None,
+    typer.Option(metavar="LABEL", help="The cell with which the others are compared; the first one if not given."),
+]

@@ -45,16 +45,24 @@ def init(
             near = difflib.get_close_matches(name, known, 1)
             guess = f"did you mean {near[0]}? " if near else ""
             raise Refusal(f"there is no example {name}, {guess}expected one of {', '.join(known)}")
-        copy = Path(f"{name}.yaml")
-        try:
-            with copy.open("xb") as file:
-                file.write(known[name].read_bytes())
-        except FileExistsError:
-            raise Refusal(f"{copy} exists already, and init replaces no file") from None
-        except OSError:
-            copy.unlink(missing_ok=True)  # half of it would be in the way of the next try
-            raise
-        print(f"wrote {copy}; run it with: orchestrator simulate {copy}")
+        copies = {Path(f"{name}.yaml"): known[name]} | {Path(file.name): file for file in traces_of(name)}
+        for copy in copies:
+            if copy.exists():
+                raise Refusal(f"{copy} exists already, and init replaces no file")
+        for copy, original in copies.items():
+            copy_new(original, copy)
+        print(f"wrote {' and '.join(map(str, copies))}; run it with: orchestrator simulate {name}.yaml")
+
+
+def copy_new(original: Traversable, copy: Path) -> None:
+    try:
+        with copy.open("xb") as file:
+            file.write(original.read_bytes())
+    except FileExistsError:
+        raise Refusal(f"{copy} exists already, and init replaces no file") from None
+    except OSError:
+        copy.unlink(missing_ok=True)  # half of it would be in the way of the next try
+        raise
 
 
 def shipped() -> dict[str, Traversable]:
@@ -63,7 +71,13 @@ def shipped() -> dict[str, Traversable]:
     return {name.removesuffix(".yaml"): found[name] for name in sorted(found) if name.endswith(".yaml")}
 
 
+def traces_of(name: str) -> list[Traversable]:
+    """The trace that the scenario of that name replays, if it has one: it is called alike."""
+    trace = files("orchestrator.cli") / "scenarios" / f"{name}.csv"
+    return [trace] if trace.is_file() else []
+
+
 def question(file: Traversable) -> str:
-    """The first line of a scenario's first comment."""
+    """The first line of a scenario: its question, or a comment."""
     first_line = file.read_text(encoding="utf-8").partition("\n")[0]
-    return first_line.removeprefix("#").strip()
+    return first_line.removeprefix("#").removeprefix("question:").strip()

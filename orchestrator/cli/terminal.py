@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,6 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from orchestrator.results.words import count as count
+from orchestrator.results.words import duration as duration
+from orchestrator.results.words import number as number
+from orchestrator.results.words import percent as percent
+from orchestrator.results.words import signed as signed
 
 PIPE_WIDTH = 140
 """Columns of a table that goes to a file or to another program."""
@@ -150,28 +157,22 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     console.print(Text(title, style="bold"), table, sep="\n\n")
 
 
-def duration(seconds: float | None) -> str:
-    """In the unit that leaves a whole part, to three digits; a dash for nothing."""
-    if not seconds:
-        return "-" if seconds is None else "0 s"
-    factor, unit = next((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 0.9995)
-    return f"{number(seconds * factor)} {unit}"
+def terminal_width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
 
 
-def number(value: float | None) -> str:
-    """To three digits, whole from a hundred on; a dash for nothing."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".removesuffix(".")
-
-
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
-
-
-def signed(share: float | None) -> str:
-    return "-" if share is None else f"{share:+.1%}"
-
-
-def count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+def print_in_pieces(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table, cut between its columns where it is wider than the terminal; each piece names its rows again."""
+    widths = [max(len(column), *(len(row[place]) for row in rows), 0) for place, column in enumerate(columns)]
+    first, room = 1, terminal_width()
+    while first < len(columns):
+        last, used = first, widths[0]
+        while last < len(columns) and (last == first or used + 3 + widths[last] <= room):
+            used += 3 + widths[last]
+            last += 1
+        if first > 1:
+            print()
+        chosen = [0, *range(first, last)]
+        head = title if first == 1 else "..."
+        print_table(head, [columns[k] for k in chosen], [[row[k] for k in chosen] for row in rows])
+        first = last

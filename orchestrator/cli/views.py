@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.cli.terminal import count, duration, number, percent, print_table, signed
+from orchestrator.cli.terminal import count, duration, number, percent, print_in_pieces, print_table, signed
 
 COUNTS = ("submitted", "completed", "failed", "unfinished")
 PERCENTILES = ("p50", "p95", "p99")
@@ -133,7 +133,7 @@ def print_cells(summary: Mapping[str, Any]) -> None:
     shown = {name: list(map(show, summary["cells"])) for name, show in columns.items()}
     shown = {name: texts for name, texts in shown.items() if set(texts) - {"-", "0", "0 s"}}
     runs = sum(cell["replications"] for cell in summary["cells"])
-    print_table(
+    print_in_pieces(
         f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, "
         f"{count(len(summary['cells']), 'cell')}, {count(runs, 'run')}",
         ["", *shown],

@@ -47,6 +47,29 @@ that never completed, or if the replications are too few to tell it: `ci95_too_f
 """
 
 
+_ANSWER = """
+### answer
+
+The summary of a sweep of several cells ends with the key `answer`: `question`, `baseline`, `replications`, up to five
+`sentences`, what is `assumed`, and for each of the `conditions` (swept values that are no choice: workload, network,
+faults) its baseline and the deltas of its other cells. A delta has
+
+- `measure`: `latency_s.p50`, `.p95`, `.p99`, `.p999`, `.max`, the same of each class, or one of the counts: `hit`
+  (tasks with an attempt at a worker while a fault of it lasted), `delayed` and `sped_up` (tasks whose latency differs
+  from their own in the baseline by more than the baseline's p50), `failed`, `unfinished`, `attempts`, `wasted_s` (slot
+  time of attempts that settled nothing), `false_positives`, `workers`, `slots`. Counts are those of a run, on average;
+- `baseline`, `value`, `difference`, and for percentiles the `change` (`difference` / `baseline`); `at_least` and
+  `baseline_at_least` as above;
+- `ci95`: of the change of a percentile, of the difference of a count; null where nothing tells it;
+- `verdict`: `equal`, `lower`, `higher`, `no difference shown`, `too few`, or `counted` (different in these runs,
+  without an interval).
+
+`same_tasks` pairs each task with itself, where both cells have the same arrivals: how many tasks took longer (`later`)
+or shorter (`sooner`) than in the baseline, by how much (median, and the 5 % and 95 % points), and the same of those
+that a fault hit in either cell.
+"""
+
+
 def page() -> str:
     """The whole page, in Markdown."""
     return "\n".join(_lines()) + "\n"
@@ -70,6 +93,7 @@ def _lines() -> Iterator[str]:
     yield "| key | unit | meaning |\n| --- | --- | --- |"
     for key, (unit, meaning) in SUMMARY.items():
         yield f"| `{key}` | {unit} | {meaning} |"
+    yield _ANSWER.rstrip()
 
 
 def _type(field: pa.Field) -> str:

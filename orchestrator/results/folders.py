@@ -96,6 +96,17 @@ def load(folder: str | Path) -> Run | Sweep:
     return Sweep(load_scenario(folder), cells, summary.get("interrupted", False))
 
 
+def load_cell(folder: Path, cell: str) -> Sweep:
+    """One cell of the sweep that is saved in `folder`; RunFolderError if there is none of that name."""
+    result = load(folder)
+    cells = result.cells if isinstance(result, Sweep) else []
+    chosen = [one for one in cells if one.name == cell]
+    if not chosen:
+        known = f", expected one of {', '.join(one.name for one in cells)}" if cells else ": it holds a single run"
+        raise RunFolderError(f"{folder} has no cell {cell}{known}")
+    return Sweep(result.scenario, chosen)
+
+
 def load_run(folder: Path, scenario: Scenario | None = None) -> StoredRun:
     """The single run in `folder`; raises the same errors as `load`. `scenario`: its own, where that is known already.
 

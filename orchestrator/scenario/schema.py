@@ -30,6 +30,8 @@ __all__ = ["Cell", "Group", "Network", "Problem", "Scenario", "ScenarioError", "
 class Scenario(RunSettings):
     """One experiment."""
 
+    question: str | None = None
+    """What it is to answer, in one sentence; it is printed above the answer."""
     model: DataFile | None = None
     """A calibrated model file. Its values fill in what the scenario does not say itself. Once the file is read, its
     values are the scenario's own and this key is null."""

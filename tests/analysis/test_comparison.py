@@ -81,7 +81,7 @@ def test_the_whole_run_is_measured_as_its_summary_is():
     measured = Together([Observed.of(done, Clock.of([(10.0, done.scenario.duration_s)]))]).measure()
     told = flatten(done.summary)
     assert {m: measured[m] for m in METRICS if m in told} == {m: pytest.approx(told[m]) for m in METRICS if m in told}
-    assert len([metric for metric in METRICS if metric in told]) == 8
+    assert len([metric for metric in METRICS if metric in told]) == 9
 
 
 def test_pieces_put_together_are_the_whole():
