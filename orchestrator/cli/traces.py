@@ -66,7 +66,11 @@ def _inferred(file: str, settings: Sequence[str]) -> Inferred:
     from orchestrator.scenario.validation import explain
 
     document = Document(file, {"file": file, "columns": {}})  # a column that is not given is inferred, no default
-    problems = [problem for text in settings for problem in override(TraceFile, document, text, [os.getcwd()])]
+    problems = [
+        problem
+        for number, text in enumerate(settings, start=1)
+        for problem in override(TraceFile, document, text, [os.getcwd()], number)
+    ]
     if document.tree["file"] != file:
         raise Refusal("file is the first argument, expected no other one")
     if not problems:
