@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson
-from orchestrator.cli.terminal import Refusal, explained, print_json
+from orchestrator.cli.arguments import AsJson, examples_of
+from orchestrator.cli.terminal import Refusal, explained, print_facts, print_json
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -21,21 +21,20 @@ FIRST = "worker-crash"
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples_of("examples"))
 def examples(as_json: AsJson = False) -> None:
     """List the scenarios that come with the package, and the question that each one asks."""
     questions = {name: question(file) for name, file in shipped().items()}
     if as_json:
         print_json(questions)
         return
-    width = max(map(len, questions))
-    for name, asked in questions.items():
-        print(f"{name:<{width}}  {asked}")
+    print_facts([(f"{name} ", asked) for name, asked in questions.items()])
 
 
-@app.command()
+@app.command(epilog=examples_of("init rack-failure"))
 def init(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="One of those that `examples` lists.")] = FIRST,
+    as_json: AsJson = False,
 ) -> None:
     """Copy one of the examples into the current directory, as NAME.yaml."""
     with explained():
@@ -54,7 +53,10 @@ def init(
         except OSError:
             copy.unlink(missing_ok=True)  # half of it would be in the way of the next try
             raise
-        print(f"wrote {copy}; run it with: orchestrator simulate {copy}")
+        if as_json:
+            print_json({"file": str(copy)})
+        else:
+            print(f"wrote {copy}; run it with: orchestrator simulate {copy}")
 
 
 def shipped() -> dict[str, Traversable]:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ResultFolder, ScenarioFile
+from orchestrator.cli.arguments import (
+    AsJson,
+    Overrides,
+    Plots,
+    Quiet,
+    Replications,
+    ResultFolder,
+    ScenarioFile,
+    examples_of,
+)
 from orchestrator.cli.intervals import print_intervals
 from orchestrator.cli.preparing import (
     draw_into,
@@ -30,7 +39,11 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=examples_of(
+        "simulate worker-crash.yaml", "simulate worker-crash.yaml policies.detection.timeout_s=2,5,10 --replications 5"
+    )
+)
 def simulate(
     scenario: ScenarioFile,
     overrides: Overrides = None,
@@ -41,6 +54,7 @@ def simulate(
     ] = None,
     check: Annotated[bool, typer.Option(help="At the end, the coordinator proves its invariants.")] = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     plots: Plots = True,
 ) -> None:
     """Run a scenario in the simulated world: once, or over its sweep and replications."""
@@ -48,10 +62,10 @@ def simulate(
         loaded, cells = load(scenario, overrides)
         folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
-        tell(run_simulated(loaded, cells, folder, replications, jobs, check), runs, folder, plots, as_json)
+        tell(run_simulated(loaded, cells, folder, replications, jobs, check), runs, folder, plots, as_json, quiet)
 
 
-@app.command()
+@app.command(epilog=examples_of("live worker-crash.yaml"))
 def live(
     scenario: ScenarioFile,
     overrides: Overrides = None,
@@ -59,6 +73,7 @@ def live(
     replications: Replications = None,
     check: Annotated[bool, typer.Option(help="The coordinator proves its invariants while it runs.")] = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     plots: Plots = True,
 ) -> None:
     """Run a scenario in the live world: real processes on this machine, its tasks and faults in real time."""
@@ -66,10 +81,10 @@ def live(
         loaded, cells = load(scenario, overrides, live_warnings(scenario))
         folder = result_folder(loaded, out)
         runs = len(cells) * (replications or loaded.replications)
-        tell(run_live(loaded, cells, folder, replications, check), runs, folder, plots, as_json)
+        tell(run_live(loaded, cells, folder, replications, check), runs, folder, plots, as_json, quiet)
 
 
-@app.command()
+@app.command(epilog=examples_of("compare worker-crash.yaml duration_s=20"))
 def compare(
     what: Annotated[
         Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario to run in both worlds; or a folder.")
@@ -89,6 +104,7 @@ def compare(
         ),
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     plots: Plots = True,
 ) -> None:
     """Say how far the simulated and the live world agree, or two folders of results."""
@@ -102,6 +118,8 @@ def compare(
             draw_into(folder, found)
         if as_json:
             print_json(found.summary())
+        elif quiet:
+            print(folder)
         else:
             print_comparison(found.summary())
             print(f"\nresults in {folder}")
@@ -111,13 +129,15 @@ def compare(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=examples_of("simulate worker-crash.yaml --out out/crash", "plot out/crash"))
 def plot(
     paths: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs or sweeps.")],
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the pictures go; if not given, into DIR, or of several, out/overlay."),
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw saved results again; two or more of them over one another."""
     with explained():
@@ -128,7 +148,12 @@ def plot(
         target = out or (paths[0] if len(results) == 1 else Path("out/overlay"))
         require_writable(target)
         draw(next(iter(results.values())) if len(results) == 1 else results, target)
-        print_pictures(target)
+        if as_json:
+            print_json({"pictures": [str(picture) for picture in sorted(target.glob("*.png"))]})
+        elif quiet:
+            print(target)
+        else:
+            print_pictures(target)
 
 
 def run_simulated(
@@ -141,8 +166,9 @@ def run_simulated(
 ) -> Run | Sweep:
     import sim
 
-    with progress(f"{scenario.name} (sim)") as advance:
-        if len(cells) * (replications or scenario.replications) == 1:
+    runs = len(cells) * (replications or scenario.replications)
+    with progress(f"{scenario.name} (sim)", runs) as advance:
+        if runs == 1:
             return sim.run(cells[0].scenario, progress=advance, out=folder, check=check)
         return sim.sweep(scenario, folder, jobs or os.cpu_count() or 1, replications, advance, check)
 
@@ -153,9 +179,10 @@ def run_live(
     from orchestrator.rehearsal import runs as world
     from orchestrator.rehearsal.drive import STOPPED, ClusterBroke
 
+    runs = len(cells) * (replications or scenario.replications)
     try:
-        with progress(f"{scenario.name} (live)") as advance:
-            if len(cells) * (replications or scenario.replications) == 1:
+        with progress(f"{scenario.name} (live)", runs) as advance:
+            if runs == 1:
                 return world.run(cells[0].scenario, folder, progress=advance, check=check)
             return world.sweep(scenario, folder, replications, advance, check)
     except ClusterBroke as error:
@@ -195,7 +222,7 @@ def compared_folders(one: Path, others: list[str], out: Path | None) -> tuple[Co
     return comparison.compare(result, other, (first, second)), folder
 
 
-def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool) -> None:
+def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: bool, quiet: bool) -> None:
     """Draw and print the result of so many runs, or say what an interrupt left of them."""
     from orchestrator.results.runs import Sweep
 
@@ -204,6 +231,9 @@ def tell(result: Run | Sweep, runs: int, folder: Path, plots: bool, as_json: boo
         draw_into(folder, result)
     if as_json:
         print_json(result.summary)
+        return
+    if quiet:
+        print(folder)
         return
     if isinstance(result, Sweep) and len(result.cells) > 1:
         print_cells(result.summary)

@@ -27,7 +27,7 @@ from orchestrator.rehearsal.record import Account, record
 from orchestrator.results import folders, sweeps
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import engine_summary, summarise
-from orchestrator.results.sweeps import Progress
+from orchestrator.results.sweeps import Progress, SweepProgress
 from orchestrator.scenario.faults import OfNetwork
 from orchestrator.scenario.loading import Problem
 from orchestrator.scenario.plan import FaultAction, Plan, draw_plan
@@ -92,7 +92,7 @@ def sweep(
     scenario: Scenario,
     out: str | Path,
     replications: int | None = None,
-    progress: Progress | None = None,
+    progress: SweepProgress | None = None,
     check: bool = False,
 ) -> Sweep:
     """Every cell of the scenario's sweep, `replications` times each, one after the other, in `out/<cell>/r<k>`.

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orchestrator.cli.app import app
-from orchestrator.cli.catalogue import type_in_words
+from orchestrator.cli.explaining import in_words
 from orchestrator.cli.terminal import duration, number
 from orchestrator.policies import catalogue
 
@@ -184,7 +184,7 @@ def test_policies_prints_a_table():
 )
 def test_types_in_words(field: dict[str, object], words: str):
     """A type reads as a person would say it."""
-    assert type_in_words(field) == words
+    assert in_words(field, {}) == words
 
 
 @pytest.mark.parametrize(
