@@ -78,8 +78,8 @@ def sweep(
     """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
 
     `progress` is called with the share of the runs that is done, and the run. Ctrl-C keeps the finished runs: the
-    result is then made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. Raises PolicyError if a policy
-    fails in one of the runs.
+    result is then made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. Raises
+    PolicyError if a policy fails in one of the runs.
     """
     out = Path(out)
 

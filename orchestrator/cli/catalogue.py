@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,12 +51,15 @@ def policies(
             return
         for place, (name, kinds) in enumerate(families.items()):
             print("\n" * (place > 0) + name)
+            common = [
+                one
+                for one in kinds[0]["parameters"]
+                if len(kinds) > 1 and all(one in kind["parameters"] for kind in kinds)
+            ]
             for kind in kinds:
-                print()
-                parameters = [
-                    (f"    {one['name']}", f"{_type_and_default(one)}. {one['meaning']}") for one in kind["parameters"]
-                ]
-                print_facts([(f"  {kind['kind'] or name}", kind["meaning"]), *parameters], 20)
+                _print_kind(kind["kind"] or name, kind["meaning"], [p for p in kind["parameters"] if p not in common])
+            if common:
+                _print_kind("every kind", "Whichever it is.", common)
 
 
 @app.command(
@@ -95,6 +98,12 @@ def explain(
         if results:
             print("\n" * bool(chosen) + "In the results:\n")
             print_facts([(name, f"{one['meaning']}{_unit(one['unit'])}") for name, one in results.items()])
+
+
+def _print_kind(kind: str, meaning: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+    print()
+    told = [(f"    {one['name']}", f"{_type_and_default(one)}. {one['meaning']}") for one in parameters]
+    print_facts([(f"  {kind}", meaning), *told], 20)
 
 
 def _print_key(key: Key, keys: Mapping[str, Key]) -> None:

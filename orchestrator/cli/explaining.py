@@ -74,14 +74,24 @@ def _collect(node: dict[str, Any], defs: dict[str, Any], name: str, found: dict[
             if path not in found:
                 found[path] = Key(path)
                 here.children.append(path)
-            _add_form(found[path], below, defs, kind, child not in shape.get("required", ()))
+            _add_form(
+                found[path],
+                below,
+                defs,
+                kind,
+                child not in shape.get("required", ()),
+                here.forms[0].meaning if here.forms else "",
+            )
             _collect(below, defs, path, found)
 
 
-def _add_form(key: Key, node: dict[str, Any], defs: dict[str, Any], kind: str | None, optional: bool) -> None:
+def _add_form(
+    key: Key, node: dict[str, Any], defs: dict[str, Any], kind: str | None, optional: bool, around: str
+) -> None:
     meaning = " ".join(node.get("description", "").split()) or _described(node, defs)
     if not meaning and key.name.endswith("kind"):
         meaning = "Which kind it is; each has keys of its own."
+    meaning = meaning or around
     default = json.dumps(node["default"]) if "default" in node and optional else None
     form = Form(in_words(node, defs), meaning, default)
     same = next(

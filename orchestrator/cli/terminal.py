@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,9 +104,9 @@ def sentences(error: Exception) -> list[str]:
 
 
 def complain(lines: Iterable[str]) -> None:
-    """Each line as it is on stderr, however long."""
+    """Each line as it is on stderr, however long; a terminal wraps it between words."""
     for line in lines:
-        print(line, file=sys.stderr)
+        _print_wrapped(line, sys.stderr)
 
 
 _quiet = False
@@ -143,16 +143,20 @@ def progress(label: str, runs: int = 1) -> Iterator[Advance]:
 def _bar(label: str, runs: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns = [TextColumn("{task.description}"), BarColumn(20), TaskProgressColumn()]
-    bar = Progress(
-        *columns, TimeRemainingColumn(elapsed_when_finished=True), console=Console(stderr=True), transient=True
-    )
-    task = bar.add_task(label if runs == 1 else f"{label}, 0 of {runs:,} runs", total=1.0)
+    console = Console(stderr=True)
+    drawn = [BarColumn(20)] if console.width >= 100 else []
+    told = [TextColumn("{task.description}"), *drawn, TaskProgressColumn()]
+    last = TextColumn("{task.fields[run]}", table_column=Column(overflow="fold", ratio=1))
+    left = TimeRemainingColumn(elapsed_when_finished=True)
+    bar = Progress(*told, left, last, console=console, transient=True, expand=True)
+    task = bar.add_task(label if runs == 1 else f"{label}: 0 of {runs:,}", total=1.0, run="")
 
     def advance(done: float, run: str = "") -> None:
-        told = f"{label}, {round(done * runs):,} of {runs:,} runs, {run}" if run else None
-        bar.update(task, completed=min(done, 1.0), description=told)
+        bar.update(task, completed=min(done, 1.0))
+        if run:
+            bar.update(task, description=f"{label}: {round(done * runs):,} of {runs:,}", run=run)
 
     begin = threading.Timer(BAR_AFTER_S, bar.start)  # whatever the run tells until then
     begin.start()
@@ -203,7 +207,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for chosen in parts:
         table = _table(columns, rows, chosen)
         console.width = max(console.width, widest.measure(table).minimum)
-        console.print("", table, sep="\n")
+        console.print(*([] if chosen is parts[0] else [""]), table, sep="\n")
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> Table:
@@ -221,6 +225,22 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequen
 
 def _width(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> int:
     return console.measure(_table(columns, rows, chosen)).maximum
+
+
+def say(*lines: str) -> None:
+    """Sentences on stdout, a line each; a terminal wraps them between words."""
+    for line in lines:
+        _print_wrapped(line, sys.stdout)
+
+
+def _print_wrapped(line: str, stream: TextIO) -> None:
+    if len(line) <= 40 or not stream.isatty():
+        print(line, file=stream)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(file=stream).print(Text(line, overflow="fold"))
 
 
 def print_facts(facts: Iterable[tuple[str, str]], least: int = 0) -> None:

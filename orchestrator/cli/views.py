@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.cli.terminal import count, duration, number, percent, print_facts, print_table, signed
+from orchestrator.cli.terminal import count, duration, number, percent, print_facts, print_table, say, signed
 
 COUNTS = ("submitted", "completed", "failed", "unfinished")
 PERCENTILES = ("p50", "p95", "p99")
@@ -62,7 +62,7 @@ def print_signs(shown: Iterable[Mapping[str, Any]], names: Iterable[str] = MOMEN
     }
     lines = [sign + meaning for sign, meaning in meanings.items() if sign in occurring]
     if lines:
-        print("", *lines, sep="\n")
+        say("", *lines)
 
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -256,7 +256,7 @@ def print_judgement(judgement: Mapping[str, Any]) -> None:
         map(told, judgement["points"]),
     )
     print()
-    print(_recommended(judgement))
+    say(_recommended(judgement))
 
 
 def _setting(point: Mapping[str, Any]) -> str:

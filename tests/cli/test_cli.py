@@ -166,10 +166,13 @@ def test_policies_lists_every_kind_with_its_parameters():
     assert d["meaning"]
 
 
-def test_policies_prints_a_table():
-    """For people, `policies` shows each parameter with its default."""
+def test_policies_tells_people():
+    """For people, `policies` shows each parameter with its default; of one family, if one is named."""
     printed = succeed("policies").stdout
-    assert re.search(r"^ +timeout_s +number > 0 +6\.0 +\w", printed, re.MULTILINE)
+    assert re.search(r"^ +timeout_s +number > 0, default 6\.0\. \w", printed, re.MULTILINE)
+    assert set(json.loads(succeed("policies", "queue", "--json").stdout)) == {"queue"}
+    assert "power_of_d" not in succeed("policies", "queue").stdout
+    assert "no family routin, did you mean routing?" in fail("policies", "routin")
 
 
 @pytest.mark.parametrize(
