@@ -184,7 +184,7 @@ def test_sweeps_of_the_command_line_join_that_of_the_file(here):
     }
     assert load(BASE, "policies.detection.timeout_s=1,2").sweep == {"policies.detection.timeout_s": [1, 2]}
     single = load(BASE, "policies.detection.timeout_s=7")
-    assert (single.sweep, single.policies.detection.timeout_s) == ({}, 7)
+    assert (single.sweep, single.policies.detection) == ({}, TimeoutConfig(timeout_s=7))
     assert load(swap("policies.detection.timeout_s", "faults.0.at_s"), "faults[0].at_s=1").sweep == {}
 
 
@@ -193,7 +193,7 @@ def test_a_scenario_comes_from_standard_input(here, monkeypatch):
     (here / "t.csv").write_text("arrival_s\n1\n")
     text = swap(ARRIVALS, "{kind: trace, file: t.csv}")
     monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(text.encode())))
-    assert Scenario.load("-").workload.arrivals.file == str(here / "t.csv")
+    assert Scenario.load("-").model_dump()["workload"]["arrivals"]["file"] == str(here / "t.csv")
     monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"name: x\nsed: 1\n")))
     with pytest.raises(ScenarioError, match=r"<stdin>:2:1: sed: unknown key"):
         Scenario.load("-")
