@@ -181,7 +181,7 @@ def _lines(label: str, runs: int) -> Iterator[Advance]:
     yield advance
     passed_s = time.monotonic() - begun
     if runs == 1 and passed_s >= LINES_AFTER_S:
-        complain([f"{label}: done in {duration(passed_s)}"])
+        complain([f"{label}: ended after {duration(passed_s)}"])
 
 
 def print_json(data: Any) -> None:

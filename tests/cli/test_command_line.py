@@ -254,7 +254,7 @@ def test_without_a_terminal_each_run_is_a_line(capsys: pytest.CaptureFixture[str
     assert re.fullmatch(r"small \(sim\): 2 of 2 runs in .+: workers=4 r0", last)
     with terminal.progress("small (live)") as advance:
         advance(0.5)
-    assert re.fullmatch(r"small \(live\): done in .+\n", capsys.readouterr().err)
+    assert re.fullmatch(r"small \(live\): ended after .+\n", capsys.readouterr().err)
     monkeypatch.setattr(terminal, "_quiet", True)
     with terminal.progress("small (sim)", 2) as advance:
         advance(0.5, "workers=2 r0")
