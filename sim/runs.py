@@ -20,7 +20,7 @@ from orchestrator.results.parallel import unordered
 from orchestrator.results.precision import Precision
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import engine_summary, summarise
-from orchestrator.results.sweeps import Plan, Progress, Work
+from orchestrator.results.sweeps import Plan, Progress, SweepProgress, Work
 from orchestrator.results.tables import event_rows
 from orchestrator.scenario.faults import Delay, Drain, Duplicate, Loss, Restart
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
@@ -78,7 +78,7 @@ def sweep(
     out: str | Path,
     jobs: int = 1,
     replications: int | None = None,
-    progress: Progress | None = None,
+    progress: SweepProgress | None = None,
     check: bool = False,
     *,
     force: bool = False,
@@ -87,7 +87,7 @@ def sweep(
 ) -> Sweep:
     """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
 
-    `progress` is called with the share of the runs that is done. Ctrl-C keeps the finished runs: the result is then
+    `progress` is called with the share of the runs that is done, and the run. Ctrl-C keeps the finished runs: the result is then
     made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. `force`, `resume` and
     `precision`: see `orchestrator.results.sweeps.Plan`. Raises PolicyError if a policy fails in one of the runs, and
     RunFolderError if the folder may not be used.

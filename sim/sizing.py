@@ -10,7 +10,7 @@ from orchestrator.analysis.intervals import intervals_of_run
 from orchestrator.analysis.sizing import Sizing, Tried, border, rounds
 from orchestrator.results.objectives import Objective
 from orchestrator.results.runs import CellRuns
-from orchestrator.results.sweeps import Progress
+from orchestrator.results.sweeps import SweepProgress
 from orchestrator.scenario.schema import Scenario
 from sim import runs
 
@@ -23,7 +23,7 @@ def size(
     out: str | Path,
     jobs: int = 1,
     replications: int | None = None,
-    progress: Progress | None = None,
+    progress: SweepProgress | None = None,
 ) -> Sizing:
     """The smallest of the values of a key with which all objectives are met, as `analysis.sizing` has it.
 
@@ -36,9 +36,9 @@ def size(
     expected, done = rounds(len(values), at_once), 0
     tried: dict[int, Tried] = {}
 
-    def advance(share: float) -> None:
+    def advance(share: float, run: str = "") -> None:
         if progress is not None:
-            progress(min((done + share) / max(expected, done + 1), 1.0))
+            progress(min((done + share) / max(expected, done + 1), 1.0), run)
 
     def tries(places: Sequence[int]) -> Mapping[int, bool]:
         nonlocal done

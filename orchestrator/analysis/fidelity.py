@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.analysis.comparison import JUDGED, WHOLE, CellComparison, Comparison, Incomparable, Row, compare
+from orchestrator.results import manifests
 from orchestrator.results.confidence import LEVEL
 from orchestrator.results.durations import latency_s
 from orchestrator.results.folders import load

@@ -15,6 +15,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from orchestrator.results import manifests
 from orchestrator.results.objectives import Objective, Verdict
 from orchestrator.results.runs import readable
 from orchestrator.results.summaries import Summary

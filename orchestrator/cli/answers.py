@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.terminal import Refusal, duration, number, print_in_pieces, signed, terminal_width
+from orchestrator.cli.terminal import Refusal, duration, number, print_table, signed, terminal_width
 
 if TYPE_CHECKING:
     from orchestrator.analysis.answers import Answer
@@ -105,7 +105,7 @@ def _print_pair(baseline: str, other: Against, measures: Sequence[str], runs: in
     widest = [max(len(row[place]) for row in [columns, *rows]) for place in range(4)]
     if sum(widest) + 9 > terminal_width():
         columns[1:3] = ["baseline", "other"]
-    print_in_pieces(title, columns, rows)
+    print_table(title, columns, rows)
 
 
 def _title(what: str, baseline: str, runs: int) -> str:
@@ -121,7 +121,7 @@ def _print_cells(found: Answer, measures: Sequence[str]) -> None:
     signs = f"{NOT_SHOWN} no difference shown (95 %), {TOO_FEW}too few to tell how sure"
     where = " of the same condition" if len(found.groups) > 1 else ""
     title = _title("Each cell", f"{found.baseline}{where}", found.runs)
-    print_in_pieces(f"{title}\n{signs}", ["", *map(name_of, measures)], rows)
+    print_table(f"{title}\n{signs}", ["", *map(name_of, measures)], rows)
 
 
 def _rows_of(group: Group, measures: Sequence[str], conditions: bool) -> Iterator[list[str]]:

@@ -23,7 +23,9 @@ app = typer.Typer()
 
 
 @app.command(
-    epilog=examples_of("simulate rack-timeout.yaml --out out/rack", "compare out/rack:timeout_s=10 out/rack:timeout_s=30")
+    epilog=examples_of(
+        "simulate rack-timeout.yaml --out out/rack", "compare out/rack:timeout_s=10 out/rack:timeout_s=30"
+    )
 )
 def compare(
     what: Annotated[

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson
-from orchestrator.cli.terminal import Refusal, explained, print_json
+from orchestrator.cli.arguments import AsJson, examples_of
+from orchestrator.cli.terminal import Refusal, explained, print_facts, print_json
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -21,21 +21,20 @@ FIRST = "worker-crash"
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples_of("examples"))
 def examples(as_json: AsJson = False) -> None:
     """List the scenarios that come with the package, and the question that each one asks."""
     questions = {name: question(file) for name, file in shipped().items()}
     if as_json:
         print_json(questions)
         return
-    width = max(map(len, questions))
-    for name, asked in questions.items():
-        print(f"{name:<{width}}  {asked}")
+    print_facts([(f"{name} ", asked) for name, asked in questions.items()])
 
 
-@app.command()
+@app.command(epilog=examples_of("init rack-failure"))
 def init(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="One of those that `examples` lists.")] = FIRST,
+    as_json: AsJson = False,
 ) -> None:
     """Copy one of the examples into the current directory, as NAME.yaml."""
     with explained():
@@ -51,7 +50,10 @@ def init(
                 raise Refusal(f"{copy} exists already, and init replaces no file")
         for copy, original in copies.items():
             copy_new(original, copy)
-        print(f"wrote {' and '.join(map(str, copies))}; run it with: orchestrator simulate {name}.yaml")
+        if as_json:
+            print_json({"files": list(map(str, copies))})
+        else:
+            print(f"wrote {' and '.join(map(str, copies))}; run it with: orchestrator simulate {name}.yaml")
 
 
 def copy_new(original: Traversable, copy: Path) -> None:

@@ -12,7 +12,6 @@ import typer
 from orchestrator.cli.arguments import AsJson, Force, Plots, Quiet, Replications, Yes, examples_of
 from orchestrator.cli.patience import require_live_patience, require_patience
 from orchestrator.cli.preparing import Use, draw_into, live_warnings, load, print_pictures, renew, result_folder
-from orchestrator.cli.worlds import require_whole, run_live, run_simulated
 from orchestrator.cli.terminal import (
     Refusal,
     complain,
@@ -25,6 +24,7 @@ from orchestrator.cli.terminal import (
     signed,
 )
 from orchestrator.cli.views import COUNTS, listed, statistic
+from orchestrator.cli.worlds import require_whole, run_live, run_simulated
 
 if TYPE_CHECKING:
     from orchestrator.results.runs import Run, Sweep

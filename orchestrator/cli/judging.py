@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Force, Overrides, Plots, Replications, ScenarioFile
+from orchestrator.cli.arguments import AsJson, Force, Overrides, Plots, Quiet, Replications, ScenarioFile, examples_of
 from orchestrator.cli.patience import roughly
 from orchestrator.cli.preparing import Use, draw_into, load, print_pictures, renew, require_writable, result_folder
 from orchestrator.cli.terminal import Refusal, count, explained, print_json, print_table, progress
@@ -27,7 +27,7 @@ LIVE_GRACE_S = 1.0
 """What a message or a process may take of itself on a busy machine."""
 
 
-@app.command()
+@app.command(epilog=examples_of("check worker-crash.yaml"))
 def check(
     what: Annotated[
         Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario, to be judged before a run; or a run's folder.")
@@ -87,7 +87,7 @@ def check(
         )
 
 
-@app.command()
+@app.command(epilog=examples_of("detectors choosing-a-detector.yaml --max-detection-s 10"))
 def detectors(
     scenario: ScenarioFile,
     overrides: Overrides = None,
@@ -114,6 +114,7 @@ def detectors(
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     plots: Plots = True,
 ) -> None:
     """Judge all failure detectors, over a grid of their main parameter, on the heartbeats of one scenario."""
@@ -137,18 +138,22 @@ def detectors(
         if as_json:
             print_json(judged.summary())
             return
+        if quiet:
+            print(folder)
+            return
         print_judgement(judged.summary())
         print(f"\nresults in {folder}")
         print_pictures(folder)
 
 
-@app.command()
+@app.command(epilog=examples_of("live worker-crash.yaml --out out/live", "calibrate out/live --out model.yaml"))
 def calibrate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of several alike.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The model, to be named as `model` in a scenario.")] = Path(
         "model.yaml"
     ),
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fit the simulated world's delays and costs to a run."""
     with explained():
@@ -164,6 +169,9 @@ def calibrate(
         out.write_text(found.yaml(), encoding="utf-8")
         if as_json:
             print_json(found.model())
+            return
+        if quiet:
+            print(out)
             return
         print_calibration(found.model())
         print(f"\nmodel in {out}")

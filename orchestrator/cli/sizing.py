@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Demanded, Force, Overrides, Quiet, Replications, ScenarioFile, Yes, examples_of
+from orchestrator.cli.arguments import (
+    AsJson,
+    Demanded,
+    Force,
+    Overrides,
+    Quiet,
+    Replications,
+    ScenarioFile,
+    Yes,
+    examples_of,
+)
 from orchestrator.cli.objectives import demanded, in_words, value_of
 from orchestrator.cli.patience import require_patience
 from orchestrator.cli.preparing import Use, load, renew, result_folder
@@ -41,7 +51,8 @@ def size(
     objective: Demanded = None,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where the results go; out/NAME-size/1, 2, ... if not given.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where the results go; out/NAME-size/1, 2, ... if not given."),
     ] = None,
     force: Force = False,
     replications: Replications = None,

@@ -31,7 +31,7 @@ from orchestrator.results.folders import RunFolderError
 from orchestrator.results.precision import Precision
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import engine_summary, summarise
-from orchestrator.results.sweeps import Progress
+from orchestrator.results.sweeps import Progress, SweepProgress
 from orchestrator.scenario.faults import OfNetwork
 from orchestrator.scenario.loading import Problem
 from orchestrator.scenario.plan import FaultAction, Plan, draw_plan
@@ -129,7 +129,7 @@ def sweep(
     scenario: Scenario,
     out: str | Path,
     replications: int | None = None,
-    progress: Progress | None = None,
+    progress: SweepProgress | None = None,
     check: bool = False,
     *,
     force: bool = False,

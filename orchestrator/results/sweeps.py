@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from orchestrator.results import folders
 from orchestrator.results.folders import RunFolderError
@@ -16,8 +17,14 @@ from orchestrator.scenario.schema import Cell, Scenario
 Progress = Callable[[float], None]
 Work = list[tuple[Cell, int]]
 """Cells, each with the number of a replication."""
-Runs = Callable[[Work], Iterator[object]]
-"""Executes the work, and yields once for each run when its folder is complete."""
+Runs = Callable[[Work], Iterator[tuple[str, int]]]
+"""Executes the work, and yields the cell's name and the number of each run when its folder is complete."""
+
+
+class SweepProgress(Protocol):
+    """Hears the share that is done; where a run has just ended, also its cell and number."""
+
+    def __call__(self, done: float, run: str = "", /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,10 @@ def kept(plan: Plan) -> dict[Path, tuple[Cell, int]]:
     return same
 
 
-def sweep(plan: Plan, runs: Runs, progress: Progress | None = None) -> Sweep:
+def sweep(plan: Plan, runs: Runs, progress: SweepProgress | None = None) -> Sweep:
     """Every cell of the scenario's sweep, with all its replications, in `out/<cell>/r<k>`.
 
-    `progress` is called with the share of the runs that is done. After Ctrl-C the result consists of the finished
+    `progress` is called with the share of the runs that is done, and the run. After Ctrl-C the result consists of the finished
     runs and is marked `interrupted`. If no run has finished, KeyboardInterrupt is raised again. Raises RunFolderError
     as `kept`, before anything is run.
     """
@@ -112,12 +119,13 @@ def sweep(plan: Plan, runs: Runs, progress: Progress | None = None) -> Sweep:
     return result
 
 
-def _run(missing: Work, total: int, runs: Runs, progress: Progress | None) -> bool:
+def _run(missing: Work, total: int, runs: Runs, progress: SweepProgress | None) -> bool:
     """Run what is missing of so many runs; whether that was interrupted."""
     try:
-        for done, _ in enumerate(runs(missing) if missing else (), start=total - len(missing) + 1):
+        done_runs = runs(missing) if missing else iter(())
+        for done, (name, number) in enumerate(done_runs, start=total - len(missing) + 1):
             if progress is not None:
-                progress(done / total)
+                progress(done / total, f"{name} r{number}")
     except KeyboardInterrupt:
         return True
     return False

@@ -50,7 +50,8 @@ class Scenario(RunSettings):
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = (), *, saved: bool = False) -> Self:
-        """Read a YAML file and apply overrides `key=value`. ScenarioError lists everything that is wrong.
+        """Read a YAML file (`-`: standard input) and apply overrides `key=value`, or `key=a,b,c` to sweep the key.
+        ScenarioError lists everything that is wrong.
 
         Policies of the user's own are imported from the current directory and from the scenario's directory. Files
         that the scenario names are looked for in its directory first, then in the current one. For files that an
@@ -66,7 +67,11 @@ class Scenario(RunSettings):
             document.tree = with_new_names(document.tree)
         document.tree = sources.with_absolute_files(document.tree, (), (beside, here))
         roots = (here, beside)
-        problems = [problem for text in overrides for problem in sources.override(cls, document, text, roots)]
+        problems = [
+            problem
+            for number, text in enumerate(overrides, start=1)
+            for problem in sources.override(cls, document, text, roots, number, sweepable=True)
+        ]
         if problems:
             raise ScenarioError(problems)
         try:

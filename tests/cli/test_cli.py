@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orchestrator.cli.app import app
-from orchestrator.cli.catalogue import type_in_words
+from orchestrator.cli.explaining import in_words
 from orchestrator.cli.terminal import duration, number
 from orchestrator.policies import catalogue
 
@@ -213,10 +213,13 @@ def test_policies_lists_every_kind_with_its_parameters():
     assert d["meaning"]
 
 
-def test_policies_prints_a_table():
-    """For people, `policies` shows each parameter with its default."""
+def test_policies_tells_people():
+    """For people, `policies` shows each parameter with its default; of one family, if one is named."""
     printed = succeed("policies").stdout
-    assert re.search(r"^ +timeout_s +number > 0 +6\.0 +\w", printed, re.MULTILINE)
+    assert re.search(r"^ +timeout_s +number > 0, default 6\.0\. \w", printed, re.MULTILINE)
+    assert set(json.loads(succeed("policies", "queue", "--json").stdout)) == {"queue"}
+    assert "power_of_d" not in succeed("policies", "queue").stdout
+    assert "no family routin, did you mean routing?" in fail("policies", "routin")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +234,7 @@ def test_policies_prints_a_table():
 )
 def test_types_in_words(field: dict[str, object], words: str):
     """A type reads as a person would say it."""
-    assert type_in_words(field) == words
+    assert in_words(field, {}) == words
 
 
 @pytest.mark.parametrize(
