@@ -94,10 +94,11 @@ def error_intervals(
     found: dict[str, tuple[float, float] | None] = {}
     for metric, whole in ratios[0].items():
         parts = np.array([one[metric] for one in ratios[1:]])
-        if not effective.get(metric, math.inf):
+        counted = effective.get(metric, math.inf)
+        if math.isfinite(whole) and not counted:
             found[metric] = None
         elif math.isfinite(whole) and np.isfinite(parts).all() and len(parts) > 1:
-            low, high = jackknife(whole, parts, serial, effective.get(metric, math.inf))
+            low, high = jackknife(whole, parts, serial, counted)
             if metric in least:
                 low, high = min(low, least[metric][0]), max(high, least[metric][1])
             wide = max(whole - low, high - whole) > WIDEST
