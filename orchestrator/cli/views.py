@@ -185,6 +185,9 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
                 [_compared(row) for row in rows],
             )
             print()
+        if any(row["too_few"] for row in cell["rows"]):
+            print("too few: too few tasks at this load for a slow one, or a long queue, not to be chance;")
+            print("         a longer duration_s, or more replications, would tell\n")
         told = [
             (name, counts)
             for side, where in zip(sides, SIDES, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -253,7 +254,9 @@ def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     """Logarithmic, but linear below the smallest positive rate, so that zero has a place too."""
     positive = [rate for rate in rates if rate > 0]
     if positive:
-        axes.set_yscale("symlog", linthresh=min(positive), linscale=0.5)
+        # A tick below the linear part's end would stand on that of zero.
+        least = 10.0 ** math.floor(math.log10(min(positive)))
+        axes.set_yscale("symlog", linthresh=least, linscale=0.5)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.10g}"))
     axes.set_ylim(bottom=0)
 

@@ -42,7 +42,8 @@ null. The `mean` is that of the other tasks. Beside the statistics stand
 The summary of replications also has `replications`, `ci95` and `ci95_too_few`. Counts are summed, percentiles are taken
 over all tasks together, and rates and queues are averaged. `ci95` has the 95 % confidence interval of each of these
 numbers, or null if fewer than two replications have it; a maximum has none. An upper end is null if it falls on a task
-that never completed, or if the replications are too few to tell it: `ci95_too_few` names these. See
+that never completed, or if the replications are too few to tell it: `ci95_too_few` names these. A count of none has
+the bound [0, 3.0], which takes the events as independent: of events that come in bunches, it counts bunches. See
 [intervals](intervals.md).
 """
 
@@ -50,7 +51,8 @@ that never completed, or if the replications are too few to tell it: `ci95_too_f
 _ANSWER = """
 ### answer
 
-The summary of a sweep of several cells ends with the key `answer`: `question`, `baseline`, `replications`, up to five
+A command that ran several cells writes `answer.json` beside the summary of the sweep, and `--json` prints it under the
+key `answer`: `question`, `baseline`, `replications`, up to five
 `sentences`, what is `assumed`, and for each of the `conditions` (swept values that are no choice: workload, network,
 faults) its baseline and the deltas of its other cells. A delta has
 

@@ -92,9 +92,9 @@ def kept(plan: Plan) -> dict[Path, tuple[Cell, int]]:
 def sweep(plan: Plan, runs: Runs, progress: SweepProgress | None = None) -> Sweep:
     """Every cell of the scenario's sweep, with all its replications, in `out/<cell>/r<k>`.
 
-    `progress` is called with the share of the runs that is done, and the run. After Ctrl-C the result consists of the finished
-    runs and is marked `interrupted`. If no run has finished, KeyboardInterrupt is raised again. Raises RunFolderError
-    as `kept`, before anything is run.
+    `progress` is called with the share of the runs that is done, and the run. After Ctrl-C the result consists of the
+    finished runs and is marked `interrupted`. If no run has finished, KeyboardInterrupt is raised again. Raises
+    RunFolderError as `kept`, before anything is run.
     """
     done, counts = kept(plan), plan.counts()
     for cell, number in done.values():

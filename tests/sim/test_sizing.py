@@ -27,8 +27,12 @@ def test_four_workers_keep_up_with_three_and_a_half_seconds_a_second(replication
         }
     )
     shares: list[float] = []
+
+    def hear(share: float, run: str = "") -> None:
+        shares.append(share)
+
     objective = Objective.parse("latency_s.max <= 3.5001")
-    found = sim.size(scenario, "cluster.workers", range(1, 17), [objective], tmp_path, 1, replications, shares.append)
+    found = sim.size(scenario, "cluster.workers", range(1, 17), [objective], tmp_path, 1, replications, hear)
     assert found.answer is not None
     assert found.below is not None
     assert (found.answer.value, found.below.value) == (4, 3)
