@@ -88,9 +88,9 @@ def sweep(
     """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
 
     `progress` is called with the share of the runs that is done, and the run. Ctrl-C keeps the finished runs: the
-    result is then made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. `force`, `resume`
-    and `precision`: see `orchestrator.results.sweeps.Plan`. Raises PolicyError if a policy fails in one of the runs,
-    and RunFolderError if the folder may not be used.
+    result is then made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. `force`,
+    `resume` and `precision`: see `orchestrator.results.sweeps.Plan`. Raises PolicyError if a policy fails in one of
+    the runs, and RunFolderError if the folder may not be used.
     """
     plan = Plan(scenario, "sim", Path(out), replications, force, resume, precision)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.analysis.intervals import intervals_of_run
 from orchestrator.analysis.sizing import Sizing, Tried, border, rounds
+from orchestrator.results import folders
 from orchestrator.results.objectives import Objective
 from orchestrator.results.runs import CellRuns
 from orchestrator.results.sweeps import SweepProgress
@@ -44,6 +45,7 @@ def size(
         nonlocal done
         chosen = scenario.model_copy(update={"sweep": {key: [values[place] for place in places]}})
         folder = Path(out) / f"round-{done + 1}"
+        folders.list_runs(Path(out), [Path(out) / f"round-{place}" for place in range(1, done + 2)])
         found = runs.sweep(chosen, folder, jobs, number, advance)
         if found.interrupted:
             raise KeyboardInterrupt(f"the runs until then are kept in {out}")

@@ -134,9 +134,9 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str, runs: int = 1) -> Iterator[Advance]:
+def progress(label: str, runs: int | None = 1) -> Iterator[Advance]:
     """The share, the runs and the remaining time on stderr: on a terminal as a bar, after the first second; elsewhere
-    as a line for each run that ends, of a command that takes longer than two."""
+    as a line for each run that ends, of a command that takes longer than two. `runs`: None if nobody knows how many."""
     if _quiet:
         yield lambda done, run="": None
     elif sys.stderr.isatty():
@@ -148,7 +148,7 @@ def progress(label: str, runs: int = 1) -> Iterator[Advance]:
 
 
 @contextmanager
-def _bar(label: str, runs: int) -> Iterator[Advance]:
+def _bar(label: str, runs: int | None) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.table import Column
@@ -159,12 +159,13 @@ def _bar(label: str, runs: int) -> Iterator[Advance]:
     last = TextColumn("{task.fields[run]}", table_column=Column(overflow="fold", ratio=1))
     left = TimeRemainingColumn(elapsed_when_finished=True)
     bar = Progress(*told, left, last, console=console, transient=True, expand=True)
-    task = bar.add_task(label if runs == 1 else f"{label}: 0 of {runs:,}", total=1.0, run="")
+    task = bar.add_task(label if runs in (1, None) else f"{label}: 0 of {runs:,}", total=1.0, run="")
 
     def advance(done: float, run: str = "") -> None:
         bar.update(task, completed=min(done, 1.0))
         if run:
-            bar.update(task, description=f"{label}: {round(done * runs):,} of {runs:,}", run=run)
+            done_runs = "" if runs is None else f": {round(done * runs):,} of {runs:,}"
+            bar.update(task, description=f"{label}{done_runs}", run=run)
 
     begin = threading.Timer(BAR_AFTER_S, bar.start)  # whatever the run tells until then
     begin.start()
@@ -177,14 +178,15 @@ def _bar(label: str, runs: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def _lines(label: str, runs: int) -> Iterator[Advance]:
+def _lines(label: str, runs: int | None) -> Iterator[Advance]:
     begun = time.monotonic()
 
     def advance(done: float, run: str = "") -> None:
         passed_s = time.monotonic() - begun
         if run and passed_s >= LINES_AFTER_S:
-            left = f", about {duration(passed_s * (1 - done) / done)} left" if done < 1 else ""
-            complain([f"{label}: {round(done * runs):,} of {runs:,} runs in {duration(passed_s)}{left}: {run}"])
+            left = f", about {duration(passed_s * (1 - done) / done)} left" if done < 1 and runs is not None else ""
+            done_runs = "" if runs is None else f"{round(done * runs):,} of {runs:,} runs in "
+            complain([f"{label}: {done_runs}{duration(passed_s)}{left}: {run}"])
 
     yield advance
     passed_s = time.monotonic() - begun

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Plots
+from orchestrator.cli.arguments import AsJson, Plots, examples_of
 from orchestrator.cli.intervals import print_intervals
 from orchestrator.cli.preparing import Use, draw_into, print_pictures
 from orchestrator.cli.terminal import Refusal, complain, explained, print_json, progress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples_of("recover out/worker-crash/1"))
 def recover(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a live run that was killed.")],
     as_json: AsJson = False,
@@ -70,7 +70,7 @@ def run_simulated(
 
     if (one := _single(cells, scenario, replications, use)) and (kept := _kept(one, folder, "sim", use)):
         return kept
-    with progress(f"{scenario.name} (sim)", len(cells) * (replications or scenario.replications)) as advance:
+    with progress(f"{scenario.name} (sim)", _runs(cells, scenario, replications, use)) as advance:
         if one:
             return sim.run(one, progress=advance, out=folder, check=check, force=use.force or use.resume)
         jobs = jobs or os.cpu_count() or 1
@@ -101,7 +101,7 @@ def run_live(
     if (one := _single(cells, scenario, replications, use)) and (kept := _kept(one, folder, "live", use)):
         return kept
     try:
-        with progress(f"{scenario.name} (live)", len(cells) * (replications or scenario.replications)) as advance:
+        with progress(f"{scenario.name} (live)", _runs(cells, scenario, replications, use)) as advance:
             if one:
                 return world.run(one, folder, progress=advance, check=check, force=use.force or use.resume)
             return world.sweep(
@@ -123,8 +123,12 @@ def run_live(
 
 def _single(cells: list[Cell], scenario: Scenario, replications: int | None, use: Use) -> Scenario | None:
     """The scenario to run, if there is but one run."""
-    several = len(cells) * (replications or scenario.replications) > 1 or use.precision is not None
-    return None if several else cells[0].scenario
+    return cells[0].scenario if _runs(cells, scenario, replications, use) == 1 else None
+
+
+def _runs(cells: list[Cell], scenario: Scenario, replications: int | None, use: Use) -> int | None:
+    """How many there will be, if that is known."""
+    return None if use.precision is not None else len(cells) * (replications or scenario.replications)
 
 
 def _kept(scenario: Scenario, folder: Path, world: str, use: Use) -> Run | None:

@@ -128,7 +128,7 @@ def test_a_quiet_command_says_where_the_results_are(here: Path):
     pictures = json.loads(run("plot", "there", "--json").stdout)["pictures"]
     assert pictures
     assert all(Path(picture).is_file() for picture in pictures)
-    assert json.loads(run("init", "gc-pause", "--json").stdout) == {"file": "gc-pause.yaml"}
+    assert json.loads(run("init", "gc-pause", "--json").stdout) == {"files": ["gc-pause.yaml"]}
 
 
 # ---- what a key means

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_compare_takes_cells_and_more_than_two(folders, tmp_path: Path):
 
 
 def test_a_sweep_ends_with_its_answer(tmp_path: Path):
-    """The table, the question, the sentences: in the terminal, in the JSON, and in summary.json to the same byte."""
+    """The table, the question, the sentences: in the terminal, in the JSON, and in answer.json."""
     (tmp_path / "small.yaml").write_text(f"question: Two workers or three?\n{SCENARIO}")
     sweep = ("simulate", tmp_path / "small.yaml", "sweep={cluster.workers: [2, 3]}", "--no-plots")
     printed = succeed(*sweep, "--baseline", "workers=3", "--out", tmp_path / "a").stdout
@@ -61,7 +62,7 @@ def test_a_sweep_ends_with_its_answer(tmp_path: Path):
     assert "\nTwo workers or three?\n\n- workers=2 against workers=3, the latency of all tasks: p50 " in printed
     assert re.search(r"^- The price: 1 worker fewer; 2 slots fewer than with workers=3\.$", printed, re.MULTILINE)
     told = json.loads(succeed(*sweep, "--json", "--baseline", "workers=3", "--out", tmp_path / "b").stdout)["answer"]
-    saved = [json.loads((tmp_path / name / "summary.json").read_text())["answer"] for name in ("a", "b")]
+    saved = [json.loads((tmp_path / name / "answer.json").read_text()) for name in ("a", "b")]
     assert saved == [told, told]
     assert told["question"] == "Two workers or three?"
     assert 1 < len(told["sentences"]) <= 5
@@ -81,8 +82,9 @@ def test_cells_that_are_alike_are_said_to_be(capsys):
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_answer_fits_the_terminal(width: int, capsys, monkeypatch: pytest.MonkeyPatch):
     """Of two cells and of eight, no line is cut or wider than the terminal."""
-    monkeypatch.setattr("orchestrator.cli.terminal.terminal_width", lambda: width)
-    monkeypatch.setattr("orchestrator.cli.answers.terminal_width", lambda: width)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "dumb")  # no styles
     for values in ({"cluster.workers": [1, 2]}, {"seed": [1, 2, 3, 4], "cluster.capacity": [1, 2]}):
         told = answer(synthetic.sweep(values))
         assert told is not None
@@ -131,7 +133,7 @@ def test_what_cannot_be_compared_is_told(folders, tmp_path: Path):
 def test_compare_takes_no_scenario(tmp_path: Path):
     """It says which command does."""
     (tmp_path / "small.yaml").write_text(SCENARIO)
-    assert "fidelity compares the worlds of a scenario" in fail("compare", tmp_path / "small.yaml")
+    assert "of a scenario, fidelity compares the two worlds" in fail("compare", tmp_path / "small.yaml")
 
 
 def test_calibrate_writes_a_model_that_a_scenario_takes_up(folders, tmp_path: Path):

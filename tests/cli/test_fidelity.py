@@ -44,7 +44,7 @@ def test_fidelity_takes_folders_of_earlier_runs(saved: list[Path], tmp_path: Pat
     assert re.search(r"^latency p50 .* -16\.\d% +-\S+ to -\S+ +0\.\d% +different$", done.stdout, re.MULTILINE)
     assert "Latency, p50, p90, p95, p99: different by more than 10 %." in done.stdout
     assert re.fullmatch(r"\S+ is off by -\d+\.\d%; at most 10\.0% is allowed\n", done.stderr)
-    succeed("fidelity", *saved[:2], "--no-plots", "--json", "--margin", "0.5", "--out", tmp_path / "found")
+    succeed("fidelity", *saved[:2], "--no-plots", "--json", "--margin", "0.5", "--out", tmp_path / "again")
 
 
 def test_folders_that_do_not_belong_together_are_told(saved: list[Path], tmp_path: Path):

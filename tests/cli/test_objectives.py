@@ -26,7 +26,7 @@ def test_objectives_are_told_and_a_miss_exits_with_1(scenario: Path, tmp_path: P
     assert re.search(r"^latency_s.p50 < 60 +0\.\d+ +\S.* met$", missed.stdout, re.MULTILINE)
     assert re.search(r"^by_priority\.low\.\S+ < 1 +- +- +missed: there is no value$", missed.stdout, re.MULTILINE)
     assert (tmp_path / "out/summary.json").is_file()
-    succeed("simulate", scenario, *asked[:2], "--no-plots", "--out", tmp_path / "out")
+    succeed("simulate", scenario, *asked[:2], "--no-plots", "--out", tmp_path / "again")
 
 
 def test_objectives_hold_for_each_cell_and_a_program_reads_them(scenario: Path, tmp_path: Path):
