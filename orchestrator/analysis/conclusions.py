@@ -154,13 +154,12 @@ def _by_class(other: Against) -> dict[str, list[Delta]]:
 
 
 def _lost(base: Contender, other: Against) -> list[str]:
-    told = [
-        f"{_amount(abs(one.difference or 0.0))} {'more' if (one.difference or 0.0) > 0 else 'fewer'} "
-        f"tasks{_a_run(other)} {words}{_interval(one)}"
-        for measure, words in (("failed", "fail"), ("unfinished", "are unfinished"))
-        for one in [other.delta(measure)]
-        if one.shown or one.verdict is Verdict.COUNTED
-    ]
+    told = []
+    for measure in ("failed", "unfinished"):
+        one = other.delta(measure)
+        if one.shown or one.verdict is Verdict.COUNTED:
+            by, way = abs(one.difference or 0.0), "more" if (one.difference or 0.0) > 0 else "fewer"
+            told.append(f"{_amount(by)} {way} {measure} task{'' if by == 1 else 's'}{_a_run(other)}{_interval(one)}")
     return [f"With {other.cell.choice}, {' and '.join(told)} than with {base.choice}."] if told else []
 
 

@@ -178,7 +178,7 @@ def _percentile(
     baseline_bound: float | None,
 ) -> Delta:
     known = math.isfinite(value) and math.isfinite(baseline)
-    if value == baseline or math.isnan(value):
+    if value == baseline or (math.isnan(value) and math.isnan(baseline)):
         verdict = Verdict.EQUAL if bound == baseline_bound else Verdict.COUNTED
     elif ci95 is not None:
         verdict = _of_interval(ci95)

@@ -150,6 +150,24 @@ def test_counts_are_those_of_a_run_with_the_interval_of_their_differences():
     assert delta.verdict is Verdict.HIGHER
 
 
+def test_cells_that_lose_tasks_say_so():
+    """Percentiles that fall on a failed task are not known, and the failures are counted."""
+    lossy = run(tables([task(20.0, 21.0), *[task(20.0, 25.0, state="failed")] * 3]))
+    told = found(of_cells({"a": [by_hand([1.0] * 4)], "b": [lossy]}))
+    delta = told.groups[0].others[0].delta("latency_s.p99")
+    assert (delta.value, delta.verdict) == (None, Verdict.COUNTED)
+    assert delta.at_least == pytest.approx(5.0)
+    assert "p50, p95, p99 and p99.9 not known, because too many tasks were lost" in told.sentences[0]
+    assert "With queue=b, 3 more failed tasks than with queue=a." in told.sentences
+
+
+def test_runs_without_tasks_have_an_answer_too():
+    """Nothing differs, and nothing breaks."""
+    told = between([("A", run(tables())), ("B", run(tables()))])
+    assert {one.verdict for one in told.groups[0].others[0].deltas} == {Verdict.EQUAL}
+    assert told.summary()["sentences"]
+
+
 def test_classes_are_told_by_themselves():
     """Urgent tasks take half as long and low ones twice as long, while all together take as long as before."""
 
