@@ -149,7 +149,7 @@ def life(run: Run, task: int, choices: Sequence[Choice] = ()) -> Life:
     known = [made[one.number] for one in tries if one.number in made and made[one.number].worker == one.worker]
     steps = [*_begun(run, row), *_tried(run, tries, known), *_befell(run, tries, zero_s, _until(row, ended_s) - zero_s)]
     if settled_s is not None:
-        by = f" by {row['worker']}" if row["worker"] else ""
+        by = f" by {row['worker']}" if row["worker"] and row["state"] == State.COMPLETED else ""
         steps.append(Step(settled_s - zero_s, f"{row['state']}{by}: {duration(settled_s - zero_s)} after its arrival"))
     else:
         steps.append(Step(ended_s - zero_s, "the run ends, and the task is not settled"))
@@ -196,7 +196,9 @@ def _begun(run: Run, row: dict[str, Any]) -> Iterator[Step]:
     time_s, change = at_coordinator(run.tables)
     waiting = round(float(change[time_s < row["accepted_s"]].sum()))
     queue = f"{count(waiting, 'other task')} waits there" if waiting == 1 else f"{waiting:,} other tasks wait there"
-    yield Step(row["accepted_s"] - row["arrival_s"], f"the coordinator accepts it; {queue if waiting else 'none waits'}")
+    yield Step(
+        row["accepted_s"] - row["arrival_s"], f"the coordinator accepts it; {queue if waiting else 'none waits'}"
+    )
 
 
 def _tried(run: Run, tries: Sequence[Try], choices: Sequence[Choice]) -> Iterator[Step]:

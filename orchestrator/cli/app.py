@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from orchestrator.cli import catalogue, chaos, cluster, examples, judging, running, streams, task_lives, traces
+from orchestrator.cli import catalogue, chaos, cluster, examples, judging, reports, running, streams, task_lives, traces
 from orchestrator.cli.terminal import complain
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # it has no public name
@@ -22,7 +22,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (examples.app, running.app, judging.app, task_lives.app, chaos.app, traces.app, catalogue.app, cluster.app):
+for group in (
+    examples.app,
+    running.app,
+    reports.app,
+    judging.app,
+    task_lives.app,
+    chaos.app,
+    traces.app,
+    catalogue.app,
+    cluster.app,
+):
     app.add_typer(group)
 
 

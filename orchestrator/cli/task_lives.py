@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,16 +100,11 @@ def _decided_again(run: StoredRun, task: int) -> tuple[Sequence[Choice], str, st
 
 
 def print_life(found: Life, source: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     print(found.title)
     print(f"arrived {duration(found.arrival_s)} after the start of the run; times below count from its arrival\n")
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for step in found.steps:
-        table.add_row(f"+{duration(step.after_s)}", Text(step.what))
-    Console(width=terminal_width(), highlight=False).print(table)
+    times = [f"+{duration(step.after_s)}" for step in found.steps]
+    margin = max(map(len, times)) + 2
+    for time, step in zip(times, found.steps, strict=True):
+        lines = textwrap.wrap(step.what, max(terminal_width() - margin, 20), break_long_words=False)
+        print(f"{time:>{margin - 2}}  {f'{chr(10)}{chr(32) * margin}'.join(lines)}")
     print(f"\n{source}")
