@@ -33,7 +33,7 @@ FEW_LINES = 40
 """More marks than these have no line through the whole chart, only their row."""
 MOST_WORKERS = 60
 """More workers than these are a curve instead of bars."""
-TAIL = {2: "p50", 4: "p75", 10: "p90", 20: "p95", 100: "p99", 1e3: "p99.9", 1e4: "p99.99", 1e5: "p99.999"}
+TAIL = {2: "p50", 10: "p90", 100: "p99", 1e3: "p99.9", 1e4: "p99.99", 1e5: "p99.999"}
 PARTS = {
     "waits at the coordinator": ("#d9d9d9", ""),
     "waits at the worker": ("#56b4e9", "/"),
@@ -51,7 +51,9 @@ def percentiles(curves: Sequence[Curve]) -> go.Figure:
         if not len(values_s):
             continue
         tail = np.geomspace(2, max(len(values_s), 2.001), 300)
-        points_s = known(quantile(values_s, 1 - 1 / tail))
+        q = 1 - 1 / tail
+        q[-1] = 1.0  # the slowest task of all
+        points_s = known(quantile(values_s, q))
         every.append(points_s)
         longest = max(longest, float(tail[-1]))
         color = COLORS[place % len(COLORS)]
@@ -63,12 +65,19 @@ def percentiles(curves: Sequence[Curve]) -> go.Figure:
             y=points_s,
             name=_label(curve),
             line={"color": color, "dash": DASHES[place % len(DASHES)]},
-            text=[f"p{100 * (1 - 1 / x):.5g}: {seconds(y)}" for x, y in zip(tail, points_s, strict=True)],
+            text=[
+                f"{'slowest' if at == 1 else f'p{100 * at:.5g}'}: {seconds(y)}"
+                for at, y in zip(q, points_s, strict=True)
+            ],
             hovertemplate="%{text}<extra></extra>",
         )
     shown = {x: name for x, name in TAIL.items() if x <= longest}
     figure.update_xaxes(
-        type="log", title="percentile (the tail stretched)", tickvals=list(shown), ticktext=list(shown.values())
+        type="log",
+        tickangle=0,
+        title="percentile (the tail stretched)",
+        tickvals=list(shown),
+        ticktext=list(shown.values()),
     )
     _seconds(figure, "y", np.concatenate(every), "time")
     return _laid(figure)
@@ -95,6 +104,7 @@ def ccdf(curves: Sequence[Curve]) -> go.Figure:
             hovertemplate="%{text}<extra></extra>",
         )
     _seconds(figure, "x", np.concatenate(every), "time", log=True)
+    figure.update_xaxes(tickangle=0)
     figure.update_yaxes(type="log", title="share of tasks that took at least as long", tickformat="~%", dtick=1)
     return _laid(figure)
 
@@ -173,6 +183,8 @@ def utilisation(run: Run) -> go.Figure:
     figure.update_xaxes(title=f"{title} (dashed: their mean, {mean:.1%})")
     if len(busy) > MOST_WORKERS:
         figure.update_xaxes(tickformat=".0%")
+    if len(busy) > 16:
+        figure.update_xaxes(tickangle=-90)
     figure.update_yaxes(title="busy share of the slots", tickformat=".0%", range=[0, max(1.0, 1.05 * float(max(busy)))])
     return _laid(figure)
 
@@ -186,7 +198,7 @@ def against(cells: Sequence[Summary], key: str) -> go.Figure:
         for place, line in enumerate(lines_of(cells, key)):
             y = np.array([metric_of(cell, metric) for cell in line.cells])
             low, high = bounds([cell["ci95"].get(metric) for cell in line.cells])
-            every += y.tolist()
+            every += [*y.tolist(), *high.tolist()]
             x = [cell["values"][key] if numeric else escape(str(readable(cell["values"][key]))) for cell in line.cells]
             figure.add_scatter(
                 x=x,
@@ -200,6 +212,8 @@ def against(cells: Sequence[Summary], key: str) -> go.Figure:
                 error_y={"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low, "thickness": 1},
                 text=[f"{SHOWN[row - 1]}: {seconds(value)}" for value in y],
                 hovertemplate="%{x}<br>%{text}<extra></extra>",
+                row=row,
+                col=1,
             )
         _seconds(figure, "y", np.array(every), SHOWN[row - 1], row=row)
     figure.update_xaxes(title=escape(axis_label(key)), row=len(SHOWN), col=1)
@@ -316,9 +330,13 @@ def _stairs(
 
 
 def _band(figure: go.Figure, x: Floats, low: Floats, high: Floats, color: str) -> None:
-    edge: dict[str, Any] = {"line": {"width": 0, "color": color}, "hoverinfo": "skip", "showlegend": False}
-    figure.add_scatter(x=x, y=low, **edge)
-    figure.add_scatter(x=x, y=high, fill="tonexty", opacity=0.2, **edge)
+    """Where both of its ends are known."""
+    shown = np.isfinite(low) & np.isfinite(high)
+    red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    edge: dict[str, Any] = {"x": x[shown], "line": {"width": 0}, "mode": "lines", "hoverinfo": "skip"}
+    figure.add_scatter(y=low[shown], showlegend=False, **edge)
+    fill = f"rgba({red},{green},{blue},0.2)"
+    figure.add_scatter(y=high[shown], showlegend=False, fill="tonexty", fillcolor=fill, **edge)
 
 
 def _label(curve: Curve) -> str:
@@ -335,7 +353,8 @@ def _seconds(
     if len(positive) and (log or positive.max() > 20 * positive.min()):
         low, high = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max()))
         steps = (1, 2, 5) if high - low <= 2 else (1, 3) if high - low <= 3 else (1,)
-        ticks = [step * 10.0**power for power in np.arange(low, high + 1) for step in steps]
+        powers = np.arange(low, high + 1, 2 if high - low > 5 else 1)
+        ticks = [step * 10.0**power for power in powers for step in steps]
         margin = 0.04 * max(float(np.log10(positive.max() / positive.min())), 0.5)
         ends = [float(np.log10(positive.min())) - margin, float(np.log10(positive.max())) + margin]
         ticktext = [seconds(tick) for tick in ticks]
@@ -356,9 +375,9 @@ def _laid(figure: go.Figure, height: int = 420) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
+        margin={"l": 10, "r": 14, "t": 75, "b": 10},
         font={"color": "#222222", "size": 13},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "xanchor": "left"},
+        legend={"traceorder": "normal", "orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "xanchor": "left"},
         hovermode="closest",
     )
     figure.update_xaxes(automargin=True, showline=True, linecolor="#555555", ticks="outside")

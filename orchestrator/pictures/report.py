@@ -57,7 +57,8 @@ const small = window.matchMedia("(max-width: 600px)").matches;
 for (const place of document.querySelectorAll(".chart")) {
   const chart = JSON.parse(document.getElementById(place.id + "-data").textContent);
   if (small) chart.layout.font.size = 11;
-  const draw = () => Plotly.newPlot(place, chart.data, chart.layout, {responsive: true, displaylogo: false});
+  const settings = {responsive: true, displaylogo: false, displayModeBar: !small};
+  const draw = () => Plotly.newPlot(place, chart.data, chart.layout, settings);
   const folded = place.closest("details");
   if (folded && !folded.open) folded.addEventListener("toggle", draw, {once: true}); else draw();
 }
@@ -196,6 +197,8 @@ class _Page:
         moments = marks.marks_of(run.tables)
         told = [f"{kind}{marks.victims([worker for _, worker in those])}" for kind, those in moments.items()]
         what = f" Marked: {', '.join(told)}." if told else ""
+        if run.summary["latency_s"]["unknown"]:
+            what += " A gap in a latency: it is not known, as too many tasks never completed."
         yield self._figure(f"The run over time{of}, latency by time of arrival.{what}", interactive.timeline(run))
         yield self._figure(f"How busy the workers were, after warm-up{of}", interactive.utilisation(run))
 
