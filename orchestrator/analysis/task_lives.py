@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from orchestrator.analysis.choices import Choice, reason
-from orchestrator.core.model import Outcome, WorkerEvent
+from orchestrator.core.model import WorkerEvent
 from orchestrator.results.columns import WORDS
 from orchestrator.results.durations import age_s, latency_s
 from orchestrator.results.executions import end_s
@@ -172,7 +172,8 @@ def life(run: Run, task: int, choices: Sequence[Choice] = ()) -> Life:
 def _try(row: dict[str, Any], earlier: Sequence[dict[str, Any]], zero_s: float, settled_s: float | None) -> Try:
     at = row["assigned_s"]
     open_still = [min(_or_inf(one["given_up_s"]), _or_inf(one["ended_s"])) > at for one in earlier]
-    reported = row["outcome"] in (Outcome.COMPLETED.name.lower(), Outcome.FAILED.name.lower())
+    # A worker that stops an attempt because it is told to says nothing of how long it ran.
+    late = row["ran_s"] is not None and not row["settled"] and _or_inf(row["ended_s"]) >= _or_inf(settled_s)
     return Try(
         row["attempt"],
         row["worker"],
@@ -183,7 +184,7 @@ def _try(row: dict[str, Any], earlier: Sequence[dict[str, Any]], zero_s: float, 
         row["outcome"],
         row["settled"],
         hedge=any(open_still),
-        late=reported and not row["settled"] and settled_s is not None and _or_inf(row["ended_s"]) >= settled_s,
+        late=late,
     )
 
 
@@ -219,6 +220,8 @@ def _tried(run: Run, tries: Sequence[Try], choices: Sequence[Choice]) -> Iterato
 def _end_of(one: Try) -> str:
     if one.late:
         return "a late result, counted and dropped"
+    if one.given_up_s is not None and one.given_up_s < _or_inf(one.ended_s):
+        return "it no longer occupies its worker"
     return _meaning(one.outcome)
 
 

@@ -59,7 +59,8 @@ def percentiles(curves: Sequence[Curve]) -> go.Figure:
         color = COLORS[place % len(COLORS)]
         samples = [sample[~np.isnan(sample)] for sample in curve.samples]
         if len(samples) > 1 and all(map(len, samples)):
-            _band(figure, tail, *bounds(percentile_intervals(samples, 1 - 1 / tail)), color)
+            low, high = bounds(percentile_intervals(samples, 1 - 1 / tail))
+            _band(figure, tail, low, high, color)
         figure.add_scatter(
             x=tail,
             y=points_s,
@@ -300,7 +301,7 @@ def _draw_moments(figure: go.Figure, moments: Mapping[str, Sequence[marks.Moment
         if few:
             for time_s in times_s:
                 figure.add_vline(x=time_s, line={"color": color, "dash": dashes[style], "width": 1}, opacity=0.7)
-    figure.update_yaxes(categoryorder="array", categoryarray=list(reversed(moments)), row=row, col=1)
+    figure.update_yaxes(categoryorder="array", categoryarray=list(moments)[::-1], row=row, col=1)
 
 
 def _stairs(

@@ -129,8 +129,8 @@ class _Page:
         return "; ".join([*words, f"{self._scenario.duration_s:g} s each"])
 
     def _scenarios(self) -> Iterator[str]:
-        texts = {one.scenario.dump(): label for label, one in reversed(self._results.items())}
-        for text, label in reversed(texts.items()):
+        texts = {one.scenario.dump(): label for label, one in list(self._results.items())[::-1]}
+        for text, label in list(texts.items())[::-1]:
             of = f" of {escape(label)}" if len(texts) > 1 else ""
             yield f"<details><summary>Every setting{of}, as it was run (YAML)</summary>"
             yield f'<pre tabindex="0">{escape(text)}</pre></details>'

@@ -95,7 +95,7 @@ def test_loads_are_counted_in_the_tables_where_nothing_can_be_decided_again():
 def one_of_each():
     """Task 0 times out at w1, is given to w2, which settles it; its late result comes back from w1."""
     rows = [
-        attempt(0, 10.0, started_s=11.0, given_up_s=14.0, ended_s=18.0, outcome="completed"),
+        attempt(0, 10.0, started_s=11.0, given_up_s=14.0, ended_s=18.0, ran_s=7.0, outcome="timed_out"),
         attempt(0, 15.0, attempt=2, worker=1, ended_s=17.0, outcome="completed", settled=True),
         attempt(1, 20.0, ended_s=21.0, outcome="completed", settled=True),
     ]
@@ -113,7 +113,7 @@ def test_a_life_tells_everything_in_order_since_the_arrival():
         (0.0, "attempt 1 is assigned to w1"),
         (1.0, "attempt 1 begins at w1"),
         (2.0, "w1: pause"),
-        (4.0, "attempt 1 is given up: the worker reported a result"),
+        (4.0, "attempt 1 is given up: it took longer than the execution timeout"),
         (4.0, "w1: declared dead (detector)"),
         (5.0, "attempt 2 is assigned to w2"),
         (5.0, "attempt 2 begins at w2"),
