@@ -18,7 +18,7 @@ from orchestrator.results.durations import age_s, latency_s
 from orchestrator.results.executions import end_s
 from orchestrator.results.queues import at_coordinator
 from orchestrator.results.runs import Run
-from orchestrator.results.tables import STATES, State, codes, event_rows
+from orchestrator.results.tables import STATES, FaultEvent, State, codes, event_rows
 from orchestrator.results.words import count, duration
 
 _COMPLETED = STATES.index(State.COMPLETED)
@@ -44,6 +44,8 @@ class Try:
     settled: bool
     hedge: bool
     """It was assigned while the task still counted on another one."""
+    lost_s: float | None
+    """When its worker crashed with it."""
     late: bool
     """Its result came after the task had been settled."""
 
@@ -144,7 +146,8 @@ def life(run: Run, task: int, choices: Sequence[Choice] = ()) -> Life:
     row, ended_s = found[0], end_s(tables, run.scenario)
     rows = tables.attempts.filter(pc.equal(tables.attempts.column("task"), task)).to_pylist()
     zero_s, settled_s = row["arrival_s"], row["settled_s"]
-    tries = [_try(each, rows[:place], zero_s, settled_s) for place, each in enumerate(rows)]
+    crashes = [(event.worker, event.time_s) for event in event_rows(tables.events, [FaultEvent.CRASH])]
+    tries = [_try(each, rows[:place], zero_s, settled_s, crashes) for place, each in enumerate(rows)]
     made = {choice.attempt: choice for choice in choices}
     known = [made[one.number] for one in tries if one.number in made and made[one.number].worker == one.worker]
     steps = [*_begun(run, row), *_tried(run, tries, known), *_befell(run, tries, zero_s, _until(row, ended_s) - zero_s)]
@@ -169,11 +172,19 @@ def life(run: Run, task: int, choices: Sequence[Choice] = ()) -> Life:
     )
 
 
-def _try(row: dict[str, Any], earlier: Sequence[dict[str, Any]], zero_s: float, settled_s: float | None) -> Try:
+def _try(
+    row: dict[str, Any],
+    earlier: Sequence[dict[str, Any]],
+    zero_s: float,
+    settled_s: float | None,
+    crashes: Sequence[tuple[str | None, float]],
+) -> Try:
     at = row["assigned_s"]
     open_still = [min(_or_inf(one["given_up_s"]), _or_inf(one["ended_s"])) > at for one in earlier]
     # A worker that stops an attempt because it is told to says nothing of how long it ran.
     late = row["ran_s"] is not None and not row["settled"] and _or_inf(row["ended_s"]) >= _or_inf(settled_s)
+    ended_s = _or_inf(row["ended_s"])
+    lost_s = [at_s for worker, at_s in crashes if worker == row["worker"] and at <= at_s < ended_s]
     return Try(
         row["attempt"],
         row["worker"],
@@ -184,6 +195,7 @@ def _try(row: dict[str, Any], earlier: Sequence[dict[str, Any]], zero_s: float, 
         row["outcome"],
         row["settled"],
         hedge=any(open_still),
+        lost_s=_since(lost_s[0], zero_s) if lost_s and row["ran_s"] is None else None,
         late=late,
     )
 

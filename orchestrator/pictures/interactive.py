@@ -38,7 +38,8 @@ PARTS = {
     "waits at the coordinator": ("#d9d9d9", ""),
     "waits at the worker": ("#56b4e9", "/"),
     "runs": ("#0072b2", ""),
-    "given up, still held by the worker": ("#d55e00", "x"),
+    "lost: its worker had crashed": ("#d55e00", "x"),
+    "given up, still held by the worker": ("#e69f00", "."),
 }
 """What a bar of a task's timeline may mean: its colour and its pattern."""
 
@@ -242,6 +243,8 @@ def life(found: Life) -> go.Figure:
         shown.add(part)
     for row, one in zip(rows[1:], found.tries, strict=True):
         end_s = min(found.until_s if one.ended_s is None else one.ended_s, found.until_s)
+        if one.lost_s is not None and one.given_up_s is not None:
+            end_s = min(end_s, one.given_up_s)
         text = "settles it" if one.settled else one.fate
         right = end_s > 0.6 * found.until_s
         figure.add_annotation(
@@ -266,13 +269,16 @@ def _bars(found: Life, rows: Sequence[str]) -> list[tuple[str, str, float, float
             bars.append((rows[0], "waits at the coordinator", free_s, one.assigned_s, ""))
         end_s = found.until_s if one.ended_s is None else one.ended_s
         held_s = end_s if one.given_up_s is None else min(one.given_up_s, end_s)
-        begun_s = held_s if one.started_s is None else min(max(one.started_s, one.assigned_s), held_s)
+        lost_s = held_s if one.lost_s is None else min(one.lost_s, held_s)
+        begun_s = lost_s if one.started_s is None else min(max(one.started_s, one.assigned_s), lost_s)
         told = f" at {one.worker}; attempt {one.number}: {one.fate}"
-        parts = (
+        parts = [
             ("waits at the worker", one.assigned_s, begun_s),
-            ("runs", begun_s, held_s),
-            ("given up, still held by the worker", held_s, end_s),
-        )
+            ("runs", begun_s, lost_s),
+            ("lost: its worker had crashed", lost_s, held_s),
+        ]
+        if one.lost_s is None:
+            parts.append(("given up, still held by the worker", held_s, min(end_s, found.until_s)))
         bars += [(row, part, start_s, stop_s, told) for part, start_s, stop_s in parts if stop_s > start_s]
         free_s = max(free_s, held_s)
     if found.until_s > free_s:
@@ -299,7 +305,7 @@ def _draw_moments(figure: go.Figure, moments: Mapping[str, Sequence[marks.Moment
             col=1,
         )
         if few:
-            for time_s in times_s:
+            for time_s in sorted(set(times_s)):
                 figure.add_vline(x=time_s, line={"color": color, "dash": dashes[style], "width": 1}, opacity=0.7)
     figure.update_yaxes(categoryorder="array", categoryarray=list(moments)[::-1], row=row, col=1)
 

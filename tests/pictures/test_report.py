@@ -8,10 +8,11 @@ import pytest
 from orchestrator.analysis.answers import answer
 from orchestrator.analysis.comparison import compare
 from orchestrator.cli.reports import told_of
+from orchestrator.analysis.task_lives import life
 from orchestrator.pictures import interactive, report
 from orchestrator.pictures.distributions import Curve
 from tests.pictures import browser
-from tests.results.synthetic import mm1, run, scenario, sweep
+from tests.results.synthetic import attempt, mm1, run, scenario, sweep, tables, task
 
 UGLY = "<script>alert('x')</script> & <b>co"
 WIDTHS = (1200, 400)
@@ -99,6 +100,22 @@ def test_the_percentile_curve_reaches_the_slowest_task():
     (curve,) = interactive.percentiles([Curve("x", [values])]).data
     assert curve.x[-1] == pytest.approx(50_000)
     assert curve.y[-1] == pytest.approx(values.max())
+
+
+def test_an_attempt_that_died_with_its_worker_does_not_run_on():
+    """From the crash to the verdict it is lost; the next attempt runs to the end."""
+    rows = [
+        attempt(0, 10.0, given_up_s=16.0, ended_s=19.0, outcome="worker_died"),
+        attempt(0, 17.0, attempt=2, worker=1, ended_s=20.0, outcome="completed", settled=True),
+    ]
+    told = life(run(tables([task(10.0, 20.0, attempts=2, worker=1)], rows, [(12.0, "crash", 0, None)])), 0)
+    bars = [(bar.y[0], bar.name, bar.base[0], bar.x[0]) for bar in interactive.life(told).data]
+    assert bars == [
+        ("1: w1", "runs", 0.0, 2.0),
+        ("1: w1", "lost: its worker had crashed", 2.0, 4.0),
+        ("at the coordinator", "waits at the coordinator", 6.0, 1.0),
+        ("2: w2", "runs", 7.0, 3.0),
+    ]
 
 
 @pytest.mark.skipif(browser.BROWSER is None, reason=browser.WITHOUT)
