@@ -150,7 +150,7 @@ def life(run: Run, task: int, choices: Sequence[Choice] = ()) -> Life:
     tries = [_try(each, rows[:place], zero_s, settled_s, crashes) for place, each in enumerate(rows)]
     made = {choice.attempt: choice for choice in choices}
     known = [made[one.number] for one in tries if one.number in made and made[one.number].worker == one.worker]
-    steps = [*_begun(run, row), *_tried(run, tries, known), *_befell(run, tries, zero_s, _until(row, ended_s) - zero_s)]
+    steps = [*_begun(run, row), *_befell(run, tries, zero_s, _until(row, ended_s) - zero_s), *_tried(run, tries, known)]
     if settled_s is not None:
         by = f" by {row['worker']}" if row["worker"] and row["state"] == State.COMPLETED else ""
         steps.append(Step(settled_s - zero_s, f"{row['state']}{by}: {duration(settled_s - zero_s)} after its arrival"))

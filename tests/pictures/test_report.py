@@ -7,8 +7,8 @@ import pytest
 
 from orchestrator.analysis.answers import answer
 from orchestrator.analysis.comparison import compare
-from orchestrator.cli.reports import told_of
 from orchestrator.analysis.task_lives import life
+from orchestrator.cli.reports import told_of
 from orchestrator.pictures import interactive, report
 from orchestrator.pictures.distributions import Curve
 from tests.pictures import browser
