@@ -13,7 +13,7 @@ from orchestrator.cli.terminal import Refusal, duration, number, print_table, si
 
 if TYPE_CHECKING:
     from orchestrator.analysis.answers import Answer
-    from orchestrator.analysis.contenders import Against, Group
+    from orchestrator.analysis.contenders import Group
     from orchestrator.analysis.deltas import Delta
     from orchestrator.results.runs import Sweep
     from orchestrator.scenario.schema import Cell
@@ -64,15 +64,20 @@ def answered(sweep: Sweep, folder: Path, baseline: str | None) -> Answer | None:
 
 def print_answer(found: Answer) -> None:
     """The differences, then the question and what is to be said about it."""
-    measures = _different(found)
-    groups = found.groups
-    if not measures:
+    table = table_of(found)
+    if table is None:
         _say(_title("Each cell", found.baseline, found.runs))
-    elif len(groups) == len(groups[0].others) == 1:
-        _print_pair(groups[0].baseline.choice, groups[0].others[0], measures, found.runs)
     else:
-        _print_cells(found, measures)
-    _print_meanings(found, measures)
+        title, columns, rows = table
+        widest = [max(len(row[place]) for row in [columns, *rows]) for place in range(len(columns))]
+        if _is_pair(found) and sum(widest) + 9 > terminal_width():
+            columns[1:3] = ["baseline", "other"]
+        print_table(title, columns, rows)
+    meanings = meanings_in(found)
+    if meanings:
+        print()
+    for line in meanings:
+        _say(line, hanging="  ")
     print()
     if found.question:
         _say(found.question)
@@ -93,19 +98,27 @@ def _any(every: Sequence[Delta], measure: str) -> bool:
     return any(one.differs for one in every if one.measure == measure)
 
 
-def _print_pair(baseline: str, other: Against, measures: Sequence[str], runs: int) -> None:
-    """One row a measure."""
+def table_of(found: Answer) -> tuple[str, list[str], list[list[str]]] | None:
+    """Title, columns and rows: of two cells one row a measure, of more one row a cell; None if nothing differs."""
+    measures = _different(found)
+    if not measures:
+        return None
+    return _pair(found, measures) if _is_pair(found) else _cells(found, measures)
+
+
+def _is_pair(found: Answer) -> bool:
+    return len(found.groups) == len(found.groups[0].others) == 1
+
+
+def _pair(found: Answer, measures: Sequence[str]) -> tuple[str, list[str], list[list[str]]]:
+    baseline, other = found.groups[0].baseline.choice, found.groups[0].others[0]
     rows = []
     for measure in measures:
         one = other.delta(measure)
         sides = _value(one, one.baseline, one.baseline_at_least), _value(one, one.value, one.at_least)
         rows.append([name_of(measure), *sides, _difference(one)])
     columns = ["", baseline, other.cell.choice, "difference (95 %)"]
-    title = _title(other.cell.choice, baseline, runs)
-    widest = [max(len(row[place]) for row in [columns, *rows]) for place in range(4)]
-    if sum(widest) + 9 > terminal_width():
-        columns[1:3] = ["baseline", "other"]
-    print_table(title, columns, rows)
+    return _title(other.cell.choice, baseline, found.runs), columns, rows
 
 
 def _title(what: str, baseline: str, runs: int) -> str:
@@ -113,15 +126,15 @@ def _title(what: str, baseline: str, runs: int) -> str:
     return "\n".join(textwrap.wrap(f"{what} against {baseline}: {over}", min(terminal_width(), WIDEST_TEXT)))
 
 
-def _print_cells(found: Answer, measures: Sequence[str]) -> None:
-    """One row a cell: the baseline of each condition as it is, the others as differences from it."""
+def _cells(found: Answer, measures: Sequence[str]) -> tuple[str, list[str], list[list[str]]]:
+    """The baseline of each condition as it is, the others as differences from it."""
     rows: list[list[str]] = []
     for group in found.groups:
         rows += _rows_of(group, measures, len(found.groups) > 1)
     signs = f"{NOT_SHOWN} no difference shown (95 %), {TOO_FEW}too few to tell how sure"
     where = " of the same condition" if len(found.groups) > 1 else ""
     title = _title("Each cell", f"{found.baseline}{where}", found.runs)
-    print_table(f"{title}\n{signs}", ["", *map(name_of, measures)], rows)
+    return f"{title}\n{signs}", ["", *map(name_of, measures)], rows
 
 
 def _rows_of(group: Group, measures: Sequence[str], conditions: bool) -> Iterator[list[str]]:
@@ -140,7 +153,9 @@ def _rows_of(group: Group, measures: Sequence[str], conditions: bool) -> Iterato
         yield [f"{indent}{other.cell.choice}", *(_short(mine[m]) if m in mine else "-" for m in measures)]
 
 
-def _print_meanings(found: Answer, measures: Sequence[str]) -> None:
+def meanings_in(found: Answer) -> list[str]:
+    """What the measures of the table are, where a name does not say it; and which measures differ nowhere."""
+    measures = _different(found)
     every = [other for group in found.groups for other in group.others]
     thresholds = {other.shifts.threshold_s for other in every if other.shifts is not None}
     threshold = duration(thresholds.pop()) if len(thresholds) == 1 else "the baseline's p50"
@@ -150,10 +165,7 @@ def _print_meanings(found: Answer, measures: Sequence[str]) -> None:
     ]
     if same:
         told.append(f"the same in all cells: {', '.join(same)}")
-    if told:
-        print()
-    for line in told:
-        _say(line, hanging="  ")
+    return told
 
 
 def name_of(measure: str) -> str:

@@ -84,7 +84,7 @@ def record(path: Path, scenario: Scenario, account: Account, killed: bool = Fals
     recorded = Recorded(path)
     core = recorded.build(watcher)
     inputs = 0
-    for item in recorded.inputs(task_id=_row):
+    for item in recorded.inputs(task_id=row_of):
         if item.now > account.ended:
             break
         if item.raised is not None:
@@ -107,7 +107,7 @@ def record(path: Path, scenario: Scenario, account: Account, killed: bool = Fals
     return Record(_since(tables, account).with_kinds(account.kinds), inputs, core.counters)
 
 
-def _row(task_id: str) -> int:
+def row_of(task_id: str) -> int:
     """Of the task with that id: clients number their tasks from one."""
     return int(task_id.rpartition("-")[2]) - 1
 
