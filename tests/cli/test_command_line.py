@@ -51,7 +51,7 @@ def test_the_help_lists_every_command_in_one_of_two_groups():
     assert told == run("--help").stdout
     for group in GROUPS:
         assert f"\n{group}:\n" in told
-    assert re.findall(r"^  ([a-z]+)  +[A-Z]", told.partition("Experiments:")[2], re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^  ([a-z-]+)  +[A-Z]", told.partition("Experiments:")[2], re.MULTILINE) == list(COMMANDS)
     assert "relay" not in told
 
 
