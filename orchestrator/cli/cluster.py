@@ -41,6 +41,9 @@ from orchestrator.cli.terminal import Refusal, print_json
 
 if TYPE_CHECKING:
     from orchestrator.cluster.coordinator import LiveCoordinator
+    from orchestrator.cluster.durability import Durability
+    from orchestrator.core.coordinator import Coordinator
+    from orchestrator.core.ports import Effects
     from orchestrator.policies.settings import Policies
 
 app = typer.Typer()
@@ -107,6 +110,21 @@ def coordinator(
         Path | None,
         typer.Option(metavar="FILE", help="For `replay`: append every input and decision; restores nothing."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep tasks and results here, and go on with what is there; acknowledge what is on the disk.",
+        ),
+    ] = None,
+    retention: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            callback=seconds("--retention"),
+            help="Remember settled tasks for so long, as long as they take no more than 512 MiB.",
+        ),
+    ] = 3600.0,
     journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[
@@ -132,14 +150,17 @@ def coordinator(
     _begin_process(quiet, die_with)
     from orchestrator.cluster.decision_record import Unwritable
     from orchestrator.cluster.limits import Limits
+    from orchestrator.cluster.store import SqliteStore, Unusable
 
     host = listening(host, insecure, "submit tasks and read results")
     decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
     _require_times(decided)
-    limits = Limits(unsettled=max_unsettled)
+    limits = Limits(unsettled=max_unsettled, settled_s=retention)
     try:
-        status = asyncio.run(_coordinate(decided, replication, host, port, limits, decision_record, check, ready_fd))
-    except Unwritable as error:
+        store = SqliteStore(data) if data else None
+        running = _coordinate(decided, replication, host, port, limits, decision_record, store, check, ready_fd)
+        status = asyncio.run(running)
+    except (Unwritable, Unusable) as error:
         exit_with(2, str(error))
     except OSError as error:
         exit_with(1, str(error))
@@ -208,6 +229,7 @@ async def _coordinate(
     port: int,
     limits: Any,
     record_at: Path | None,
+    store: Any,
     check: bool,
     ready_fd: int | None,
 ) -> int:
@@ -215,34 +237,47 @@ async def _coordinate(
 
     from orchestrator.cluster.coordinator import LiveCoordinator, log
     from orchestrator.cluster.decision_record import DecisionRecord
+    from orchestrator.cluster.durability import Durability, at_once
     from orchestrator.cluster.services import log_metrics, start
-    from orchestrator.policies.settings import KEEP_SETTLED_BYTES, KEEP_SETTLED_S, build_coordinator
+    from orchestrator.policies.settings import KEEP_SETTLED_BYTES, build_coordinator
 
     policies, seed, call_timeout_s = decided
     term = time.time_ns() // 1_000_000
+    if store is not None:
+        term = store.begin_term(term)
+    durable = Durability(store, term, limits.settled_s, KEEP_SETTLED_BYTES) if store is not None else None
     built: dict[str, Any] = {
         "term": term,
         "call_timeout_s": call_timeout_s,
         "keep_settled": math.inf,
-        "keep_settled_s": KEEP_SETTLED_S,
+        "keep_settled_s": limits.settled_s,
         "keep_settled_bytes": KEEP_SETTLED_BYTES,
     }
     record = DecisionRecord(record_at, policies, seed, replication, **built) if record_at else None
+
+    def build(effects: Effects) -> Coordinator:
+        return build_coordinator(policies, durable.noting(effects) if durable else effects, seed, replication, **built)
+
     live = LiveCoordinator(
-        lambda effects: build_coordinator(policies, effects, seed, replication, **built),
+        build,
         call_timeout_s=call_timeout_s,
         contract_timeout_s=decided.contract_timeout_s,
         limits=limits,
         record=record,
         check=check,
+        release=durable.release if durable else at_once,
     )
+    if durable is None:
+        log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
+    else:
+        _recover(live, durable, term)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     server, bound = await start(live, host, port)
     log.info("listening on %s:%d", host, bound)
     _tell(ready_fd, f"{host}:{bound}")
-    metrics = asyncio.create_task(log_metrics(live))
+    metrics = asyncio.create_task(log_metrics(live, durable.told if durable else str))
     stopping = asyncio.create_task(stopped.wait())
     try:
         waiting: list[asyncio.Future[Any]] = [stopping, live.failed]
@@ -251,12 +286,29 @@ async def _coordinate(
     finally:
         metrics.cancel()
         live.close()
-        _tell_what_is_lost(live)
+        if durable is not None:
+            await durable.close()
+        else:
+            _tell_what_is_lost(live)
         if live.failed.done():
             await asyncio.sleep(PARTING_S)
         await server.stop(0.1)
         if record:
             record.close()
+
+
+def _recover(live: LiveCoordinator, durable: Durability, term: int) -> None:
+    from orchestrator.cluster.coordinator import log
+
+    begin = time.perf_counter()
+    durable.driver = live
+    live.recover(durable.recovered(live.now()))
+    core = live.core
+    settled = core.completed + core.failed
+    log.info(
+        "term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s",
+        *(term, core.submitted - settled, settled, time.perf_counter() - begin),
+    )
 
 
 def _tell_what_is_lost(live: LiveCoordinator) -> None:

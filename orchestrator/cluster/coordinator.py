@@ -10,24 +10,25 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 
 from orchestrator.cluster.calling import CalledWorker
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
+from orchestrator.cluster.durability import Release, at_once
 from orchestrator.cluster.jobs import KIND_CHARACTERS, Job
 from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
-from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker, WorkerPeer
+from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker, WorkerPeer, unknown
 from orchestrator.cluster.sparing_log import SparingLog
 from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.sizes import ERROR_CHARACTERS
 from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import checked_review_at, explained
-from orchestrator.core.inputs import Registration, Report, intercepted
+from orchestrator.core.inputs import Recovered, Registration, Report, intercepted
 from orchestrator.core.invariants import InvariantError
 from orchestrator.core.model import Attempt, AttemptKey, Task, TaskState, Worker, WorkerEvent, WorkerId, WorkerState
 from orchestrator.core.ports import Effects
@@ -41,17 +42,9 @@ NUMBER_BITS = 32
 """Of a request: below them the number that a report has on its stream, above them the stream's serial, 0 for calls."""
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
 
-Release = Callable[..., None]
-"""`release(peer, call, *values)` makes the call, at once or later, in order for each peer. It is given copies."""
-
 
 class Stopped(Exception):
     """An exception escaped an input, or an invariant does not hold: the coordinator serves nothing more."""
-
-
-def at_once(peer: str, call: Callable[..., None], *values: object) -> None:
-    """The release of a coordinator that keeps nothing back."""
-    call(*values)
 
 
 class LiveCoordinator:
@@ -175,7 +168,7 @@ class LiveCoordinator:
             if known:
                 self._release(worker_id, peer.answer_beat)
             else:
-                self._release(worker_id, peer.end, _unknown(worker_id))
+                self._release(worker_id, peer.end, unknown(worker_id))
 
     def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
         level = logging.WARNING if event is WorkerEvent.DEAD else logging.INFO
@@ -189,7 +182,7 @@ class LiveCoordinator:
             self._release(worker.id, peer.hurry)
         elif event is WorkerEvent.FORGOTTEN:
             del self.workers[worker.id]
-            self._release(worker.id, peer.end, _unknown(worker.id))
+            self._release(worker.id, peer.end, unknown(worker.id))
         elif event in (WorkerEvent.SUSPECT, WorkerEvent.DEAD) and isinstance(peer, StreamedWorker):
             peer.doubt()
 
@@ -225,6 +218,14 @@ class LiveCoordinator:
 
     # ---- tasks
 
+    def recover(self, tasks: Iterable[Recovered]) -> None:
+        """What an earlier coordinator had taken, before anybody is heard."""
+        now = self.now()
+        for task in tasks:
+            self._characters += len(task.payload.payload)  # type: ignore[attr-defined]  # a Job
+            self.core.recovered(task, now)
+        self._names = sum(1 for _ in self.core.workers())
+
     def submit(self, task_id: str, job: Job, priority: int, execution_timeout_s: float | None = None) -> None:
         """Raises Refused for a task that makes no sense."""
         payload = job.payload
@@ -258,12 +259,17 @@ class LiveCoordinator:
         task = self._asked.task(task_id)
         if task is None:
             raise Refused(Code.NOT_FOUND, f"no task {task_id[:80]!r}")
+        self.require_running()
+        self.core.cancel(task_id, self.now())
+        await self.may_be_told(task_id)
+        return task
+
+    async def may_be_told(self, peer: str) -> None:
+        """Wait until that peer may be told what is decided by now."""
         request = next(self._requests)
         call = self._call(request)
-        self.core.cancel(task_id, self.now())
-        self._answer(task_id, request, True)
+        self._answer(peer, request, True)
         await call
-        return task
 
     @property
     def full(self) -> bool:
@@ -351,13 +357,10 @@ class LiveCoordinator:
         peer = StreamedWorker(name, self.core, self.call_timeout_s, next(self._serials))
         self._streams[peer.serial] = peer
         known = self.core.knows_incarnation(name, incarnation)
-        if known:
-            # Streams of one process may be read in another order than it began them: should the newest be ended here,
-            # the process has to come again.
-            reason = Refused(Code.UNAVAILABLE, f"worker {name} goes on by another stream")
-        else:
-            reason = Refused(Code.ABORTED, f"worker {name} goes on as another process")
-        self._attach(name, peer, reason)
+        # Streams of one process may be read in another order than it began them: should the newest be ended here, the
+        # process has to come again.
+        code, how = (Code.UNAVAILABLE, "by another stream") if known else (Code.ABORTED, "as another process")
+        self._attach(name, peer, Refused(code, f"worker {name} goes on {how}"))
         self._note_name(name)
         register = self.core.reconnected if known else self.core.register
         prefetch = min(prefetch, max(0, self.limits.held - capacity))
@@ -452,7 +455,7 @@ class LiveCoordinator:
             policy = explained(self.core, error)
             if policy is None:
                 log.error("a fault of the coordinator itself", exc_info=error)
-            self._stop(str(policy or f"the input {name} raised {type(error).__name__}: {error}"))
+            self.stop(str(policy or f"the input {name} raised {type(error).__name__}: {error}"))
             return
         if self._check:
             self._prove(name, arguments)
@@ -464,11 +467,11 @@ class LiveCoordinator:
         try:
             self.core.check()
         except InvariantError as error:
-            self._stop(f"after {name}{arguments!r}: {error}")
+            self.stop(f"after {name}{arguments!r}: {error}")
         end = self.now()
         self._next_check = end + 10 * (end - begin)
 
-    def _stop(self, sentence: str) -> None:
+    def stop(self, sentence: str) -> None:
         log.critical("%s%s", rpc.STOPPED, sentence)
         self._part(Refused(Code.INTERNAL, f"{rpc.STOPPED}{sentence}"))
         if self._record is not None:
@@ -492,7 +495,3 @@ def started_at(assigned_at: float, queued_s: float, ran_s: float, now: float) ->
 def _resolve(call: asyncio.Future[Answer], answer: Answer) -> None:
     if not call.done():  # whoever called may have gone
         call.set_result(answer)
-
-
-def _unknown(worker_id: str) -> Refused:
-    return Refused(Code.UNAVAILABLE, f"worker {worker_id} is unknown: it is to register again")

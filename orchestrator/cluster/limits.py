@@ -14,6 +14,8 @@ class Limits:
     unsettled: int = 200_000
     unsettled_characters: int = 256 << 20
     payload_characters: int = PAYLOAD_CHARACTERS
+    settled_s: float = 3600.0
+    """For how long settled tasks are remembered."""
     workers: int = 20_000
     """Names that are known at a time; those that left or died are forgotten after an hour."""
     held: int = 10_000

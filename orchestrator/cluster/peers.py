@@ -43,6 +43,10 @@ class Refused(Exception):
         self.code = code
 
 
+def unknown(worker_id: str) -> Refused:
+    return Refused(grpc.StatusCode.UNAVAILABLE, f"worker {worker_id} is unknown: it is to register again")
+
+
 class WorkerPeer(Protocol):
     """The way to a worker. `end`: the reason that its stream is given."""
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -84,7 +84,9 @@ class WireService(Service):
             task = self._live.core.task(sound(request).task_id)
             if task is None:
                 raise Refused(Code.NOT_FOUND, f"no task {request.task_id[:80]!r}")
-            return self._status(task, context)
+            answer = self._status(task, context)
+            await self._live.may_be_told(context.peer())
+            return answer
         except Malformed as refused:
             await self._abort(context, refused)
         except Refused as refused:
@@ -368,8 +370,8 @@ async def start(
     return server, bound
 
 
-async def log_metrics(live: LiveCoordinator) -> None:
-    """A line every five seconds in which something has happened to a task, for ever."""
+async def log_metrics(live: LiveCoordinator, further: Callable[[], str] = str) -> None:
+    """A line every five seconds in which something has happened to a task, for ever. `further`: its end."""
     core = live.core
     before = (0, 0)
     while True:
@@ -377,4 +379,4 @@ async def log_metrics(live: LiveCoordinator) -> None:
         happened = (core.submitted, core.completed + core.failed)
         if happened != before:
             before = happened
-            log.info("%s", line(live.window.summary(core, live.now())))
+            log.info("%s%s", line(live.window.summary(core, live.now())), further())

@@ -27,7 +27,7 @@ import math
 from collections.abc import Iterator
 
 from orchestrator.core.culprit import checked_review_at
-from orchestrator.core.inputs import Registration, Report, declared
+from orchestrator.core.inputs import Recovered, Registration, Report, declared
 from orchestrator.core.invariants import raise_if_broken
 from orchestrator.core.membership import Membership
 from orchestrator.core.model import (
@@ -131,6 +131,37 @@ class Coordinator(Membership):
             self._announce(task, now)
             self._dispatch(now)
 
+    # ---- input from the store
+
+    @declared
+    def recovered(self, stored: Recovered, now: float) -> None:
+        """A task that an earlier coordinator had taken, before anything else is heard; settled ones first.
+
+        One that no worker had waits again, with the tries that it has left. The others count on what their workers had.
+        """
+        task_id, priority, payload, execution_timeout_s, submitted_at, *_ = stored
+        task = Task(task_id, self.submitted, priority, payload, submitted_at, execution_timeout_s)
+        task.tries = stored.tries
+        task.attempt = stored.attempt
+        self._tasks[task_id] = task
+        self.submitted += 1
+        if stored.state >= _COMPLETED:
+            task.state = TaskState(stored.state)
+            task.worker_id = stored.worker_id
+            task.result = stored.result
+            task.error = stored.error
+            task.settled_at = stored.settled_at
+            self.completed += task.state is _COMPLETED
+            self.failed += task.state is _FAILED
+            self._settled.add(task, now)
+            return
+        for holding in stored.held:
+            self._recover_attempt(task, holding, now)
+        if not task.live:
+            self.pending += 1
+            self._backlog.add(task)
+            self._dispatch(now)
+
     # ---- inputs from workers
 
     @declared
@@ -148,11 +179,7 @@ class Coordinator(Membership):
             worker.blamed.clear()
         if worker.state is _LEFT:
             self._dead_share.present += 1
-        worker.incarnation = registration.incarnation
-        worker.capacity = registration.capacity
-        worker.limit = registration.capacity + registration.prefetch
-        # Without prefetch an assignment starts at once, so a report of the start would tell nothing.
-        worker.reports_start = registration.reports_start and registration.prefetch > 0
+        self._introduce(worker, registration, now)
         worker.state = _ALIVE
         worker.quarantined = None
         if registration.incarnation:
@@ -182,6 +209,8 @@ class Coordinator(Membership):
             self.register(registration, now)
             return
         worker = self._workers[registration.worker_id]
+        if worker.awaited:
+            self._introduce(worker, registration, now)
         if now > self._alarm + self._own_pause_s:
             self._note_sleep(now)
         worker.detector.heard(now)
@@ -216,7 +245,7 @@ class Coordinator(Membership):
     def heartbeat(self, worker_id: WorkerId, active: int, request: int | None, now: float) -> None:
         """A sign of life. `active`: how many attempts the worker holds, by its own count."""
         worker = self._workers.get(worker_id)
-        if worker is None or worker.state is _LEFT:
+        if worker is None or worker.state is _LEFT or worker.awaited:
             self._fx.heartbeat_answered(worker_id, request, False, now)
             return
         if now > self._alarm + self._own_pause_s:

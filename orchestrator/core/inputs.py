@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
-from orchestrator.core.model import AttemptKey, TaskId, WorkerId
+from orchestrator.core.model import AttemptKey, TaskId, TaskState, WorkerId
 
 Core = TypeVar("Core")
 Method = TypeVar("Method", bound=Callable[..., None])
@@ -63,6 +63,35 @@ class Registration(NamedTuple):
     held: tuple[AttemptKey, ...] = ()
     request: int | None = None
     draining: bool = False
+
+
+class Holding(NamedTuple):
+    """Which worker process had the attempt of that number, when it was last known."""
+
+    number: int
+    worker_id: WorkerId
+    incarnation: str
+
+
+class Recovered(NamedTuple):
+    """A task that an earlier coordinator had taken, as it was stored; its times are on this coordinator's clock.
+
+    `attempt`: the number of the newest one. `held`: the attempts that the task counted on.
+    """
+
+    task_id: TaskId
+    priority: int
+    payload: object
+    execution_timeout_s: float | None
+    submitted_at: float
+    tries: int = 0
+    attempt: int = 0
+    held: tuple[Holding, ...] = ()
+    state: int = TaskState.PENDING
+    worker_id: WorkerId | None = None
+    result: object = None
+    error: str = ""
+    settled_at: float | None = None
 
 
 Around = Callable[..., None]

@@ -6,6 +6,7 @@ import heapq
 import math
 
 from orchestrator.core.culprit import checked_review_at, nonsense
+from orchestrator.core.inputs import Holding, Registration
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
@@ -13,6 +14,8 @@ from orchestrator.core.model import (
     Detail,
     Outcome,
     Quarantine,
+    Task,
+    TaskState,
     Worker,
     WorkerEvent,
     WorkerId,
@@ -131,6 +134,41 @@ class Membership(Transitions):
             del self._workers[worker.id]
             heapq.heappush(self._free_slots, worker.slot)
             self._fx.worker_changed(worker, WorkerEvent.FORGOTTEN, Detail.NONE, now)
+
+    # ---- what an earlier coordinator knew
+
+    def _recover_attempt(self, task: Task, holding: Holding, now: float) -> None:
+        """Its worker may have it still. Until that registers, or is declared dead, the task counts on it."""
+        worker = self._workers.get(holding.worker_id)
+        if worker is None:
+            worker = self._new_worker(holding.worker_id)
+            worker.incarnation = holding.incarnation
+            worker.awaited = True
+            worker.state = _SUSPECT
+            self._dead_share.present += 1
+            worker.detector = self._new_detector(now)
+            self._review_later(worker, now)
+        if not worker.awaited or worker.incarnation != holding.incarnation:
+            return  # what an earlier process of that name had is lost
+        attempt = Attempt(task, worker, holding.number, now)
+        task.live = (*task.live, attempt)
+        task.state = TaskState.ASSIGNED
+        worker.open[attempt] = None
+        worker.load += 1
+        if self._hedges.policy is not None:
+            self._ring_by(self._hedges.began(attempt, self._workers.values()))
+
+    def _introduce(self, worker: Worker, registration: Registration, now: float) -> None:
+        """What the worker says of itself. It gets nothing at this moment."""
+        worker.incarnation = registration.incarnation
+        worker.capacity = registration.capacity
+        worker.limit = registration.capacity + registration.prefetch
+        # Without prefetch an assignment starts at once, so a report of the start would tell nothing.
+        worker.reports_start = registration.reports_start and registration.prefetch > 0
+        if worker.awaited:
+            worker.awaited = False
+            for attempt in () if worker.reports_start else worker.open:
+                self._time_out_later(attempt, now)
 
     # ---- judging workers
 

@@ -269,14 +269,15 @@ class Worker:
     `incarnation`: names the process; empty where its protocol has none. `limit`: capacity + prefetch.
     The coordinator assigns to it while `load < limit` and nothing else is in the way (`available`).
     `ejected_until`: when an ejected worker is readmitted, -inf for one that is not ejected.
+    `awaited`: an earlier coordinator knew it; it has not registered with this one yet.
     `blamed`: the tasks that may have killed it, for as long as it may return. `gone_at`: when it left or was declared
     dead, inf while it is neither. `on_trial`: since a failed call it has not yet shown that it takes what it is given;
     `trial_at`: when it may be tried again. `trial_pause_s`: the pause after the next failure, 0 for a sound worker.
     """
 
     __slots__ = (
-        "abandoned", "assignable", "blamed", "capacity", "detector", "draining", "ejected_until", "gone_at", "id",
-        "incarnation", "limit", "load", "on_trial", "open", "quarantined", "reports_start", "review_at", "slot",
+        "abandoned", "assignable", "awaited", "blamed", "capacity", "detector", "draining", "ejected_until", "gone_at",
+        "id", "incarnation", "limit", "load", "on_trial", "open", "quarantined", "reports_start", "review_at", "slot",
         "state", "trial_at", "trial_pause_s",
     )  # fmt: skip
 
@@ -288,6 +289,7 @@ class Worker:
         self.limit: float = 0
         self.reports_start = False
         self.state = WorkerState.LEFT
+        self.awaited = False
         self.quarantined: Quarantine | None = None
         self.draining = False
         self.ejected_until = -math.inf

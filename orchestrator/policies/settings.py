@@ -27,9 +27,8 @@ Policy = TypeVar("Policy", covariant=True)
 
 KEEP_SETTLED = 100_000
 """How many settled tasks a coordinator remembers, if it is not told otherwise."""
-KEEP_SETTLED_S = 3600.0
 KEEP_SETTLED_BYTES = 512 << 20
-"""A live coordinator remembers them for that long, as long as they take no more than that."""
+"""A live coordinator remembers them as long as they take no more than that."""
 
 
 class Policies(Strict):

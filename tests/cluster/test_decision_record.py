@@ -16,7 +16,7 @@ import pytest
 from orchestrator.cluster.decision_record import DecisionRecord, Recorded, Unwritable, replay, replays, told
 from orchestrator.cluster.effect_log import EffectLog
 from orchestrator.cluster.jobs import Job
-from orchestrator.core.inputs import INPUTS, Registration, Report
+from orchestrator.core.inputs import INPUTS, Holding, Recovered, Registration, Report
 from orchestrator.policies.settings import Policies
 
 LAME = Policies.model_validate({"routing": {"kind": "tests.cluster.lame:Lame", "after": 3}})
@@ -26,6 +26,8 @@ def record(path: Path, part_bytes: float = math.inf) -> None:
     """A small life: two workers, ties decided by chance, a death, a late result, every input at least once."""
     book = DecisionRecord(path, Policies(), 0, part_bytes=part_bytes)
     core = book.open(EffectLog())
+    core.recovered(Recovered("t29", 1, Job("sleep", ""), None, -5.0, state=3, result="done", settled_at=-2.0), 0.0)
+    core.recovered(Recovered("t30", 1, Job("sleep", "1"), None, -5.0, 2, 3, (Holding(3, "w3", "b3"),)), 0.0)
     core.register(Registration("w1", "", 2, 0, False), 0.0)
     core.register(Registration("w2", "b2", 2, float("inf"), True, request=1), 0.0)
     rng = random.Random(1)
@@ -49,7 +51,7 @@ def test_a_decision_record_decides_the_same_again(tmp_path: Path):
     """Input by input, each kind of them, with the ties of its random streams."""
     record(tmp_path / "record")
     assert {item.name for item in Recorded(tmp_path / "record").inputs()} == set(INPUTS)
-    assert replay(tmp_path / "record") == (43, None, None)
+    assert replay(tmp_path / "record") == (45, None, None)
 
 
 def test_arguments_are_read_as_they_were_given(tmp_path: Path):
@@ -61,6 +63,9 @@ def test_arguments_are_read_as_they_were_given(tmp_path: Path):
     assert reconnected.arguments[0].held == (("T1", 1), ("NOBODY'S", 4))
     assert next(recorded.inputs(["submit"])).arguments == ("t0", 0, Job("sleep", "1"), None)
     assert all(isinstance(item.arguments[0], Report) for item in recorded.inputs(["result"]))
+    [_, running] = recorded.inputs(["recovered"])
+    assert running.arguments[0].payload == Job("sleep", "1")
+    assert running.arguments[0].held == (Holding(3, "w3", "b3"),)
 
 
 def test_a_replay_says_where_and_with_what_it_differs(tmp_path: Path):
@@ -90,11 +95,11 @@ def test_the_unwritten_end_of_a_record_is_left_out(tmp_path: Path):
     whole = whole[: whole.rindex(b'{"closed"')]
     path.write_bytes(whole[:-10])
     same, difference, remark = replay(path)
-    assert (same, difference) == (42, None)
+    assert (same, difference) == (44, None)
     assert remark is not None
-    assert remark.startswith(f"{path}:86: the record ends inside the input deregister('w2') at 9.9")
+    assert remark.startswith(f"{path}:90: the record ends inside the input deregister('w2') at 9.9")
     path.write_bytes(whole[: whole.rindex(b"[9.9") + 3])
-    assert replay(path) == (42, None, None)
+    assert replay(path) == (44, None, None)
 
 
 CLOSED, KILLED = "", "; it did not end in order, or has not yet: its last second may be missing"
@@ -110,15 +115,15 @@ def test_a_process_appends_to_what_it_finds(tmp_path: Path):
     path = tmp_path / "record"
     record(path)
     record(path)
-    assert said(path) == [(True, "43 inputs decided the same" + CLOSED)] * 2
+    assert said(path) == [(True, "45 inputs decided the same" + CLOSED)] * 2
     assert [process.closed for process, _ in replays(path)] == [True, True]
     lines = path.read_text().splitlines()
     lines[12] = lines[12].replace('"w1"', '"w9"').replace('"w2"', '"w9"')
     path.write_text("\n".join(lines) + "\n")
     (first, sentence), second = said(path)
     assert not first
-    assert sentence.startswith(f"5 inputs decided the same; then otherwise:\n{path}:12: submit('t3', 3, ")
-    assert second == (True, "43 inputs decided the same")
+    assert sentence.startswith(f"5 inputs decided the same; then otherwise:\n{path}:12: submit('t1', 1, ")
+    assert second == (True, "45 inputs decided the same")
     assert replay(path).difference is not None
 
 
@@ -129,14 +134,14 @@ def test_the_line_that_a_killed_process_left_unfinished_stays_its_last(tmp_path:
     whole = path.read_bytes()
     whole = whole[: whole.rindex(b'{"closed"')]
     for unfinished, ended in {
-        whole.rindex(b"[9.9") + 3: "42 inputs decided the same" + KILLED,
-        len(whole) - 1: "43 inputs decided the same" + KILLED,
-        len(whole) - 9: f"42 inputs decided the same; {path}:86: the record ends inside the input "
+        whole.rindex(b"[9.9") + 3: "44 inputs decided the same" + KILLED,
+        len(whole) - 1: "45 inputs decided the same" + KILLED,
+        len(whole) - 9: f"44 inputs decided the same; {path}:90: the record ends inside the input "
         "deregister('w2') at 9.9" + KILLED,
     }.items():
         path.write_bytes(whole[:unfinished])
         record(path)
-        assert said(path) == [(True, ended), (True, "43 inputs decided the same")]
+        assert said(path) == [(True, ended), (True, "45 inputs decided the same")]
 
 
 @pytest.mark.parametrize("size", [1, 9, 100])
@@ -150,7 +155,7 @@ def test_a_head_that_was_never_finished_hides_no_later_process(tmp_path: Path, s
         Recorded(path)
     record(path)
     assert next(iter(told(path))) == (True, begun)
-    assert said(path)[1:] == [(True, "43 inputs decided the same")]
+    assert said(path)[1:] == [(True, "45 inputs decided the same")]
 
 
 @pytest.mark.parametrize("size", [1, 9, 14])
@@ -163,7 +168,7 @@ def test_a_part_that_was_hardly_begun_ends_its_process_only(tmp_path: Path, size
     assert same
     assert f" inputs decided the same; {path} begins with a line that was never finished: " in sentence
     record(path)
-    assert said(path)[1] == (True, "43 inputs decided the same")
+    assert said(path)[1] == (True, "45 inputs decided the same")
 
 
 def test_a_part_that_was_cut_hides_no_part_behind_it(tmp_path: Path):
@@ -180,7 +185,7 @@ def test_damage_amid_a_record_is_no_unfinished_line(tmp_path: Path):
     path = tmp_path / "record"
     record(path)
     path.write_text(path.read_text().replace("[9.8,", "[9.8,,"))
-    with pytest.raises(ValueError, match=f"{path}:84: "):
+    with pytest.raises(ValueError, match=f"{path}:88: "):
         replay(path)
 
 
@@ -205,8 +210,8 @@ def test_a_record_that_has_become_large_goes_on_in_another_file(tmp_path: Path):
     assert [number for number, _ in parts] == list(range(1, len(parts) + 1))
     assert len(parts) > 9
     assert all(part.read_bytes().endswith(b"\n") for _, part in parts)
-    assert said(path) == [(True, "43 inputs decided the same")] * 6
-    assert len(list(Recorded(path).inputs())) == 6 * 43
+    assert said(path) == [(True, "45 inputs decided the same")] * 6
+    assert len(list(Recorded(path).inputs())) == 6 * 45
 
 
 def test_a_part_that_is_missing_is_told(tmp_path: Path):
@@ -219,7 +224,7 @@ def test_a_part_that_is_missing_is_told(tmp_path: Path):
     gap, *processes = [sentence for _, sentence in told(path)]
     assert gap.startswith(f"{tmp_path / 'record.1'} is missing: what follows it, from {tmp_path / 'record.2'} on")
     assert [f"{tmp_path / 'record.4'} is missing" in sentence for sentence in processes].count(True) == 1
-    assert "43 inputs decided the same" in processes[-1]
+    assert "45 inputs decided the same" in processes[-1]
     assert all(same for same, _ in told(path))
 
 
@@ -275,7 +280,7 @@ def test_a_full_disk_ends_the_record_and_not_the_coordinator(tmp_path: Path, fil
     assert 2 < int(sentence.split()[0]) < 50
     assert sentence.endswith(KILLED)
     record(path)
-    assert said(path)[1] == (True, "43 inputs decided the same")
+    assert said(path)[1] == (True, "45 inputs decided the same")
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from typing import TypeVar
 import psutil
 
 from orchestrator.cluster.client import AsyncClient, Submission
-from orchestrator.cluster.coordinator import LiveCoordinator, Release, at_once
+from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.decision_record import NAME, DecisionRecord, replay
+from orchestrator.cluster.durability import Release, at_once
 from orchestrator.cluster.jobs import Ended
 from orchestrator.cluster.services import start
 from orchestrator.cluster.wire import contract, rpc, translate

@@ -1,0 +1,295 @@
+"""Nothing that depends on a change leaves before the change is durable.
+
+What the core decides is noted as it happens; what is for a peer waits, all of it in one order, until everything that
+was noted before it is stored. Tasks that changed while the store was writing travel in the next group. A group is put
+together between two inputs, so it is the state after a whole number of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Protocol
+
+from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.store import Kept, Store, Unusable
+from orchestrator.cluster.wire import translate
+from orchestrator.core.inputs import Holding, Recovered
+from orchestrator.core.model import Attempt, AttemptKey, AttemptState, Task, TaskState, Worker, WorkerEvent
+from orchestrator.core.ports import Effects
+
+log = logging.getLogger("orchestrator.coordinator")
+
+Release = Callable[..., None]
+"""`release(peer, call, *values)` makes the call, at once or later, in order for each peer. It is given copies."""
+
+RECORD_BYTES = 1000
+"""What a settled task takes in the store beside its result and its error, roughly."""
+FORGET_EVERY_S = 1.0
+_OPEN, _PENDING = AttemptState.OPEN, TaskState.PENDING
+Held = deque[tuple[Callable[..., None], tuple[Any, ...]]]
+
+
+def at_once(peer: str, call: Callable[..., None], *values: object) -> None:
+    """The release of a coordinator that keeps nothing back."""
+    call(*values)
+
+
+class Driver(Protocol):
+    """Of the core whose changes are stored. `failed` is done when its state is nothing that may be stored."""
+
+    failed: asyncio.Future[Any]
+
+    def stop(self, sentence: str) -> None: ...
+
+
+class Durability:
+    """Stands between a core, its driver and a store: `noting` goes around the driver's effects, `release` is for them.
+
+    Settled tasks are kept for `keep_settled_s`, as long as they take no more than `keep_settled_bytes`. When the store
+    cannot be written any more, `driver` is stopped, and nothing that waits is ever released.
+    """
+
+    def __init__(self, store: Store, term: int, keep_settled_s: float, keep_settled_bytes: float) -> None:
+        self.driver: Driver | None = None
+        self._loop = asyncio.get_running_loop()
+        self._store = store
+        self._term = term
+        self._keep_s = keep_settled_s
+        self._keep_bytes = keep_settled_bytes
+        self._writer = ThreadPoolExecutor(1, "store")
+        self._changed: dict[Task, None] = {}  # since the last group
+        self._held: Held = deque()  # until what changed is stored
+        self._writing: asyncio.Future[None] | None = None  # the last group
+        self._covered: Held = deque()  # until that is stored
+        self._begins = False
+        self._broken = False
+        self._latencies_s: deque[float] = deque()  # of commits; this and the next since they were last told
+        self._stored = 0
+        self._told_at = self._loop.time()
+        self._settled: deque[tuple[float, int]] = deque()  # when, by the wall clock, and its bytes
+        self._bytes = 0
+        self._forgets_at = 0.0
+
+    def recovered(self, now: float) -> Iterator[Recovered]:
+        """What the store holds, for a core whose clock says `now`. Raises Unusable."""
+        since_1970 = time.time() - now
+        for kept in self._store.tasks():
+            self._note_settled(kept)
+            yield recovered_of(kept, since_1970, now)
+
+    def noting(self, onward: Effects) -> Effects:
+        """Effects that are passed on, and of which it is noted what they change."""
+        return Noting(self._note, onward)
+
+    def release(self, peer: str, call: Callable[..., None], *values: object) -> None:
+        """Make the call as soon as everything is stored that has been noted by now."""
+        if self._broken:
+            return
+        if self._changed:
+            self._held.append((call, values))
+        elif self._writing is not None:
+            self._covered.append((call, values))
+        else:
+            call(*values)
+
+    async def close(self) -> None:
+        """Write what is still to be written, unless the driver has failed; nothing is released any more."""
+        changed = not self._broken and not self._failed
+        self._broken = True
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        if changed and self._changed:
+            try:
+                await self._loop.run_in_executor(self._writer, self._write, self._next_group(), None)
+            except Unusable as error:
+                log.error("%s", error)
+        self._writer.shutdown()
+        self._store.close()
+
+    def told(self) -> str:
+        """For the line of metrics: what was stored since the last call."""
+        latencies_s, now = sorted(self._latencies_s), self._loop.time()
+        count, span_s, stored = len(latencies_s), now - self._told_at, self._stored
+        self._latencies_s.clear()
+        self._told_at, self._stored = now, 0
+        if not count or span_s <= 0:
+            return ", 0.0 commits/s"
+        p50_ms, p99_ms = (1000 * latencies_s[-(-percent * count // 100) - 1] for percent in (50, 99))
+        each = f"{stored / count:.1f} changed tasks each"
+        return f", {count / span_s:.1f} commits/s of {each}, p50 {p50_ms:.2f} ms p99 {p99_ms:.2f} ms"
+
+    # ---- groups
+
+    @property
+    def _failed(self) -> bool:
+        return self.driver is not None and self.driver.failed.done()
+
+    def _note(self, task: Task) -> None:
+        self._changed[task] = None
+        if not self._begins and self._writing is None:
+            self._begins = True
+            self._loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Hand over what has changed, where no input is under way."""
+        self._begins = False
+        if self._writing is not None or not self._changed or self._broken or self._failed:
+            return
+        group = self._next_group()
+        self._covered, self._held = self._held, deque()
+        self._writing = self._loop.run_in_executor(self._writer, self._write, group, self._outdated())
+        self._writing.add_done_callback(partial(self._written, self._loop.time()))
+
+    def _next_group(self) -> Sequence[Kept]:
+        since_1970 = time.time() - self._loop.time()
+        group = [kept_of(task, since_1970) for task in self._changed]
+        self._changed.clear()
+        for kept in group:
+            self._note_settled(kept)
+        self._stored += len(group)
+        return group
+
+    def _write(self, group: Sequence[Kept], outdated: float | None) -> None:
+        """In a thread of its own."""
+        self._store.append(self._term, group)
+        if outdated is not None:
+            self._store.forget(self._term, outdated)
+
+    def _written(self, begun_at: float, writing: asyncio.Future[None]) -> None:
+        if self._broken:
+            return
+        self._latencies_s.append(self._loop.time() - begun_at)
+        error = writing.exception()
+        if error is not None:
+            self._break(str(error) if isinstance(error, Unusable) else f"the store raised {error!r}")
+            return
+        covered = self._covered
+        self._writing = None
+        self._begin()  # the next group is written while this one's calls are made
+        try:
+            for call, values in covered:
+                call(*values)
+        except Exception as fault:
+            log.error("a fault of the coordinator itself", exc_info=fault)
+            self._break(f"what was stored could not be told: {fault!r}")
+        covered.clear()
+
+    def _break(self, sentence: str) -> None:
+        self._broken = True
+        self._held.clear()
+        self._covered.clear()
+        if self.driver is not None:
+            self.driver.stop(sentence)
+
+    # ---- settled tasks
+
+    def _note_settled(self, kept: Kept) -> None:
+        if kept.settled_at is not None:
+            size = RECORD_BYTES + len(kept.error) + len(kept.result or "")
+            self._settled.append((kept.settled_at, size))
+            self._bytes += size
+
+    def _outdated(self) -> float | None:
+        """Until when settled tasks are to be forgotten now, None for none."""
+        now = time.time()
+        if now < self._forgets_at:
+            return None
+        self._forgets_at = now + FORGET_EVERY_S
+        until = None
+        while self._settled and (self._settled[0][0] < now - self._keep_s or self._bytes > self._keep_bytes):
+            until, size = self._settled.popleft()
+            self._bytes -= size
+        return until
+
+
+class Noting:
+    """Implements `Effects`: tells which tasks change, before whatever depends on it is passed on.
+
+    A change that no effect announces is one that may be forgotten: an attempt that was given up and may still run.
+    """
+
+    def __init__(self, note: Callable[[Task], None], onward: Effects) -> None:
+        self._note = note
+        self._onward = onward
+        self.acknowledged = onward.acknowledged
+        self.heartbeat_answered = onward.heartbeat_answered
+        self.wake_at = onward.wake_at
+
+    def accepted(self, task: Task, now: float) -> None:
+        if task.state is _PENDING and not task.attempt:  # or else it was known before
+            self._note(task)
+        self._onward.accepted(task, now)
+
+    def assign(self, attempt: Attempt, now: float) -> None:
+        self._note(attempt.task)
+        self._onward.assign(attempt, now)
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        if not attempt.task.settled:
+            self._note(attempt.task)
+        self._onward.ended(attempt, now)
+
+    def settled(self, task: Task, now: float) -> None:
+        self._note(task)
+        self._onward.settled(task, now)
+
+    def cancel(self, attempt: Attempt, now: float) -> None:
+        self._note_unsettled((attempt,))
+        self._onward.cancel(attempt, now)
+
+    def timed_out(self, attempt: Attempt, now: float) -> None:
+        self._note_unsettled((attempt,))
+        self._onward.timed_out(attempt, now)
+
+    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
+        self._note_unsettled((*worker.open, *worker.abandoned))
+        self._onward.registered(worker, request, dropped, now)
+
+    def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
+        if event in (WorkerEvent.UP, WorkerEvent.DEAD):  # its attempts are counted on again, or not any more
+            self._note_unsettled((*worker.open, *worker.abandoned))
+        self._onward.worker_changed(worker, event, detail, now)
+
+    def _note_unsettled(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            if not attempt.task.settled:
+                self._note(attempt.task)
+
+
+def kept_of(task: Task, since_1970: float) -> Kept:
+    """`since_1970`: what the wall clock is ahead of the core's."""
+    job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+    settled_at = task.settled_at
+    fields = (
+        *(task.id, task.priority, job.kind, job.payload, job.session, job.number, task.execution_timeout_s),
+        *(task.submitted_at + since_1970, task.tries, task.attempt),
+        [(each.number, each.worker.id, each.worker.incarnation) for each in task.live if each.state is _OPEN],
+        *(int(task.state), task.worker_id, None if task.result is None else str(task.result), task.error),
+        None if settled_at is None else settled_at + since_1970,
+    )
+    return translate.make(Kept, fields)
+
+
+def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
+    """Nothing happened after `now`, whatever the wall clock has said meanwhile."""
+    return Recovered(
+        kept.id,
+        kept.priority,
+        Job(kept.kind, kept.payload, kept.session, kept.number),
+        kept.execution_timeout_s,
+        min(now, kept.accepted_at - since_1970),
+        kept.tries,
+        kept.attempt,
+        tuple(Holding(*holding) for holding in kept.held),
+        TaskState(kept.state),
+        kept.worker_id,
+        kept.result,
+        kept.error,
+        None if kept.settled_at is None else min(now, kept.settled_at - since_1970),
+    )

@@ -1,0 +1,229 @@
+"""The store: what a coordinator has promised, kept where its end does not reach.
+
+A small port with two backends. `append` takes whole tasks, as they are now, and has made them durable when it returns.
+Every process that serves from a store raises its term first; whoever appends under an older one is refused, inside the
+transaction. Tasks are kept and workers are not: they come back by themselves and say what they hold.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Protocol
+
+SCHEMA = 1
+"""The version of what the database holds."""
+_OLDEST_SQLITE = (3, 38)  # the first with the operator ->
+
+
+class Unusable(Exception):
+    """A store that cannot be opened, or no longer be written. One sentence."""
+
+
+class Kept(NamedTuple):
+    """A task as it is stored. Times are wall-clock times, in seconds since 1970; `settled_at`: None until then.
+
+    `session`, `number`: by which client's stream it came, empty for none. `attempt`: the number of the newest one.
+    `held`: of each attempt that the task counts on its number, its worker and that worker's incarnation.
+    """
+
+    id: str
+    priority: int
+    kind: str
+    payload: str
+    session: str
+    number: int
+    execution_timeout_s: float | None
+    accepted_at: float
+    tries: int = 0
+    attempt: int = 0
+    held: Sequence[Sequence[Any]] = ()
+    state: int = 0
+    worker_id: str | None = None
+    result: str | None = None
+    error: str = ""
+    settled_at: float | None = None
+
+
+class Store(Protocol):
+    """Calls come from one thread at a time, whichever that is. All but `close` raise Unusable."""
+
+    def begin_term(self, at_least: int) -> int:
+        """A term that is higher than every one before, and no less than that."""
+        ...
+
+    def append(self, term: int, tasks: Sequence[Kept]) -> None:
+        """Keep them as they are now, in place of what was known of them: all of them, or none where it raises."""
+        ...
+
+    def forget(self, term: int, settled_until: float) -> None:
+        """The tasks that were settled by then, as `Kept.settled_at` has it."""
+        ...
+
+    def tasks(self) -> Iterator[Kept]:
+        """First those that are settled, the one that was settled first at first; then the others, in the order in
+        which they were accepted."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class MemoryStore:
+    """Keeps everything for as long as this object lives, whoever uses it."""
+
+    def __init__(self) -> None:
+        self._term = 0
+        self._tasks: dict[str, Kept] = {}
+
+    def begin_term(self, at_least: int) -> int:
+        self._term = max(self._term + 1, at_least)
+        return self._term
+
+    def append(self, term: int, tasks: Sequence[Kept]) -> None:
+        self._require(term)
+        for task in tasks:
+            self._tasks[task.id] = task
+
+    def forget(self, term: int, settled_until: float) -> None:
+        self._require(term)
+        for task in list(self._tasks.values()):
+            if task.settled_at is not None and task.settled_at <= settled_until:
+                del self._tasks[task.id]
+
+    def tasks(self) -> Iterator[Kept]:
+        settled = [task for task in self._tasks.values() if task.settled_at is not None]
+        yield from sorted(settled, key=lambda task: task.settled_at or 0.0)
+        yield from (task for task in self._tasks.values() if task.settled_at is None)
+
+    def close(self) -> None:
+        pass
+
+    def _require(self, term: int) -> None:
+        if term != self._term:
+            raise Unusable(_superseded(term, self._term))
+
+
+class SqliteStore:
+    """A database in a folder that one process at a time may use. Raises Unusable.
+
+    Each append is one statement and one transaction, so that the thread that makes it waits for the interpreter but
+    once; the database takes the rows apart itself.
+    """
+
+    _APPEND = """
+        INSERT INTO tasks (id, settled_at, task)
+        SELECT value -> '$[0]', value ->> '$[1]', value -> '$[2]' FROM json_each(?)
+        WHERE (SELECT term FROM coordinator) = ?
+        ON CONFLICT (id) DO UPDATE SET settled_at = excluded.settled_at, task = excluded.task"""
+
+    def __init__(self, folder: Path) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise Unusable(f"a store needs SQLite 3.38, and this is {sqlite3.sqlite_version}")
+        self._folder = folder
+        self._file = folder / "tasks.sqlite"
+        self._lock = _locked(folder)
+        try:
+            self._database = self._opened()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def begin_term(self, at_least: int) -> int:
+        raised = "UPDATE coordinator SET term = max(term + 1, ?) RETURNING term"
+        return int(self._do(raised, at_least).fetchall()[0][0])
+
+    def append(self, term: int, tasks: Sequence[Kept]) -> None:
+        rows = json.dumps([(task.id, task.settled_at, task) for task in tasks], separators=(",", ":"))
+        if self._do(self._APPEND, rows, term).rowcount < 1:
+            self._refuse(term)
+
+    def forget(self, term: int, settled_until: float) -> None:
+        self._do("DELETE FROM tasks WHERE settled_at <= ? AND (SELECT term FROM coordinator) = ?", settled_until, term)
+
+    def tasks(self) -> Iterator[Kept]:
+        try:
+            for order in ("settled_at IS NOT NULL ORDER BY settled_at, number", "settled_at IS NULL ORDER BY number"):
+                for (task,) in self._database.execute(f"SELECT task FROM tasks WHERE {order}"):
+                    yield Kept(*json.loads(task))
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise Unusable(f"cannot read the store {self._file}: {error}") from None
+
+    def close(self) -> None:
+        self._database.close()
+        self._lock.close()
+
+    def _refuse(self, term: int) -> None:
+        raise Unusable(_superseded(term, self._do("SELECT term FROM coordinator").fetchall()[0][0]))
+
+    def _do(self, statement: str, *values: object) -> sqlite3.Cursor:
+        try:
+            return self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            raise Unusable(f"cannot write the store {self._file}: {error}") from None
+
+    def _opened(self) -> sqlite3.Connection:
+        """A transaction is over when its statement is; nobody else is waited for."""
+        try:
+            database = sqlite3.connect(self._file, timeout=0, isolation_level=None, check_same_thread=False)
+            (schema,) = database.execute("PRAGMA user_version").fetchone()
+            if schema > SCHEMA:
+                known = f"this version of orchestrator knows {SCHEMA}"
+                raise Unusable(
+                    f"the store {self._file} was written by a newer version: its schema is {schema}, {known}"
+                )
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            if schema == 0:
+                database.executescript(f"""
+                    BEGIN;
+                    CREATE TABLE coordinator (term INTEGER NOT NULL);
+                    INSERT INTO coordinator VALUES (0);
+                    CREATE TABLE tasks (
+                        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, settled_at REAL, task TEXT NOT NULL);
+                    CREATE INDEX settled ON tasks (settled_at) WHERE settled_at IS NOT NULL;
+                    PRAGMA user_version = {SCHEMA};
+                    COMMIT;""")
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise Unusable(f"the store {self._file} is damaged, and nothing is served from it: {found}")
+        except sqlite3.Error as error:
+            raise Unusable(f"cannot open the store {self._file}: {error}") from None
+        return database
+
+
+def _locked(folder: Path) -> IO[str]:
+    """The folder's lock, which this process holds until it closes the file, or ends."""
+    try:
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            _make_durable(folder.parent)
+        file = (folder / "lock").open("a+", encoding="ascii")
+    except OSError as error:
+        raise Unusable(f"cannot use {folder} as a store: {error.strerror}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = file.read(20).strip() or "unknown"
+        file.close()
+        raise Unusable(f"another coordinator uses the store {folder}: its process id is {holder}") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def _make_durable(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _superseded(term: int, newer: int) -> str:
+    return f"the store has been taken over: its term is {newer}, and this coordinator's is {term}"

@@ -1,0 +1,149 @@
+"""The store: what is appended is there afterwards, for one coordinator at a time, and the newest only."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cluster.store import SCHEMA, Kept, MemoryStore, SqliteStore, Store, Unusable
+
+STORES: dict[str, Callable[[Path], Store]] = {"memory": lambda folder: MemoryStore(), "sqlite": SqliteStore}
+
+
+def task(name: str, **changed: Any) -> Kept:
+    return Kept(name, 1, "sleep", "0", "", 0, None, 100.0, held=[])._replace(**changed)
+
+
+def settled(name: str, at: float) -> Kept:
+    return task(name, payload="", state=3, worker_id="w1", result="done", settled_at=at)
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_a_task_is_kept_as_it_was_appended_last(make: Callable[[Path], Store], tmp_path: Path):
+    """Settled ones in the order in which they were settled, then the others in the order in which they came."""
+    store = make(tmp_path)
+    term = store.begin_term(1)
+    odd = task('"\0\n\ud800é', payload="a\0b\U0001f600", execution_timeout_s=0.25, held=[[2, "w1", "a"]], attempt=2)
+    store.append(term, [task("first"), task("second"), odd])
+    store.append(term, [settled("second", 9.0), task("last")])
+    store.append(term, [settled("first", 8.0)])
+    assert list(store.tasks()) == [settled("first", 8.0), settled("second", 9.0), odd, task("last")]
+    store.forget(term, 8.0)
+    assert [kept.id for kept in store.tasks()] == ["second", odd.id, "last"]
+    store.close()
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_an_older_term_is_refused(make: Callable[[Path], Store], tmp_path: Path):
+    """Nothing of what is appended under it is kept; each term is higher than the one before."""
+    store = make(tmp_path)
+    older = store.begin_term(7)
+    newer = store.begin_term(3)
+    assert (older, newer) == (7, 8)
+    with pytest.raises(Unusable, match="its term is 8, and this coordinator's is 7"):
+        store.append(older, [task("t")])
+    assert not list(store.tasks())
+    store.close()
+
+
+def test_what_was_appended_outlives_the_process(tmp_path: Path):
+    """One that is killed between two appends; the next one has a higher term."""
+    script = """if True:
+        import os, signal, sys
+        from pathlib import Path
+        from orchestrator.cluster.store import SqliteStore
+        from tests.cluster.test_store import task
+        store = SqliteStore(Path(sys.argv[1]))
+        store.append(store.begin_term(41), [task("kept")])
+        os.kill(os.getpid(), signal.SIGKILL)"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    store = SqliteStore(tmp_path)
+    assert list(store.tasks()) == [task("kept")]
+    assert store.begin_term(0) == 42
+    store.close()
+
+
+def test_a_second_coordinator_is_refused(tmp_path: Path):
+    """In a sentence that says who holds the store; when that one has closed it, the next one may."""
+    folder = tmp_path / "new" / "data"
+    store = SqliteStore(folder)
+    with pytest.raises(Unusable, match=f"another coordinator uses the store {folder}: its process id is {os.getpid()}"):
+        SqliteStore(folder)
+    store.close()
+    SqliteStore(folder).close()
+
+
+def test_a_schema_that_is_not_known_is_refused(tmp_path: Path):
+    """The file stays as it is."""
+    SqliteStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    before = (tmp_path / "tasks.sqlite").read_bytes()
+    for _ in range(2):  # the first refusal does not leave the lock behind
+        with pytest.raises(Unusable, match=f"its schema is {SCHEMA + 1}, this version of orchestrator knows {SCHEMA}"):
+            SqliteStore(tmp_path)
+    assert (tmp_path / "tasks.sqlite").read_bytes() == before
+
+
+@pytest.mark.parametrize("page", [0, 1, 2])
+def test_a_damaged_file_is_refused(page: int, tmp_path: Path):
+    """A page of the database that holds only zeros."""
+    store = SqliteStore(tmp_path)
+    store.append(store.begin_term(1), [task(f"t{number}", payload="x" * 100) for number in range(200)])
+    store.close()
+    with (tmp_path / "tasks.sqlite").open("r+b") as file:
+        file.seek(4096 * page)
+        file.write(bytes(4096))
+    with pytest.raises(Unusable, match=r"tasks\.sqlite"):
+        SqliteStore(tmp_path)
+
+
+def test_a_disk_that_is_full_is_told(tmp_path: Path):
+    """The append that fails is not kept, and those before it are."""
+    store = SqliteStore(tmp_path)
+    term = store.begin_term(1)
+    store.append(term, [task("small")])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(Unusable, match=r"cannot write the store .*: (disk I/O error|database or disk is full)"):
+            store.append(term, [task("large", payload="x" * (2 << 20))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    store.close()
+    store = SqliteStore(tmp_path)
+    assert list(store.tasks()) == [task("small")]
+    store.close()
+
+
+def test_a_torn_tail_costs_whole_appends_at_most(tmp_path: Path):
+    """The log of the database cut anywhere in its last 4 KiB: what is left is the state after some of the appends."""
+    store = SqliteStore(tmp_path / "whole")
+    term = store.begin_term(1)
+    states: list[list[Kept]] = [[]]
+    for number in range(3):
+        store.append(term, [task(f"t{number}"), task("changing", tries=number)])
+        states.append(list(store.tasks()))
+    size = (tmp_path / "whole" / "tasks.sqlite-wal").stat().st_size
+    seen = set()
+    for cut in range(0, 4097, 64):
+        shutil.copytree(tmp_path / "whole", tmp_path / "torn")
+        os.truncate(tmp_path / "torn" / "tasks.sqlite-wal", size - cut)
+        torn = SqliteStore(tmp_path / "torn")
+        seen.add(states.index(list(torn.tasks())))
+        assert torn.begin_term(0) == term + 1
+        torn.close()
+        shutil.rmtree(tmp_path / "torn")
+    assert max(seen) == 3
+    assert seen >= {2}
+    store.close()
