@@ -33,7 +33,7 @@ demo: .venv
 	@echo
 	@echo "The same scenario on real processes, for half a minute, beside the simulation:"
 	@echo
-	$(BIN)/orchestrator compare scenarios/worker-crash.yaml --out out/worker-crash-compared
+	$(BIN)/orchestrator fidelity scenarios/worker-crash.yaml
 
 lint: .venv
 	$(BIN)/ruff check

@@ -2,8 +2,8 @@
 
 These numbers belong to the task and to the number of the attempt, not to the order in which attempts are made. Runs
 that share a seed, but not a policy or a fault, then differ by that policy or fault alone (common random numbers). Those
-of a task's first attempt are drawn in blocks, with the task, and travel in its payload at the coordinator. Later
-attempts are few, and each has a stream of its own.
+of a first attempt are drawn with its task, and travel in its payload at the coordinator. Those of later attempts, which
+are few, are drawn in blocks of tasks when the first of a block needs them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestrator.core.model import Attempt
 from orchestrator.scenario.distributions import Constant, Distribution
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import Stream, generator
-from sim.network import Fate
+from sim.network import ByTask, Fate, mishaps
 
 _CLIENT_BLOCK = 64
 
@@ -81,6 +81,7 @@ class AttemptDraws:
             ("delay", "result"): self._result,
             ("delay", "start"): network.delay_of("start") if tells else Constant(kind="constant", value_s=0.0),
         }
+        self._later = ByTask(self._stream, lambda rng, n: list(_rows(self._columns(lambda *_: rng, n))))
         self._by_chance = bool(self._loss or self._duplicate) or not all(
             isinstance(one, Constant) for one in self._of.values()
         )
@@ -99,34 +100,15 @@ class AttemptDraws:
                 streams[name] = self._stream(*name, "client", client)
             return streams[name]
 
-        everything = slice(0, _CLIENT_BLOCK)
         while True:
-            parts = self._columns(named, _CLIENT_BLOCK)
-            yield from zip(
-                *(_items(part, everything) for part in parts[:-1]), _fates(parts[-1], everything), strict=False
-            )
+            yield from _rows(self._columns(named, _CLIENT_BLOCK))
 
     def of(self, attempt: Attempt) -> Draws:
         """Of an attempt that is not its task's first, whose payload holds those of the first."""
         draws: Draws = attempt.task.payload  # type: ignore[assignment]
         if not self._by_chance:
             return draws
-        rng = self._stream("attempt", attempt.task.id, attempt.number)
-        overhead_s, assign_s, result_s, start_s = (float(one.sample(rng, 1)[0]) for one in self._of.values())
-        return draws[0], overhead_s, assign_s, result_s, start_s, self._drawn_fates(rng)
-
-    def _drawn_fates(self, rng: np.random.Generator) -> Fates | None:
-        if not self._loss and not self._duplicate:
-            return None
-        lost, copied = rng.random(3) < self._loss, rng.random(2) < self._duplicate
-        copies_s = [
-            float(one.sample(rng, 1)[0]) if hit else math.nan for one, hit in zip(self._both, copied, strict=True)
-        ]
-        return Fates(bool(lost[0]), copies_s[0], bool(lost[1]), copies_s[1], bool(lost[2]))
-
-    @property
-    def _both(self) -> tuple[Distribution, Distribution]:
-        return self._assign, self._result
+        return (draws[0], *self._later.of(attempt.task.id, attempt.number))
 
     def _columns(self, stream: Stream, n: int) -> tuple[Column, Column, Column, Column, list[np.ndarray] | None]:
         overhead, assign, result, start = (
@@ -134,13 +116,13 @@ class AttemptDraws:
         )
         if not self._loss and not self._duplicate:
             return overhead, assign, result, start, None
+        never, nothing = np.zeros(n, dtype=np.bool_), np.full(n, np.nan)
         fates = []
-        for name, delay in zip(("assign", "result"), self._both, strict=True):
-            copied = stream("duplicate", name).random(n) < self._duplicate
-            fates.append(stream("loss", name).random(n) < self._loss)
-            fates.append(np.where(copied, delay.sample(stream("copy", name), n), np.nan))
-        fates.append(stream("loss", "start").random(n) < self._loss)
-        return overhead, assign, result, start, fates
+        for name, delay in (("assign", self._assign), ("result", self._result)):
+            lost, copy_s = mishaps(delay, self._loss, self._duplicate, lambda what, name=name: stream(what, name), n)
+            fates += [never if lost is None else lost, nothing if copy_s is None else copy_s]
+        lost, _ = mishaps(self._assign, self._loss, 0.0, lambda what: stream(what, "start"), n)
+        return overhead, assign, result, start, [*fates, never if lost is None else lost]
 
 
 Column = float | np.ndarray
@@ -168,6 +150,13 @@ class Columns(NamedTuple):
             _fates(self.fates, tasks),
             strict=False,
         )
+
+
+def _rows(columns: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Of each attempt its own; `columns` as `AttemptDraws._columns` gives them, of which one is not a constant."""
+    everything = slice(None)
+    numbers = (_items(column, everything) for column in columns[:-1])
+    return zip(*numbers, _fates(columns[-1], everything), strict=False)
 
 
 def _items(column: Column, tasks: Any) -> Iterable[float]:

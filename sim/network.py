@@ -6,13 +6,15 @@ one worker's network, its messages also pass a `Link`, one for each direction, w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain, repeat
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
+from orchestrator.core.model import AttemptKey, TaskId
 from orchestrator.scenario.distributions import Constant, Distribution
 from orchestrator.scenario.faults import Delay, Duplicate, Loss, OfNetwork, Partition
 from orchestrator.scenario.schema import Network
@@ -22,6 +24,7 @@ Item = TypeVar("Item")
 
 _BLOCK = 64
 _ROUNDS = 4
+_TASKS, _KEPT = 256, 32
 
 REPEATED = ("assign", "result", "heartbeat")
 """The kinds of message that the network may deliver twice."""
@@ -47,6 +50,37 @@ def chances(probability: float, rng: np.random.Generator, block: int = _BLOCK) -
 def _one_by_one(draw_block: Callable[[], list[Item]]) -> Callable[[], Item]:
     """A function that returns the next item of the blocks. No call of it runs Python, except for a new block."""
     return chain.from_iterable(iter(draw_block, None)).__next__
+
+
+def mishaps(
+    delay: Distribution, loss: float, duplicate: float, stream: Stream, n: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Which of n messages are lost, bool[n], and after how many seconds the copy of each arrives, float64[n], NaN
+    without one; None where messages are not lost, or not repeated."""
+    lost = stream("loss").random(n) < loss if loss else None
+    if not duplicate:
+        return lost, None
+    copied = stream("duplicate").random(n) < duplicate
+    return lost, np.where(copied, delay.sample(stream("copy"), n), np.nan)
+
+
+class ByTask(Generic[Item]):
+    """What few tasks need and none may share, in blocks of tasks: a generator for each costs more than its numbers."""
+
+    def __init__(self, stream: Stream, draw: Callable[[np.random.Generator, int], Sequence[Item]]) -> None:
+        self._stream, self._draw = stream, draw
+        self._blocks: dict[tuple[int, ...], Sequence[Item]] = {}
+
+    def of(self, task: TaskId, *name: int) -> Item:
+        """The task's; `name` tells apart what it needs several times."""
+        number, place = divmod(task, _TASKS)  # type: ignore[operator]  # ids are row numbers here
+        key = (*name, number)
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = self._draw(self._stream("attempt", *key), _TASKS)
+            if len(self._blocks) > _KEPT:
+                del self._blocks[next(iter(self._blocks))]
+        return block[place]
 
 
 class Impairment:
@@ -124,6 +158,7 @@ class MessageKind:
             self.certain = self._delay.value_s, None
         self._next: dict[int, Callable[[], Fate]] = {}
         self._rounds: dict[int, list[Fate]] = {}
+        self._of_attempts = ByTask(self._stream, self._fates)
 
     def of_owner(self, owner: int) -> Fate:
         """The fate of the owner's next message, on a network in order."""
@@ -151,11 +186,10 @@ class MessageKind:
                 del self._rounds[next(iter(self._rounds))]
         return fates[owner]
 
-    def of_attempt(self, *name: str | int) -> Fate:
+    def of_attempt(self, attempt: AttemptKey, *name: int) -> Fate:
         """The fate of a message about an attempt; `name` tells it from all others of the kind."""
-        if self.certain is not None:
-            return self.certain
-        return self._fates(self._stream("attempt", *name), 1)[0]
+        task, number = attempt
+        return self.certain or self._of_attempts.of(task, number, *name)
 
     def on(self, link: Link | None, fate: Fate) -> Fate:
         """What happens to a message of that fate where its link may be impaired."""
@@ -163,12 +197,10 @@ class MessageKind:
 
     def _fates(self, rng: np.random.Generator, n: int) -> list[Fate]:
         arrives_s: list[float | None] = self._delay.sample(rng, n).tolist()
-        if self._loss:
-            lost = (rng.random(n) < self._loss).tolist()
-            arrives_s = [None if hit else delay_s for delay_s, hit in zip(arrives_s, lost, strict=True)]
-        if not self._duplicate:
+        lost, copy_s = mishaps(self._delay, self._loss, self._duplicate, lambda *_: rng, n)
+        if lost is not None:
+            arrives_s = [None if hit else delay_s for delay_s, hit in zip(arrives_s, lost.tolist(), strict=True)]
+        if copy_s is None:
             return [(delay_s, None) for delay_s in arrives_s]
-        copied, copies_s = (rng.random(n) < self._duplicate).tolist(), self._delay.sample(rng, n).tolist()
-        return [
-            (delay_s, copy_s if hit else None) for delay_s, copy_s, hit in zip(arrives_s, copies_s, copied, strict=True)
-        ]
+        copies_s = [None if math.isnan(seconds) else seconds for seconds in copy_s.tolist()]
+        return list(zip(arrives_s, copies_s, strict=True))

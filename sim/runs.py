@@ -17,9 +17,10 @@ import numpy as np
 from orchestrator.analysis.traces import Trace
 from orchestrator.results import folders, sweeps
 from orchestrator.results.parallel import unordered
+from orchestrator.results.precision import Precision
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import engine_summary, summarise
-from orchestrator.results.sweeps import Progress, Work
+from orchestrator.results.sweeps import Plan, Progress, SweepProgress, Work
 from orchestrator.results.tables import event_rows
 from orchestrator.scenario.faults import Delay, Drain, Duplicate, Loss, Restart
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
@@ -36,15 +37,19 @@ def run(
     progress: Progress | None = None,
     out: str | Path | None = None,
     check: bool = False,
+    force: bool = False,
 ) -> Run:
-    """One replication of a scenario without a sweep, written to the folder `out` where one is given.
+    """One replication of a scenario without a sweep, written to the folder `out` where one is given; `force`: in the
+    place of what an earlier run left there.
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
     end the coordinator and the workers prove their invariants; InvariantError names one that does not hold. Raises
-    PolicyError if a policy fails.
+    PolicyError if a policy fails, and RunFolderError if the folder may not be used.
     """
     began = time.perf_counter()
+    if out is not None:
+        folders.require_free(Path(out), force)
     world = World(scenario, draw_plan(scenario, replication), replication)
     if progress is not None:
         world.watch(progress)
@@ -58,12 +63,13 @@ def run(
         world.check()
     tables = world.tables()
     if out is not None:
-        folders.write_tables(Path(out), tables)
+        folders.begin(Path(out), folders.identity(scenario, "sim", replication))
+        tables.write(Path(out))
     wall_s = time.perf_counter() - began
     engine = engine_summary(wall_s, world.env.processed, tables.tasks.num_rows)
     summary = summarise(tables, scenario, "sim", engine, world.coordinator.counters, interrupted)
     if out is not None:
-        folders.write_summary(Path(out), scenario, summary)
+        folders.finish(Path(out), scenario, summary)
     return Run(summary, tables, scenario)
 
 
@@ -72,21 +78,26 @@ def sweep(
     out: str | Path,
     jobs: int = 1,
     replications: int | None = None,
-    progress: Progress | None = None,
+    progress: SweepProgress | None = None,
     check: bool = False,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    precision: Precision | None = None,
 ) -> Sweep:
     """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
 
-    `progress` is called with the share of the runs that is done. Ctrl-C keeps the finished runs: the result is then
-    made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. Raises PolicyError if a policy
-    fails in one of the runs.
+    `progress` is called with the share of the runs that is done, and the run. Ctrl-C keeps the finished runs: the
+    result is then made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. `force`,
+    `resume` and `precision`: see `orchestrator.results.sweeps.Plan`. Raises PolicyError if a policy fails in one of
+    the runs, and RunFolderError if the folder may not be used.
     """
-    out = Path(out)
+    plan = Plan(scenario, "sim", Path(out), replications, force, resume, precision)
 
     def runs(work: Work) -> Iterator[tuple[str, int]]:
-        return unordered(partial(_run_one, out, check), work, jobs)
+        return unordered(partial(_run_one, plan.out, check), work, jobs)
 
-    return sweeps.sweep(scenario, out, runs, replications, progress)
+    return sweeps.sweep(plan, runs, progress)
 
 
 def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | None = None) -> Trace:
@@ -117,7 +128,7 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
 
 def _run_one(out: Path, check: bool, work: tuple[Cell, int]) -> tuple[str, int]:
     cell, number = work
-    finished = run(cell.scenario, number, out=folders.run_folder(out, cell.name, number), check=check)
+    finished = run(cell.scenario, number, out=folders.run_folder(out, cell.name, number), check=check, force=True)
     if "interrupted" in finished.summary:
         raise KeyboardInterrupt
     return cell.name, number

@@ -40,7 +40,7 @@ class Repeated(NamedTuple):
     content: Callable[[], Any]
     in_order: bool
     passed: Callable[[SimWorker], None] | None = None
-    attempt: int | None = None
+    attempt: AttemptKey | None = None
     first: Fate | None = None
     sent: int = 0
 
@@ -87,12 +87,12 @@ class ToCoordinator:
         key, key_again = keys.start_key(job.number), keys.start_again_key(job.number)
         worker, handler = job.worker, self._handlers.start
         message = Repeated(self._start, worker, worker.life, key, key_again, handler, lambda: job, in_order=False)
-        self._repeat(message._replace(attempt=job.number, first=None if job.original else job.start_fate))
+        self._repeat(message._replace(attempt=job.key, first=None if job.original else job.start_fate))
 
     def send_result(self, job: Job, now: float) -> None:
         fate = job.result_fate
         if job.reports or job.original is not None:
-            fate = self._result.of_attempt(job.number, job.reports, job.original is not None)
+            fate = self._result.of_attempt(job.key, job.reports, job.original is not None)
             job.result_delay_s = job.result_delay_s if fate[0] is None else fate[0]
         job.reports += 1
         job.report_sent_at = now
@@ -110,7 +110,7 @@ class ToCoordinator:
 
     def send_cancelled(self, worker: SimWorker, key: AttemptKey, now: float) -> None:
         task, number = key
-        fate = self._cancelled.of_attempt(task, number)  # type: ignore[arg-type]  # ids are row numbers here
+        fate = self._cancelled.of_attempt(key)
         delay_s, _ = self._cancelled.on(worker.link_to_coordinator, fate)
         if delay_s is not None:
             order = keys.cancelled_key(task, number)  # type: ignore[arg-type]  # ids are row numbers here

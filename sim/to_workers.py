@@ -96,7 +96,7 @@ class ToWorkers:
 
     def send_cancel(self, worker: SimWorker, key: AttemptKey, number: int) -> None:
         """`number`: the attempt's, for the keys of its events."""
-        delay_s, _ = self._cancel.on(worker.link_to_worker, self._cancel.of_attempt(number))
+        delay_s, _ = self._cancel.on(worker.link_to_worker, self._cancel.of_attempt(key))
         if delay_s is not None:
             at = self._env._now + delay_s
             self._env.call_at(at, keys.deliver_cancel_key(number), self._deliver_cancel, (worker, key))

@@ -107,8 +107,9 @@ def _priorities(codes: Any) -> dict[str, float]:
 def _classes(inferred: Inferred) -> dict[str, dict[str, float]]:
     """The shares of what stands in each column of classes, the most frequent first."""
     found = {}
+    columns = read_columns(inferred.trace.file, inferred.classes).values if inferred.classes else {}
     for name in inferred.classes:
-        values = read_columns(inferred.trace.file, (name,)).values[name]
+        values = columns[name]
         counts = Counter(map(str, values))
         if 1 < len(counts) <= MOST_CLASSES:
             found[name] = {value: count / len(values) for value, count in counts.most_common()}

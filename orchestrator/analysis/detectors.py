@@ -30,6 +30,7 @@ from orchestrator.analysis.detector_replay import Tally, follow
 from orchestrator.analysis.traces import Alarm, Life, Trace
 from orchestrator.policies import catalogue
 from orchestrator.policies.detection import Detection
+from orchestrator.results import manifests
 from orchestrator.results.detection import quality_of_service
 from orchestrator.results.parallel import unordered
 from orchestrator.results.statistics import describe
@@ -334,10 +335,11 @@ class Judgement:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write `detectors.json` into `folder`, which is made if it does not exist."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        """Write `detectors.json` into `folder`, which is made if it does not exist. Raises RunFolderError for another
+        file of that name."""
         text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
-        (Path(folder) / "detectors.json").write_text(text, encoding="utf-8")
+        with manifests.writing(Path(folder), ["detectors.json"]):
+            manifests.write_whole(Path(folder) / "detectors.json", text)
 
     @property
     def _least_judged_s(self) -> float | None:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from orchestrator.analysis.measures import PERCENTILES, QUANTILES, Measures, Observed, Together
+from orchestrator.analysis.measures import PERCENTILES, QUANTILES, Clock, Measures, Observed, Together, whole_run
 from orchestrator.results.confidence import (
     ENOUGH_BEYOND,
     WIDEST,
@@ -28,6 +28,7 @@ from orchestrator.results.confidence import (
     pooled_mean_interval,
     share_interval,
 )
+from orchestrator.results.runs import Run
 from orchestrator.results.tables import Floats
 
 RELAXATIONS = 15
@@ -66,12 +67,22 @@ class Spread:
     def _over(cls, left: Sequence[Observed], right: Sequence[Observed], serial: bool) -> Spread:
         ours, theirs = dict(_of_side(left, serial)), dict(_of_side(right, serial))
         pooled = Together(left), Together(right)
-        waits = {"wait_s.mean": min(effective_number(_waited_s(side)) for side in (left, right))}
+        # Pairs wait together, and then their difference grows as the product of their waits:
+        # 1 / (1 - u) - 1 / (1 - v) = (u - v) / ((1 - u) (1 - v)).
+        waits = {"wait_s.mean": effective_number(_waited_s(left) * _waited_s(right))}
         errors = error_intervals(
             pooled[0].measure, pooled[1].measure, len(left), serial, _least_errors(*pooled), {} if serial else waits
         )
         few = {metric for side in (ours, theirs) for metric, interval in side.items() if interval.too_few}
         return cls(ours, theirs, {metric: None if metric in few else interval for metric, interval in errors.items()})
+
+
+def intervals_of_run(run: Run) -> Intervals:
+    """Those of a single run, by metric, from its blocks; none if it has fewer than four tasks per block."""
+    observed = Observed.of(run, Clock.of([whole_run(run)]))
+    if len(observed.arrival_s) < 4 * BLOCKS:
+        return {}
+    return dict(_of_side(observed.blocks(BLOCKS), serial=True))
 
 
 def error_intervals(
@@ -92,8 +103,11 @@ def error_intervals(
     found: dict[str, tuple[float, float] | None] = {}
     for metric, whole in ratios[0].items():
         parts = np.array([one[metric] for one in ratios[1:]])
-        if math.isfinite(whole) and np.isfinite(parts).all() and len(parts) > 1:
-            low, high = jackknife(whole, parts, serial, effective.get(metric, math.inf))
+        counted = effective.get(metric, math.inf)
+        if math.isfinite(whole) and not counted:
+            found[metric] = None
+        elif math.isfinite(whole) and np.isfinite(parts).all() and len(parts) > 1:
+            low, high = jackknife(whole, parts, serial, counted)
             if metric in least:
                 low, high = min(low, least[metric][0]), max(high, least[metric][1])
             wide = max(whole - low, high - whole) > WIDEST
@@ -142,12 +156,13 @@ def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Int
         **named_percentile_intervals("wait_s", wait_s, {"p99": QUANTILES["p99"]}, serial),
         **named_percentile_intervals("excess_s", excess_s, QUANTILES, serial),
     }
-    if serial:
-        few = _short_for(parts)
-        found = {
-            metric: interval and Interval(interval.low, None, True) if metric in few else interval
-            for metric, interval in found.items()
-        }
+    few = _short_for(parts)
+    if not serial:
+        few.discard("wait_s.mean")  # runs are independent, and their differences tell
+    found = {
+        metric: interval and Interval(interval.low, None, True) if metric in few else interval
+        for metric, interval in found.items()
+    }
     length_s = np.array([part.length_s for part in parts])
     busy_s = np.array([float(part.busy_s[-1]) for part in parts])
     completed = np.array([len(part.completed_s) for part in parts], dtype=np.float64)
@@ -162,9 +177,9 @@ def _waited_s(parts: Sequence[Observed]) -> Floats:
 
 
 def _short_for(parts: Sequence[Observed]) -> set[str]:
-    """The times for which a single run is too short at its load, whatever its blocks look like.
+    """The times for which a run, or all replications together, are too short at their load, whatever they look like.
 
-    A run that happens to see no long queue looks settled; only theory knows better. A queue forgets within a relaxation
+    What happens to see no long queue looks settled; only theory knows better. A queue forgets within a relaxation
     time, and n tasks at a utilization of u take n (1 - sqrt(u))^2 / u of them (M/M/1: Cohen, "The single
     server queue", 1982, III.7.3). What waits counts for no more independent tasks than that; the services between are
     independent, and count by their part of the variance. ENOUGH_BEYOND must be beyond a percentile. A mean is made up

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -43,7 +43,7 @@ AFTERMATH_S = 5.0
 ROUNDING_S = 1e-9
 """Smaller differences of times come from rounding."""
 
-QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 PERCENTILES = ("latency_s", "wait_s", "excess_s")
 LATENCY, EXCESS = [[f"{what}.{name}" for name in QUANTILES] for what in ("latency_s", "excess_s")]
 METRICS = [*LATENCY, "wait_s.mean", "wait_s.p99", *EXCESS, "throughput_per_s", "utilization"]
@@ -77,6 +77,13 @@ def around_faults(runs: Sequence[Run]) -> list[Stretch]:
         elif start_s < stop_s:
             merged.append((start_s, stop_s))
     return merged
+
+
+def counted_tasks(tables: Tables, clock: Clock) -> Positions:
+    """The rows of the tasks that arrived while the clock ran, in the order of arrival: those of `Observed`."""
+    arrival_s = floats(tables.tasks, "arrival_s")
+    counted = np.flatnonzero(clock.runs_at(arrival_s))
+    return counted[np.argsort(arrival_s[counted], kind="stable")]
 
 
 def excess_s(tables: Tables, scenario: Scenario) -> Floats:
@@ -181,8 +188,7 @@ class Observed:
         tasks = tables.tasks
         completed = codes(tasks, "state", STATES) == STATES.index(State.COMPLETED)
         arrival_s, settled_s = floats(tasks, "arrival_s"), floats(tasks, "settled_s")[completed]
-        counted = np.flatnonzero(clock.runs_at(arrival_s))
-        counted = counted[np.argsort(arrival_s[counted], kind="stable")]
+        counted = counted_tasks(tables, clock)
         executions = Executions.of(tables, scenario)
         moments_s, steps = executions.changes()
         change_s, change = np.append(0.0, clock.read(moments_s)), np.append(0.0, steps)
@@ -200,6 +206,11 @@ class Observed:
             slots=slots(scenario),
             length_s=clock.length_s,
         )
+
+    def only(self, chosen: Flags) -> Observed:
+        """The same with the times of some of its tasks only; what was completed and how busy it was stay."""
+        names = ("arrival_s", "latency_s", "wait_s", "excess_s", "age_s")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def blocks(self, number: int) -> list[Observed]:
         """The run cut into pieces of equal length, which follow each other."""

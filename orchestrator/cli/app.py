@@ -6,24 +6,105 @@ A command imports what is heavy when it runs, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
+import platform
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from orchestrator.cli import catalogue, chaos, cluster, examples, judging, running, streams, traces
+from orchestrator.cli import (
+    asking,
+    catalogue,
+    chaos,
+    cluster,
+    comparing,
+    examples,
+    fidelity,
+    judging,
+    reports,
+    running,
+    sizing,
+    streams,
+    task_lives,
+    traces,
+    worlds,
+)
+from orchestrator.cli.arguments import examples_of
 from orchestrator.cli.terminal import complain
 
 UsageError: Any = typer.BadParameter.__mro__[1]  # it has no public name
 
+GROUPS = {
+    "Experiments": (
+        examples.app,
+        running.app,
+        comparing.app,
+        reports.app,
+        task_lives.app,
+        fidelity.app,
+        sizing.app,
+        worlds.app,
+        judging.app,
+        chaos.app,
+        traces.app,
+        catalogue.app,
+    ),
+    "A cluster": (cluster.app, asking.app),
+}
+"""The commands, in the groups of the help."""
+
+
+class Grouped(TyperGroup):
+    """Lists the commands in groups."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        shown = {name: command for name, command in self.commands.items() if not command.hidden}
+        for panel in GROUPS:
+            names = [name for name, command in shown.items() if getattr(command, "rich_help_panel", "") == panel]
+            with formatter.section(panel):
+                formatter.write_dl([(name, shown[name].get_short_help_str(1000)) for name in names])
+
+
 app = typer.Typer(
+    cls=Grouped,
     help="A task orchestrator whose simulated world runs the real coordinator.",
+    epilog=examples_of("init worker-crash", "simulate worker-crash.yaml", "explain policies.detection"),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its panels cut what does not fit into a column
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
-for group in (examples.app, running.app, judging.app, chaos.app, traces.app, catalogue.app, cluster.app):
-    app.add_typer(group)
+for panel, groups in GROUPS.items():
+    for group in groups:
+        for command in group.registered_commands:
+            command.rich_help_panel = panel
+        if group is not asking.app:  # which is a part of the cluster's
+            app.add_typer(group)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from orchestrator import __version__
+        from orchestrator.cluster.wire.fingerprint import fingerprint
+
+        print(f"cluster-rehearsal {__version__}, Python {platform.python_version()}, wire {fingerprint()}")
+        raise typer.Exit
+
+
+@app.callback()
+def orchestrator(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_tell_version,
+            help="Print the versions of package and Python, and the wire's fingerprint: equal ones speak alike.",
+        ),
+    ] = False,
+) -> None:
+    """What no command needs to know."""
 
 
 def main() -> None:

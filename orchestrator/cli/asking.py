@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
 import sys
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.addresses import BATCH_MAX, Address, TaskId, TaskIds, exit_with, seconds, whole
-from orchestrator.cli.arguments import AsJson
+from orchestrator.cli.arguments import AsJson, examples_of
+from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from orchestrator.cluster.client import AsyncClient, NewTask, Submission
@@ -27,7 +27,7 @@ WATCH_S = (1.5, 10.0, 600.0)
 """Until `submit` says what it waits for, until it says so again, and at most, twice as long each time."""
 
 
-@app.command()
+@app.command(epilog=examples_of("submit --batch 500", "submit --kind sleep --payload 0.5 --timeout 60"))
 def submit(
     address: Address = "localhost:50051",
     payload: Annotated[str | None, typer.Option(help="An integer to test, if --kind is not given.")] = None,
@@ -56,6 +56,7 @@ def submit(
         ),
     ] = None,
     contract: Annotated[bool, typer.Option(help="Do not try streams.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Submit tasks and wait for them; a batch without a payload draws its own numbers."""
     from orchestrator.cluster.client import NewTask
@@ -77,11 +78,11 @@ def submit(
     except ValueError as error:
         exit_with(2, str(error))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    raise typer.Exit(_run(_submit(address, contract, tasks, timeout)))
+    raise typer.Exit(_run(_submit(address, contract, tasks, timeout, as_json)))
 
 
-@app.command()
-def status(id: TaskId, address: Address = "localhost:50051") -> None:
+@app.command(epilog=examples_of("status --id TASK"))
+def status(id: TaskId, address: Address = "localhost:50051", as_json: AsJson = False) -> None:
     """Print what became of a task."""
 
     async def ask() -> Outcome:
@@ -92,11 +93,11 @@ def status(id: TaskId, address: Address = "localhost:50051") -> None:
         outcome = _run(ask())
     except KeyError:
         exit_with(1, f"no task {id}")
-    _print_outcome(outcome)
+    _print_outcome(outcome, {"id": id} if as_json else None)
 
 
-@app.command()
-def cancel(ids: TaskIds, address: Address = "localhost:50051") -> None:
+@app.command(epilog=examples_of("cancel TASK"))
+def cancel(ids: TaskIds, address: Address = "localhost:50051", as_json: AsJson = False) -> None:
     """Cancel tasks, wherever they are. A settled one stays as it is; exit 1, if one is unknown."""
 
     async def ask() -> list[Outcome | None]:
@@ -110,15 +111,18 @@ def cancel(ids: TaskIds, address: Address = "localhost:50051") -> None:
             return outcomes
 
     outcomes = _run(ask())
+    if as_json:
+        pairs = zip(ids, outcomes, strict=True)
+        print_json([{"id": task_id, **(_told(outcome) if outcome else {"state": None})} for task_id, outcome in pairs])
     for task_id, outcome in zip(ids, outcomes, strict=True):
         if outcome is None:
             print(f"no task {task_id}", file=sys.stderr)
-        else:
+        elif not as_json:
             print(f"{task_id}: {outcome.state.name}{f', {outcome.error}' if outcome.error else ''}")
     raise typer.Exit(1 if None in outcomes else 0)
 
 
-@app.command()
+@app.command(epilog=examples_of("metrics", "metrics --json"))
 def metrics(address: Address = "localhost:50051", as_json: AsJson = False) -> None:
     """Print the coordinator's metrics: rates are of the last seconds, percentiles of the last tasks.
 
@@ -134,7 +138,7 @@ def metrics(address: Address = "localhost:50051", as_json: AsJson = False) -> No
     told: Metrics = _run(ask())
     facts = _facts(told)
     if as_json:
-        print(json.dumps(facts))
+        print_json(facts)
         return
     for name, value in facts.items():
         if name.endswith("_at_least_ms"):
@@ -159,7 +163,7 @@ def _facts(told: Metrics) -> dict[str, float | None]:
     return facts | {name: getattr(told, name) for name in counts}
 
 
-async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s: float | None) -> int:
+async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s: float | None, as_json: bool) -> int:
     async with _client(address, contract) as client:
         begin = time.perf_counter()
         submissions = client.submit_batch(tasks)
@@ -167,7 +171,7 @@ async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s:
         try:
             async with asyncio.timeout(timeout_s):
                 if len(submissions) == 1:
-                    return await _follow(submissions[0])
+                    return await _follow(submissions[0], as_json)
                 outcomes = [outcome async for _, outcome in client.results(submissions)]
         except TimeoutError:
             print(_given_up(address, submissions, timeout_s), file=sys.stderr)
@@ -177,6 +181,9 @@ async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s:
         total_s = time.perf_counter() - begin
     failed = sum(outcome.state.name == "FAILED" for outcome in outcomes)
     latencies = [outcome.latency_s * 1000 for outcome in outcomes]
+    if as_json:
+        print_json({"total_s": total_s, "tasks": [_told(outcome) for outcome in outcomes]})
+        return 1 if failed else 0
     print(f"submitted: {len(outcomes)}")
     print(f"completed: {len(outcomes) - failed}")
     print(f"failed: {failed}")
@@ -188,11 +195,13 @@ async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s:
     return 1 if failed else 0
 
 
-async def _follow(submission: Submission) -> int:
+async def _follow(submission: Submission, as_json: bool) -> int:
     # Shielded: whoever stops waiting here does not cancel the task.
-    print(f"id: {await asyncio.shield(submission.id)}", flush=True)
+    task_id = await asyncio.shield(submission.id)
+    if not as_json:
+        print(f"id: {task_id}", flush=True)
     outcome = await asyncio.shield(submission.outcome)
-    _print_outcome(outcome)
+    _print_outcome(outcome, {"id": task_id} if as_json else None)
     return 1 if outcome.state.name == "FAILED" else 0
 
 
@@ -216,7 +225,22 @@ def _given_up(address: str, submissions: Sequence[Submission], timeout_s: float 
     return f"not settled within {timeout_s:g} s: {waiting} of {len(submissions)}; what the coordinator has goes on"
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _told(outcome: Outcome) -> dict[str, Any]:
+    """For a program; what an unsettled task does not have is null."""
+    settled = outcome.settled
+    return {
+        "state": outcome.state.name,
+        "result": outcome.result if settled and not outcome.error else None,
+        "error": outcome.error or None,
+        "latency_s": outcome.latency_s if settled else None,
+    }
+
+
+def _print_outcome(outcome: Outcome, beside: dict[str, Any] | None = None) -> None:
+    """As JSON, if there is something to stand beside it."""
+    if beside is not None:
+        print_json(beside | _told(outcome))
+        return
     print(f"state: {outcome.state.name}")
     if outcome.settled:
         print(f"error: {outcome.error}" if outcome.error else f"result: {outcome.result}")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Overrides
+from orchestrator.cli.arguments import AsJson, Overrides, Quiet, examples_of, require_no_sweep
 from orchestrator.cli.judging import LIVE_GRACE_S
-from orchestrator.cli.preparing import load, require_writable
+from orchestrator.cli.preparing import load, result_folder
 from orchestrator.cli.terminal import count, explained, print_json, progress
 from orchestrator.cli.views import print_tally
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples_of("chaos --seeds 20", "chaos worker-crash.yaml --seeds 20"))
 def chaos(
     scenario: Annotated[
         Path | None,
@@ -35,33 +35,44 @@ def chaos(
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where a scenario that breaks something goes.")] = Path(
-        "out/chaos"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where a scenario that breaks something goes; out/chaos/1, 2, ... if not given."
+        ),
+    ] = None,
     on_processes: Annotated[bool, typer.Option("--live", help="On real processes, each seed for --seconds.")] = False,
     seconds: Annotated[float, typer.Option(min=5, metavar="S", help="How long a live run takes, about.")] = 60,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw a cluster, its work and its faults from every seed, run them, and demand that no promise is broken.
 
     What breaks one is shrunk to a smallest scenario that still does, and the exit code is 1.
     """
     with explained():
+        from orchestrator.results import manifests
+
         base = load(scenario, overrides)[0] if scenario is not None else None
+        if base is not None:
+            require_no_sweep(overrides, base.sweep)
         chosen = range(first_seed, first_seed + (seeds or (1 if on_processes else 100)))
-        require_writable(out)
+        folder = result_folder("chaos", out)
         try:
             if on_processes:
-                clean = live_chaos(chosen, seconds, base, out, as_json)
+                clean = live_chaos(chosen, seconds, base, folder, as_json, quiet)
             else:
-                clean = simulated_chaos(chosen, base, out, jobs or os.cpu_count() or 1, as_json)
+                clean = simulated_chaos(chosen, base, folder, jobs or os.cpu_count() or 1, as_json, quiet)
         finally:
-            with suppress(OSError):
-                out.rmdir()  # where nothing is kept
+            if out is None:
+                manifests.withdraw(folder)  # where nothing is kept
+            else:
+                with suppress(OSError):
+                    folder.rmdir()
     raise typer.Exit(0 if clean else 1)
 
 
-def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int, as_json: bool) -> bool:
+def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int, as_json: bool, quiet: bool) -> bool:
     """Whether no seed breaks a promise; of those that break the same one, the first is shrunk and saved."""
     import sim
     from orchestrator.analysis import chaos
@@ -83,12 +94,12 @@ def simulated_chaos(seeds: range, base: Scenario | None, folder: Path, jobs: int
         raise KeyboardInterrupt(f"{tally.seeds:,} of {len(seeds):,} seeds run, {found} in violation{kept}") from None
     if as_json:
         print_json({**tally.summary(), "specimens": [specimen.summary() for specimen in specimens]})
-    else:
+    elif not quiet:
         print_tally(tally.summary())
     return not tally.broken
 
 
-def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path, as_json: bool) -> bool:
+def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path, as_json: bool, quiet: bool) -> bool:
     """The same on real processes, one seed after the other; every run is kept, and its decision record is replayed."""
     from orchestrator.analysis import chaos, random_scenarios
     from orchestrator.cluster import decision_record
@@ -113,10 +124,11 @@ def live_chaos(seeds: range, seconds: float, base: Scenario | None, folder: Path
                 trial = trial.blamed("replay", f"after {same:,} inputs that decided the same: {difference}")
         tally.add(trial)
         if not as_json:
-            for told in (*map(str, trial.violations), f"{trial.described()}{replayed}; results in {out}"):
+            summary = [] if quiet else [f"{trial.described()}{replayed}; results in {out}"]
+            for told in (*map(str, trial.violations), *summary):
                 print(f"seed {seed}: {told}")
     if as_json:
         print_json({**tally.summary(), "folders": [str(folder / f"live-{seed}") for seed in seeds]})
-    else:
+    elif not quiet:
         print_tally(tally.summary())
     return not tally.broken

@@ -36,6 +36,8 @@ from orchestrator.cli.addresses import (
     whole,
     within,
 )
+from orchestrator.cli.arguments import AsJson, examples_of, require_no_sweep
+from orchestrator.cli.terminal import Refusal, print_json
 
 if TYPE_CHECKING:
     from orchestrator.cluster.coordinator import LiveCoordinator
@@ -81,7 +83,7 @@ def _vanished(flag: str, instead: str) -> Any:
     return typer.Option(flag, hidden=True, callback=refuse)
 
 
-@app.command()
+@app.command(epilog=examples_of("coordinator detection.timeout_s=10"))
 def coordinator(
     overrides: Annotated[
         list[str] | None,
@@ -197,6 +199,10 @@ def _decided_by(
         loaded = Scenario.load(scenario, overrides)
     except ScenarioError as error:
         exit_with(2, *map(str, error.problems))
+    try:
+        require_no_sweep(overrides, loaded.sweep)
+    except Refusal as refusal:
+        exit_with(2, str(refusal))
     return _Decided(
         loaded.policies,
         loaded.seed if seed is None else seed,
@@ -321,7 +327,7 @@ def _tell_what_is_lost(live: LiveCoordinator) -> None:
         log.warning("stopped with %d tasks in hand: they are lost, unless their clients submit them again", in_hand)
 
 
-@app.command()
+@app.command(epilog=examples_of("worker --capacity 4"))
 def worker(
     address: Address = "localhost:50051",
     port: Annotated[int, port_option("Listen here, where the coordinator offers no streams; 0: a free one.")] = 50052,
@@ -428,24 +434,28 @@ def relay(
         runner.run(run_relay(address, seed, call_timeout, control_fd, lambda at: _tell(ready_fd, at)))
 
 
-@app.command()
+@app.command(epilog=examples_of("live worker-crash.yaml --out out/live", "replay out/live"))
 def replay(
     path: Annotated[Path, typer.Argument(metavar="DIR", help="A live run's folder, or a decision record.")],
+    as_json: AsJson = False,
 ) -> None:
     """Decide again what each coordinator of a decision record decided, and say where the decisions differ."""
     from orchestrator.cluster import decision_record
 
     sys.path.extend({os.getcwd()}.difference(sys.path))  # for policies of the user's own, behind everything else
-    all_same = True
+    told = []
     try:
         for same, sentence in decision_record.told(path / decision_record.NAME if path.is_dir() else path):
-            print(sentence)
-            all_same = all_same and same
+            told.append({"same": same, "told": sentence})
+            if not as_json:
+                print(sentence)
     except OSError as error:
         exit_with(2, f"{error.filename}: {error.strerror}")
     except ValueError as error:
         exit_with(2, str(error))
-    raise typer.Exit(0 if all_same else 1)
+    if as_json:
+        print_json(told)
+    raise typer.Exit(0 if all(one["same"] for one in told) else 1)
 
 
 def _begin_process(quiet: bool, die_with: int | None) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson
-from orchestrator.cli.terminal import Refusal, explained, print_json
+from orchestrator.cli.arguments import AsJson, examples_of
+from orchestrator.cli.terminal import Refusal, explained, print_facts, print_json
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -21,21 +21,20 @@ FIRST = "worker-crash"
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog=examples_of("examples"))
 def examples(as_json: AsJson = False) -> None:
     """List the scenarios that come with the package, and the question that each one asks."""
     questions = {name: question(file) for name, file in shipped().items()}
     if as_json:
         print_json(questions)
         return
-    width = max(map(len, questions))
-    for name, asked in questions.items():
-        print(f"{name:<{width}}  {asked}")
+    print_facts([(f"{name} ", asked) for name, asked in questions.items()])
 
 
-@app.command()
+@app.command(epilog=examples_of("init rack-failure"))
 def init(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="One of those that `examples` lists.")] = FIRST,
+    as_json: AsJson = False,
 ) -> None:
     """Copy one of the examples into the current directory, as NAME.yaml."""
     with explained():
@@ -45,16 +44,27 @@ def init(
             near = difflib.get_close_matches(name, known, 1)
             guess = f"did you mean {near[0]}? " if near else ""
             raise Refusal(f"there is no example {name}, {guess}expected one of {', '.join(known)}")
-        copy = Path(f"{name}.yaml")
-        try:
-            with copy.open("xb") as file:
-                file.write(known[name].read_bytes())
-        except FileExistsError:
-            raise Refusal(f"{copy} exists already, and init replaces no file") from None
-        except OSError:
-            copy.unlink(missing_ok=True)  # half of it would be in the way of the next try
-            raise
-        print(f"wrote {copy}; run it with: orchestrator simulate {copy}")
+        copies = {Path(f"{name}.yaml"): known[name]} | {Path(file.name): file for file in traces_of(name)}
+        for copy in copies:
+            if copy.exists():
+                raise Refusal(f"{copy} exists already, and init replaces no file")
+        for copy, original in copies.items():
+            copy_new(original, copy)
+        if as_json:
+            print_json({"files": list(map(str, copies))})
+        else:
+            print(f"wrote {' and '.join(map(str, copies))}; run it with: orchestrator simulate {name}.yaml")
+
+
+def copy_new(original: Traversable, copy: Path) -> None:
+    try:
+        with copy.open("xb") as file:
+            file.write(original.read_bytes())
+    except FileExistsError:
+        raise Refusal(f"{copy} exists already, and init replaces no file") from None
+    except OSError:
+        copy.unlink(missing_ok=True)  # half of it would be in the way of the next try
+        raise
 
 
 def shipped() -> dict[str, Traversable]:
@@ -63,7 +73,13 @@ def shipped() -> dict[str, Traversable]:
     return {name.removesuffix(".yaml"): found[name] for name in sorted(found) if name.endswith(".yaml")}
 
 
+def traces_of(name: str) -> list[Traversable]:
+    """The trace that the scenario of that name replays, if it has one: it is called alike."""
+    trace = files("orchestrator.cli") / "scenarios" / f"{name}.csv"
+    return [trace] if trace.is_file() else []
+
+
 def question(file: Traversable) -> str:
-    """The first line of a scenario's first comment."""
+    """The first line of a scenario: its question, or a comment."""
     first_line = file.read_text(encoding="utf-8").partition("\n")[0]
-    return first_line.removeprefix("#").strip()
+    return first_line.removeprefix("#").removeprefix("question:").strip()

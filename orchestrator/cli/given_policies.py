@@ -54,7 +54,11 @@ def read_policies(file: Path | None = None, overrides: Sequence[str] = ()) -> Po
         if kind is not None and isinstance(given, dict) and "kind" not in given:
             document.tree[name] = {"kind": kind, **given}
     keys = (text.removeprefix(PREFIX) for text in overrides)
-    problems = [problem for text in keys for problem in override(Policies, document, text, roots)]
+    problems = [
+        problem
+        for number, text in enumerate(keys, start=1)
+        for problem in override(Policies, document, text, roots, number)
+    ]
     if not problems:
         try:
             return Policies.model_validate(document.tree)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Overrides, Plots, Replications, ScenarioFile
-from orchestrator.cli.preparing import draw_into, load, print_pictures, require_writable
+from orchestrator.cli.arguments import AsJson, Force, Overrides, Plots, Quiet, Replications, ScenarioFile, examples_of
+from orchestrator.cli.patience import roughly
+from orchestrator.cli.preparing import Use, draw_into, load, print_pictures, renew, require_writable, result_folder
 from orchestrator.cli.terminal import Refusal, count, explained, print_json, print_table, progress
 from orchestrator.cli.views import print_calibration, print_histories, print_judgement
 
@@ -26,7 +27,7 @@ LIVE_GRACE_S = 1.0
 """What a message or a process may take of itself on a busy machine."""
 
 
-@app.command()
+@app.command(epilog=examples_of("check worker-crash.yaml"))
 def check(
     what: Annotated[
         Path, typer.Argument(metavar="SCENARIO|DIR", help="A scenario, to be judged before a run; or a run's folder.")
@@ -38,14 +39,18 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a scenario makes sense and how loaded it is; or, of a run, whether its history is clean."""
+    """Say whether a scenario makes sense, how loaded it is and how long it takes; or of a run whether its history is
+    clean."""
     if what.is_dir():
         with explained():
             clean = check_history(what, overrides or [], settled, as_json)
         raise typer.Exit(0 if clean else 1)
     with explained():
+        from orchestrator.scenario.effort import effort
+
         loaded, cells = load(what, overrides)
         loads = [cell.scenario.offered_load() for cell in cells]
+        efforts = [effort(cell.scenario) for cell in cells]
         if as_json:
             print_json(
                 {
@@ -56,24 +61,33 @@ def check(
                             "cell": cell.name,
                             "values": cell.values,
                             "offered_load": offered_load,
+                            "tasks": takes.tasks,
+                            "simulated_s": takes.simulated_s,
+                            "live_s": takes.live_s,
                             "warnings": cell.scenario.warnings(),
                         }
-                        for cell, offered_load in zip(cells, loads, strict=True)
+                        for cell, offered_load, takes in zip(cells, loads, efforts, strict=True)
                     ],
                 }
             )
             return
         print_table(
             f"{loaded.name}: {count(len(cells), 'cell')} x {count(loaded.replications, 'replication')}",
-            ["cell", "offered load"],
+            ["cell", "offered load", "tasks, about", "a run takes, simulated", "live"],
             [
-                [cell.name, "-" if offered_load is None else f"{offered_load:.3f}"]
-                for cell, offered_load in zip(cells, loads, strict=True)
+                [
+                    cell.name,
+                    "-" if offered_load is None else f"{offered_load:.3f}",
+                    f"{takes.tasks:,.0f}",
+                    roughly(takes.simulated_s),
+                    roughly(takes.live_s),
+                ]
+                for cell, offered_load, takes in zip(cells, loads, efforts, strict=True)
             ],
         )
 
 
-@app.command()
+@app.command(epilog=examples_of("detectors choosing-a-detector.yaml --max-detection-s 10"))
 def detectors(
     scenario: ScenarioFile,
     overrides: Overrides = None,
@@ -82,8 +96,10 @@ def detectors(
         typer.Option(metavar="RUN", help="A live run's folder, to take its heartbeats instead of simulated ones."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-detectors if not given.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the results go; out/NAME-detectors/1, 2, ... if not given."),
     ] = None,
+    force: Force = False,
     replications: Replications = None,
     max_mistakes_per_day: Annotated[
         float | None,
@@ -98,6 +114,7 @@ def detectors(
         int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     plots: Plots = True,
 ) -> None:
     """Judge all failure detectors, over a grid of their main parameter, on the heartbeats of one scenario."""
@@ -108,31 +125,35 @@ def detectors(
             if budget is not None and not 0 < budget < math.inf:
                 raise Refusal(f"--max-{option} is {budget:g}, expected a number over 0")
         chosen = load_for_detectors(scenario, overrides)
-        folder = out or Path("out") / f"{chosen.name}-detectors"
-        require_writable(folder)
+        folder = result_folder(f"{chosen.name}-detectors", out, Use(force))
         with progress(f"{chosen.name} (heartbeats)") as advance:
             traces = find_traces(chosen, trace, replications, advance)
         with progress(f"{chosen.name} (detectors)") as advance:
             budget_ = Budget(max_mistakes_per_day, max_detection_s)
             judged = judge(chosen, traces, budget_, jobs or os.cpu_count() or 1, advance)
+        renew(folder)
         judged.save(folder)
         if plots:
             draw_into(folder, judged)
         if as_json:
             print_json(judged.summary())
             return
+        if quiet:
+            print(folder)
+            return
         print_judgement(judged.summary())
         print(f"\nresults in {folder}")
         print_pictures(folder)
 
 
-@app.command()
+@app.command(epilog=examples_of("live worker-crash.yaml --out out/live", "calibrate out/live --out model.yaml"))
 def calibrate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or of several alike.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The model, to be named as `model` in a scenario.")] = Path(
         "model.yaml"
     ),
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fit the simulated world's delays and costs to a run."""
     with explained():
@@ -148,6 +169,9 @@ def calibrate(
         out.write_text(found.yaml(), encoding="utf-8")
         if as_json:
             print_json(found.model())
+            return
+        if quiet:
+            print(out)
             return
         print_calibration(found.model())
         print(f"\nmodel in {out}")

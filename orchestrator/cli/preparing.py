@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cli.terminal import Refusal, complain
 
 if TYPE_CHECKING:
+    from orchestrator.results.precision import Precision
     from orchestrator.scenario.schema import Cell, Scenario
 
 
@@ -44,14 +46,43 @@ def live_warnings(path: Path) -> Callable[[Scenario], list[str]]:
     return partial(world.warn, file=str(path))
 
 
-def result_folder(scenario: Scenario, out: Path | None) -> Path:
-    """Where the results may go, known before a long run rather than after it."""
-    from orchestrator.results import folders
+@dataclass(frozen=True)
+class Use:
+    """How the folder of the results is used, and how many replications it gets; see `results.sweeps.Plan`."""
 
-    folder = out or Path("out") / scenario.name
-    require_writable(folder)
-    folders.require_ours(folder)
-    return folder
+    force: bool = False
+    resume: bool = False
+    precision: Precision | None = None
+
+
+def result_folder(name: str, out: Path | None, use: Use = Use()) -> Path:
+    """Where the results go, known before a long run rather than after it: `out`, or a new out/NAME/1, 2, ..."""
+    from orchestrator.results import folders, manifests
+
+    parent = Path("out") / name
+    if use.resume:
+        folder = out or manifests.latest(parent)
+        if folder is None or not folder.is_dir() or not any(folder.iterdir()):
+            raise Refusal(f"{folder or parent / manifests.LATEST} holds nothing to resume")
+        require_writable(folder)
+        return folder
+    if out is None:
+        require_writable(parent)
+        return manifests.numbered(parent)
+    require_writable(out)
+    folders.require_free(out, use.force)
+    return out
+
+
+def renew(folder: Path, inputs: Sequence[Path] = ()) -> None:
+    """Remove what earlier runs left there, before something else is written; none of the inputs, which it may hold."""
+    from orchestrator.results.manifests import Manifest
+
+    whole = folder.resolve()
+    for path in inputs:
+        if whole == path.resolve() or whole in path.resolve().parents:
+            raise Refusal(f"{folder} holds {path}, which is an input: choose another folder")
+    Manifest.of(folder).remove()
 
 
 def require_writable(folder: Path) -> None:
@@ -90,6 +121,14 @@ def labels(folders: Sequence[str | Path]) -> list[str]:
     return [name if len(name) <= 40 else f"...{name[-37:]}" for name in names]
 
 
+def pictures(folder: Path) -> list[Path]:
+    """Those that were drawn there, and no others."""
+    from orchestrator.results.manifests import Manifest
+
+    names = sorted(name for name in Manifest.of(folder).files if name.endswith(".png"))
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
 def print_pictures(folder: Path) -> None:
-    for picture in sorted(folder.glob("*.png")):
+    for picture in pictures(folder):
         print(f"  {picture}")

@@ -5,16 +5,29 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+from orchestrator.results.words import count as count
+from orchestrator.results.words import duration as duration
+from orchestrator.results.words import number as number
+from orchestrator.results.words import percent as percent
+from orchestrator.results.words import signed as signed
 
 PIPE_WIDTH = 140
 """Columns of a table that goes to a file or to another program."""
+BAR_AFTER_S = 1.0
+LINES_AFTER_S = 2.0
 
 
 class Refusal(Exception):
@@ -78,13 +91,14 @@ def sentences(error: Exception) -> list[str]:
     from orchestrator.analysis.comparison import Incomparable
     from orchestrator.core.ports import PolicyError
     from orchestrator.results.folders import RunFolderError
+    from orchestrator.results.precision import UnknownMetric
     from orchestrator.scenario.datafiles import DataError
     from orchestrator.scenario.loading import ScenarioError
 
     match error:
         case ScenarioError():
             return [str(problem) for problem in error.problems]
-        case Refusal() | DataError() | RunFolderError() | Incomparable() | Unfit() | PolicyError():
+        case Refusal() | DataError() | RunFolderError() | UnknownMetric() | Incomparable() | Unfit() | PolicyError():
             return [str(error)]
         case OSError(filename=str() as name, strerror=str() as reason):
             return [f"{name}: {reason}"]
@@ -98,79 +112,167 @@ def sentences(error: Exception) -> list[str]:
 
 
 def complain(lines: Iterable[str]) -> None:
-    """Each line as it is on stderr, however long."""
+    """Each line as it is on stderr, however long; a terminal wraps it between words."""
     for line in lines:
-        print(line, file=sys.stderr)
+        _print_wrapped(line, sys.stderr)
+
+
+_quiet = False
+
+
+def be_quiet(wanted: bool) -> bool:
+    """From now on, whether no progress is shown."""
+    global _quiet
+    _quiet = wanted
+    return wanted
+
+
+class Advance(Protocol):
+    """Hears the share that is done, and of a sweep the run that has just ended, as in `timeout_s=2 r0`."""
+
+    def __call__(self, done: float, run: str = "") -> None: ...
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[float], None]]:
-    """A bar with the remaining time on stderr, told the share that is done; on a terminal, after two seconds."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
+def progress(label: str, runs: int | None = 1) -> Iterator[Advance]:
+    """The share, the runs and the remaining time on stderr: on a terminal as a bar, after the first second; elsewhere
+    as a line for each run that ends, of a command that takes longer than two. `runs`: None if nobody knows how many."""
+    if _quiet:
+        yield lambda done, run="": None
+    elif sys.stderr.isatty():
+        with _bar(label, runs) as advance:
+            yield advance
+    else:
+        with _lines(label, runs) as advance:
+            yield advance
+
+
+@contextmanager
+def _bar(label: str, runs: int | None) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    with_eta = Progress(console=Console(stderr=True), transient=True)
-    task = with_eta.add_task(label, total=1.0)
-    patience_ends = time.monotonic() + 2.0
+    console = Console(stderr=True)
+    drawn = [BarColumn(20)] if console.width >= 100 else []
+    told = [TextColumn("{task.description}"), *drawn, TaskProgressColumn()]
+    last = TextColumn("{task.fields[run]}", table_column=Column(overflow="fold", ratio=1))
+    left = TimeRemainingColumn(elapsed_when_finished=True)
+    bar = Progress(*told, left, last, console=console, transient=True, expand=True)
+    task = bar.add_task(label if runs in (1, None) else f"{label}: 0 of {runs:,}", total=1.0, run="")
 
-    def advance(done: float) -> None:
-        with_eta.update(task, completed=min(done, 1.0))
-        if time.monotonic() >= patience_ends:
-            with_eta.start()
+    def advance(done: float, run: str = "") -> None:
+        bar.update(task, completed=min(done, 1.0))
+        if run:
+            done_runs = "" if runs is None else f": {round(done * runs):,} of {runs:,}"
+            bar.update(task, description=f"{label}{done_runs}", run=run)
 
+    begin = threading.Timer(BAR_AFTER_S, bar.start)  # whatever the run tells until then
+    begin.start()
     try:
         yield advance
     finally:
-        with_eta.stop()
+        begin.cancel()
+        begin.join()
+        bar.stop()
+
+
+@contextmanager
+def _lines(label: str, runs: int | None) -> Iterator[Advance]:
+    begun = time.monotonic()
+
+    def advance(done: float, run: str = "") -> None:
+        passed_s = time.monotonic() - begun
+        if run and passed_s >= LINES_AFTER_S:
+            left = f", about {duration(passed_s * (1 - done) / done)} left" if done < 1 and runs is not None else ""
+            done_runs = "" if runs is None else f"{round(done * runs):,} of {runs:,} runs in "
+            complain([f"{label}: {done_runs}{duration(passed_s)}{left}: {run}"])
+
+    yield advance
+    passed_s = time.monotonic() - begun
+    if runs == 1 and passed_s >= LINES_AFTER_S:
+        complain([f"{label}: ended after {duration(passed_s)}"])
 
 
 def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, allow_nan=False))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = True) -> None:
-    """The first column names the row; numbers stand to the right of it and never break."""
-    from rich.box import SIMPLE_HEAD
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """The first column names the row; numbers stand to the right of it. What is too wide for the terminal is divided
+    between columns, and each part names the rows again: nothing is cut, and no number breaks."""
     from rich.console import Console
+    from rich.text import Text
+
+    rows = list(rows)
+    whole = list(range(len(columns)))
+    widest = Console(width=10_000)
+    console = Console(width=None if sys.stdout.isatty() else max(PIPE_WIDTH, _width(widest, columns, rows, whole)))
+    parts = [[0]]
+    for column in whole[1:]:
+        if len(parts[-1]) > 1 and _width(widest, columns, rows, [*parts[-1], column]) > console.width:
+            parts.append([0])
+        parts[-1].append(column)
+    console.print(Text(title, style="bold"))
+    for chosen in parts:
+        table = _table(columns, rows, chosen)
+        console.width = max(console.width, widest.measure(table).minimum)
+        console.print(*([] if chosen is parts[0] else [""]), table, sep="\n")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if numbers and place else "left", no_wrap=numbers)
+    for place in chosen:
+        table.add_column(columns[place], justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    if numbers:  # a line that the terminal breaks is better than a number cut short
-        console.width = max(console.width, Console(width=1000).measure(table).maximum)
-    console.print(Text(title, style="bold"), table, sep="\n\n")
+        table.add_row(*(Text(row[place]) for place in chosen))
+    return table
 
 
-def duration(seconds: float | None) -> str:
-    """In the unit that leaves a whole part, to three digits; a dash for nothing."""
-    if not seconds:
-        return "-" if seconds is None else "0 s"
-    factor, unit = next((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 0.9995)
-    return f"{number(seconds * factor)} {unit}"
+def _width(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> int:
+    return console.measure(_table(columns, rows, chosen)).maximum
 
 
-def number(value: float | None) -> str:
-    """To three digits, whole from a hundred on; a dash for nothing."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".removesuffix(".")
+def say(*lines: str) -> None:
+    """Sentences on stdout, a line each; a terminal wraps them between words."""
+    for line in lines:
+        _print_wrapped(line, sys.stdout)
 
 
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+def _print_wrapped(line: str, stream: TextIO) -> None:
+    if len(line) <= 40 or not stream.isatty():
+        print(line, file=stream)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(file=stream).print(Text(line, overflow="fold"))
 
 
-def signed(share: float | None) -> str:
-    return "-" if share is None else f"{share:+.1%}"
+def print_facts(facts: Iterable[tuple[str, str]], least: int = 0) -> None:
+    """A name of at least so many characters and what it is, a line each; a terminal wraps behind the names."""
+    facts = list(facts)
+    width = max([least, *(len(name) for name, _ in facts)])
+    if not sys.stdout.isatty():
+        for name, fact in facts:
+            print(f"{name:<{width}} {fact}".rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=2 * width <= console.width, min_width=min(width, console.width // 2), overflow="fold")
+    table.add_column(overflow="fold")
+    for name, fact in facts:
+        table.add_row(Text(name), Text(fact))
+    console.print(table)
 
 
-def count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+def terminal_width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH

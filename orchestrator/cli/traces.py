@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.arguments import AsJson
-from orchestrator.cli.terminal import Refusal, count, duration, explained, number, percent, print_json, print_table
+from orchestrator.cli.arguments import AsJson, examples_of
+from orchestrator.cli.terminal import (
+    Refusal,
+    count,
+    duration,
+    explained,
+    number,
+    percent,
+    print_facts,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from orchestrator.scenario.trace_settings import Inferred
@@ -21,7 +31,7 @@ SHADES = " ▁▂▃▄▅▆▇█"
 STATISTICS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
-@app.command()
+@app.command(epilog=examples_of("trace requests.csv", "trace requests.csv --yaml > mine.yaml"))
 def trace(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="CSV, Parquet or a log in the Standard Workload Format; gzip or not.")
@@ -66,7 +76,11 @@ def _inferred(file: str, settings: Sequence[str]) -> Inferred:
     from orchestrator.scenario.validation import explain
 
     document = Document(file, {"file": file, "columns": {}})  # a column that is not given is inferred, no default
-    problems = [problem for text in settings for problem in override(TraceFile, document, text, [os.getcwd()])]
+    problems = [
+        problem
+        for number, text in enumerate(settings, start=1)
+        for problem in override(TraceFile, document, text, [os.getcwd()], number)
+    ]
     if document.tree["file"] != file:
         raise Refusal("file is the first argument, expected no other one")
     if not problems:
@@ -97,8 +111,7 @@ def _print_profile(file: str, told: Mapping[str, Any]) -> None:
         [[name, *(duration(one[s]) for s in STATISTICS), number(one["cv"])] for name, one in rows if one],
     )
     print()
-    for name, words in _facts(told):
-        print(f"{name:<12} {words}")
+    print_facts(_facts(told), 12)
 
 
 def _facts(told: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.cli.terminal import count, duration, number, percent, print_table, signed
+from orchestrator.cli.terminal import count, duration, number, percent, print_facts, print_table, say, signed
 
 COUNTS = ("submitted", "completed", "failed", "unfinished")
 PERCENTILES = ("p50", "p95", "p99")
@@ -39,9 +39,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     print_signs(times.values())
     print()
     told = facts(summary)
-    width = max(11, *map(len, told))
-    for name, fact in told.items():
-        print(f"{name:<{width}} {fact}")
+    print_facts(told.items(), 11)
 
 
 def statistic_of(moments: Mapping[str, Any], name: str) -> str:
@@ -64,7 +62,7 @@ def print_signs(shown: Iterable[Mapping[str, Any]], names: Iterable[str] = MOMEN
     }
     lines = [sign + meaning for sign, meaning in meanings.items() if sign in occurring]
     if lines:
-        print("", *lines, sep="\n")
+        say("", *lines)
 
 
 def facts(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -187,14 +185,15 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
                 [_compared(row) for row in rows],
             )
             print()
+        if any(row["too_few"] for row in cell["rows"]):
+            print("too few: too few tasks at this load for a slow one, or a long queue, not to be chance;")
+            print("         a longer duration_s, or more replications, would tell\n")
         told = [
             (name, counts)
             for side, where in zip(sides, SIDES, strict=True)
             for name, counts in _all_and_classes(side, cell["tasks"][where], cell["classes"][where])
         ]
-        width = max(11, *(len(name) for name, _ in told))
-        for name, counts in told:
-            print(f"{name:<{width}} {listed(counts, *COUNTS)}")
+        print_facts([(name, listed(counts, *COUNTS)) for name, counts in told], 11)
         return
     errors = [{row["metric"]: _error(row) for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
     print_table(
@@ -260,7 +259,7 @@ def print_judgement(judgement: Mapping[str, Any]) -> None:
         map(told, judgement["points"]),
     )
     print()
-    print(_recommended(judgement))
+    say(_recommended(judgement))
 
 
 def _setting(point: Mapping[str, Any]) -> str:
@@ -368,20 +367,23 @@ def print_histories(histories: Sequence[Mapping[str, Any]], promises: Mapping[st
         for violation in broken:
             print(f"  {violation['promise']}: {violation['sentence']}")
     print()
+    meanings = []
     for name, meaning in promises.items():
         reasons = {history["left_out"].get(name, "") for history in histories}
         excuse = f" (not asked: {', '.join(filter(None, reasons))})" if any(reasons) else ""
-        print(f"{name:<11} {meaning}{excuse}")
+        meanings.append((name, f"{meaning}{excuse}"))
+    print_facts(meanings, 11)
 
 
 def print_tally(tally: Mapping[str, Any]) -> None:
     """Chaos in numbers."""
     injection = ", ".join(f"{kind.replace('_', ' ')} {number:,}" for kind, number in tally["injections"].items())
     print(f"{count(tally['seeds'], 'seed')} in {duration(tally['wall_s'])}")
-    print(f"tasks       {tally['tasks']:,} in {tally['attempts']:,} attempts")
-    print(f"injections  {sum(tally['injections'].values()):,}: {injection}")
-    if not tally["broken"]:
-        print("no promise was broken")
+    facts = [("tasks", f"{tally['tasks']:,} in {tally['attempts']:,} attempts")]
+    facts.append(("injections", f"{sum(tally['injections'].values()):,}: {injection}"))
     for promise, seeds in tally["broken"].items():
         more = f" and {len(seeds) - 10:,} more" if len(seeds) > 10 else ""
-        print(f"broken      {promise}, by seed {', '.join(map(str, seeds[:10]))}{more}")
+        facts.append(("broken", f"{promise}, by seed {', '.join(map(str, seeds[:10]))}{more}"))
+    print_facts(facts, 11)
+    if not tally["broken"]:
+        print("no promise was broken")

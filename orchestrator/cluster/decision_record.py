@@ -219,15 +219,15 @@ class Process:
         self.closed = False
         self.gap: str | None = None
         self.stretches: list[Stretch] = []
-        self._head = head
+        self.head = head
 
     def __str__(self) -> str:
-        begun = f", begun at {self._head.begun_at}" if self._head.begun_at else ""
+        begun = f", begun at {self.head.begun_at}" if self.head.begun_at else ""
         return f"process {self.number}{begun}"
 
     def build(self, effects: Effects) -> Coordinator:
         """A core like the one that was recorded, at its beginning."""
-        return self._head.build(effects)
+        return self.head.build(effects)
 
     def inputs(
         self, names: Collection[str] = (), task_id: Callable[[str], Hashable] = lambda task_id: task_id

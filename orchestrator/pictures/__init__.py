@@ -14,14 +14,16 @@ from pathlib import Path
 
 from orchestrator.analysis.comparison import Comparison
 from orchestrator.analysis.detectors import Judgement
+from orchestrator.analysis.fidelity import Fidelity
 from orchestrator.pictures import comparison_plots, detector_plots, perfetto, run_plots, sweep_plots
 from orchestrator.pictures.style import Figures
+from orchestrator.results import manifests
 from orchestrator.results.folders import TRACE
 from orchestrator.results.runs import Run, Sweep
 
 __all__ = ["Drawable", "Figures", "draw"]
 
-Drawable = Run | Sweep | Comparison | Judgement | Mapping[str, Run | Sweep]
+Drawable = Run | Sweep | Comparison | Fidelity | Judgement | Mapping[str, Run | Sweep]
 """A mapping gives runs or sweeps by their labels, to be drawn in the same axes."""
 
 
@@ -34,7 +36,8 @@ def draw(result: Drawable, folder: str | Path | None = None) -> Figures:
     if folder is not None:
         figures.save(folder)
         if isinstance(result, Run):
-            perfetto.write(Path(folder) / TRACE, result.tables, result.scenario)
+            with manifests.writing(Path(folder), [TRACE]):
+                perfetto.write(Path(folder) / TRACE, result.tables, result.scenario)
     return figures
 
 
@@ -46,6 +49,8 @@ def _figures(result: Drawable) -> Figures:
             return run_plots.of_replications(result) if len(result.cells) == 1 else sweep_plots.of_sweep(result)
         case Comparison():
             return comparison_plots.of_comparison(result)
+        case Fidelity():
+            return comparison_plots.of_fidelity(result)
         case Judgement():
             return detector_plots.of_judgement(result)
         case _:

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from orchestrator.analysis.comparison import AROUND, WHOLE, CellComparison, Comparison
+from orchestrator.analysis.fidelity import Fidelity
 from orchestrator.analysis.measures import Stretch, around_faults, excess_s, whole_run
 from orchestrator.core.model import WorkerEvent
 from orchestrator.pictures.distributions import NOTHING, known, of_sample, sizes, tail_axis, tail_curve
@@ -65,6 +66,15 @@ def of_comparison(comparison: Comparison) -> Figures:
             "comparison-timeline": timeline(comparison),
         }
     )
+
+
+def of_fidelity(fidelity: Fidelity) -> Figures:
+    """One picture of both worlds: latency by percentile, or of many cells the errors."""
+    comparison = fidelity.comparison
+    if len(comparison.cells) > FEW_CELLS:
+        return Figures({"fidelity-errors": errors(comparison)})
+    drawn = percentiles if len(comparison.cells) == 1 else percentiles_by_cell
+    return Figures({"fidelity-percentiles": drawn(comparison)})
 
 
 @styled

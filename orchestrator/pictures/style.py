@@ -20,6 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from orchestrator.results import manifests
+
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -83,11 +85,14 @@ class Figures(dict[str, Plot]):
     """Figures by name; a notebook shows them all."""
 
     def save(self, folder: str | Path) -> None:
-        """Write each figure as `name.png` and `name.svg` into `folder`, which is made if it does not exist."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, figure in self.items():
-            for kind in _METADATA:
-                (Path(folder) / f"{name}.{kind}").write_bytes(figure.rendered(kind))
+        """Write each figure as `name.png` and `name.svg` into `folder`, which is made if it does not exist.
+
+        Pictures that were drawn there before are replaced. Raises RunFolderError for other files of these names.
+        """
+        files = {f"{name}.{kind}": (figure, kind) for name, figure in self.items() for kind in _METADATA}
+        with manifests.writing(Path(folder), files):
+            for name, (figure, kind) in files.items():
+                (Path(folder) / name).write_bytes(figure.rendered(kind))
 
     def _repr_html_(self) -> str:
         images = (base64.b64encode(figure.rendered("png")).decode() for figure in self.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,14 +40,14 @@ def of_sweep(sweep: Sweep) -> Figures:
     are swept."""
     cells = sweep.summary["cells"]
     keys = list(cells[0]["values"])
-    numeric = [key for key in keys if all(_is_number(cell["values"][key]) for cell in cells)]
+    numeric = [key for key in keys if all(is_number(cell["values"][key]) for cell in cells)]
     setting = f"world: {sweep.summary['world']};  {_repetitions(cells)}"
     figures = Figures()
     for key in numeric or keys[:1]:
-        title = f"{sweep.scenario.name}: latency against {_axis_label(key)}"
+        title = f"{sweep.scenario.name}: latency against {axis_label(key)}"
         figures[f"sweep-{key}"] = against(cells, key, title, setting)
-        if by_class := _cells_of_classes(cells):
-            title = f"{sweep.scenario.name}: latency of each class against {_axis_label(key)}"
+        if by_class := cells_of_classes(cells):
+            title = f"{sweep.scenario.name}: latency of each class against {axis_label(key)}"
             figures[f"sweep-{key}-by-class"] = against(by_class, key, title, setting)
     detector = [key for key in keys if key.startswith("policies.detection")]
     if detector:
@@ -66,17 +67,17 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
     """
     lost = any(cell["tasks"]["failed"] + cell["tasks"]["unfinished"] for cell in cells)
     figure, panels = new_figure(title, f"{setting};  {_signs(cells)}", (11 + 3 * lost, 4.4), columns=3 + lost)
-    lines = _lines(cells, key)
+    lines = lines_of(cells, key)
     for axes, metric in zip(panels, SHOWN, strict=False):
         _draw_lines(axes, lines, key, f"latency_s.{metric}")
         _draw_signs(axes, lines, key, metric)
         seconds_axis(axes, "y", [p[0] for cell in cells if (p := point(cell, metric))])
-        axes.set(title=metric, xlabel=_axis_label(key))
+        axes.set(title=metric, xlabel=axis_label(key))
     if lost:
         _draw_lines(panels[3], lines, key, "lost", known=_lost)
         most = max(map(_lost, cells))
         panels[3].set(
-            title="failed or unfinished", xlabel=_axis_label(key), ylim=(0, 1.08 * most), ylabel="share of the tasks"
+            title="failed or unfinished", xlabel=axis_label(key), ylim=(0, 1.08 * most), ylabel="share of the tasks"
         )
         panels[3].yaxis.set_major_formatter(PercentFormatter(1.0))
     panels[0].set_ylabel("latency")
@@ -88,12 +89,12 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
 def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
     """Detection time and false positives per hour: against each other, and each against the swept key."""
     figure, (tradeoff, delay, mistakes) = new_figure(title, setting, (11, 4.4), columns=3)
-    lines = _lines(cells, key)
+    lines = lines_of(cells, key)
     mean, p99, rate = "detection.time_s.mean", "detection.time_s.p99", "detection.false_positives_per_h"
     for line in lines:
         for metric, style, face in ((mean, "-", line.color), (p99, "--", "white")):
-            known = [cell for cell in line.cells if not np.isnan(_metric(cell, metric))]
-            x, y = ([_metric(cell, name) for cell in known] for name in (metric, rate))
+            known = [cell for cell in line.cells if not np.isnan(metric_of(cell, metric))]
+            x, y = ([metric_of(cell, name) for cell in known] for name in (metric, rate))
             tradeoff.plot(x, y, color=line.color, ls=style, marker=line.marker, markerfacecolor=face)
             if metric == mean:
                 for cell, point in zip(known, zip(x, y, strict=True), strict=True):
@@ -102,17 +103,17 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
     _draw_lines(delay, lines, key, mean)
     _draw_lines(delay, lines, key, p99, "--")
     _draw_lines(mistakes, lines, key, rate)
-    rates = [_metric(cell, rate) for cell in cells]
+    rates = [metric_of(cell, rate) for cell in cells]
     for axes in (tradeoff, mistakes):
         _rate_axis(axes, rates)
         axes.set_ylabel("false positives per hour")
-    tradeoff.set(xlabel="detection time", title=f"by {_axis_label(key)}: filled mean, hollow p99")
+    tradeoff.set(xlabel="detection time", title=f"by {axis_label(key)}: filled mean, hollow p99")
     tradeoff.xaxis.set_major_formatter(FuncFormatter(seconds))
-    delay.set(xlabel=_axis_label(key), ylabel="detection time", title="how fast: solid mean, dashed p99")
+    delay.set(xlabel=axis_label(key), ylabel="detection time", title="how fast: solid mean, dashed p99")
     delay.set_ylim(bottom=0)
     delay.yaxis.set_major_formatter(FuncFormatter(seconds))
-    mistakes.set(xlabel=_axis_label(key), title="how often wrong")
-    if all(np.isnan(_metric(cell, mean)) for cell in cells):
+    mistakes.set(xlabel=axis_label(key), title="how often wrong")
+    if all(np.isnan(metric_of(cell, mean)) for cell in cells):
         note(tradeoff, "no crash was detected")
         note(delay, "no crash was detected")
     _legend_of_lines(figure, lines)
@@ -120,7 +121,7 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """The cells of a sweep that differ in one key only, in the order of its values."""
 
     label: str
@@ -131,16 +132,16 @@ class _Line:
     """How far its points stand beside those of the other lines if the values are names."""
 
 
-def _lines(cells: Sequence[Summary], key: str) -> list[_Line]:
+def lines_of(cells: Sequence[Summary], key: str) -> list[Line]:
     together: dict[str, list[Summary]] = {}
     for cell in cells:
         others = {other: readable(value) for other, value in cell["values"].items() if other != key}
         label = ", ".join(_line_label(other, value, alone=len(others) == 1) for other, value in others.items())
         together.setdefault(label, []).append(cell)
     count = len(together)
-    numeric = all(_is_number(cell["values"][key]) for cell in cells)
+    numeric = all(is_number(cell["values"][key]) for cell in cells)
     return [
-        _Line(
+        Line(
             label,
             COLORS[index % len(COLORS)],
             MARKERS[(index + index // len(COLORS)) % len(MARKERS)],
@@ -151,10 +152,10 @@ def _lines(cells: Sequence[Summary], key: str) -> list[_Line]:
     ]
 
 
-def _places(lines: Sequence[_Line], key: str) -> tuple[list[Floats], list[Any], bool]:
+def _places(lines: Sequence[Line], key: str) -> tuple[list[Floats], list[Any], bool]:
     """Where the cells of each line stand along the axis, the swept values, and whether these are numbers or names."""
     values = [cell["values"][key] for line in lines for cell in line.cells]
-    numeric = all(map(_is_number, values))
+    numeric = all(map(is_number, values))
     names = list(dict.fromkeys(str(readable(value)) for value in values))
     places = []
     for line in lines:
@@ -164,7 +165,7 @@ def _places(lines: Sequence[_Line], key: str) -> tuple[list[Floats], list[Any], 
     return places, values if numeric else names, numeric
 
 
-def _draw_signs(axes: Axes, lines: Sequence[_Line], key: str, metric: str) -> None:
+def _draw_signs(axes: Axes, lines: Sequence[Line], key: str, metric: str) -> None:
     """Mark what a percentile does not say; see `against`."""
     for line, x in zip(lines, _places(lines, key)[0], strict=True):
         for place, cell in zip(x, line.cells, strict=True):
@@ -186,7 +187,7 @@ def _signs(cells: Sequence[Summary]) -> str:
     return ";  ".join([f"n = {n} tasks per {each}", *(text for sign, text in meanings.items() if sign in signs)])
 
 
-def _cells_of_classes(cells: Sequence[Summary]) -> list[Summary]:
+def cells_of_classes(cells: Sequence[Summary]) -> list[Summary]:
     """Each class of each cell as a cell of its own, as if the class were a swept key."""
     found = []
     for cell in cells:
@@ -212,7 +213,7 @@ def _lost(cell: Summary) -> float:
 
 def _draw_lines(
     axes: Axes,
-    lines: Sequence[_Line],
+    lines: Sequence[Line],
     key: str,
     metric: str,
     style: str = "-",
@@ -224,7 +225,7 @@ def _draw_lines(
     """
     places, values, numeric = _places(lines, key)
     for line, x in zip(lines, places, strict=True):
-        y = np.array([known(cell) if known else _metric(cell, metric) for cell in line.cells])
+        y = np.array([known(cell) if known else metric_of(cell, metric) for cell in line.cells])
         low, high = bounds([cell["ci95"].get(metric) for cell in line.cells])
         high = np.where(np.isnan(high), np.maximum(low, y), high)  # without an upper end, the lower half is drawn
         axes.plot(x, y, color=line.color, marker=line.marker, ms=5, ls=style if numeric else "", label=line.label)
@@ -253,17 +254,19 @@ def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     """Logarithmic, but linear below the smallest positive rate, so that zero has a place too."""
     positive = [rate for rate in rates if rate > 0]
     if positive:
-        axes.set_yscale("symlog", linthresh=min(positive), linscale=0.5)
+        # A tick below the linear part's end would stand on that of zero.
+        least = 10.0 ** math.floor(math.log10(min(positive)))
+        axes.set_yscale("symlog", linthresh=least, linscale=0.5)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.10g}"))
     axes.set_ylim(bottom=0)
 
 
-def _legend_of_lines(figure: Plot, lines: Sequence[_Line]) -> None:
+def _legend_of_lines(figure: Plot, lines: Sequence[Line]) -> None:
     handles = [Line2D([], [], color=line.color, marker=line.marker, label=line.label) for line in lines]
     legend_beside(figure, [handle for handle in handles if handle.get_label()])
 
 
-def _metric(cell: Summary, dotted: str) -> float:
+def metric_of(cell: Summary, dotted: str) -> float:
     """A metric by its dotted name; NaN if the cell does not know it."""
     value = flatten(cell).get(dotted)
     return np.nan if value is None else float(value)
@@ -279,15 +282,15 @@ def _repetitions(cells: Sequence[Summary]) -> str:
     return f"{counts} replications per cell;  bands and bars: 95 % confidence{half}"
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _line_label(key: str, value: Any, alone: bool) -> str:
-    return str(value) if alone and isinstance(value, str) else f"{_axis_label(key)} {value}"
+    return str(value) if alone and isinstance(value, str) else f"{axis_label(key)} {value}"
 
 
-def _axis_label(key: str) -> str:
+def axis_label(key: str) -> str:
     """`workload.arrivals.rate_per_s` becomes `arrivals rate (1/s)`, `policies.routing.kind` becomes `routing`."""
     parts = key.removeprefix("policies.").removesuffix(".kind").split(".")[-2:]
     unit = ""

@@ -79,9 +79,10 @@ class PowerOfD(Routing):
 
     def choose(self, task: Task) -> Worker | None:
         # The sample comes in random order, so that the first minimum is a random one among equals.
-        return min(self._sample(), key=_load)
+        return min(self.sample(), key=_load)
 
-    def _sample(self) -> list[Worker]:
+    def sample(self) -> list[Worker]:
+        """Those among which the next choice is made, in random order."""
         roomy, draw = self.roomy, self.rng.random
         n = len(roomy)
         if self.d != 2 or n < 2:

@@ -16,6 +16,7 @@ from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask
 from orchestrator.cluster.tasks import named_kind
 from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.rehearsal.injector import Injector
+from orchestrator.rehearsal.journal import Journal
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from orchestrator.rehearsal.record import Account
 from orchestrator.results.sweeps import Progress
@@ -54,12 +55,14 @@ class Drive:
         cluster: LocalCluster,
         payload: Payload,
         injector: Injector,
+        journal: Journal,
         progress: Progress | None,
     ) -> None:
         self._scenario = scenario
         self._cluster = cluster
         self._payload = payload
         self._injector = injector
+        self._journal = journal
         self._progress = progress
         self._stopped = False
         self._late_s = 0.0
@@ -86,6 +89,7 @@ class Drive:
         async with AsyncClient(self._cluster.address) as self._client:
             await self._connect()
             self.began = self.ended = beginning(self._scenario, self._loop.time() + HEAD_START_S)
+            self._journal.begin(self.began)
             faults = self._injector.run(self.began, self._end.check_hopeless)
             background = [asyncio.create_task(part) for part in (faults, self._watch())]
             for task in background:
@@ -145,7 +149,9 @@ class Drive:
         """Now; `at_s` is when it was to be."""
         self._late_s = max(self._late_s, self.now - at_s)
         work = self._scenario.workload.task
-        kind = named_kind(work, service_s.kind) if isinstance(service_s, Demand) else work
+        of_kind = service_s.kind if isinstance(service_s, Demand) else None
+        kind = work if of_kind is None else named_kind(work, of_kind)
+        self._journal.submit(at_s, service_s, priority, of_kind)
         task = NewTask(self._payload(service_s), priority, kind)
         (submission,) = self._client.submit_batch([task])
         submission.outcome.add_done_callback(self._settled)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from orchestrator.rehearsal.journal import Journal
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from orchestrator.rehearsal.record import Injection
 from orchestrator.results.fault_events import CRASH, entry_of
@@ -46,8 +47,9 @@ class _Host:
 class Injector:
     """Executes the faults of one run."""
 
-    def __init__(self, scenario: Scenario, plan: Plan, cluster: LocalCluster, stage: Stage) -> None:
+    def __init__(self, scenario: Scenario, plan: Plan, cluster: LocalCluster, stage: Stage, journal: Journal) -> None:
         self.injections: list[Injection] = []
+        self._journal = journal
         self._faults = scenario.faults
         self._network = scenario.network
         self._cluster = cluster
@@ -146,7 +148,7 @@ class Injector:
     # ---- processes
 
     def _kill(self, name: str) -> None:
-        self.injections.append(Injection(self._loop.time(), CRASH.kind, name))
+        self._record(Injection(self._loop.time(), CRASH.kind, name))
         self._cluster.worker(name).signal(signal.SIGKILL)
         self._hosts[name].gone = True
 
@@ -208,8 +210,12 @@ class Injector:
         now = self._loop.time()
         entry = entry_of(action)
         if entry is not None:
-            self.injections.append(Injection(now, entry.kind, action.worker, entry.detail))
+            self._record(Injection(now, entry.kind, action.worker, entry.detail))
         return now
+
+    def _record(self, injection: Injection) -> None:
+        self._journal.inject(injection)
+        self.injections.append(injection)
 
 
 def _either(one: float, other: float) -> float:

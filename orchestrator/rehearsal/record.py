@@ -68,18 +68,23 @@ class Record(NamedTuple):
     counters: Counter[str]
 
 
-def record(path: Path, scenario: Scenario, account: Account) -> Record:
+def last_moment(path: Path) -> float:
+    """When the last input of a decision record was handled, on the clock of its coordinator."""
+    return max((item.now for item in Recorded(path).inputs()), default=0.0)
+
+
+def record(path: Path, scenario: Scenario, account: Account, killed: bool = False) -> Record:
     """What happened between the beginning of the run and its end, in seconds since the beginning.
 
-    `path`: of the coordinator's decision record. Raises ValueError where an input of it ended in an exception,
-    RunFolderError where it could not be written to its end.
+    `path`: of the coordinator's decision record; `killed`: it ends where the coordinator was killed. Raises ValueError
+    where an input of it ended in an exception, RunFolderError where it could not be written to its end.
     """
     recorder = Recorder()
     watcher = _Watcher(recorder, account.faults)
     recorded = Recorded(path)
     core = recorded.build(watcher)
     inputs = 0
-    for item in recorded.inputs(task_id=_row):
+    for item in recorded.inputs(task_id=row_of):
         if item.now > account.ended:
             break
         if item.raised is not None:
@@ -88,7 +93,7 @@ def record(path: Path, scenario: Scenario, account: Account) -> Record:
         if item.name == "result" and (report := item.arguments[0]).attempt and report.ran_s is not None:
             recorder.reported(report.task_id, report.attempt, report.started_at, report.ran_s)
         inputs += item.now >= account.began
-    if not recorded.closed:
+    if not (recorded.closed or killed):
         raise RunFolderError(f"{path} ends before the run does: {path.with_name('cluster.log')} says why")
     for worker in core.workers():
         for attempt in (*worker.open, *worker.abandoned):
@@ -102,7 +107,7 @@ def record(path: Path, scenario: Scenario, account: Account) -> Record:
     return Record(_since(tables, account).with_kinds(account.kinds), inputs, core.counters)
 
 
-def _row(task_id: str) -> int:
+def row_of(task_id: str) -> int:
     """Of the task with that id: clients number their tasks from one."""
     return int(task_id.rpartition("-")[2]) - 1
 

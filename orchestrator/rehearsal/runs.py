@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,16 @@ from orchestrator.cluster import decision_record, tasks
 from orchestrator.cluster.wire import rpc
 from orchestrator.rehearsal.drive import STOPPED, ClusterBroke, Drive, Payload
 from orchestrator.rehearsal.injector import STANDBY_S, Injector
+from orchestrator.rehearsal.journal import NAME as JOURNAL
+from orchestrator.rehearsal.journal import Journal, read
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
-from orchestrator.rehearsal.record import Account, record
+from orchestrator.rehearsal.record import Account, Record, last_moment, record
 from orchestrator.results import folders, sweeps
+from orchestrator.results.folders import RunFolderError
+from orchestrator.results.precision import Precision
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import engine_summary, summarise
-from orchestrator.results.sweeps import Progress
+from orchestrator.results.sweeps import Progress, SweepProgress
 from orchestrator.scenario.faults import OfNetwork
 from orchestrator.scenario.loading import Problem
 from orchestrator.scenario.plan import FaultAction, Plan, draw_plan
@@ -61,30 +65,63 @@ def run(
     replication: int = 0,
     progress: Progress | None = None,
     check: bool = False,
+    force: bool = False,
 ) -> Run:
-    """One replication of a scenario without a sweep, on a cluster of its own, written to the folder `out`.
+    """One replication of a scenario without a sweep, on a cluster of its own, written to the folder `out`; `force`: in
+    the place of what an earlier run left there.
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: the
-    coordinator proves its invariants while it runs. Raises ScenarioError for what cannot be done here, ClusterBroke if
-    a process ended that was not told to; if a policy stopped the coordinator, its text names the policy.
+    coordinator proves its invariants while it runs. Raises ScenarioError for what cannot be done here, RunFolderError
+    if the folder may not be used, ClusterBroke if a process ended that was not told to; if a policy stopped the
+    coordinator, its text names the policy. What is left of a run whose processes were all killed: see `recover`.
     """
     began = time.perf_counter()
     out = Path(out)
     warn(scenario)
     plan = draw_plan(scenario, replication)
-    folders.clear(out)
-    out.mkdir(parents=True, exist_ok=True)
+    folders.require_free(out, force)
+    folders.begin(out, folders.identity(scenario, "live", replication), live=True)
+    folders.write_scenario(out, scenario)
+    journal = Journal(out / JOURNAL)
     try:
-        account, interrupted = _execute(scenario, plan, replication, out, progress, check)
+        account, interrupted = _execute(scenario, plan, replication, out, journal, progress, check)
     except ClusterBroke as error:
         raise ClusterBroke(f"{error} (see {out / LOG})", error.status) from error
-    tables, inputs, counters = record(out / decision_record.NAME, scenario, account)
+    finally:
+        journal.close()
+    recorded = record(out / decision_record.NAME, scenario, account)
+    return _keep(out, scenario, recorded, lambda: time.perf_counter() - began, interrupted)
+
+
+def recover(folder: Path) -> Run:
+    """What a live run did until all its processes were killed, from its decision record, as an interrupted run.
+
+    The record lacks the last second at most. Raises RunFolderError if the folder holds no such run.
+    """
+    if (folder / "summary.json").exists():
+        raise RunFolderError(f"{folder} holds a finished run: nothing is to be recovered")
+    path = folder / decision_record.NAME
+    if not path.exists():
+        raise RunFolderError(f"{folder} holds no live run that was killed: {path.name} is missing")
+    scenario = folders.load_scenario(folder)
+    try:
+        ended = last_moment(path)
+        account = read(folder / JOURNAL, ended, bool(scenario.workload.kind_names()))
+        recorded = record(path, scenario, account, killed=True)
+    except ValueError as error:
+        raise RunFolderError(str(error)) from None
+    return _keep(folder, scenario, recorded, lambda: ended - account.began, interrupted=True)
+
+
+def _keep(out: Path, scenario: Scenario, recorded: Record, wall_s: Callable[[], float], interrupted: bool) -> Run:
+    """Write what came of a run. `wall_s`: how long it took, asked for when the tables are written."""
+    tables, inputs, counters = recorded
     tables.write(out)
-    wall_s = time.perf_counter() - began
-    engine = engine_summary(wall_s, inputs, tables.tasks.num_rows)
+    engine = engine_summary(wall_s(), inputs, tables.tasks.num_rows)
     summary = summarise(tables, scenario, "live", engine, counters, interrupted)
-    folders.write_summary(out, scenario, summary)
+    (out / JOURNAL).unlink(missing_ok=True)
+    folders.finish(out, scenario, summary)
     return Run(summary, tables, scenario)
 
 
@@ -92,12 +129,17 @@ def sweep(
     scenario: Scenario,
     out: str | Path,
     replications: int | None = None,
-    progress: Progress | None = None,
+    progress: SweepProgress | None = None,
     check: bool = False,
+    *,
+    force: bool = False,
+    resume: bool = False,
+    precision: Precision | None = None,
 ) -> Sweep:
     """Every cell of the scenario's sweep, `replications` times each, one after the other, in `out/<cell>/r<k>`.
 
-    `progress` is called with the share of the whole that is over. Ctrl-C keeps the finished runs.
+    `progress` is called with the share of the whole that is over. Ctrl-C keeps the finished runs. `force`, `resume` and
+    `precision`: see `orchestrator.results.sweeps.Plan`.
     """
     out = Path(out)
 
@@ -108,12 +150,15 @@ def sweep(
                 if progress is not None:
                     progress((before + min(share, 1.0)) / len(work))
 
-            finished = run(cell.scenario, folders.run_folder(out, cell.name, number), number, advance, check)
+            finished = run(
+                cell.scenario, folders.run_folder(out, cell.name, number), number, advance, check, force=True
+            )
             if "interrupted" in finished.summary:
                 raise KeyboardInterrupt
             yield cell.name, number
 
-    return sweeps.sweep(scenario, out, in_turn, replications, progress)
+    plan = sweeps.Plan(scenario, "live", out, replications, force, resume, precision)
+    return sweeps.sweep(plan, in_turn, progress)
 
 
 def warn(scenario: Scenario, file: str = "scenario") -> list[str]:
@@ -145,7 +190,13 @@ def hosts(scenario: Scenario, plan: Plan) -> list[Host]:
 
 
 def _execute(
-    scenario: Scenario, plan: Plan, replication: int, out: Path, progress: Progress | None, check: bool
+    scenario: Scenario,
+    plan: Plan,
+    replication: int,
+    out: Path,
+    journal: Journal,
+    progress: Progress | None,
+    check: bool,
 ) -> tuple[Account, bool]:
     """What the driver can tell of the run, and whether it was interrupted; afterwards every process has ended."""
     with tempfile.TemporaryDirectory() as folder, _our_path():
@@ -168,8 +219,8 @@ def _execute(
             try:
                 stage = _Stage(scenario, plan, replication, cluster)
                 stage.set_up()
-                injector = Injector(scenario, plan, cluster, stage)
-                drive = Drive(scenario, plan, cluster, _payload(scenario), injector, progress)
+                injector = Injector(scenario, plan, cluster, stage, journal)
+                drive = Drive(scenario, plan, cluster, _payload(scenario), injector, journal, progress)
                 interrupted = _complete(drive)
             except (ClusterBroke, NotReady) as error:
                 # Its clients are told before its process ends.

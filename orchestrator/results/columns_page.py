@@ -23,7 +23,8 @@ _WORDS_HEAD = """The words in the columns of names. The detail of `heal` may als
 that of `ejected` is a reason in words."""
 _SUMMARY_HEAD = """## summary.json
 
-Task counts cover the whole run. Statistics are `mean`, `p50`, `p90`, `p95`, `p99`, `p999` and `max`; under
+`engine` stands in `engine.json` beside it, or, of replications, in that of each: it is what equal runs do not have in
+common. Task counts cover the whole run. Statistics are `mean`, `p50`, `p90`, `p95`, `p99`, `p999` and `max`; under
 `detection` there is no `p90` and no `p999`. Percentiles interpolate linearly between order statistics. An empty
 statistic is null.
 
@@ -41,8 +42,33 @@ null. The `mean` is that of the other tasks. Beside the statistics stand
 The summary of replications also has `replications`, `ci95` and `ci95_too_few`. Counts are summed, percentiles are taken
 over all tasks together, and rates and queues are averaged. `ci95` has the 95 % confidence interval of each of these
 numbers, or null if fewer than two replications have it; a maximum has none. An upper end is null if it falls on a task
-that never completed, or if the replications are too few to tell it: `ci95_too_few` names these. See
+that never completed, or if the replications are too few to tell it: `ci95_too_few` names these. A count of none has
+the bound [0, 3.0], which takes the events as independent: of events that come in bunches, it counts bunches. See
 [intervals](intervals.md).
+"""
+
+
+_ANSWER = """
+### answer
+
+A command that ran several cells writes `answer.json` beside the summary of the sweep, and `--json` prints it under the
+key `answer`: `question`, `baseline`, `replications`, up to five
+`sentences`, what is `assumed`, and for each of the `conditions` (swept values that are no choice: workload, network,
+faults) its baseline and the deltas of its other cells. A delta has
+
+- `measure`: `latency_s.p50`, `.p95`, `.p99`, `.p999`, `.max`, the same of each class, or one of the counts: `hit`
+  (tasks with an attempt at a worker while a fault of it lasted), `delayed` and `sped_up` (tasks whose latency differs
+  from their own in the baseline by more than the baseline's p50), `failed`, `unfinished`, `attempts`, `wasted_s` (slot
+  time of attempts that settled nothing), `false_positives`, `workers`, `slots`. Counts are those of a run, on average;
+- `baseline`, `value`, `difference`, and for percentiles the `change` (`difference` / `baseline`); `at_least` and
+  `baseline_at_least` as above;
+- `ci95`: of the change of a percentile, of the difference of a count; null where nothing tells it;
+- `verdict`: `equal`, `lower`, `higher`, `no difference shown`, `too few`, or `counted` (different in these runs,
+  without an interval).
+
+`same_tasks` pairs each task with itself, where both cells have the same arrivals: how many tasks took longer (`later`)
+or shorter (`sooner`) than in the baseline, by how much (median, and the 5 % and 95 % points), and the same of those
+that a fault hit in either cell.
 """
 
 
@@ -69,6 +95,7 @@ def _lines() -> Iterator[str]:
     yield "| key | unit | meaning |\n| --- | --- | --- |"
     for key, (unit, meaning) in SUMMARY.items():
         yield f"| `{key}` | {unit} | {meaning} |"
+    yield _ANSWER.rstrip()
 
 
 def _type(field: pa.Field) -> str:

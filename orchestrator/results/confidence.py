@@ -155,7 +155,8 @@ def count_interval(counts: Floats) -> Interval | None:
 
     Without any event [0, 3.0]: if more were to be expected, none would come in fewer than 5 % of the cases. That takes
     them as independent: only events tell whether they come in bunches. Counts that are all alike, such as those of
-    planned events, vary by nothing.
+    planned events, vary by nothing, unless independent ones would be alike in 5 % of the cases, too: of so many events
+    in all, by the multinomial distribution.
     """
     from scipy.special import gammaincinv, ndtri
 
@@ -165,10 +166,13 @@ def count_interval(counts: Floats) -> Interval | None:
     if not total:
         return Interval(0.0, float(-np.log(1 - LEVEL)))
     dispersion = float(np.var(counts, ddof=1)) / (total / runs)
-    if not dispersion:
-        return Interval(total, total)
     tail = (1 - LEVEL) / 2
-    events = total / dispersion * float(ndtri(1 - tail) / student(runs)) ** 2
+    if dispersion:
+        events = total / dispersion * float(ndtri(1 - tail) / student(runs)) ** 2
+    elif math.lgamma(total + 1) - runs * math.lgamma(total / runs + 1) - total * math.log(runs) < math.log(1 - LEVEL):
+        return Interval(total, total)
+    else:
+        events = total
     low, high = gammaincinv(events, tail), gammaincinv(events + 1, 1 - tail)
     return Interval(float(low) * total / events, float(high) * total / events)
 

@@ -1,40 +1,47 @@
 """The run folder: how runs and sweeps are saved and loaded.
 
-    one run:   DIR/summary.json  scenario.yaml  tasks.parquet  attempts.parquet  events.parquet
+    one run:   DIR/summary.json  scenario.yaml  tasks.parquet  attempts.parquet  events.parquet  engine.json
                of a live run also its decision record and cluster.log
     a sweep:   DIR/summary.json  scenario.yaml  cells.csv  <cell>/r<k>/{summary.json, scenario.yaml, tables}
 
 `orchestrator.pictures` adds plots and, for one run, `trace.json`. Names hold no time, and equal runs give equal
-bytes. `summary.json` is written last and atomically: a folder with a summary is complete, except for pictures, which
-can be drawn again.
+bytes, except for `engine.json`, which says how long it took. `manifest.json` lists what was written, and nothing else
+is ever replaced. `summary.json` is written last and atomically: a folder with a summary is complete, except for
+pictures, which can be drawn again.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
-import os
 import re
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.results import manifests
+from orchestrator.results.manifests import PART, Manifest, RunFolderError
 from orchestrator.results.runs import CellRuns, Run, Sweep, readable
 from orchestrator.results.statistics import flatten
-from orchestrator.results.summaries import Summary, summarise
+from orchestrator.results.summaries import Summary, pooled_engine, summarise
 from orchestrator.results.tables import FILES, Tables, check_files
 from orchestrator.scenario.schema import Scenario, ScenarioError
+from orchestrator.scenario.sources import with_digests
+
+__all__ = ["RunFolderError", "StoredRun", "load", "load_run", "save"]
 
 TRACE = "trace.json"
-_SUMMARY, _SCENARIO, _CELLS = "summary.json", "scenario.yaml", "cells.csv"
-_LIVE = ("decisions.jsonl", "journal.jsonl", "cluster.log")  # the second one in folders of older versions
+_SUMMARY, _SCENARIO, _CELLS, _ENGINE = "summary.json", "scenario.yaml", "cells.csv", "engine.json"
+_LIVE = ("decisions.jsonl", "driver.jsonl", "cluster.log")
+_OLDER = ("journal.jsonl",)
+_AGGREGATE = (_CELLS, _SCENARIO, _SUMMARY)
 _PLOT = r"(latency-percentiles|latency-ccdf|latency-by-priority|timeline|worker-utilization|detection|sweep-[^/]+)"
-_NAMES = (*FILES, *_LIVE, _SUMMARY, _SCENARIO, _CELLS, TRACE)
+_NAMES = (*FILES, *_LIVE, *_OLDER, *_AGGREGATE, _ENGINE, TRACE)
 _OURS = re.compile("|".join([*map(re.escape, _NAMES), r"decisions\.jsonl\.\d+", _PLOT + r"\.(png|svg)"]))
 
 _RUN_KEYS = {"scenario", "world", "seed", "duration_s", "ended_s", "tasks", "latency_s", "wait_s", "accept_s"} | {
@@ -44,7 +51,6 @@ _RUN_KEYS = {"scenario", "world", "seed", "duration_s", "ended_s", "tasks", "lat
     "by_priority",
     "queue",
     "detection",
-    "engine",
 }
 _LATER_KEYS = {"ended_s", "slots", "queue"}
 """Keys that older versions did not write."""
@@ -55,16 +61,13 @@ SUMMARY_BYTES = 1 << 30
 """Far more than that of a sweep of a hundred thousand runs."""
 
 
-class RunFolderError(Exception):
-    """A folder holds no run, a damaged run, or a file of the user's that a run must not replace. One sentence."""
-
-
 class StoredRun(Run):
     """A run in its folder. Each access to `tables` reads the files, so a sweep of many runs needs little memory."""
 
-    def __init__(self, folder: Path, summary: Summary) -> None:
+    def __init__(self, folder: Path, summary: Summary, scenario: Scenario | None = None) -> None:
         self.folder = folder
         self.summary = summary
+        self._known = scenario
 
     @property
     def tables(self) -> Tables:
@@ -75,7 +78,7 @@ class StoredRun(Run):
 
     @cached_property
     def scenario(self) -> Scenario:
-        return _load_scenario(self.folder)
+        return self._known or load_scenario(self.folder)
 
 
 def load(folder: str | Path) -> Run | Sweep:
@@ -90,18 +93,31 @@ def load(folder: str | Path) -> Run | Sweep:
         return load_run(folder)
     _require(summary, _SWEEP_KEYS, folder)
     cells = [_load_cell(folder, entry) for entry in summary["cells"]]
-    return Sweep(_load_scenario(folder), cells, summary.get("interrupted", False))
+    return Sweep(load_scenario(folder), cells, summary.get("interrupted", False))
 
 
-def load_run(folder: Path) -> StoredRun:
-    """The single run in `folder`; raises the same errors as `load`.
+def load_cell(folder: Path, cell: str) -> Sweep:
+    """One cell of the sweep that is saved in `folder`; RunFolderError if there is none of that name."""
+    result = load(folder)
+    cells = result.cells if isinstance(result, Sweep) else []
+    chosen = [one for one in cells if one.name == cell]
+    if not chosen:
+        known = f", expected one of {', '.join(one.name for one in cells)}" if cells else ": it holds a single run"
+        raise RunFolderError(f"{folder} has no cell {cell}{known}")
+    return Sweep(result.scenario, chosen)
+
+
+def load_run(folder: Path, scenario: Scenario | None = None) -> StoredRun:
+    """The single run in `folder`; raises the same errors as `load`. `scenario`: its own, where that is known already.
 
     The summary of an older version, which does not say when its run ended, is made anew from its tables: the run is
     taken to have ended with the last thing that happened.
     """
-    run = StoredRun(folder, _read_summary(folder))
+    run = StoredRun(folder, _read_summary(folder), scenario)
     older = "ended_s" not in run.summary
     _require(run.summary, _RUN_KEYS - _LATER_KEYS if older else _RUN_KEYS, folder)
+    if "engine" not in run.summary:
+        run.summary["engine"] = _read_json(folder / _ENGINE)
     try:
         check_files(folder)
     except (OSError, pa.ArrowException) as error:
@@ -121,65 +137,171 @@ def run_folder(folder: Path, cell: str, number: int) -> Path:
     return folder / cell / f"r{number}"
 
 
-def save(folder: str | Path, result: Run | Sweep) -> None:
-    """Write a run, or a sweep with all its runs, without pictures; results of an earlier run in `folder` are removed.
+def identity(scenario: Scenario, world: str, replication: int = 0) -> str:
+    """What tells a run from any other: SHA-256 of its resolved scenario, the files that it names, world and number.
 
-    A result may be saved into the folder from which it was loaded. Raises RunFolderError as `require_ours`.
+    The number of replications and the sweep that it is a part of do not count. Policies of the user's own count by
+    their names.
+    """
+    tree = scenario.model_dump(mode="json", exclude={"sweep", "replications"})
+    whole = {"scenario": with_digests(tree), "world": world, "replication": replication}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def save(folder: str | Path, result: Run | Sweep, force: bool = False) -> None:
+    """Write a run, or a sweep with all its runs, without pictures.
+
+    `force`: results of earlier runs in `folder` are replaced, which may be those that `result` was loaded from. Raises
+    RunFolderError as `require_free`.
     """
     folder = Path(folder)
+    require_free(folder, force)
     if isinstance(result, Run):
-        scenario, tables = result.scenario, result.tables  # read before they are removed
-        write_tables(folder, tables)
-        write_summary(folder, scenario, result.summary)
+        _save_run(folder, result)
         return
+    runs = [run_folder(folder, cell.name, number) for cell in result.cells for number in cell.numbers]
+    begin_sweep(folder, runs, keep=runs)
     for cell in result.cells:
         for number, run in zip(cell.numbers, cell.runs, strict=True):
-            save(run_folder(folder, cell.name, number), run)
+            _save_run(run_folder(folder, cell.name, number), run, number)
     write_aggregate(folder, result)
 
 
-def write_tables(folder: Path, tables: Tables) -> None:
-    """The first half of saving a run: clear the folder and write the tables."""
-    clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+def _save_run(folder: Path, run: Run, number: int = 0) -> None:
+    scenario, tables = run.scenario, run.tables  # read before they are removed
+    begin(folder, identity(scenario, run.summary["world"], number))
     tables.write(folder)
+    finish(folder, scenario, run.summary)
 
 
-def write_summary(folder: Path, scenario: Scenario, summary: Summary) -> None:
-    """The second half of saving a run: write the scenario, then the summary, which marks the folder as complete."""
-    _write(folder / _SCENARIO, scenario.dump())
-    _write(folder / _SUMMARY, json.dumps(summary, indent=2, allow_nan=False) + "\n")
+def begin(folder: Path, identity: str, live: bool = False) -> None:
+    """The beginning of a run's folder: what an earlier run left is removed, and what will be written is listed."""
+    Manifest.of(folder).remove()
+    Manifest(folder, identity).claim((*FILES, _SCENARIO, _ENGINE, _SUMMARY, *(_LIVE if live else ())))
+
+
+def write_scenario(folder: Path, scenario: Scenario) -> None:
+    manifests.write_whole(folder / _SCENARIO, scenario.dump())
+
+
+def finish(folder: Path, scenario: Scenario, summary: Summary) -> None:
+    """The end of a run's folder, whose tables are written: the scenario, then the summary, which marks it as complete.
+    How long the run took stands beside the summary, so that equal runs have equal ones."""
+    write_scenario(folder, scenario)
+    manifests.write_whole(folder / _ENGINE, _json(summary["engine"]))
+    manifest = Manifest.of(folder)
+    manifest.files[_ENGINE] = None
+    _complete(manifest, {key: value for key, value in summary.items() if key != "engine"})
+
+
+def begin_sweep(folder: Path, runs: Iterable[Path], keep: Iterable[Path] = ()) -> None:
+    """The beginning of a sweep's folder: all that earlier runs left is removed, except for the run folders in `keep`;
+    what will be written is listed."""
+    manifest = Manifest.of(folder)
+    manifest.remove([run.relative_to(folder).as_posix() for run in keep])
+    manifest.identity = None
+    manifest.folders = sorted(run.relative_to(folder).as_posix() for run in runs)
+    manifest.claim(_AGGREGATE)
+
+
+def list_runs(folder: Path, runs: Iterable[Path]) -> None:
+    """Further runs that a sweep will write."""
+    manifest = Manifest.of(folder)
+    manifest.folders = sorted(run.relative_to(folder).as_posix() for run in runs)
+    manifest.write()
 
 
 def write_aggregate(folder: Path, sweep: Sweep) -> None:
-    """Write the files of a sweep whose runs are already in their folders; runs of an earlier sweep are removed."""
-    clear(folder, {run_folder(folder, cell.name, number) for cell in sweep.cells for number in cell.numbers})
-    _write(folder / _CELLS, _csv(sweep.cells))
-    write_summary(folder, sweep.scenario, sweep.summary)
+    """The end of a sweep's folder, whose runs are complete."""
+    write_scenario(folder, sweep.scenario)
+    manifests.write_whole(folder / _CELLS, _csv(sweep.cells))
+    told = {key: value for key, value in sweep.summary.items() if key != "engine"}
+    told["cells"] = [{key: value for key, value in cell.items() if key != "engine"} for cell in told["cells"]]
+    manifest = Manifest.of(folder)
+    manifest.folders = sorted(
+        run_folder(Path(), cell.name, number).as_posix() for cell in sweep.cells for number in cell.numbers
+    )
+    _complete(manifest, told)
 
 
-def clear(folder: Path, keep: AbstractSet[Path] = frozenset()) -> None:
-    """Remove the files of earlier runs from `folder`, except for the run folders in `keep`; touch nothing else.
+def _complete(manifest: Manifest, summary: Mapping[str, Any]) -> None:
+    """Measure what was written, and let the summary appear when the manifest has it."""
+    text = _json(summary)
+    clock = manifest.files.keys() & {_ENGINE}
+    manifest.files = {name: None for name in manifest.files if (manifest.folder / name).is_file()}
+    manifest.files |= dict.fromkeys(_record_parts(manifest.folder))
+    manifest.files[_SUMMARY] = manifests.measured(text)
+    manifest.seal(name for name in list(manifest.files) if name != _SUMMARY and name not in clock)
+    manifests.write_whole(manifest.folder / _SUMMARY, text)
 
-    Raises RunFolderError as `require_ours`.
+
+def _record_parts(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("decisions.jsonl.*") if path.suffix[1:].isdecimal()]
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+# ---- what may be replaced
+
+
+def require_free(folder: Path, force: bool = False) -> None:
+    """Raise RunFolderError unless a run may write there: the folder is empty, or does not exist.
+
+    `force`: or what it would replace is what earlier runs wrote, and nobody has changed.
     """
-    require_ours(folder)
-    for path in set(_run_folders(folder)) - keep:
-        _remove_files(path)
-        _remove_if_empty(path)
-        _remove_if_empty(path.parent)
-    _remove_files(folder)
-
-
-def require_ours(folder: Path) -> None:
-    """Raise RunFolderError if `folder` holds no run, but a file that a run would replace, or a device or a pipe in the
-    place of one."""
     _require_files(folder)
-    if (folder / FILES[0]).exists() or _run_folders(folder):
+    if not folder.is_dir():
         return
-    for name in (_SUMMARY, _SCENARIO):
-        if (folder / name).exists():
-            raise RunFolderError(f"{folder} holds a {name} but no run: choose another folder, or move the file")
+    there = sorted(path.name for path in folder.iterdir() if path.name != manifests.NAME + PART)
+    manifest = Manifest.read(folder)
+    if not there or (manifest and there == [manifests.NAME] and not manifest.folders):
+        return
+    if manifest is None and is_older(folder):
+        raise RunFolderError(
+            f"{folder} holds results of an older version without a {manifests.NAME}, which are never replaced: "
+            "choose another folder, or move them"
+        )
+    if not force:
+        held = "results" if manifest is not None else f"{there[0]} and more" if there[1:] else there[0]
+        ways = ", or --force to replace them" if manifest is not None else ""
+        raise RunFolderError(f"{folder} holds {held} already: choose another folder{ways}")
+    listed = manifest.files if manifest else {}
+    for name in there:
+        whole = name.removesuffix(PART)
+        is_part = _LIVE[0] in listed and name.startswith(f"{_LIVE[0]}.")
+        if whole not in listed and _OURS.fullmatch(whole) and not is_part:
+            raise RunFolderError(f"{folder / name} was not written by a run, and would be replaced: move it")
+    if manifest and (edited := next(manifest.edited(), None)):
+        raise RunFolderError(f"{edited} was changed since a run wrote it: move it, or choose another folder")
+
+
+def is_older(folder: Path) -> bool:
+    """Whether a version without manifests left a run or a sweep there."""
+    if (folder / manifests.NAME).exists():
+        return False
+    tables = (folder / FILES[0], *folder.glob(f"*/r*/{FILES[0]}"))
+    return any(table.is_file() and not (table.parent / manifests.NAME).exists() for table in tables)
+
+
+def finished(folder: Path) -> dict[Path, str | None]:
+    """The runs in a folder that are complete, and the identity of each: of the folder itself, or of those of a sweep.
+    A run that was interrupted is not complete."""
+    manifest = Manifest.read(folder)
+    runs = [] if manifest is None else [*manifest.below()] or [manifest]
+    return {run.folder: run.identity for run in runs if run.identity is not None and _is_whole(run.folder)}
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / _SUMMARY).is_file() and "interrupted" not in _read_summary(folder)
+
+
+def renew_scenario(folder: Path, scenario: Scenario) -> None:
+    """The number of replications may have changed since a run of the same identity was finished."""
+    if f"\nreplications: {scenario.replications}\n" not in (folder / _SCENARIO).read_text(encoding="utf-8"):
+        write_scenario(folder, scenario)
+        Manifest.of(folder).seal([_SCENARIO])
 
 
 def _require_files(folder: Path) -> None:
@@ -188,30 +310,6 @@ def _require_files(folder: Path) -> None:
         is_other = path.exists() and not path.is_file() and not path.is_dir()
         if is_other and _OURS.fullmatch(path.name.removesuffix(".part")):
             raise RunFolderError(f"{path} is a device or a pipe, expected a file of a run")
-
-
-def _run_folders(folder: Path) -> list[Path]:
-    """The run folders inside the folder of a sweep."""
-    return [path for path in folder.glob("*/r*") if re.fullmatch(r"r\d+", path.name) and (path / FILES[0]).is_file()]
-
-
-def _remove_files(folder: Path) -> None:
-    (folder / _SUMMARY).unlink(missing_ok=True)  # first: without a summary, the folder counts as incomplete
-    for path in folder.glob("*"):
-        if path.is_file() and _OURS.fullmatch(path.name.removesuffix(".part")):
-            path.unlink()
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _write(path: Path, text: str) -> None:
-    """Write atomically: the file appears complete or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _csv(cells: Sequence[CellRuns]) -> str:
@@ -223,7 +321,7 @@ def _csv(cells: Sequence[CellRuns]) -> str:
             for metric, interval in cell.pooled["ci95"].items()
             for end, value in zip(("low", "high"), interval or (None, None), strict=True)
         }
-        metrics = flatten({key: value for key, value in cell.pooled.items() if key != "ci95"})
+        metrics = flatten({key: value for key, value in cell.pooled.items() if key not in ("ci95", "engine")})
         metrics = {key: " ".join(value) if isinstance(value, list) else value for key, value in metrics.items()}
         swept = {key: readable(value) for key, value in cell.values.items()}
         table.append({"cell": cell.name, **swept, **metrics, **bounds})
@@ -241,6 +339,7 @@ def _load_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
     if older:  # its runs are summarised anew, and pooled anew
         return CellRuns.of(entry["cell"], entry["values"], runs)
     pooled = {key: value for key, value in entry.items() if key not in ("cell", "values", "runs")}
+    pooled.setdefault("engine", pooled_engine([run.summary["engine"] for run in runs.values()]))
     return CellRuns(entry["cell"], entry["values"], list(runs.values()), entry["runs"], pooled)
 
 
@@ -248,22 +347,27 @@ def _read_summary(folder: Path) -> Summary:
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a folder")
     _require_files(folder)
+    if not (folder / _SUMMARY).exists():
+        raise RunFolderError(f"{folder} holds no finished run: {_SUMMARY} is missing")
+    return _read_json(folder / _SUMMARY)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        with (folder / _SUMMARY).open("rb") as file:
+        with path.open("rb") as file:
             text = file.read(SUMMARY_BYTES + 1)
         if len(text) > SUMMARY_BYTES:
             raise ValueError(f"it has more than {SUMMARY_BYTES >> 20} MiB")
-        summary = json.loads(text.decode())
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} holds no finished run: {_SUMMARY} is missing") from None
+        told = json.loads(text.decode())
     except (OSError, ValueError) as error:
-        raise RunFolderError(f"{folder / _SUMMARY} is damaged: {_first_line(error)}") from None
-    if not isinstance(summary, dict):
-        raise RunFolderError(f"{folder / _SUMMARY} is damaged: it is not a mapping")
-    return summary
+        raise RunFolderError(f"{path} is damaged: {_first_line(error)}") from None
+    if not isinstance(told, dict):
+        raise RunFolderError(f"{path} is damaged: it is not a mapping")
+    return told
 
 
-def _load_scenario(folder: Path) -> Scenario:
+def load_scenario(folder: Path) -> Scenario:
+    """The scenario of a run, finished or not."""
     try:
         return Scenario.load(folder / _SCENARIO, saved=True)
     except (OSError, ScenarioError) as error:

@@ -229,7 +229,7 @@ def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) 
             "delayed_s": describe(sample.delayed_s, DETECTION_QUANTILES),
             "heartbeats_per_s": _mean([s["detection"]["heartbeats_per_s"] for s in summaries]),
         },
-        "engine": _pooled_engine([s["engine"] for s in summaries]),
+        "engine": pooled_engine([s["engine"] for s in summaries]),
         "replications": len(summaries),
     }
 
@@ -354,7 +354,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _pooled_engine(engines: Sequence[Mapping[str, Any]]) -> Summary:
+def pooled_engine(engines: Sequence[Mapping[str, Any]]) -> Summary:
     """Totals over the runs, and rates over the summed wall time."""
     wall_s = sum(engine["wall_s"] for engine in engines)
     pooled: Summary = {}

@@ -2,55 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from orchestrator.results import folders
+from orchestrator.results.folders import RunFolderError
+from orchestrator.results.precision import Precision
 from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.scenario.schema import Cell, Scenario
 
 Progress = Callable[[float], None]
 Work = list[tuple[Cell, int]]
 """Cells, each with the number of a replication."""
-Runs = Callable[[Work], Iterator[object]]
-"""Executes the work, and yields once for each run when its folder is complete."""
+Runs = Callable[[Work], Iterator[tuple[str, int]]]
+"""Executes the work, and yields the cell's name and the number of each run when its folder is complete."""
 
 
-def sweep(
-    scenario: Scenario, out: Path, runs: Runs, replications: int | None = None, progress: Progress | None = None
-) -> Sweep:
-    """Every cell of the scenario's sweep, `replications` times each, in `out/<cell>/r<k>`.
+class SweepProgress(Protocol):
+    """Hears the share that is done; where a run has just ended, also its cell and number."""
 
-    `progress` is called with the share of the runs that is done. After Ctrl-C the result consists of the finished
-    runs and is marked `interrupted`. If no run has finished, KeyboardInterrupt is raised again.
+    def __call__(self, done: float, run: str = "", /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scenario's sweep and replications in one world, and how the folder of the results is used.
+
+    `replications`: of each cell, if not those of the scenario. `force`: what earlier runs left in `out` may be
+    replaced. `resume`: of these, the runs that this plan has too are kept, and only the missing ones are run.
+    `precision`: replications are added until it is reached.
     """
-    folders.clear(out)
-    cells = scenario.cells()
-    numbers = range(replications or scenario.replications)
-    work = [(cell, number) for cell in cells for number in numbers]
-    interrupted = False
-    try:
-        for done, _ in enumerate(runs(work), start=1):
-            if progress is not None:
-                progress(done / len(work))
-    except KeyboardInterrupt:
-        interrupted = True
-    # The folders decide what has finished: an interrupt may come after the end of a run and before its report.
-    found = []
-    for cell in cells:
-        finished = {k: run for k in numbers if (run := _finished(folders.run_folder(out, cell.name, k))) is not None}
-        if finished:
-            found.append(CellRuns.of(cell.name, cell.values, finished))
-    if not found:
+
+    scenario: Scenario
+    world: str
+    out: Path
+    replications: int | None = None
+    force: bool = False
+    resume: bool = False
+    precision: Precision | None = None
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        return self.scenario.cells()
+
+    def counts(self) -> dict[str, int]:
+        """With how many replications each cell begins: at least two where an interval is wanted."""
+        count = self.replications or self.scenario.replications
+        return dict.fromkeys((cell.name for cell in self.cells), max(count, 2) if self.precision else count)
+
+    def work(self, counts: Mapping[str, int]) -> dict[Path, tuple[Cell, int]]:
+        """Each run by its folder."""
+        return {
+            folders.run_folder(self.out, cell.name, number): (cell, number)
+            for cell in self.cells
+            for number in range(counts[cell.name])
+        }
+
+
+def kept(plan: Plan) -> dict[Path, tuple[Cell, int]]:
+    """Those of the runs that are finished already, by their folders; none if nothing is resumed.
+
+    Raises RunFolderError if a file would be replaced that may not be: also a finished run that this plan does not have,
+    or has otherwise by now, unless `force` is set.
+    """
+    folders.require_free(plan.out, plan.force or plan.resume)
+    if not plan.resume:
+        return {}
+    found, counts = folders.finished(plan.out), plan.counts()
+    if plan.precision:  # an earlier command may have added replications
+        numbers = [(path.parent.name, int(path.name[1:])) for path in found if path.name[1:].isdecimal()]
+        counts |= {name: max(counts[name], 1 + number) for name, number in sorted(numbers) if name in counts}
+    work = plan.work(counts)
+    same = {
+        path: (cell, number)
+        for path, (cell, number) in work.items()
+        if path in found and found[path] == folders.identity(cell.scenario, plan.world, number)
+    }
+    if (others := sorted(found.keys() - same.keys())) and not plan.force:
+        raise RunFolderError(
+            f"{len(others):,} of the {len(found):,} finished runs in {plan.out} are of another scenario or world, "
+            f"such as {others[0]}: --resume --force replaces them"
+        )
+    return same
+
+
+def sweep(plan: Plan, runs: Runs, progress: SweepProgress | None = None) -> Sweep:
+    """Every cell of the scenario's sweep, with all its replications, in `out/<cell>/r<k>`.
+
+    `progress` is called with the share of the runs that is done, and the run. After Ctrl-C the result consists of the
+    finished runs and is marked `interrupted`. If no run has finished, KeyboardInterrupt is raised again. Raises
+    RunFolderError as `kept`, before anything is run.
+    """
+    done, counts = kept(plan), plan.counts()
+    for cell, number in done.values():
+        counts[cell.name] = max(counts[cell.name], number + 1)
+    folders.begin_sweep(plan.out, plan.work(counts), done)
+    for path, (cell, _) in done.items():
+        folders.renew_scenario(path, cell.scenario)
+    while True:
+        work = plan.work(counts)
+        interrupted = _run([work[path] for path in work if path not in done], len(work), runs, progress)
+        # The folders decide what has finished: an interrupt may come after the end of a run and before its report.
+        cells = list(_finished(plan, work))
+        further = plan.precision.further(cells) if plan.precision and not interrupted else {}
+        if not further:
+            break
+        done, counts = work, counts | further
+        folders.list_runs(plan.out, plan.work(counts))
+    if not cells:
         raise KeyboardInterrupt("no run had finished")
-    result = Sweep(scenario, found, interrupted)
-    folders.write_aggregate(out, result)
+    result = Sweep(plan.scenario, cells, interrupted)
+    folders.write_aggregate(plan.out, result)
     return result
 
 
-def _finished(folder: Path) -> Run | None:
+def _run(missing: Work, total: int, runs: Runs, progress: SweepProgress | None) -> bool:
+    """Run what is missing of so many runs; whether that was interrupted."""
     try:
-        run = folders.load_run(folder)
-    except folders.RunFolderError:
+        done_runs = runs(missing) if missing else iter(())
+        for done, (name, number) in enumerate(done_runs, start=total - len(missing) + 1):
+            if progress is not None:
+                progress(done / total, f"{name} r{number}")
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _finished(plan: Plan, work: Mapping[Path, tuple[Cell, int]]) -> Iterator[CellRuns]:
+    """The cells of which at least one run is finished."""
+    for cell in plan.cells:
+        mine = {number: path for path, (of, number) in work.items() if of is cell}
+        finished = {
+            number: run for number, path in mine.items() if (run := _whole_run(path, cell.scenario)) is not None
+        }
+        if finished:
+            yield CellRuns.of(cell.name, cell.values, finished)
+
+
+def _whole_run(folder: Path, scenario: Scenario) -> Run | None:
+    try:
+        run = folders.load_run(folder, scenario)
+    except RunFolderError:
         return None
     return None if "interrupted" in run.summary else run

@@ -1,9 +1,9 @@
 """Columns of a user's CSV, Parquet or Standard Workload Format file, with the line to blame where one is wrong.
 
-Text may be compressed with gzip. A log in the Standard Workload Format is known by its content: after lines of
-comments, which begin with a semicolon and may be in any encoding, come rows of 18 numbers. It has no names of columns:
-they are those of `SWF_COLUMNS`, and its -1 says that a value is not known, so a row with -1 in a wanted column is left
-out.
+Text may be compressed with gzip, and its cells separated by commas, semicolons, tabs or bars. A log in the Standard
+Workload Format is known by its content: after lines of comments, which begin with a semicolon and may be in any
+encoding, come rows of 18 numbers. It has no names of columns: they are those of `SWF_COLUMNS`, and its -1 says that a
+value is not known, so a row with -1 in a wanted column is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
@@ -266,12 +266,22 @@ def _lines(stream: IO[str], base: str) -> Iterator[str]:
 def _read_csv(file: str, wanted: Sequence[str] | None, limit: int | None) -> Columns:
     base = Path(file).name
     with _opened(file, "surrogateescape") as stream:
-        rows = csv.reader(_lines(stream, base))
+        lines = _lines(stream, base)
+        head = next(lines, "")
+        rows = csv.reader(chain([head], lines), delimiter=_separator(head))
         try:
             names = [name.strip() for name in next(rows, [])]
             return _collect(file, names, islice(((rows.line_num, row) for row in rows if row), limit), wanted)
         except csv.Error as error:
             raise DataError(f"line {rows.line_num + 1} of {base} is no CSV ({error}), expected CSV") from None
+
+
+def _separator(head: str) -> str:
+    """What stands between the names of columns: a comma, or else a semicolon, a tab or a bar."""
+    if "," not in head:
+        with suppress(csv.Error):  # a single column
+            return csv.Sniffer().sniff(head, ";\t|").delimiter
+    return ","
 
 
 def _read_swf(file: str, wanted: Sequence[str] | None, limit: int | None) -> Columns:

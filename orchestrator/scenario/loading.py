@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 import stat
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any, Literal, NamedTuple, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.resolver import BaseResolver
 
 KeyPath = tuple[str | int, ...]
 Place = Literal["key", "value"]
@@ -27,11 +29,42 @@ MAX_NODES = 100_000
 MAX_BYTES = 16 << 20
 SEGMENT = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]")
 TAGS = "tag:yaml.org,2002:"
+STDIN = Path("-")
+"""The name that means standard input."""
+COMMAND_LINE = "<command line>"
+
+
+class CoreSchema(BaseResolver):
+    """What a plain scalar means in YAML 1.2: the core schema, and `<<` as in 1.1.
+
+    ruamel's own rules differ: 1_000 and 0b11 are numbers to them, .5e3 is none.
+    """
+
+    def __init__(self, version: object = None, loader: Any = None, loadumper: Any = None) -> None:
+        super().__init__(loader if loadumper is None else loadumper)
+
+    @property
+    def processing_version(self) -> tuple[int, int]:
+        return 1, 2
+
+
+for name, expression, first in (
+    ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+    ("merge", "<<", ["<"]),
+):
+    CoreSchema.add_implicit_resolver_base(TAGS + name, re.compile(f"(?:{expression})\\Z"), first)
 
 
 class Position(NamedTuple):
+    """A place in a file; or, of an override, its number among them and the column in its text."""
+
     line: int
     column: int
+    override: str = ""
 
 
 START = Position(1, 1)
@@ -46,28 +79,35 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, at one place."""
+    """One thing that is wrong, at one place: of a file, or of the `override` whose number `line` is then."""
 
     file: str
     line: int
     column: int
     key: str
     message: str
+    override: str = ""
 
     @classmethod
     def at(cls, file: str, position: Position, path: KeyPath, message: str, whole: str = "scenario") -> Problem:
         """A problem of the key at a path, or of the whole file, which is called `whole`."""
-        return cls(file, position.line, position.column, one_line(dotted(path)) or whole, one_line(message))
+        line, column, text = position
+        return cls(file, line, column, one_line(dotted(path)) or whole, one_line(message), one_line(text))
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.key}: {self.message}"
+        if self.override:
+            where = f"{COMMAND_LINE}: override {self.line} ({_short(self.override)}), column {self.column}"
+        else:
+            where = f"{self.file}:{self.line}:{self.column}"
+        return f"{where}: {self.key}: {self.message}"
 
 
 class ScenarioError(Exception):
-    """A scenario that cannot be run, with all that is wrong with it: `problems`, in the order of the file."""
+    """A scenario that cannot be run, with all that is wrong with it: `problems`, in the order of the file; then those
+    of overrides."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
+        self.problems = sorted(problems, key=lambda problem: (bool(problem.override), problem.line, problem.column))
         super().__init__("\n".join(map(str, self.problems)))
 
     def __reduce__(self) -> tuple[type[ScenarioError], tuple[list[Problem]]]:
@@ -97,22 +137,28 @@ class Document:
         """The misfit at its own place, or at the nearest one around it that is known."""
         path, place = misfit.path, misfit.place
         while path and path not in self.marks:
-            # Of something that holds the culprit, the key is the place to look at.
+            # Of something that holds the culprit, the key is the place to look at; or the override that chose its kind.
             path, place = path[:-1], "key"
-        mark = self.marks[path] if path else Mark(START, START)
+            kind = self.marks.get((*path, "kind"))
+            if kind is not None and kind.key.override:
+                path = (*path, "kind")
+        mark = self.marks[path] if path in self.marks else Mark(START, START)
         position = mark.key if place == "key" else mark.value
         return Problem.at(self.file, position, misfit.path, misfit.message, self.what)
 
-    def override(self, path: KeyPath) -> None:
-        """The value at `path` no longer comes from the file: its key, if any, stands for it all."""
-        here = self.marks[path].key if path in self.marks else START
+    def override(self, path: KeyPath, marks: Mapping[KeyPath, Mark]) -> None:
+        """The value at `path` no longer comes from the file, but from an override with these marks below `path`."""
         self.marks = {known: mark for known, mark in self.marks.items() if known[: len(path)] != path}
-        self.marks[path] = Mark(here, here)
+        whole = marks[()].key
+        for depth in range(1, len(path)):
+            self.marks.setdefault(path[:depth], Mark(whole, whole))
+        self.marks |= {(*path, *below): mark for below, mark in marks.items()}
 
 
 def read_document(path: Path, what: str = "scenario") -> Document:
-    """The YAML mapping in a file, which is to be a `what`. ScenarioError for whatever keeps it from being one."""
-    document = Document(str(path), what=what)
+    """The YAML mapping in a file, or on standard input (`-`), which is to be a `what`. ScenarioError for whatever keeps
+    it from being one."""
+    document = Document("<stdin>" if path == STDIN else str(path), what=what)
     try:
         text = _read_bytes(path).decode("utf-8-sig")
         tree, document.marks = parse(text)
@@ -137,12 +183,16 @@ def read_document(path: Path, what: str = "scenario") -> Document:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """Raises Misfit for what has no end, or may never have one: a device, a pipe, a file too large to be read whole."""
-    status = path.stat()
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        raise Misfit((), "is a device or a pipe, expected a YAML file")
-    with path.open("rb") as file:
-        read = file.read(MAX_BYTES + 1)
+    """Raises Misfit for what has no end, or may never have one: a device, a pipe, a file too large to be read whole.
+    Whoever names standard input means what it holds."""
+    if path == STDIN:
+        read = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin else b""
+    else:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise Misfit((), "is a device or a pipe, expected a YAML file")
+        with path.open("rb") as file:
+            read = file.read(MAX_BYTES + 1)
     if len(read) > MAX_BYTES:
         raise Misfit((), f"has more than {MAX_BYTES >> 20} MiB, expected a YAML file")
     return read
@@ -157,8 +207,10 @@ class ParseError(ValueError):
 
 
 def parse(text: str) -> tuple[Any, dict[KeyPath, Mark]]:
-    """A YAML 1.2 text as plain values, and the marks of every path in it."""
+    """A YAML 1.2 text as plain values, and the marks of every path in it. What `<<` merges has the marks of its own
+    place."""
     reader = YAML(typ="safe", pure=True)
+    reader.Resolver = CoreSchema
     try:
         root = reader.compose(StringIO(text))
         if root is None:
@@ -179,6 +231,10 @@ def parse(text: str) -> tuple[Any, dict[KeyPath, Mark]]:
         raise ParseError([((), START, "nested too deeply, expected a few levels")]) from None
 
 
+Pairs = dict[str, tuple[Position, Node]]
+"""The values of a mapping by key, each with the position of its key."""
+
+
 class Composition:
     """Turns composed nodes into plain values, noting marks, and all that plain values exclude."""
 
@@ -187,6 +243,7 @@ class Composition:
         self._marks: dict[KeyPath, Mark] = {}
         self._found: list[tuple[KeyPath, Position, str]] = []
         self._open: set[int] = set()
+        self._pairs_of: dict[int, Pairs] = {}
         self._nodes = 0
 
     def read(self, root: Node) -> tuple[Any, dict[KeyPath, Mark]]:
@@ -216,20 +273,48 @@ class Composition:
     def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         if _tag(node) != "map":
             self._reject(path, position_of(node), _no_meaning(node))
-        mapping: dict[str, Any] = {}
+        return {key: self._plain(value, (*path, key), at) for key, (at, value) in self._pairs(node, path).items()}
+
+    def _pairs(self, node: MappingNode, path: KeyPath) -> Pairs:
+        """The values of a mapping by key, each with its key's position; its own, and those that it merges."""
+        if id(node) in self._pairs_of:
+            return self._pairs_of[id(node)]
+        own: Pairs = {}
+        merged: Pairs = {}
+        merges = [value for key, value in node.value if _tag(key) == "merge"]
         for key_node, value_node in node.value:
             key, at = key_node.value, position_of(key_node)
             if _half_character(key_node):
                 self._reject(path, at, "has half a character as a key, expected whole ones (no \\ud800 to \\udfff)")
-            elif _tag(key_node) not in ("str", "merge", "value"):
+            elif _tag(key_node) == "merge":
+                for source in self._sources(value_node, (*path, key)):
+                    merged = source | merged
+            elif _tag(key_node) != "str":
                 name = key if isinstance(key, str) else "a list or mapping"
                 self._reject(path, at, f"has {name} as a key, expected keys that are text")
-            elif key in mapping:
-                first = self._marks[(*path, key)].key.line
-                self._reject((*path, key), at, f"given twice, first on line {first}, expected once")
+            elif key in own:
+                self._reject((*path, key), at, f"given twice, first on line {own[key][0].line}, expected once")
             else:
-                mapping[key] = self._plain(value_node, (*path, key), at)
-        return mapping
+                own[key] = (at, value_node)
+        if len(merges) > 1:
+            at = position_of(merges[1])
+            self._reject((*path, "<<"), at, "given twice, expected once, with a list of the mappings")
+        self._pairs_of[id(node)] = merged | own
+        return self._pairs_of[id(node)]
+
+    def _sources(self, node: Node, path: KeyPath) -> Iterator[Pairs]:
+        """What each mapping that `<<` names has."""
+        at = position_of(node)
+        sources = node.value if isinstance(node, SequenceNode) else [node]
+        for source in sources:
+            if id(source) in self._open:
+                self._reject(path, at, "an alias of something that holds it, expected a value that ends")
+            elif not isinstance(source, MappingNode):
+                self._reject(path, at, "merges what is no mapping, expected a mapping, or a list of them")
+            else:
+                self._open.add(id(source))
+                yield self._pairs(source, path)
+                self._open.discard(id(source))
 
     def _sequence(self, node: Node, path: KeyPath, at: Position) -> list[Any]:
         if _tag(node) != "seq":
@@ -239,7 +324,7 @@ class Composition:
     def _value(self, node: ScalarNode, path: KeyPath, at: Position) -> Any:
         if _half_character(node):
             return self._reject(path, at, "is half a character, expected whole ones (no \\ud800 to \\udfff)")
-        if _tag(node) in ("timestamp", "merge", "value"):
+        if _tag(node) == "merge":
             return node.value
         if _tag(node) not in ("null", "bool", "int", "float", "str"):
             return self._reject(path, at, _no_meaning(node))
@@ -259,12 +344,17 @@ class Composition:
 def to_yaml(tree: dict[str, Any]) -> str:
     """A plain tree as YAML, keys in their order; `parse` reads the same tree back."""
     writer = YAML(typ="safe", pure=True)
+    writer.Resolver = CoreSchema
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     writer.representer.ignore_aliases = lambda data: True
     out = StringIO()
     writer.dump(tree, out)
     return out.getvalue()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def dotted(path: KeyPath) -> str:
@@ -295,14 +385,13 @@ def show(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}..."'
+            return f'"{_short(value)}"'
         case dict():
             return "a mapping" if value else "an empty mapping"
         case list():
             return "a list" if value else "an empty list"
         case _:
-            text = str(value)
-            return text if len(text) <= 60 else f"{text[:57]}..."
+            return _short(str(value))
 
 
 def one_line(text: str) -> str:

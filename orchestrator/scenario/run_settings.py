@@ -19,6 +19,9 @@ from orchestrator.scenario.validation import misfits
 from orchestrator.scenario.workload import Closed, Trace, Workload
 
 MAX_DRAWS = 100_000_000
+NAME = r"^[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$"
+NAME_BYTES = 200
+"""File systems take 255, and `-compared` and others come behind it."""
 
 
 NUMBER_OR_TRACE: dict[str, Any] = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "trace"}]}
@@ -48,8 +51,8 @@ def with_span_of_trace(tree: Any) -> Any:
 class RunSettings(Strict):
     """One run."""
 
-    name: Annotated[str, Field(min_length=1)]
-    """The scenario's name in tables and plots."""
+    name: Annotated[str, Field(min_length=1, json_schema_extra={"pattern": NAME})]
+    """The scenario's name in tables and plots, and of the folder that holds its results: no slash, no leading dot."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random stream."""
     duration_s: Annotated[Positive, WithJsonSchema(NUMBER_OR_TRACE)]
@@ -80,7 +83,7 @@ class RunSettings(Strict):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        found = [*self._times(), *self._sizes(), *self._victims()]
+        found = [*self._named(), *self._times(), *self._sizes(), *self._victims()]
         if found:
             raise misfits(found)
         return self
@@ -132,6 +135,14 @@ class RunSettings(Strict):
 
     def _workers(self) -> int:
         return sum(group.workers for group in self.cluster.groups)
+
+    def _named(self) -> Iterator[Misfit]:
+        """A folder is named after it, which must not be elsewhere."""
+        if not re.fullmatch(NAME, self.name) or self.name != self.name.strip():
+            expected = "without slashes, control characters, a dot at its beginning and spaces at its ends"
+            yield Misfit(("name",), f"is {self.name!r}, which can't name a folder, expected a name {expected}")
+        elif len(self.name.encode()) > NAME_BYTES:
+            yield Misfit(("name",), f"has {len(self.name.encode())} bytes, expected at most {NAME_BYTES}")
 
     def _times(self) -> Iterator[Misfit]:
         if self.warmup_s >= self.duration_s:

@@ -30,6 +30,8 @@ __all__ = ["Cell", "Group", "Network", "Problem", "Scenario", "ScenarioError", "
 class Scenario(RunSettings):
     """One experiment."""
 
+    question: str | None = None
+    """What it is to answer, in one sentence; it is printed above the answer."""
     model: DataFile | None = None
     """A calibrated model file. Its values fill in what the scenario does not say itself. Once the file is read, its
     values are the scenario's own and this key is null."""
@@ -48,7 +50,8 @@ class Scenario(RunSettings):
 
     @classmethod
     def load(cls, path: str | Path, overrides: Sequence[str] = (), *, saved: bool = False) -> Self:
-        """Read a YAML file and apply overrides `key=value`. ScenarioError lists everything that is wrong.
+        """Read a YAML file (`-`: standard input) and apply overrides `key=value`, or `key=a,b,c` to sweep the key.
+        ScenarioError lists everything that is wrong.
 
         Policies of the user's own are imported from the current directory and from the scenario's directory. Files
         that the scenario names are looked for in its directory first, then in the current one. For files that an
@@ -64,7 +67,11 @@ class Scenario(RunSettings):
             document.tree = with_new_names(document.tree)
         document.tree = sources.with_absolute_files(document.tree, (), (beside, here))
         roots = (here, beside)
-        problems = [problem for text in overrides for problem in sources.override(cls, document, text, roots)]
+        problems = [
+            problem
+            for number, text in enumerate(overrides, start=1)
+            for problem in sources.override(cls, document, text, roots, number, sweepable=True)
+        ]
         if problems:
             raise ScenarioError(problems)
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.scenario.loading import (
     Document,
     KeyPath,
+    Mark,
     Misfit,
     ParseError,
+    Position,
     Problem,
     ScenarioError,
     dotted,
@@ -24,21 +29,99 @@ from orchestrator.scenario.loading import (
 )
 from orchestrator.scenario.validation import assign, explain
 
+Marks = dict[KeyPath, Mark]
 
-def override(model: type[BaseModel], document: Document, text: str, roots: Sequence[str]) -> Iterator[Problem]:
-    """Apply one `key=value` to the document. What keeps it from being applied is a problem."""
+
+def override(
+    model: type[BaseModel],
+    document: Document,
+    text: str,
+    roots: Sequence[str],
+    number: int = 1,
+    sweepable: bool = False,
+) -> Iterator[Problem]:
+    """Apply one `key=value`, the `number`-th one, to the document. What keeps it from being applied is a problem.
+
+    `sweepable`: values between commas sweep the key, and a single value takes the key out of the file's sweep.
+    """
     key, equals, value_text = text.partition("=")
+    at = partial(_position, number, text)
     try:
         if not equals:
             raise Misfit((key,), "is no override, expected key=value", "key")
         path = undotted(key.strip())
-        value, _ = parse(value_text)
+        value, marks, sweeps = _read(value_text, sweepable)
+        if sweepable:
+            _forget_sweep(document.tree, path)
+        if sweeps and path[0] != "sweep":
+            path = ("sweep", key.strip())
         assign(model, document.tree, path, with_absolute_files(value, path, roots))
-        document.override(path)
+        start = at(0)
+        below = {
+            inside: Mark(*(at(len(key) + 1 + _offset(value_text, position)) for position in mark))
+            for inside, mark in marks.items()
+        }
+        document.override(path, {**below, (): Mark(start, below[()].value if () in below else start)})
     except Misfit as misfit:
-        yield document.problem(misfit)
+        yield Problem.at(document.file, at(0), misfit.path, misfit.message, document.what)
     except ParseError as error:
-        yield document.problem(Misfit(path, str(error), "key"))
+        for _, position, message in error.found:
+            yield Problem.at(document.file, at(len(key) + 1 + _offset(value_text, position)), path, message)
+
+
+def _position(number: int, text: str, offset: int) -> Position:
+    return Position(number, offset + 1, text)
+
+
+def _offset(text: str, position: Position) -> int:
+    """How many characters of a text stand before a position in it."""
+    before = text.splitlines(keepends=True)[: position.line - 1]
+    return sum(map(len, before)) + position.column - 1
+
+
+def _read(text: str, sweepable: bool) -> tuple[Any, Marks, bool]:
+    """The value of an override, its marks, and whether it is a list of values between commas."""
+    try:
+        value, marks = parse(text)
+    except ParseError:
+        listed = _listed(text) if sweepable else None  # "a","b" or {...},{...}
+        if listed is None:
+            raise
+        return *listed, True
+    if sweepable and isinstance(value, str) and text.strip()[:1] not in ("'", '"', "|", ">"):
+        listed = _listed(text)
+        if listed is not None:
+            return *listed, True
+    return value, marks, False
+
+
+def _listed(text: str) -> tuple[list[Any], Marks] | None:
+    """The values between the commas of a text, which stand inside of no bracket and no quotes; None if it has none."""
+    try:
+        values, marks = parse(f"[{text}]")
+    except ParseError:
+        return None
+    if not isinstance(values, list) or len(values) < 2:
+        return None
+    moved = {
+        path: Mark(*(position._replace(column=max(1, position.column - (position.line == 1))) for position in mark))
+        for path, mark in marks.items()
+    }
+    return values, moved
+
+
+def _forget_sweep(tree: dict[str, Any], path: KeyPath) -> None:
+    """The file sweeps that key no longer, whichever way it is written there."""
+    swept = tree.get("sweep")
+    if isinstance(swept, dict):
+        tree["sweep"] = {key: values for key, values in swept.items() if _path_of(key) != path}
+
+
+def _path_of(key: str) -> KeyPath | None:
+    try:
+        return undotted(key)
+    except Misfit:
+        return None
 
 
 def with_absolute_files(value: Any, path: KeyPath, roots: Sequence[str]) -> Any:
@@ -51,6 +134,25 @@ def with_absolute_files(value: Any, path: KeyPath, roots: Sequence[str]) -> Any:
         candidates = (os.path.abspath(os.path.join(root, value)) for root in roots)
         return next(filter(os.path.isfile, candidates), value)
     return value
+
+
+def with_digests(value: Any, path: KeyPath = ()) -> Any:
+    """The tree at a path, with the SHA-256 of each data file in the place of its name."""
+    if isinstance(value, dict):
+        return {key: with_digests(item, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_digests(item, (*path, i)) for i, item in enumerate(value)]
+    if isinstance(value, str) and _names_a_file(path) and os.path.isfile(value):
+        status = os.stat(value)
+        return _digest(value, status.st_mtime_ns, status.st_size)
+    return value
+
+
+@functools.cache
+def _digest(file: str, *_: int) -> str:
+    """Read once as long as its time and its size are the same: a sweep asks for every run."""
+    with open(file, "rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def read_model(file: str) -> dict[str, Any]:

@@ -89,13 +89,18 @@ def _common(one: KeyPath, other: KeyPath) -> int:
 
 def names(points: Sequence[Mapping[str, Any]]) -> list[str]:
     """A different name for each point, fit for a directory: `timeout_s=2,routing=random`."""
-    labels = _labels(list(points[0]))
     found: list[str] = []
-    for point in points:
-        text = ",".join(f"{labels[key]}={_word(value)}" for key, value in point.items())
-        name = re.sub(r"[^\w.,=+-]+", "-", text)[:120]
+    for label in labels(points):
+        name = label[:120]
         found.append(f"{name}-{len(found) + 1}" if name in found else name)
     return found
+
+
+def labels(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The same, in full, and alike for points that are; empty for a point without keys."""
+    keys = _labels(list(points[0]))
+    texts = (",".join(f"{keys[key]}={_word(value)}" for key, value in point.items()) for point in points)
+    return [re.sub(r"[^\w.,=+-]+", "-", text) for text in texts]
 
 
 def _labels(keys: Sequence[str]) -> dict[str, str]:

@@ -81,7 +81,7 @@ def test_the_whole_run_is_measured_as_its_summary_is():
     measured = Together([Observed.of(done, Clock.of([(10.0, done.scenario.duration_s)]))]).measure()
     told = flatten(done.summary)
     assert {m: measured[m] for m in METRICS if m in told} == {m: pytest.approx(told[m]) for m in METRICS if m in told}
-    assert len([metric for metric in METRICS if metric in told]) == 8
+    assert len([metric for metric in METRICS if metric in told]) == 9
 
 
 def test_pieces_put_together_are_the_whole():
@@ -325,7 +325,7 @@ def test_the_result_is_saved_and_the_same_again(tmp_path: Path):
         draw(found, tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     names = [f"comparison-{what}.{kind}" for what in ("percentiles", "qq", "timeline") for kind in ("png", "svg")]
-    assert files == sorted([*names, "comparison.json"])
+    assert files == sorted([*names, "comparison.json", "manifest.json"])
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     told = json.loads((tmp_path / "a/comparison.json").read_text())
     assert (told["of"], told["against"], told["scenario"]) == ("sim", "live", "synthetic")

@@ -125,7 +125,7 @@ def test_the_command_judges_a_recorded_run(live_run: Path, tmp_path: Path):
     arguments = ["detectors", str(live_run / "scenario.yaml"), "--trace", str(live_run), "--out", str(tmp_path)]
     told = json.loads(CliRunner().invoke(app, [*arguments, "--json", "--no-plots"]).stdout)
     assert (told["world"], told["trace"]["workers"], told["trace"]["crashes"]) == ("live", 3, 1)
-    refused = CliRunner().invoke(app, [*arguments, "policies.detection.heartbeat_s=1"])
+    refused = CliRunner().invoke(app, [*arguments, "--force", "policies.detection.heartbeat_s=1"])
     assert refused.exit_code == 2
     assert "policies.detection.heartbeat_s=0.2" in refused.stderr
 
@@ -365,11 +365,15 @@ def test_the_command_leaves_table_picture_and_points(tmp_path: Path):
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 0, told.output
     assert "recommended: " in told.stdout
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"detectors.json", "detectors.png", "detectors.svg"}
+    assert {p.name for p in (tmp_path / "out").glob("detectors.*")} == {
+        "detectors.json",
+        "detectors.png",
+        "detectors.svg",
+    }
     kept = json.loads((tmp_path / "out" / "detectors.json").read_text())
     assert kept["recommendation"]["qualifies"]
     assert kept["recommendation"]["mistakes_per_day_upper"] <= 5000
-    again = CliRunner().invoke(app, [*arguments, "--json", "--no-plots"])
+    again = CliRunner().invoke(app, [*arguments, "--force", "--json", "--no-plots"])
     assert json.loads(again.stdout) == kept
 
 
@@ -380,7 +384,7 @@ def test_the_command_says_that_a_quiet_trace_cant_tell(tmp_path: Path):
     arguments = ["detectors", str(path), "--no-plots", "--out", str(tmp_path / "out")]
     told = CliRunner().invoke(app, [*arguments, "--max-mistakes-per-day", "100000"]).stdout
     assert "the trace can't tell which setting withstands disturbed heartbeats: 0 heartbeats" in told
-    told = CliRunner().invoke(app, [*arguments, "--max-detection-s", "9"]).stdout
+    told = CliRunner().invoke(app, [*arguments, "--force", "--max-detection-s", "9"]).stdout
     assert "how often wrong, the trace can't tell" in told
 
 

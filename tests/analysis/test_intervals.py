@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.analysis.intervals import UNSEEN, Spread
 from orchestrator.analysis.measures import EXCESS, LATENCY, Clock, Observed
+from orchestrator.results.confidence import effective_number, jackknife
 from tests.results.synthetic import mm1
 
 
@@ -57,3 +58,25 @@ def test_pairs_whose_times_are_all_the_same_are_sure():
     ours = [replace(one, latency_s=np.full_like(one.latency_s, 2.0)) for one in map(observed, (100, 110), (0.5, 0.5))]
     theirs = [replace(one, latency_s=one.latency_s / 2) for one in ours]
     assert Spread.over_runs(ours, theirs).errors["latency_s.p50"] == pytest.approx((1.0, 1.0))
+
+
+def test_short_replications_say_too_few_for_a_percentile_and_not_for_the_mean():
+    """Five runs of 200 tasks at a load of 0.9 are three relaxation times in all, even if they agree by chance."""
+    ours = [observed(200, 0.9, seed) for seed in range(5)]
+    found = Spread.over_runs(ours, [replace(one, latency_s=one.latency_s / 2) for one in ours])
+    assert found.values["latency_s.p95"].too_few
+    assert found.errors["latency_s.p95"] is None
+    assert Spread.over_runs(ours, ours).errors["wait_s.mean"] == (0.0, 0.0)
+
+
+def test_pairs_count_by_the_product_of_their_waits():
+    """Where both sides wait long together, their difference does: such a pair is most of what all of them tell."""
+    run, waits_s = observed(200, 0.5), np.array([[1.0, 1, 1, 1, 2], [0.9, 0.8, 0.9, 0.8, 1.7]])
+    ours, theirs = ([replace(run, wait_s=np.full_like(run.wait_s, wait_s)) for wait_s in side] for side in waits_s)
+    found = Spread.over_runs(ours, theirs).errors["wait_s.mean"]
+    without = np.log(np.divide(*(np.sum(waits_s, axis=1, keepdims=True) - waits_s)))
+    expected = jackknife(math.log(6 / 5.1), without, effective=effective_number(np.prod(waits_s, axis=0)))
+    assert found == pytest.approx(np.expm1(expected))
+    never = replace(run, wait_s=np.zeros_like(run.wait_s))
+    assert Spread.over_runs([never, ours[1]], [ours[0], never]).errors["wait_s.mean"] is None
+    assert "wait_s.mean" not in Spread.over_runs([never] * 2, [never] * 2).errors

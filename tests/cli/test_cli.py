@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orchestrator.cli.app import app
-from orchestrator.cli.catalogue import type_in_words
+from orchestrator.cli.explaining import in_words
 from orchestrator.cli.terminal import duration, number
 from orchestrator.policies import catalogue
 
@@ -73,11 +73,11 @@ except SystemExit as end:
 
 
 def test_check_tells_name_size_and_load(scenario: Path):
-    """`check` says how many runs there would be, and how loaded each is."""
+    """`check` says how many runs there would be, how loaded each is, and how long it takes."""
     checked = succeed("check", scenario, "sweep={cluster.workers: [1, 2]}", "replications=3")
     assert "small: 2 cells x 3 replications" in checked.stdout
     assert "1.000" in checked.stdout
-    assert "0.500" in checked.stdout
+    assert re.search(r"^workers=2 +0\.500 +400 +0\.1 s +23 s$", checked.stdout, re.MULTILINE)
 
 
 def test_check_prints_json(scenario: Path):
@@ -140,12 +140,59 @@ def test_an_output_folder_that_cannot_be_is_told_before_the_run(command: str, sc
     assert fail(command, source, "--out", out) == f"cannot write to {out}: Not a directory\n"
 
 
-def test_files_of_the_user_are_not_replaced(scenario: Path, tmp_path: Path):
-    """A folder that holds a summary of something else is refused before the run."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/summary.json").write_text("mine")
-    assert str(tmp_path / "out") in fail("simulate", scenario, "--out", tmp_path / "out")
-    assert (tmp_path / "out/summary.json").read_text() == "mine"
+@pytest.mark.parametrize("command", ["simulate", "live", "fidelity", "detectors", "chaos"])
+def test_a_folder_that_holds_something_is_refused_before_the_run(command: str, scenario: Path, tmp_path: Path):
+    """In one sentence, and nothing of it is touched: `--out .` deletes nothing."""
+    told = fail(command, scenario, "--out", tmp_path)
+    assert told == f"{tmp_path} holds {scenario.name} already: choose another folder\n"
+    assert [path.name for path in tmp_path.iterdir()] == [scenario.name]
+
+
+def test_force_replaces_what_a_run_wrote_and_nothing_else(scenario: Path, tmp_path: Path):
+    """Also beside files of the user, and no picture of the run before is left or named."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.png").write_text("mine")
+    succeed("simulate", scenario, "--out", out, "--force")
+    assert (out / "timeline.png").is_file()
+    assert "holds results already" in fail("simulate", scenario, "--out", out)
+    printed = succeed("simulate", scenario, "--out", out, "--force", "--no-plots").stdout
+    assert ".png" not in printed
+    assert [path.name for path in out.glob("*.png")] == ["notes.png"]
+
+
+def test_a_name_that_is_a_path_is_told_at_its_position(scenario: Path):
+    """No run leaves its folder."""
+    for name in ("../up", "a/b", ".hidden", ".."):
+        scenario.write_text(re.sub("^name: .*", f"name: {name}", scenario.read_text(), flags=re.MULTILINE))
+        line = scenario.read_text().splitlines().index(f"name: {name}") + 1
+        told = fail("simulate", scenario)
+        assert told.startswith(f"{scenario}:{line}:7: name: is '{name}', which can't name a folder, expected ")
+    assert "which can't name a folder" in fail("simulate", scenario, 'name="a\\nb"')
+
+
+def test_a_sweep_is_resumed_from_the_latest_folder(scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without `--out`; where nothing is, that is told; a finished run is told again, and another one is refused."""
+    monkeypatch.chdir(tmp_path)
+    assert fail("simulate", scenario, "--resume") == "out/small/latest holds nothing to resume\n"
+    first = json.loads(succeed("simulate", scenario, "--replications", "2", "--no-plots", "--json").stdout)
+    again = succeed("simulate", scenario, "--replications", "3", "--no-plots", "--resume", "--json").stdout
+    assert json.loads(again)["replications"] == 3 > first["replications"]
+    changed = fail("simulate", scenario, "seed=8", "--replications", "3", "--resume")
+    assert changed.startswith("3 of the 3 finished runs in out/small/1 are of another scenario or world, such as ")
+    whole = succeed("simulate", scenario, "--no-plots", "--json").stdout
+    assert succeed("simulate", scenario, "--no-plots", "--json", "--resume").stdout == whole
+    assert "--resume --force replaces it" in fail("simulate", scenario, "seed=8", "--resume")
+    assert sorted(path.name for path in (tmp_path / "out/small").iterdir()) == ["1", "2", "latest"]
+
+
+def test_precision_is_told_at_the_end(scenario: Path, tmp_path: Path):
+    """What was reached, with how many replications; a number that nobody knows is refused before any run."""
+    wanted = ("simulate", scenario, "--precision", "0.5", "--no-plots", "--out", tmp_path / "out")
+    done = succeed(*wanted, "--of", "utilization")
+    assert re.fullmatch(r"utilization after \d+ replications: known to ± \S+%", done.stderr.splitlines()[-1])
+    assert "speed has no interval, expected one of " in fail(*wanted, "--force", "--of", "speed")
+    assert "expected a share" in fail("simulate", scenario, "--precision", "2")
 
 
 def test_the_schema_describes_every_key():
@@ -166,10 +213,13 @@ def test_policies_lists_every_kind_with_its_parameters():
     assert d["meaning"]
 
 
-def test_policies_prints_a_table():
-    """For people, `policies` shows each parameter with its default."""
+def test_policies_tells_people():
+    """For people, `policies` shows each parameter with its default; of one family, if one is named."""
     printed = succeed("policies").stdout
-    assert re.search(r"^ +timeout_s +number > 0 +6\.0 +\w", printed, re.MULTILINE)
+    assert re.search(r"^ +timeout_s +number > 0, default 6\.0\. \w", printed, re.MULTILINE)
+    assert set(json.loads(succeed("policies", "queue", "--json").stdout)) == {"queue"}
+    assert "power_of_d" not in succeed("policies", "queue").stdout
+    assert "no family routin, did you mean routing?" in fail("policies", "routin")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +234,7 @@ def test_policies_prints_a_table():
 )
 def test_types_in_words(field: dict[str, object], words: str):
     """A type reads as a person would say it."""
-    assert type_in_words(field) == words
+    assert in_words(field, {}) == words
 
 
 @pytest.mark.parametrize(
@@ -224,17 +274,19 @@ def test_simulate_names_what_it_wrote(scenario: Path, tmp_path: Path):
 
 
 def test_simulate_prints_the_summary_as_json(scenario: Path, tmp_path: Path):
-    """`--json` prints what `summary.json` holds, and nothing else on stdout."""
+    """`--json` prints what `summary.json` holds, and how fast it was, and nothing else on stdout."""
     printed = json.loads(succeed("simulate", scenario, "--json", "--no-plots", "--out", tmp_path / "out").stdout)
+    assert printed.pop("engine") == json.loads((tmp_path / "out/engine.json").read_text())
     assert printed == json.loads((tmp_path / "out/summary.json").read_text())
     assert printed["tasks"]["submitted"] == printed["tasks"]["completed"] > 300
 
 
 def test_results_go_below_out_by_name(scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Without `--out`, the scenario's name is the folder's."""
+    """Without `--out`, the scenario's name is the folder's, and each run has one of its own in it."""
     monkeypatch.chdir(tmp_path)
-    succeed("simulate", scenario, "--no-plots")
-    assert (tmp_path / "out/small/summary.json").is_file()
+    for place in (1, 2):
+        assert f"results in out/small/{place}\n" in succeed("simulate", scenario, "--no-plots").stdout
+        assert (tmp_path / f"out/small/{place}/summary.json").samefile(tmp_path / "out/small/latest/summary.json")
 
 
 def test_no_plots_draws_none(scenario: Path, tmp_path: Path):
@@ -256,11 +308,14 @@ def test_simulate_runs_the_sweep(scenario: Path, tmp_path: Path):
 
 
 def test_plot_draws_again_and_over_one_another(scenario: Path, tmp_path: Path):
-    """`plot` needs nothing but saved folders: one is drawn again, several are overlaid."""
+    """`plot` needs nothing but saved folders: one is drawn again, several are overlaid, in a folder of its own."""
     first, second, both = tmp_path / "first", tmp_path / "second", tmp_path / "both"
     succeed("simulate", scenario, "--no-plots", "--out", first)
     succeed("simulate", scenario, "cluster.workers=3", "--no-plots", "--out", second)
-    assert str(first / "timeline.png") in succeed("plot", first).stdout
+    assert str(tmp_path / "again/timeline.png") in succeed("plot", first, "--out", tmp_path / "again").stdout
+    assert "holds results already" in fail("plot", first, "--out", first)
+    assert str(first / "timeline.png") in succeed("plot", first, "--out", first, "--force").stdout
+    assert (first / "tasks.parquet").is_file()
     assert str(both) in succeed("plot", first, second, "--out", both).stdout
     assert list(both.glob("*.png"))
 
@@ -312,7 +367,7 @@ def test_an_interrupted_sweep_keeps_the_finished_runs(scenario: Path, tmp_path: 
         return sorted(out.glob("*/r*/summary.json"))
 
     told = interrupt(lambda: bool(finished()), scenario, "--replications", "5000", "--out", out)
-    assert told == f"interrupted: {len(finished())} of 5,000 runs kept in {out}\n"
+    assert told.splitlines()[-1] == f"interrupted: {len(finished())} of 5,000 runs kept in {out}"
     assert ".png" in succeed("plot", finished()[0].parent).stdout
 
 

@@ -52,6 +52,12 @@ def test_init_copies_the_scenario_of_that_name(here: Path, name: str):
     assert (here / "partition.yaml").read_bytes() == (SCENARIOS / "partition.yaml").read_bytes()
 
 
+def test_init_copies_a_trace_with_its_scenario(here: Path):
+    """What it wrote loads, from where it is."""
+    assert "trace-priorities.yaml and trace-priorities.csv" in succeed("init", "trace-priorities").stdout
+    assert len(Scenario.load(here / "trace-priorities.yaml").workload.arrivals.data().arrival_s) == 4000  # type: ignore[union-attr]
+
+
 def test_init_replaces_no_file(here: Path):
     """A file of that name stays as it was."""
     (here / f"{FIRST}.yaml").write_text("mine")

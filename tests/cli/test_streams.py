@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,8 +34,8 @@ COMMANDS = {
     "simulate": "simulate small.yaml --no-plots",
     "simulate as JSON": "simulate small.yaml --no-plots --json",
     "sweep": "simulate small.yaml replications=2 --jobs 1 --no-plots",
-    "compare": "compare saved saved --no-plots",
-    "compare as JSON": "compare saved saved --no-plots --json",
+    "compare": "compare saved again --no-plots",
+    "compare as JSON": "compare saved again --no-plots --json",
     "chaos": "chaos --seeds 1 --jobs 1",
     "chaos as JSON": "chaos --seeds 1 --jobs 1 --json",
     "replay": "replay record",
@@ -46,6 +47,7 @@ def here(tmp_path: Path) -> Path:
     """A folder with all that the commands name."""
     (tmp_path / "small.yaml").write_text(SCENARIO)
     succeed("simulate", tmp_path / "small.yaml", "--no-plots", "--out", tmp_path / "saved")
+    shutil.copytree(tmp_path / "saved", tmp_path / "again")
     DecisionRecord(tmp_path / "record", Policies(), 0).close()
     return tmp_path
 
@@ -97,7 +99,7 @@ def test_a_stdout_that_takes_nothing_ends_a_command(name: str, here: Path):
     closed = run(COMMANDS[name], here, before=lambda: os.close(1))
     assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
     if name in ("simulate", "sweep"):
-        assert (here / "out/small/summary.json").is_file()
+        assert (here / "out/small/latest/summary.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["help", "simulate", "sweep"])
@@ -139,7 +141,7 @@ def test_a_file_is_not_opened_in_the_place_of_a_closed_stream(here: Path):
             os.close(descriptor)
 
     assert run("simulate small.yaml --no-plots", here, before=close_all).returncode == 0
-    succeed("plot", here / "out/small")
+    succeed("plot", here / "out/small/1", "--out", here / "pictures")
 
 
 def test_commands_of_the_live_cluster_end_alike(tmp_path: Path):
@@ -185,15 +187,15 @@ def test_a_disk_that_becomes_full_is_one_sentence(here: Path):
     assert tables.stderr == "a file cannot be written: File too large\n"
     pictures = run("simulate small.yaml", here, before=limited)
     assert (pictures.returncode, pictures.stdout) == (1, "")
-    assert pictures.stderr.endswith("File too large; the results are in out/small, some of their pictures are not\n")
+    assert pictures.stderr.endswith("File too large; the results are in out/small/2, some of their pictures are not\n")
     assert len(pictures.stderr.splitlines()) == 1
-    succeed("plot", here / "out/small")
+    succeed("plot", here / "out/small/2", "--out", here / "pictures")
 
 
 @pytest.mark.parametrize("kill", [os.kill, os.killpg])
 def test_sigterm_keeps_the_finished_runs(kill: Callable[[int, int], None], here: Path):
     """As Ctrl-C does, whether it reaches the command alone or all its processes."""
-    out = here / "out/small"
+    out = here / "out/small/1"
     process = begin("simulate small.yaml --replications 5000 --jobs 2", here)
     try:
         wait_for(lambda: any(out.glob("*/r*/summary.json")), process)
@@ -203,27 +205,27 @@ def test_sigterm_keeps_the_finished_runs(kill: Callable[[int, int], None], here:
         kill_group(process.pid)
     kept = len(list(out.glob("*/r*/summary.json")))
     assert (process.returncode, stdout) == (143, "")
-    assert stderr == f"ended by SIGTERM: {kept:,} of 5,000 runs kept in out/small\n"
+    assert stderr.splitlines()[-1] == f"ended by SIGTERM: {kept:,} of 5,000 runs kept in out/small/1"
 
 
 def test_sigterm_keeps_a_live_run_until_then(here: Path):
     """Its processes end in order, and its tables hold what had happened."""
     process = begin("live small.yaml workload.task=sleep --no-plots", here)
     try:
-        record = here / "out/small/decisions.jsonl"
+        record = here / "out/small/1/decisions.jsonl"
         wait_for(lambda: record.is_file() and '"result"' in record.read_text(), process)
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=60)
     finally:
         kill_group(process.pid)
     assert (process.returncode, stdout) == (143, "")
-    assert stderr == "ended by SIGTERM: the run until then kept in out/small\n"
-    succeed("plot", here / "out/small")
+    assert stderr.splitlines()[-1] == "ended by SIGTERM: the run until then kept in out/small/1"
+    succeed("plot", here / "out/small/1", "--out", here / "pictures")
 
 
 def test_a_sweep_one_of_whose_processes_is_killed_is_one_sentence(here: Path):
     """Exit 1; the runs that had ended stay."""
-    out = here / "out/small"
+    out = here / "out/small/1"
     process = begin("simulate small.yaml --replications 5000 --jobs 2 --no-plots", here)
     try:
         wait_for(lambda: any(out.glob("*/r*/summary.json")), process)
@@ -233,10 +235,10 @@ def test_a_sweep_one_of_whose_processes_is_killed_is_one_sentence(here: Path):
     finally:
         kill_group(process.pid)
     assert (process.returncode, stdout) == (1, "")
-    assert stderr == (
-        "a process that this command had started was killed; runs that ended before are in their folders\n"
+    assert stderr.splitlines()[-1] == (
+        "a process that this command had started was killed; runs that ended before are in their folders"
     )
-    succeed("plot", next(out.glob("*/r*/summary.json")).parent)
+    succeed("plot", next(out.glob("*/r*/summary.json")).parent, "--out", here / "pictures")
 
 
 @pytest.mark.parametrize("options", ["", "--json"])
@@ -256,7 +258,7 @@ def test_sigterm_ends_chaos_with_what_was_found(options: str, here: Path):
 
 def test_processes_end_with_a_command_that_is_killed(here: Path):
     """They hold its pipes, which end when the last of them does."""
-    process = begin("simulate small.yaml duration_s=1000000 --replications 4 --jobs 2 --no-plots", here)
+    process = begin("simulate small.yaml duration_s=1000000 --replications 4 --jobs 2 --no-plots --yes", here)
     try:
         wait_for(lambda: len(children(process.pid)) >= 3, process)  # one of them tracks resources
         process.kill()

@@ -95,7 +95,8 @@ def test_a_task_that_has_not_left_is_never_sent(make_cluster: MakeCluster):
             under_way = client.submit("0", kind="sleep")  # until it is written, the next ones wait
             kept, forsaken = client.submit_batch([NewTask("0", 1, "sleep"), NewTask(*HANG)])
             forsaken.cancel()
-            assert (await kept).settled and (await under_way).settled
+            assert (await kept).settled
+            assert (await under_way).settled
             assert forsaken.id.cancelled()
             metrics = await client.metrics()
             assert (metrics.completed, metrics.failed, metrics.queue_depth) == (3, 0, 0)

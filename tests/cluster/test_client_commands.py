@@ -40,6 +40,21 @@ def test_tasks_are_cancelled_by_their_ids(make_cluster: MakeCluster):
     assert facts(at(cluster, "status", "--id", running).stdout)["error"] == "cancelled by its submitter"
 
 
+def test_what_became_of_tasks_is_told_to_programs(make_cluster: MakeCluster):
+    """By all that ask for them; what a task does not have is null, and so is the state of one that is unknown."""
+    cluster = make_cluster(1, capacity=1)
+    done = json.loads(at(cluster, "submit", "--kind", "sleep", "--payload", "0", "--json").stdout)
+    assert (done["state"], done["error"]) == ("COMPLETED", None)
+    asked = json.loads(at(cluster, "status", "--id", done["id"], "--json").stdout)
+    assert asked | {"latency_s": None} == done | {"latency_s": None}
+    [hanging] = submitted(cluster, HANG)
+    told = json.loads(at(cluster, "cancel", "nobody", hanging, "--json").stdout)
+    assert told[0] == {"id": "nobody", "state": None}
+    assert (told[1]["state"], told[1]["result"]) == ("FAILED", None)
+    batch = json.loads(at(cluster, "submit", "--batch", "3", "--kind", "sleep", "--payload", "0", "--json").stdout)
+    assert [task["state"] for task in batch["tasks"]] == ["COMPLETED"] * 3
+
+
 def test_metrics_are_told_to_people_and_to_programs(make_cluster: MakeCluster):
     """The same names; what is not known is `unknown` and null; milliseconds have fractions."""
     cluster = make_cluster(1, capacity=1)

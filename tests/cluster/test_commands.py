@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -80,4 +81,5 @@ def test_a_decision_record_is_replayed(make_cluster: MakeCluster, tmp_path: Path
     done = command("replay", str(record))
     assert done.returncode == 0
     assert "decided the same" in done.stdout
+    assert [one["same"] for one in json.loads(command("replay", str(record), "--json").stdout)] == [True]
     assert command("replay", str(tmp_path / "nothing")).returncode == 2

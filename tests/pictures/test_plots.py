@@ -376,14 +376,16 @@ def test_names_are_points_with_bars():
 def test_a_swept_detector_shows_its_trade_off():
     """Detection time is drawn against false positives per hour, and each point shows the swept value."""
     cells = sweep({"policies.detection.timeout_s": [2.0, 4.0, 8.0]}).summary["cells"]
-    for cell, rate in zip(cells, (50.0, 3.0, 0.0), strict=True):
+    for cell, rate in zip(cells, (50.0, 0.3, 0.0), strict=True):
         cell["detection"]["false_positives_per_h"] = rate
     figure = drawn(sweep_plots.detection_tradeoff(cells, "policies.detection.timeout_s", "t", "s"))
     tradeoff = figure.axes[0]
     assert (tradeoff.get_xlabel(), tradeoff.get_ylabel()) == ("detection time", "false positives per hour")
     assert tradeoff.get_yscale() == "symlog"
     assert words(figure) == ["2", "4", "8"]
-    assert curve(tradeoff)[1].tolist() == [50.0, 3.0, 0.0]
+    assert curve(tradeoff)[1].tolist() == [50.0, 0.3, 0.0]
+    heights = tradeoff.transData.transform([(4.0, tick) for tick in tradeoff.get_yticks()])[:, 1]
+    assert np.diff(heights).min() > 10  # a tick below the smallest rate would stand on that of 0
 
 
 def test_a_detector_that_met_no_crash_says_so():

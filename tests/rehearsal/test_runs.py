@@ -13,7 +13,9 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from orchestrator.analysis import promises
 from orchestrator.cli.app import app
+from orchestrator.cli.judging import LIVE_GRACE_S
 from orchestrator.cluster import decision_record, tasks
 from orchestrator.rehearsal.drive import ClusterBroke
 from orchestrator.rehearsal.runs import hosts, run, square_of_prime, warn
@@ -319,3 +321,33 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 30) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("arrivals", ["open", "closed"])
+def test_a_run_whose_processes_were_all_killed_becomes_a_result(tmp_path: Path, arrivals: str):
+    """From what its coordinator and its driver had written until then; and it is not run again by mistake."""
+    closed = {"kind": "closed", "clients": 5, "think": {"kind": "exponential", "mean_s": 0.01}}
+    workload = {**BASE["workload"], "arrivals": closed} if arrivals == "closed" else BASE["workload"]
+    faults = [{"kind": "crash", "at_s": 0.3, "workers": ["w2"], "restart_after_s": 5}]
+    scenario(tmp_path, duration_s=60, workload=workload, faults=faults)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "orchestrator", "live", str(tmp_path / "small.yaml"), "--out", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: '"dead"' in written(out / decision_record.NAME))
+        finally:
+            process.kill()
+    again = CliRunner().invoke(app, ["live", str(tmp_path / "small.yaml"), "--out", str(out), "--resume"])
+    assert (again.exit_code, "orchestrator recover" in again.stderr) == (2, True)
+    told = CliRunner().invoke(app, ["recover", str(out), "--no-plots", "--json"])
+    assert told.exit_code == 0, told.stderr
+    kept = folders.load_run(out)
+    assert kept.summary == json.loads(told.stdout)
+    assert kept.summary["interrupted"] is True
+    assert story(kept, "w2")[:3] == ["up registered", "crash", "dead detector"]
+    counts = kept.summary["tasks"]
+    assert counts["submitted"] == counts["completed"] + counts["failed"] + counts["unfinished"]
+    assert counts["completed"] > 20
+    assert promises.check(kept, grace_s=LIVE_GRACE_S) == []
+    refused = CliRunner().invoke(app, ["recover", str(out)])
+    assert (refused.exit_code, "nothing is to be recovered" in refused.stderr) == (2, True)

@@ -200,3 +200,11 @@ def test_clusters_that_count_as_fewer_are_less_sure():
     without = np.array([1.0, 2.0, 3.0, 2.0])
     (low, high), (lower, higher) = (jackknife(2.0, without, effective=number) for number in (4.0, 2.0))
     assert lower < low < high < higher
+
+
+def test_two_runs_that_agree_on_one_event_each_are_not_sure_of_two():
+    """Independent events are that alike in half of the cases; ten runs with one planned crash each are no chance."""
+    found = count_interval(np.ones(2))
+    assert found is not None
+    assert found[:2] == pytest.approx(stats.chi2.ppf([0.025, 0.975], [4, 6]) / 2)
+    assert count_interval(np.ones(10)) == Interval(10, 10)

@@ -1,6 +1,7 @@
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 
 from orchestrator.pictures import draw
-from orchestrator.results import folders
+from orchestrator.results import folders, manifests
 from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.scenario.schema import Scenario, ScenarioError
 from tests.results.synthetic import mm1, scenario, sweep
 
 RUN_FILES = {
+    "engine.json",
+    "manifest.json",
     "summary.json",
     "scenario.yaml",
     "tasks.parquet",
@@ -27,9 +30,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def leave(result: Run | Sweep, folder: Path) -> None:
+def leave(result: Run | Sweep, folder: Path, force: bool = False) -> None:
     """Save a result with its pictures, as the command line does."""
-    folders.save(folder, result)
+    folders.save(folder, result, force)
     draw(result, folder)
 
 
@@ -94,11 +97,11 @@ def test_equal_runs_give_equal_bytes(tmp_path):
 
 
 def test_the_summary_on_disk_is_the_summary(tmp_path):
-    """summary.json holds the plain numbers of run.summary, with submitted == completed + failed + unfinished."""
+    """summary.json holds the plain numbers of run.summary, but for the speed, which no two runs have in common."""
     done = mm1(200)
     folders.save(tmp_path, done)
     told = json.loads((tmp_path / "summary.json").read_text())
-    assert told == done.summary
+    assert {**told, "engine": json.loads((tmp_path / "engine.json").read_text())} == done.summary
     tasks = told["tasks"]
     assert tasks["submitted"] == tasks["completed"] + tasks["failed"] + tasks["unfinished"] == 200
 
@@ -116,7 +119,7 @@ def test_a_sweep_leaves_a_folder_for_each_run(tmp_path, grid):
                 f"{cell.name}/r{k}/{name}" for name in RUN_FILES
             }
     top = {name for name in left if "/" not in name}
-    assert {"summary.json", "scenario.yaml", "cells.csv", "sweep-cluster.prefetch.png"} <= top
+    assert {"manifest.json", "summary.json", "scenario.yaml", "cells.csv", "sweep-cluster.prefetch.png"} <= top
 
 
 def test_a_loaded_sweep_equals_the_saved_one(tmp_path, grid):
@@ -143,7 +146,7 @@ def test_a_loaded_sweep_can_be_saved_elsewhere_and_in_its_place(tmp_path, grid):
     folders.save(tmp_path / "a", grid)
     before = files(tmp_path / "a")
     for name in ("b", "a"):
-        folders.save(tmp_path / name, folders.load(tmp_path / "a"))
+        folders.save(tmp_path / name, folders.load(tmp_path / "a"), force=True)
     assert files(tmp_path / "a") == before == files(tmp_path / "b")
 
 
@@ -181,30 +184,44 @@ def test_an_interrupted_sweep_keeps_what_finished(tmp_path):
 # ---- replacing
 
 
+def test_nothing_is_replaced_unasked(tmp_path, grid):
+    """A folder that holds results, or anything else, is refused, and stays as it is."""
+    leave(mm1(50), tmp_path / "run")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    for folder in ("run", "mine"):
+        before = files(tmp_path / folder)
+        for result in (mm1(50), grid):
+            with pytest.raises(folders.RunFolderError, match=r"holds .* already: choose another folder"):
+                folders.save(tmp_path / folder, result)
+        assert files(tmp_path / folder) == before
+
+
 def test_a_new_run_replaces_the_old_sweep(tmp_path, grid):
-    """Nothing of the old sweep is left in the folder of the new run."""
+    """With force, nothing of the old sweep is left in the folder of the new run."""
     leave(grid, tmp_path / "both")
-    leave(mm1(200), tmp_path / "both")
+    leave(mm1(200), tmp_path / "both", force=True)
     leave(mm1(200), tmp_path / "fresh")
     assert files(tmp_path / "both") == files(tmp_path / "fresh")
 
 
 def test_a_new_sweep_replaces_the_old_run_and_other_cells(tmp_path, grid):
-    """Stale cells, stale replications and the tables of a single run are removed."""
+    """With force, stale cells, stale replications and the tables of a single run are removed."""
     leave(mm1(200), tmp_path / "both")
-    leave(sweep({"seed": [7, 8]}, replications=3), tmp_path / "both")
-    leave(grid, tmp_path / "both")
+    leave(sweep({"seed": [7, 8]}, replications=3), tmp_path / "both", force=True)
+    leave(grid, tmp_path / "both", force=True)
     leave(grid, tmp_path / "fresh")
     assert files(tmp_path / "both") == files(tmp_path / "fresh")
 
 
 def test_a_new_run_removes_every_part_of_the_old_decision_record(tmp_path):
-    """Otherwise the new coordinator would append to it."""
-    folders.save(tmp_path, mm1())
+    """Otherwise the new coordinator would append to it, also to that of a run that was killed."""
+    folders.begin(tmp_path, "some", live=True)
     for name in ("decisions.jsonl", "decisions.jsonl.1", "decisions.jsonl.12", "decisions.jsonl.bak"):
         (tmp_path / name).touch()
-    folders.clear(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["decisions.jsonl.bak"]
+    folders.require_free(tmp_path, force=True)
+    folders.begin(tmp_path, "another", live=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"decisions.jsonl.bak", "manifest.json"}
 
 
 def test_what_is_not_ours_stays(tmp_path, grid):
@@ -214,36 +231,141 @@ def test_what_is_not_ours_stays(tmp_path, grid):
     (tmp_path / "old/r1").mkdir(parents=True)
     (tmp_path / "old/r1/summary.json").write_text("mine")
     (tmp_path / grid.cells[0].name / "r0/notes.txt").write_text("mine")
-    folders.save(tmp_path, mm1(100))
+    folders.save(tmp_path, mm1(100), force=True)
     kept = {name for name, data in files(tmp_path).items() if data == b"mine"}
     assert kept == {"notes.txt", "old/r1/summary.json", f"{grid.cells[0].name}/r0/notes.txt"}
 
 
-def test_a_scenario_of_the_user_is_never_overwritten(tmp_path):
-    """`--out .` beside the user's own scenario.yaml is refused, and the file is not changed."""
-    (tmp_path / "scenario.yaml").write_text("mine")
-    with pytest.raises(folders.RunFolderError, match=r"holds a scenario\.yaml but no run"):
-        leave(mm1(100), tmp_path)
-    assert files(tmp_path) == {"scenario.yaml": b"mine"}
+@pytest.mark.parametrize("name", ["scenario.yaml", "timeline.png", "decisions.jsonl.1", "engine.json"])
+def test_a_file_of_the_user_is_never_overwritten(tmp_path, name):
+    """A folder with the user's own scenario.yaml is refused, also with force, and the file is not changed."""
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(folders.RunFolderError, match=f"{name} was not written by a run, and would be replaced"):
+        leave(mm1(100), tmp_path, force=True)
+    assert files(tmp_path) == {name: b"mine"}
+
+
+@pytest.mark.parametrize("name", ["scenario.yaml", "{cell}/r1/tasks.parquet"])
+def test_a_file_that_the_user_edited_is_kept(tmp_path, grid, name):
+    """It is told by its digest, wherever it is, and nothing else is removed either."""
+    folders.save(tmp_path, grid)
+    path = tmp_path / name.format(cell=grid.cells[1].name)
+    path.write_bytes(path.read_bytes()[:-1] + b"#")
+    before = files(tmp_path)
+    with pytest.raises(folders.RunFolderError, match=f"{path.name} was changed since a run wrote it"):
+        folders.save(tmp_path, mm1(100), force=True)
+    assert files(tmp_path) == before
+
+
+def test_results_without_a_manifest_are_never_replaced(tmp_path, grid):
+    """An older version left them."""
+    folders.save(tmp_path, grid)
+    for manifest in tmp_path.rglob("manifest.json"):
+        manifest.unlink()
+    before = files(tmp_path)
+    with pytest.raises(folders.RunFolderError, match=r"results of an older version without a manifest\.json"):
+        folders.save(tmp_path, mm1(100), force=True)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"identity": null, "files": {"../../notes": null}, "folders": []}'])
+def test_a_damaged_manifest_removes_nothing(tmp_path, text):
+    """Nor does one that names files elsewhere."""
+    folders.save(tmp_path, mm1(100))
+    (tmp_path / "manifest.json").write_text(text)
+    before = files(tmp_path)
+    with pytest.raises(folders.RunFolderError, match=r"manifest\.json is damaged"):
+        folders.save(tmp_path, mm1(100), force=True)
+    assert files(tmp_path) == before
+
+
+def test_pictures_are_drawn_again_and_never_over_others(tmp_path):
+    """Those of the run are replaced; one that the user made is not."""
+    run = mm1(100)
+    leave(run, tmp_path)
+    before = files(tmp_path)
+    draw(run, tmp_path)
+    assert files(tmp_path) == before
+    (tmp_path / "timeline.png").write_text("mine")
+    with pytest.raises(folders.RunFolderError, match=r"timeline\.png was not written by a run, or was changed"):
+        draw(run, tmp_path)
+    assert (tmp_path / "timeline.png").read_text() == "mine"
 
 
 def test_an_interrupted_write_leaves_no_summary(tmp_path, monkeypatch):
     """Ctrl-C between tables and summary leaves no finished run, and the folder can be used again."""
     old = mm1(100)
     folders.save(tmp_path, old)
+    whole = manifests.write_whole
 
-    def interrupted(*_):
-        raise KeyboardInterrupt
+    def interrupted(path, text):
+        if path.name == "summary.json":
+            path.with_name("summary.json.part").touch()
+            raise KeyboardInterrupt
+        whole(path, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", interrupted)
+        patch.setattr(manifests, "write_whole", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            folders.save(tmp_path, mm1(200))
+            folders.save(tmp_path, mm1(200), force=True)
     with pytest.raises(folders.RunFolderError, match=r"no finished run: summary\.json is missing"):
         folders.load(tmp_path)
-    folders.save(tmp_path, old)
+    folders.save(tmp_path, old, force=True)
     assert folders.load(tmp_path).summary == old.summary
     assert not list(tmp_path.glob("*.part"))
+
+
+# ---- numbered folders
+
+
+def test_each_run_gets_a_folder_of_its_own(tmp_path):
+    """1, 2, ..., also where one of them was removed, and `latest` leads to the newest."""
+    parent = tmp_path / "out/name"
+    assert [manifests.numbered(parent).name for _ in range(3)] == ["1", "2", "3"]
+    (parent / "2").rmdir()
+    assert manifests.numbered(parent) == manifests.latest(parent) == parent / "4"
+    assert os.readlink(parent / "latest") == "4"
+
+
+def test_two_at_once_get_two_folders(tmp_path):
+    """Whoever makes the folder has it."""
+    parent = tmp_path / "name"
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: manifests.numbered(parent), range(40)))
+    assert sorted(int(folder.name) for folder in made) == list(range(1, 41))
+
+
+def test_without_symbolic_links_a_file_tells_the_latest(tmp_path, monkeypatch):
+    """As on file systems that have none."""
+
+    def refused(*_, **__):
+        raise OSError("not here")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    for _ in range(2):
+        made = manifests.numbered(tmp_path)
+    assert (tmp_path / "latest").read_text() == "2\n"
+    assert manifests.latest(tmp_path) == made
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_latest_of_the_user_is_left_alone(tmp_path, kind):
+    """It leads nowhere, and nothing replaces it."""
+    latest = tmp_path / "latest"
+    latest.mkdir() if kind == "folder" else latest.write_text("mine")
+    assert manifests.numbered(tmp_path) == tmp_path / "1"
+    assert manifests.latest(tmp_path) is None
+    assert latest.is_dir() if kind == "folder" else latest.read_text() == "mine"
+
+
+def test_a_folder_in_which_nothing_is_kept_goes_again(tmp_path):
+    """`latest` then leads to the one before."""
+    parent = tmp_path / "name"
+    first, second = manifests.numbered(parent), manifests.numbered(parent)
+    manifests.withdraw(second)
+    assert manifests.latest(parent) == first
+    manifests.withdraw(first)
+    assert not parent.exists()
 
 
 # ---- folders of older versions

@@ -82,6 +82,12 @@ BROKEN = [
     ("tag", "seed: 1", "seed: !!python/name:os.system x", "2:7: seed", "the tag"),
     ("undefined alias", "seed: 1", "seed: *one", "2:7: scenario", "undefined alias"),
     ("alias of itself", "[w1]", "&all [*all]", "11:37: faults[0].workers[0]", "an alias of something that holds it"),
+    ("digits that a line divides", "seed: 1", "seed: 1_000", "2:7: seed", 'is "1_000", expected a whole number'),
+    ("a truth of YAML 1.1", "workers: [w1]", "all: yes", "11:33: faults[0].all", 'is "yes"'),
+    ("merged mistake", "seed: 1", "network: &n {loss: 0.1}\nlive: {<<: *n}", "2:14: live.loss", "unknown key"),
+    ("merged number", "seed: 1", "live: {<<: 3}", "2:12: live.<<", "merges what is no mapping"),
+    ("merged itself", "seed: 1", "live: &live {<<: *live}", "2:7: live.<<", "an alias of something that holds it"),
+    ("merged twice", "seed: 1", "live: {<<: {}, <<: {}}", "2:20: live.<<", "given twice"),
     ("syntax", "seed: 1", "seed: [1", "3:11: scenario", "expected valid YAML"),
     ("two documents", "seed: 1", "seed: 1\n---", "3:1: scenario", "expected valid YAML"),
     ("control character", "seed: 1", "seed: \a1", "2:7: scenario", "is not allowed"),
@@ -175,28 +181,39 @@ def test_every_problem_is_told_in_the_order_of_the_file(here):
     assert [line.split(":")[1] for line in lines] == ["2", "5"]
 
 
-@pytest.mark.parametrize(
-    ("override", "at", "words"),
-    [
-        ("foo", "1:1: foo", "expected key=value"),
-        ("polices.x=1", "1:1: polices", "did you mean policies?"),
-        ("policies.detection.timout_s=1", "1:1: policies.detection.timout_s", "did you mean timeout_s?"),
-        ("policies.detection.timeout_s=x", "9:30: policies.detection.timeout_s", 'is "x"'),
-        ("policies.detection.heartbeat_s=0", "1:1: policies.detection.heartbeat_s", "more than 0"),
-        ("duration_s=[1", "3:1: duration_s", "expected valid YAML"),
-        ("duration_s=", "3:1: duration_s", "nothing (null)"),
-        ("seed.x=1", "2:1: seed.x", "expected a mapping around this key"),
-        ("faults.7.at_s=1", "10:1: faults[7]", "a list of 2"),
-        ("a..b=1", "1:1: a..b", "not a key"),
-        ("network={lss: 1}", "1:1: network.lss", "did you mean loss?"),
-        ("workload.arrivals.kind=trace", "5:3: workload.arrivals.file", "is missing"),
-    ],
-)
-def test_a_broken_override_is_told_at_its_key(here, override, at, words):
-    """At the key's place in the file, or at 1:1 where the file has no such key."""
-    [line] = problems(swap("sweep:\n  " + SWEPT, ""), override)
-    assert line.startswith(f"s.yaml:{at}: ")
+OVERRIDES = [
+    ("foo", "1: foo", "expected key=value"),
+    ("polices.x=1", "1: polices", "did you mean policies?"),
+    ("policies.detection.timout_s=1", "1: policies.detection.timout_s", "did you mean timeout_s?"),
+    ("policies.detection.timeout_s=x", "30: policies.detection.timeout_s", 'is "x"'),
+    ("policies.detection.heartbeat_s=0", "32: policies.detection.heartbeat_s", "more than 0"),
+    ("duration_s=[1", "14: duration_s", "expected valid YAML"),
+    ("duration_s=", "1: duration_s", "nothing (null)"),
+    ("seed.x=1", "1: seed.x", "expected a mapping around this key"),
+    ("faults.7.at_s=1", "1: faults[7]", "a list of 2"),
+    ("a..b=1", "1: a..b", "not a key"),
+    ("network={loss: 0.1, lss: 1}", "21: network.lss", "did you mean loss?"),
+    ("workload.arrivals.kind=trace", "1: workload.arrivals.file", "is missing"),
+    ("duration_s=10,-5", "15: sweep.duration_s[1]", "is -5, expected more than 0"),
+    ("duration_s=10,,5", "12: duration_s", 'is "10,,5", expected a number'),
+    ("policies.routing.kind=random,x", "30: sweep.policies.routing.kind[1]", "unknown kind"),
+    ("replications=1,2", "1: sweep.replications", "cannot be swept"),
+]
+
+
+@pytest.mark.parametrize(("override", "at", "words"), OVERRIDES)
+def test_a_broken_override_is_told_at_the_command_line(here, override, at, words):
+    """With its number, its text, and the column in that; whatever the file says of the key."""
+    [line] = problems(swap("sweep:\n  " + SWEPT, ""), "seed=3", override)
+    assert line.startswith(f"<command line>: override 2 ({override}), column {at}: ")
     assert words in line
+
+
+def test_mistakes_of_the_file_come_before_those_of_overrides(here):
+    """Each kind with its own places."""
+    first, second = problems(swap("seed: 1", "seed: x"), "duration_s=-1")
+    assert first.startswith("s.yaml:2:7: seed: ")
+    assert second.startswith("<command line>: override 1 (duration_s=-1), column 12: duration_s: ")
 
 
 @pytest.mark.parametrize(
@@ -257,9 +274,10 @@ def test_an_old_key_is_an_error_that_names_the_new_one(here, old, new, at, renam
 
 
 def test_an_old_key_in_an_override_or_a_model_is_an_error_that_names_the_new_one(here):
-    """An override has no place in the file; a model has its own file."""
+    """An override has its place on the command line; a model has its own file."""
     assert problems(BASE, "policies.retry.poison_after=2") == [
-        "s.yaml:1:1: policies.retry.poison_after: was renamed, expected policies.retry.max_worker_kills"
+        "<command line>: override 1 (policies.retry.poison_after=2), column 1: policies.retry.poison_after: "
+        "was renamed, expected policies.retry.max_worker_kills"
     ]
     Path("model.yaml").write_text("network:\n  legs: {submit: 1}\n")
     [line] = problems(swap("seed: 1", "model: model.yaml"))

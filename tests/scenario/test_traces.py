@@ -130,6 +130,13 @@ def test_a_unit_is_also_that_of_the_service(tmp_path: Path):
     assert given.offered_load() == pytest.approx(2.0 / 1.0 / 8)
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|", " ,"])
+def test_cells_may_be_separated_otherwise_than_by_commas(tmp_path: Path, separator: str):
+    """A header without a comma tells what stands between its names."""
+    text = "\n".join(separator.join(row) for row in (("arrival_s", "kind"), ("0.5", "a"), ("2", "b")))
+    assert arrivals_of(scenario({"file": written(tmp_path, text)})) == [0.5, 2.0]
+
+
 def test_compressed_text_and_any_case_of_a_suffix(tmp_path: Path):
     """gzip is told by its first bytes, Parquet by its name in any case."""
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"arrival_s\n1\n4\n"))

@@ -1,0 +1,392 @@
+"""Charts to hover and zoom, for the report: what the pictures show, drawn by plotly.
+
+Whatever a user named (kinds, workers, scenarios) is escaped before it becomes a label: plotly reads tags in texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from orchestrator.analysis.task_lives import Life
+from orchestrator.pictures import marks
+from orchestrator.pictures.distributions import CCDF_POINTS, Curve, known, of_sample
+from orchestrator.pictures.style import COLORS, GREY, seconds
+from orchestrator.pictures.sweep_plots import SHOWN, axis_label, is_number, lines_of, metric_of
+from orchestrator.results.confidence import bounds, percentile_intervals
+from orchestrator.results.executions import worker_utilization
+from orchestrator.results.runs import Run, readable
+from orchestrator.results.statistics import quantile
+from orchestrator.results.summaries import Summary
+from orchestrator.results.tables import Floats
+from orchestrator.results.timeline import Series, series
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "cross", "star", "x")
+"""As the markers of the pictures: colours alone tell nothing to many readers."""
+FEW_LINES = 40
+"""More marks than these have no line through the whole chart, only their row."""
+MOST_WORKERS = 60
+"""More workers than these are a curve instead of bars."""
+TAIL = {2: "p50", 10: "p90", 100: "p99", 1e3: "p99.9", 1e4: "p99.99", 1e5: "p99.999"}
+PARTS = {
+    "waits at the coordinator": ("#d9d9d9", ""),
+    "waits at the worker": ("#56b4e9", "/"),
+    "runs": ("#0072b2", ""),
+    "lost: its worker had crashed": ("#d55e00", "x"),
+    "given up, still held by the worker": ("#e69f00", "."),
+}
+"""What a bar of a task's timeline may mean: its colour and its pattern."""
+
+
+def percentiles(curves: Sequence[Curve]) -> go.Figure:
+    """Time against percentile up to the slowest task, with bands of 95 % where there are replications."""
+    figure, every, longest = go.Figure(), [np.empty(0)], 2.0
+    for place, curve in enumerate(curves):
+        values_s = curve.pooled
+        if not len(values_s):
+            continue
+        tail = np.geomspace(2, max(len(values_s), 2.001), 300)
+        q = 1 - 1 / tail
+        q[-1] = 1.0  # the slowest task of all
+        points_s = known(quantile(values_s, q))
+        every.append(points_s)
+        longest = max(longest, float(tail[-1]))
+        color = COLORS[place % len(COLORS)]
+        samples = [sample[~np.isnan(sample)] for sample in curve.samples]
+        if len(samples) > 1 and all(map(len, samples)):
+            low, high = bounds(percentile_intervals(samples, 1 - 1 / tail))
+            _band(figure, tail, low, high, color)
+        figure.add_scatter(
+            x=tail,
+            y=points_s,
+            name=_label(curve),
+            line={"color": color, "dash": DASHES[place % len(DASHES)]},
+            text=[
+                f"{'slowest' if at == 1 else f'p{100 * at:.5g}'}: {seconds(y)}"
+                for at, y in zip(q, points_s, strict=True)
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    shown = {x: name for x, name in TAIL.items() if x <= longest}
+    figure.update_xaxes(
+        type="log",
+        tickangle=0,
+        title="percentile (the tail stretched)",
+        tickvals=list(shown),
+        ticktext=list(shown.values()),
+    )
+    _seconds(figure, "y", np.concatenate(every), "time")
+    return _laid(figure)
+
+
+def ccdf(curves: Sequence[Curve]) -> go.Figure:
+    """The share of tasks that took at least as long, on two logarithmic axes."""
+    figure, every = go.Figure(), [np.empty(0)]
+    for place, curve in enumerate(curves):
+        slowest_first = np.sort(curve.pooled)[::-1]
+        first = 1 + int(np.count_nonzero(np.isinf(slowest_first)))
+        if first > len(slowest_first):
+            continue
+        rank = np.unique(np.geomspace(first, len(slowest_first), CCDF_POINTS).astype(np.int64))
+        rank = rank[slowest_first[rank - 1] > 0]
+        x, share = slowest_first[rank - 1], rank / len(slowest_first)
+        every.append(x)
+        figure.add_scatter(
+            x=x,
+            y=share,
+            name=_label(curve),
+            line={"color": COLORS[place % len(COLORS)], "dash": DASHES[place % len(DASHES)], "shape": "hv"},
+            text=[f"{100 * s:.3g} % took {seconds(at)} or longer" for at, s in zip(x, share, strict=True)],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    _seconds(figure, "x", np.concatenate(every), "time", log=True)
+    figure.update_xaxes(tickangle=0)
+    figure.update_yaxes(type="log", title="share of tasks that took at least as long", tickformat="~%", dtick=1)
+    return _laid(figure)
+
+
+def timeline(run: Run) -> go.Figure:
+    """Latency, rates and queue over time; below them a row for each kind of fault and verdict, on the same axis."""
+    line, moments = series(run.tables, run.scenario), marks.marks_of(run.tables)
+    rows = 3 + bool(moments)
+    heights = [3.0, 2.0, 2.0, *([0.6 + 0.35 * len(moments)] if moments else [])]
+    figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.035, row_heights=heights)
+    over_time = (
+        (1, "slowest", line.slowest_s, "#999999", "dot", "latency"),
+        (1, "p99 of latency", line.p99_s, COLORS[5], "dash", "latency"),
+        (1, "p50 of latency", line.p50_s, COLORS[0], "solid", "latency"),
+        (2, "arrivals", line.arrivals_per_s, "#999999", "dot", "tasks per s"),
+        (2, "completions", line.completions_per_s, COLORS[2], "solid", "tasks per s"),
+        (3, "waiting, wherever", line.waiting_anywhere, COLORS[0], "solid", "tasks waiting"),
+        (3, "waiting at workers", line.waiting_at_workers, COLORS[1], "dash", "tasks waiting"),
+    )
+    for row, name, values, color, dash, what in over_time:
+        _stairs(figure, line, known(values), name, color, dash, row, in_seconds=what == "latency")
+        figure.update_yaxes(title=what, row=row, col=1)
+    _seconds(figure, "y", known(np.concatenate([line.p50_s, line.slowest_s])), "latency, by arrival", row=1)
+    for row in (2, 3):
+        figure.update_yaxes(rangemode="tozero", row=row, col=1)
+    if moments:
+        _draw_moments(figure, moments, rows)
+    figure.update_xaxes(title="time since the start (s)", row=rows, col=1)
+    figure.update_xaxes(range=[0, float(line.edges_s[-1])])
+    if run.scenario.warmup_s:
+        figure.add_vrect(x0=0, x1=run.scenario.warmup_s, fillcolor="#eeeeee", line_width=0, layer="below")
+    return _laid(figure, 330 + 60 * len(heights) + 26 * len(moments))
+
+
+def over_time(runs: Mapping[str, Run]) -> go.Figure:
+    """The 99th percentile of latency and the queue of several runs over time, by label."""
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[3, 2])
+    every = [np.empty(0)]
+    for place, (label, run) in enumerate(runs.items()):
+        line = series(run.tables, run.scenario)
+        color, dash = COLORS[place % len(COLORS)], DASHES[place % len(DASHES)]
+        every.append(known(line.p99_s))
+        _stairs(figure, line, known(line.p99_s), escape(label), color, dash, 1, in_seconds=True)
+        _stairs(figure, line, line.waiting_anywhere, escape(label), color, dash, 2, legend=False)
+    _seconds(figure, "y", np.concatenate(every), "p99 of latency, by arrival", row=1)
+    figure.update_yaxes(title="tasks waiting", rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(title="time since the start (s)", row=2, col=1)
+    return _laid(figure, 560)
+
+
+def utilisation(run: Run) -> go.Figure:
+    """How busy each worker was: a bar for each of few workers, a curve for each group of many."""
+    busy, names, figure = worker_utilization(run.tables, run.scenario), run.scenario.worker_names(), go.Figure()
+    first = 0
+    for place, group in enumerate(run.scenario.cluster.groups):
+        mine = slice(first, first + group.workers)
+        first += group.workers
+        color = COLORS[place % len(COLORS)]
+        if len(busy) <= MOST_WORKERS:
+            pattern = {"shape": ("", "/", "x", ".")[place % 4]}
+            named = [escape(name) for name in names[mine]]
+            figure.add_bar(x=named, y=busy[mine], name=escape(group.name), marker={"color": color, "pattern": pattern})
+        else:
+            share = np.linspace(0, 1, min(group.workers, 1000))
+            dash = DASHES[place % len(DASHES)]
+            figure.add_scatter(
+                x=share,
+                y=np.quantile(busy[mine], 1 - share),
+                name=escape(f"{group.name} ({group.workers:,} workers)"),
+                line={"color": color, "dash": dash},
+            )
+    figure.update_traces(hovertemplate="%{x}: %{y:.1%}<extra></extra>")
+    mean = float(np.mean(busy))
+    figure.add_hline(y=mean, line={"color": GREY, "dash": "dash"})
+    title = "worker" if len(busy) <= MOST_WORKERS else "share of the workers, busiest first"
+    figure.update_xaxes(title=f"{title} (dashed: their mean, {mean:.1%})")
+    if len(busy) > MOST_WORKERS:
+        figure.update_xaxes(tickformat=".0%")
+    if len(busy) > 16:
+        figure.update_xaxes(tickangle=-90)
+    figure.update_yaxes(title="busy share of the slots", tickformat=".0%", range=[0, max(1.0, 1.05 * float(max(busy)))])
+    return _laid(figure)
+
+
+def against(cells: Sequence[Summary], key: str) -> go.Figure:
+    """p50, p95 and p99 of latency against one swept key; a line for each combination of the other keys."""
+    figure = make_subplots(len(SHOWN), 1, shared_xaxes=True, vertical_spacing=0.05)
+    numeric = all(is_number(cell["values"][key]) for cell in cells)
+    for row, metric in enumerate((f"latency_s.{name}" for name in SHOWN), 1):
+        every: list[float] = []
+        for place, line in enumerate(lines_of(cells, key)):
+            y = np.array([metric_of(cell, metric) for cell in line.cells])
+            low, high = bounds([cell["ci95"].get(metric) for cell in line.cells])
+            every += [*y.tolist(), *high.tolist()]
+            x = [cell["values"][key] if numeric else escape(str(readable(cell["values"][key]))) for cell in line.cells]
+            figure.add_scatter(
+                x=x,
+                y=y,
+                name=escape(line.label),
+                legendgroup=str(place),
+                showlegend=row == 1 and bool(line.label),
+                mode="lines+markers" if numeric else "markers",
+                line={"color": line.color, "dash": DASHES[place % len(DASHES)]},
+                marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9},
+                error_y={"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low, "thickness": 1},
+                text=[f"{SHOWN[row - 1]}: {seconds(value)}" for value in y],
+                hovertemplate="%{x}<br>%{text}<extra></extra>",
+                row=row,
+                col=1,
+            )
+        _seconds(figure, "y", np.array(every), SHOWN[row - 1], row=row)
+    figure.update_xaxes(title=escape(axis_label(key)), row=len(SHOWN), col=1)
+    return _laid(figure, 640)
+
+
+def life(found: Life) -> go.Figure:
+    """The attempts of one task as bars over time since its arrival, with worker and outcome of each."""
+    figure, shown = go.Figure(), set[str]()
+    rows = ["at the coordinator", *(escape(f"{one.number}: {one.worker}") for one in found.tries)]
+    for row, part, start_s, stop_s, told in _bars(found, rows):
+        color, pattern = PARTS[part]
+        figure.add_bar(
+            y=[row],
+            x=[stop_s - start_s],
+            base=[start_s],
+            orientation="h",
+            name=part,
+            legendgroup=part,
+            showlegend=part not in shown,
+            marker={"color": color, "pattern": {"shape": pattern}, "line": {"color": "#333333", "width": 0.5}},
+            hovertext=[escape(f"{part}: {seconds(stop_s - start_s)}{told}")],
+            hoverinfo="text",
+        )
+        shown.add(part)
+    for row, one in zip(rows[1:], found.tries, strict=True):
+        end_s = min(found.until_s if one.ended_s is None else one.ended_s, found.until_s)
+        if one.lost_s is not None and one.given_up_s is not None:
+            end_s = min(end_s, one.given_up_s)
+        text = "settles it" if one.settled else one.fate
+        right = end_s > 0.6 * found.until_s
+        figure.add_annotation(
+            x=end_s,
+            y=row,
+            text=f"{text} ",
+            showarrow=False,
+            xanchor="right" if right else "left",
+            bgcolor="rgba(255,255,255,0.85)",
+            font={"size": 12, "color": "#111111"},
+        )
+    figure.update_yaxes(categoryorder="array", categoryarray=list(reversed(rows)), title="attempt: worker")
+    figure.update_xaxes(title="seconds since the arrival of the task", rangemode="tozero", range=[0, found.until_s])
+    figure.update_layout(barmode="overlay")
+    return _laid(figure, 190 + 34 * len(rows))
+
+
+def _bars(found: Life, rows: Sequence[str]) -> list[tuple[str, str, float, float, str]]:
+    bars, free_s = [], 0.0
+    for row, one in zip(rows[1:], found.tries, strict=True):
+        if one.assigned_s > free_s:
+            bars.append((rows[0], "waits at the coordinator", free_s, one.assigned_s, ""))
+        end_s = found.until_s if one.ended_s is None else one.ended_s
+        held_s = end_s if one.given_up_s is None else min(one.given_up_s, end_s)
+        lost_s = held_s if one.lost_s is None else min(one.lost_s, held_s)
+        begun_s = lost_s if one.started_s is None else min(max(one.started_s, one.assigned_s), lost_s)
+        told = f" at {one.worker}; attempt {one.number}: {one.fate}"
+        parts = [
+            ("waits at the worker", one.assigned_s, begun_s),
+            ("runs", begun_s, lost_s),
+            ("lost: its worker had crashed", lost_s, held_s),
+        ]
+        if one.lost_s is None:
+            parts.append(("given up, still held by the worker", held_s, min(end_s, found.until_s)))
+        bars += [(row, part, start_s, stop_s, told) for part, start_s, stop_s in parts if stop_s > start_s]
+        free_s = max(free_s, held_s)
+    if found.until_s > free_s:
+        bars.append((rows[0], "waits at the coordinator", free_s, found.until_s, ""))
+    return bars
+
+
+def _draw_moments(figure: go.Figure, moments: Mapping[str, Sequence[marks.Moment]], row: int) -> None:
+    few = sum(map(len, moments.values())) <= FEW_LINES
+    dashes = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+    for place, (kind, happened) in enumerate(moments.items()):
+        color, style = marks.MARKS[kind]
+        times_s = [time_s for time_s, _ in happened]
+        figure.add_scatter(
+            x=times_s,
+            y=[kind] * len(times_s),
+            mode="markers",
+            name=kind,
+            showlegend=False,
+            marker={"color": color, "symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9},
+            text=[escape(f"{kind}: {worker or 'the coordinator'}") for _, worker in happened],
+            hovertemplate="%{text} at %{x:.4g} s<extra></extra>",
+            row=row,
+            col=1,
+        )
+        if few:
+            for time_s in sorted(set(times_s)):
+                figure.add_vline(x=time_s, line={"color": color, "dash": dashes[style], "width": 1}, opacity=0.7)
+    figure.update_yaxes(categoryorder="array", categoryarray=list(moments)[::-1], row=row, col=1)
+
+
+def _stairs(
+    figure: go.Figure,
+    line: Series,
+    values: Floats,
+    name: str,
+    color: str,
+    dash: str,
+    row: int,
+    in_seconds: bool = False,
+    legend: bool = True,
+) -> None:
+    texts = [seconds(value) if in_seconds else f"{value:,.4g}" for value in values]
+    figure.add_scatter(
+        x=line.edges_s,
+        y=np.append(values, values[-1:]),
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
+        line={"color": color, "dash": dash, "shape": "hv", "width": 1.8},
+        text=[*texts, *texts[-1:]],
+        hovertemplate="%{text}",
+        row=row,
+        col=1,
+    )
+
+
+def _band(figure: go.Figure, x: Floats, low: Floats, high: Floats, color: str) -> None:
+    """Where both of its ends are known."""
+    shown = np.isfinite(low) & np.isfinite(high)
+    red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    edge: dict[str, Any] = {"x": x[shown], "line": {"width": 0}, "mode": "lines", "hoverinfo": "skip"}
+    figure.add_scatter(y=low[shown], showlegend=False, **edge)
+    fill = f"rgba({red},{green},{blue},0.2)"
+    figure.add_scatter(y=high[shown], showlegend=False, fill="tonexty", fillcolor=fill, **edge)
+
+
+def _label(curve: Curve) -> str:
+    return escape(f"{curve.label} ({of_sample(curve.pooled, curve.ends)})").replace(" (", "<br>(")
+
+
+def _seconds(
+    figure: go.Figure, axis: str, values: Floats, title: str, row: int | None = None, log: bool = False
+) -> None:
+    """An axis of durations with their units: from 0, or logarithmic if its values span more than a factor of 20."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    update = figure.update_xaxes if axis == "x" else figure.update_yaxes
+    where: dict[str, Any] = {} if row is None else {"row": row, "col": 1}
+    if len(positive) and (log or positive.max() > 20 * positive.min()):
+        low, high = np.floor(np.log10(positive.min())), np.ceil(np.log10(positive.max()))
+        steps = (1, 2, 5) if high - low <= 2 else (1, 3) if high - low <= 3 else (1,)
+        powers = np.arange(low, high + 1, 2 if high - low > 5 else 1)
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        margin = 0.04 * max(float(np.log10(positive.max() / positive.min())), 0.5)
+        ends = [float(np.log10(positive.min())) - margin, float(np.log10(positive.max())) + margin]
+        ticktext = [seconds(tick) for tick in ticks]
+        update(type="log", range=ends, tickvals=ticks, ticktext=ticktext, title=title, **where)
+    else:
+        top = 1.05 * float(positive.max(initial=0.0)) or 1.0
+        ticks = np.linspace(0, _round(top), 6).tolist()
+        update(range=[0, top], tickvals=ticks, ticktext=[seconds(tick) for tick in ticks], title=title, **where)
+
+
+def _round(top: float) -> float:
+    """The next larger number of five equal steps that people read easily."""
+    power = 10.0 ** np.floor(np.log10(top / 5))
+    return float(5 * power * next(step for step in (1, 2, 2.5, 5, 10) if 5 * power * step >= top))
+
+
+def _laid(figure: go.Figure, height: int = 420) -> go.Figure:
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 10, "r": 14, "t": 75, "b": 10},
+        font={"color": "#222222", "size": 13},
+        legend={"traceorder": "normal", "orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "xanchor": "left"},
+        hovermode="closest",
+    )
+    figure.update_xaxes(automargin=True, showline=True, linecolor="#555555", ticks="outside")
+    figure.update_yaxes(automargin=True, showline=True, linecolor="#555555")
+    return figure

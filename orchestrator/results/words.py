@@ -1,0 +1,30 @@
+"""Numbers as people read them, in a terminal and in sentences."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float | None) -> str:
+    """In the unit that leaves a whole part, to three digits; a dash for nothing."""
+    if not seconds:
+        return "-" if seconds is None else "0 s"
+    factor, unit = next((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if u == "us" or seconds * f >= 0.9995)
+    return f"{number(seconds * factor)} {unit}"
+
+
+def number(value: float | None) -> str:
+    """To three digits, whole from a hundred on; a dash for nothing."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}".removesuffix(".")
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def signed(share: float | None) -> str:
+    return "-" if share is None else f"{share:+.1%}"
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
