@@ -267,15 +267,15 @@ async def _coordinate(
         check=check,
         release=durable.release if durable else at_once,
     )
-    if durable is None:
-        log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
-    else:
+    if durable is not None:
         _recover(live, durable, term)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     server, bound = await start(live, host, port)
     log.info("listening on %s:%d", host, bound)
+    if durable is None:
+        log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
     _tell(ready_fd, f"{host}:{bound}")
     metrics = asyncio.create_task(log_metrics(live, durable.told if durable else str))
     stopping = asyncio.create_task(stopped.wait())
