@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,15 @@ def timed(batch: Callable[[int], object], one: Callable[[], object], tasks: int,
     return of(per_s, took_s)
 
 
-def ours(tasks: int, calls: int, *, executor: str = "inline", contract: bool = False) -> Measured:
+def ours(
+    tasks: int,
+    calls: int,
+    *,
+    executor: str = "inline",
+    contract: bool = False,
+    prefetch: int = 0,
+    policies: Sequence[str] = (),
+) -> Measured:
     from orchestrator.cluster.client import AsyncClient, NewTask
     from orchestrator.rehearsal.local_cluster import LocalCluster
 
@@ -89,8 +97,29 @@ def ours(tasks: int, calls: int, *, executor: str = "inline", contract: bool = F
             return of(per_s, took_s)
 
     options = ["--quiet", *(["--contract"] if contract else [])]
-    with LocalCluster(WORKERS, capacity=SLOTS, executor=executor, options=options, policies=["--quiet"]) as cluster:
+    with LocalCluster(
+        WORKERS,
+        capacity=SLOTS,
+        prefetch=prefetch,
+        executor=executor,
+        options=options,
+        policies=["--quiet", *policies],
+    ) as cluster:
         return asyncio.run(measure(cluster.address))
+
+
+def ours_with_prefetch(tasks: int, calls: int) -> Measured:
+    return ours(tasks, calls, prefetch=4 * SLOTS)
+
+
+def ours_stored(tasks: int, calls: int, prefetch: int = 0) -> Measured:
+    """On the disk of the current folder: that of temporary files may be memory."""
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        return ours(tasks, calls, prefetch=prefetch, policies=["--data", folder])
+
+
+def ours_stored_with_prefetch(tasks: int, calls: int) -> Measured:
+    return ours_stored(tasks, calls, prefetch=4 * SLOTS)
 
 
 def ours_in_subprocesses(tasks: int, calls: int) -> Measured:
@@ -225,6 +254,9 @@ def started(*command: str, cwd: Path | None = None) -> Iterator[None]:
 
 CONTENDERS = [
     Contender("ours", ours, 1, ()),
+    Contender("ours, --data", ours_stored, 1, ()),
+    Contender("ours, --prefetch 32", ours_with_prefetch, 1, ()),
+    Contender("ours, --prefetch 32 --data", ours_stored_with_prefetch, 1, ()),
     Contender("ours, executor process", ours_in_subprocesses, 0.5, ()),
     Contender("ours, unary contract", ours_unary, 0.15, ()),
     Contender("dask distributed", dask, 0.15, ("distributed",)),

@@ -298,11 +298,18 @@ async def _coordinate(
 
 
 def _recover(live: LiveCoordinator, durable: Durability, term: int) -> None:
+    """Raises Unusable."""
+    import gc
+
     from orchestrator.cluster.coordinator import log
 
     begin = time.perf_counter()
     durable.driver = live
-    live.recover(durable.recovered(live.now()))
+    gc.disable()  # nothing of a million records is garbage, and to look for some takes as long as to read them
+    try:
+        live.recover(durable.recovered(live.now()))
+    finally:
+        gc.enable()
     core = live.core
     settled = core.completed + core.failed
     log.info(
