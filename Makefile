@@ -48,7 +48,7 @@ quick: .venv
 	$(BIN)/pytest -n $(JOBS) -m "not slow"
 
 test: lint
-	$(BIN)/pytest -n $(TEST_JOBS)
+	$(BIN)/pytest -n $(TEST_JOBS) --durations 40
 
 # PYTHON names the interpreter of the empty environment.
 wheel-check: .venv

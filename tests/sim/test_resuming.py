@@ -23,7 +23,7 @@ import os, signal, sys
 import sim
 from orchestrator.scenario.schema import Scenario
 
-def kill(share):
+def kill(share, run=""):
     if share >= 0.5:
         os.kill(os.getpid(), signal.SIGKILL)
 
