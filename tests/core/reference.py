@@ -62,7 +62,10 @@ class Model(Meaning):
             self.room_since = now
             for host in self.hosts.values():
                 if host.spared:  # it is judged anew
-                    host.heard_at, host.spared = now, False
+                    host.heard_at = now
+                elif host.may_be_spared:
+                    host.anew_at = now
+                host.spared = host.may_be_spared = False
         self._begin()
         self._forget(core)
         self._compare(core)

@@ -75,7 +75,7 @@ class Meaning:
         if now > self.alarm + self.rules.own_pause_s:
             self._note_sleep(now)
         host.heard_at = now
-        host.spared = False
+        host.spared = host.may_be_spared = False
         self._let_go(host, now)
         abandoned = {attempt.name: attempt for attempt in self.on(host_id) if not attempt.open}
         ended = [(effect.task, effect.worker, effect.number) for effect in effects if isinstance(effect, Ended)]
@@ -253,6 +253,7 @@ class Meaning:
             assert host.opinion in ("dead", "left") or spared or not overdue, host
             assert host.opinion != "alive" or self._at_latest(host, self.rules.suspect_s) > now, host
             host.spared = spared and overdue
+            host.may_be_spared = spared and host.heard_at + self.rules.dead_s[0] <= now
         for job in self.jobs.values():
             if job.ready_at is not None and job.ready_at <= now:
                 job.ready_at = 0.0
@@ -389,7 +390,8 @@ class Meaning:
 
     def _at_latest(self, host: Host, silence: tuple[float, float]) -> float:
         since = -math.inf if self.room_since is None else self.room_since
-        return tick(self.rules.detection_check, max(self.judges_from, since, host.heard_at + silence[1]))
+        heard_at = max(host.heard_at, host.anew_at)
+        return tick(self.rules.detection_check, max(self.judges_from, since, heard_at + silence[1]))
 
     def may_take(self, host: Host) -> bool:
         free = len(self.on(host.id)) < host.limit

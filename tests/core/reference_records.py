@@ -99,4 +99,6 @@ class Host:
     trial_at: float = -math.inf
     trial_pause_s: float = 0.0
     spared: bool = False  # dead, if it were not for the limit
+    may_be_spared: bool = False  # the same, if it was judged before it had to be
+    anew_at: float = -math.inf  # when one that may have been spared was perhaps judged anew
     heard_at: float = 0.0

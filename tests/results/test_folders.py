@@ -30,7 +30,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def leave(result: Run | Sweep, folder: Path, force: bool = False, drawn: Callable[..., None] = draw) -> None:
+def leave(result: Run | Sweep, folder: Path, force: bool = False, drawn: Callable[..., object] = draw) -> None:
     """Save a result with its pictures, as the command line does."""
     folders.save(folder, result, force)
     drawn(result, folder)
