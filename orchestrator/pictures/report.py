@@ -50,7 +50,8 @@ th, td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; b
 th:first-child, td:first-child { text-align: left; }
 summary { cursor: pointer; padding: .3rem 0; } pre { background: #f5f5f5; padding: .7rem; overflow-x: auto;
   font-size: .85rem; } figure { margin: .6rem 0 1.4rem; } figcaption { font-size: .9rem; color: #444; }
-.steps { padding-left: 0; list-style: none; font-size: .9rem; } .steps b { display: inline-block; min-width: 6rem; }
+.steps { padding-left: 0; list-style: none; font-size: .9rem; } .steps li { display: flex; }
+.steps b { flex: 0 0 6rem; }
 """
 DRAW = """
 const small = window.matchMedia("(max-width: 600px)").matches;
@@ -145,8 +146,7 @@ class _Page:
             yield from (f"<p class='muted'>{escape(note)}</p>" for note in self._told.notes)
             if self._told.assumed:
                 yield f"<p class='muted'>Assumed: {escape('; '.join(self._told.assumed))}</p>"
-        for label, result in self._results.items():
-            yield from _summary("" if len(self._results) == 1 else label, result)
+        yield from _summaries(self._results)
         yield (
             f"<p class='muted'>{escape(UNKNOWN)}not known, but longer: too many tasks failed, did not end or never "
             f"started. {TOO_FEW}too few tasks for this percentile. Means are of what completed.</p>"
@@ -246,11 +246,14 @@ class _Page:
         )
 
 
-def _summary(label: str, result: Run | Sweep) -> Iterator[str]:
-    """What became of the tasks and how long they took: of a run, or of each cell."""
-    whole = {label or "all tasks": result.summary}
-    if isinstance(result, Sweep) and len(result.cells) > 1:
-        whole = {f"{label}: {cell.name}" if label else cell.name: cell.pooled for cell in result.cells}
+def _summaries(results: Results) -> Iterator[str]:
+    """What became of the tasks and how long they took: of each run, or of each cell."""
+    whole: dict[str, Summary] = {}
+    for label, result in results.items():
+        if isinstance(result, Sweep) and len(result.cells) > 1:
+            whole |= {f"{label}: {c.name}" if len(results) > 1 else c.name: c.pooled for c in result.cells}
+        else:
+            whole[label if len(results) > 1 else "all tasks"] = result.summary
     times, counts = [], []
     for name, summary in whole.items():
         for of, one in {name: _all(summary), **{f"  {c}": o for c, o in classes(summary).items()}}.items():
@@ -278,7 +281,7 @@ def _statistic(moments: Mapping[str, Any], name: str) -> str:
 
 
 def _compared_row(row: Any) -> list[str]:
-    show = duration if row.metric.split(".")[0].endswith("_s") and "per_s" not in row.metric else number
+    show = duration if "_s." in row.metric else number
     bounds = ((row.value, row.at_least), (row.reference, row.reference_at_least))
     sides = [f"> {duration(bound)}" if value is None and bound is not None else show(value) for value, bound in bounds]
     interval = "-" if row.error_ci95 is None else f"{signed(row.error_ci95[0])} to {signed(row.error_ci95[1])}"
@@ -286,7 +289,13 @@ def _compared_row(row: Any) -> list[str]:
 
 
 def _short(metric: str) -> str:
-    return metric.replace("_s.", " ").replace("p999", "p99.9").replace("_", " ")
+    return (
+        metric.replace("_s.", " ")
+        .replace(".time ", " time ")
+        .replace("_per_s", " (1/s)")
+        .replace("p999", "p99.9")
+        .replace("_", " ")
+    )
 
 
 def _table(table: Table) -> str:
