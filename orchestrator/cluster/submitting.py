@@ -154,22 +154,18 @@ class Streaming:
         return translate.from_client("", self._next_tasks())
 
     def _next_tasks(self) -> Iterator[tuple[int, str, str, int]]:
-        """As many as fit into a message: one always does."""
-        outgoing, unsettled = self._outgoing, self._unsettled
-        room, left = rpc.FILL_BYTES, self.IN_A_MESSAGE
-        while outgoing and left:
-            number = outgoing[0]
-            submission = unsettled.get(number)
-            if submission is not None:  # neither cancelled, nor sent before, by a stream that broke
-                payload, priority, kind = submission.task
-                room -= sizes.task_bytes(kind, payload)
-                if room < 0 and left < self.IN_A_MESSAGE:
-                    return
-                left -= 1
-                if number > self._newest_sent:
-                    self._newest_sent = number
-                yield number, kind, payload, priority
-            outgoing.popleft()
+        for number in rpc.take(self._outgoing, self._size, self.IN_A_MESSAGE):
+            submission = self._unsettled.get(number)
+            if submission is None:
+                continue  # cancelled, or sent before, by a stream that broke
+            payload, priority, kind = submission.task
+            if number > self._newest_sent:
+                self._newest_sent = number
+            yield number, kind, payload, priority
+
+    def _size(self, number: int) -> int:
+        submission = self._unsettled.get(number)
+        return sizes.task_bytes(submission.task.kind, submission.task.payload) if submission else 0
 
 
 class Polling:
