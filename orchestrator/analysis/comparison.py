@@ -9,7 +9,6 @@ Two stretches of time are compared: the whole run, and the time around its fault
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -199,9 +198,7 @@ class Comparison:
     def save(self, folder: str | Path) -> None:
         """Write `comparison.json` into `folder`, which is made if it does not exist. Raises RunFolderError for another
         file of that name."""
-        text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
-        with manifests.writing(Path(folder), ["comparison.json"]):
-            manifests.write_whole(Path(folder) / "comparison.json", text)
+        manifests.write_json(folder, "comparison.json", self.summary())
 
 
 def compare(

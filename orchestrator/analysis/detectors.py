@@ -16,7 +16,6 @@ have upper prediction bounds. Where nothing disturbed the heartbeats, a trace ca
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -337,9 +336,7 @@ class Judgement:
     def save(self, folder: str | Path) -> None:
         """Write `detectors.json` into `folder`, which is made if it does not exist. Raises RunFolderError for another
         file of that name."""
-        text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
-        with manifests.writing(Path(folder), ["detectors.json"]):
-            manifests.write_whole(Path(folder) / "detectors.json", text)
+        manifests.write_json(folder, "detectors.json", self.summary())
 
     @property
     def _least_judged_s(self) -> float | None:

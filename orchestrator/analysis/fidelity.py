@@ -11,7 +11,6 @@ the power approach", 1987): both reject just if the 95 % interval of the error l
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -145,9 +144,7 @@ class Fidelity:
 
     def save(self, folder: str | Path) -> None:
         """Write `fidelity.json` into `folder`, which is made if it does not exist."""
-        text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
-        with manifests.writing(Path(folder), [NAME]):
-            manifests.write_whole(Path(folder) / NAME, text)
+        manifests.write_json(folder, NAME, self.summary())
 
     def miss(self, max_error: float) -> str | None:
         """A sentence about the largest error of the whole run if it is larger than allowed; otherwise None."""

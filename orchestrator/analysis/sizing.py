@@ -7,7 +7,6 @@ smaller one meets is told, and the answer is then above it.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,9 +142,7 @@ class Sizing:
 
     def save(self, folder: str | Path) -> None:
         """Write `sizing.json` into `folder`, which is made if it does not exist."""
-        text = json.dumps(self.summary(), indent=2, allow_nan=False) + "\n"
-        with manifests.writing(Path(folder), [NAME]):
-            manifests.write_whole(Path(folder) / NAME, text)
+        manifests.write_json(folder, NAME, self.summary())
 
 
 def border(number: int, tries: Callable[[Sequence[int]], Mapping[int, bool]], at_once: int = 1) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -56,9 +55,7 @@ def answered(sweep: Sweep, folder: Path, baseline: str | None) -> Answer | None:
 
     found = answer(sweep, baseline)
     if found is not None:
-        text = json.dumps(found.summary(), indent=2, allow_nan=False) + "\n"
-        with manifests.writing(folder, ["answer.json"]):
-            manifests.write_whole(folder / "answer.json", text)
+        manifests.write_json(folder, "answer.json", found.summary())
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -165,9 +164,7 @@ def tell_between(
     from orchestrator.results import manifests
 
     found, folder = between(list(results.items())), folder_for(results, names, out, use)
-    text = json.dumps(found.summary(), indent=2, allow_nan=False) + "\n"
-    with manifests.writing(folder, ["comparison.json"]):
-        manifests.write_whole(folder / "comparison.json", text)
+    manifests.write_json(folder, "comparison.json", found.summary())
     if plots:
         draw_into(folder, results)
     if as_json:

@@ -188,7 +188,7 @@ def finish(folder: Path, scenario: Scenario, summary: Summary) -> None:
     """The end of a run's folder, whose tables are written: the scenario, then the summary, which marks it as complete.
     How long the run took stands beside the summary, so that equal runs have equal ones."""
     write_scenario(folder, scenario)
-    manifests.write_whole(folder / _ENGINE, _json(summary["engine"]))
+    manifests.write_whole(folder / _ENGINE, manifests.json_text(summary["engine"]))
     manifest = Manifest.of(folder)
     manifest.files[_ENGINE] = None
     _complete(manifest, {key: value for key, value in summary.items() if key != "engine"})
@@ -226,7 +226,7 @@ def write_aggregate(folder: Path, sweep: Sweep) -> None:
 
 def _complete(manifest: Manifest, summary: Mapping[str, Any]) -> None:
     """Measure what was written, and let the summary appear when the manifest has it."""
-    text = _json(summary)
+    text = manifests.json_text(summary)
     clock = manifest.files.keys() & {_ENGINE}
     manifest.files = {name: None for name in manifest.files if (manifest.folder / name).is_file()}
     manifest.files |= dict.fromkeys(_record_parts(manifest.folder))
@@ -237,10 +237,6 @@ def _complete(manifest: Manifest, summary: Mapping[str, Any]) -> None:
 
 def _record_parts(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("decisions.jsonl.*") if path.suffix[1:].isdecimal()]
-
-
-def _json(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 # ---- what may be replaced

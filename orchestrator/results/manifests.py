@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -150,6 +150,17 @@ def write_whole(path: Path, text: str) -> None:
     part = path.with_name(path.name + PART)
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+def write_json(folder: str | Path, name: str, data: Mapping[str, Any]) -> None:
+    """A listed file of its own in the folder, which is made if it does not exist. Raises RunFolderError, see
+    `Manifest.claim`."""
+    with writing(Path(folder), [name]):
+        write_whole(Path(folder) / name, json_text(data))
+
+
+def json_text(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def measured(text: str) -> dict[str, Any]:
