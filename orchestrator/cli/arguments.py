@@ -42,6 +42,11 @@ MaxReplications = Annotated[
 Replications = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Runs of every cell, each with its own random streams.")
 ]
+Jobs = Annotated[int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")]
+MaxError = Annotated[
+    float | None,
+    typer.Option(min=0, metavar="SHARE", help="Exit with 1 where an error of the whole run is larger: 0.1 is 10 %."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Quiet = Annotated[
     bool,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Overrides, Quiet, examples_of, require_no_sweep
+from orchestrator.cli.arguments import AsJson, Jobs, Overrides, Quiet, examples_of, require_no_sweep
 from orchestrator.cli.judging import LIVE_GRACE_S
 from orchestrator.cli.preparing import load, result_folder
 from orchestrator.cli.terminal import count, explained, print_json, progress
@@ -32,9 +32,7 @@ def chaos(
     overrides: Overrides = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many; 100 if not given, live one.", metavar="N")] = None,
     first_seed: Annotated[int, typer.Option(min=0, metavar="K", help="They are K, K+1, ...")] = 0,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
-    ] = None,
+    jobs: Jobs = None,
     out: Annotated[
         Path | None,
         typer.Option(

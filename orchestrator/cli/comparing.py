@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.answers import print_answer
-from orchestrator.cli.arguments import AsJson, Force, Plots, Quiet, examples_of
-from orchestrator.cli.preparing import Use, draw_into, labels, pictures, print_pictures, renew, result_folder
+from orchestrator.cli.arguments import AsJson, Force, MaxError, Plots, Quiet, examples_of
+from orchestrator.cli.preparing import (
+    Use,
+    draw_into,
+    labels,
+    pictures,
+    print_pictures,
+    renew,
+    result_folder,
+    tell_results,
+)
 from orchestrator.cli.terminal import Refusal, complain, count, explained, print_json
 from orchestrator.cli.views import print_comparison
 
@@ -38,12 +47,7 @@ def compare(
         Path | None, typer.Option(metavar="DIR", help="Where the results go; out/NAME-compared/1, 2, ... if not given.")
     ] = None,
     force: Force = False,
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            min=0, metavar="SHARE", help="Exit with 1 where an error of the whole run is larger: 0.1 is 10 %."
-        ),
-    ] = None,
+    max_error: MaxError = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     plots: Plots = True,
@@ -62,14 +66,8 @@ def compare(
         found.save(folder)
         if plots:
             draw_into(folder, found)
-        if as_json:
-            print_json(found.summary())
-        elif quiet:
-            print(folder)
-        else:
-            print_comparison(found.summary())
-            print(f"\nresults in {folder}")
-            print_pictures(folder)
+        told = found.summary()
+        tell_results(folder, told, lambda: print_comparison(told), as_json, quiet)
     if max_error is not None and (miss := found.miss(max_error)):
         complain([miss])
         raise typer.Exit(1)
@@ -167,14 +165,7 @@ def tell_between(
     manifests.write_json(folder, "comparison.json", found.summary())
     if plots:
         draw_into(folder, results)
-    if as_json:
-        print_json(found.summary())
-    elif quiet:
-        print(folder)
-    else:
-        print_answer(found)
-        print(f"\nresults in {folder}")
-        print_pictures(folder)
+    tell_results(folder, found.summary(), lambda: print_answer(found), as_json, quiet)
 
 
 def folder_for(results: dict[str, Run | Sweep], names: Sequence[str], out: Path | None, use: Use) -> Path:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Force, Plots, Quiet, Replications, Yes, examples_of
+from orchestrator.cli.arguments import AsJson, Force, MaxError, Plots, Quiet, Replications, Yes, examples_of
 from orchestrator.cli.patience import require_live_patience, require_patience
-from orchestrator.cli.preparing import Use, draw_into, live_warnings, load, print_pictures, renew, result_folder
+from orchestrator.cli.preparing import Use, draw_into, live_warnings, load, renew, result_folder, tell_results
 from orchestrator.cli.terminal import (
     Refusal,
     complain,
@@ -19,7 +19,6 @@ from orchestrator.cli.terminal import (
     explained,
     number,
     percent,
-    print_json,
     print_table,
     signed,
 )
@@ -60,12 +59,7 @@ def fidelity(
     ] = None,
     force: Force = False,
     replications: Replications = None,
-    max_error: Annotated[
-        float | None,
-        typer.Option(
-            min=0, metavar="SHARE", help="Exit with 1 where an error of the whole run is larger: 0.1 is 10 %."
-        ),
-    ] = None,
+    max_error: MaxError = None,
     yes: Yes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -90,14 +84,8 @@ def fidelity(
         found.save(folder)
         if plots:
             draw_into(folder, found)
-        if as_json:
-            print_json(found.summary())
-        elif quiet:
-            print(folder)
-        else:
-            print_fidelity(found.summary())
-            print(f"\nresults in {folder}")
-            print_pictures(folder)
+        told = found.summary()
+        tell_results(folder, told, lambda: print_fidelity(told), as_json, quiet)
     if max_error is not None and (miss := found.miss(max_error)):
         complain([miss])
         raise typer.Exit(1)

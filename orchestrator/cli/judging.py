@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Force, Overrides, Plots, Quiet, Replications, ScenarioFile, examples_of
+from orchestrator.cli.arguments import (
+    AsJson,
+    Force,
+    Jobs,
+    Overrides,
+    Plots,
+    Quiet,
+    Replications,
+    ScenarioFile,
+    examples_of,
+)
 from orchestrator.cli.patience import roughly
-from orchestrator.cli.preparing import Use, draw_into, load, print_pictures, renew, require_writable, result_folder
+from orchestrator.cli.preparing import Use, draw_into, load, renew, require_writable, result_folder, tell_results
 from orchestrator.cli.terminal import Refusal, count, explained, print_json, print_table, progress
 from orchestrator.cli.views import print_calibration, print_histories, print_judgement
 
@@ -110,9 +120,7 @@ def detectors(
     max_detection_s: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Budget: time within which 99 % of crashes are found.")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
-    ] = None,
+    jobs: Jobs = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     plots: Plots = True,
@@ -135,15 +143,8 @@ def detectors(
         judged.save(folder)
         if plots:
             draw_into(folder, judged)
-        if as_json:
-            print_json(judged.summary())
-            return
-        if quiet:
-            print(folder)
-            return
-        print_judgement(judged.summary())
-        print(f"\nresults in {folder}")
-        print_pictures(folder)
+        told = judged.summary()
+        tell_results(folder, told, lambda: print_judgement(told), as_json, quiet)
 
 
 @app.command(epilog=examples_of("live worker-crash.yaml --out out/live", "calibrate out/live --out model.yaml"))

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.terminal import Refusal, complain
+from orchestrator.cli.terminal import Refusal, complain, print_json
 
 if TYPE_CHECKING:
     from orchestrator.results.precision import Precision
@@ -127,6 +127,18 @@ def pictures(folder: Path) -> list[Path]:
 
     names = sorted(name for name in Manifest.of(folder).files if name.endswith(".png"))
     return [folder / name for name in names if (folder / name).is_file()]
+
+
+def tell_results(folder: Path, told: Any, show: Callable[[], None], as_json: bool, quiet: bool = False) -> None:
+    """The end of a command: what was found as JSON; or where it is; or what `show` prints, and then where it is."""
+    if as_json:
+        print_json(told)
+    elif quiet:
+        print(folder)
+    else:
+        show()
+        print(f"\nresults in {folder}")
+        print_pictures(folder)
 
 
 def print_pictures(folder: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.cli.answers import meanings_in, table_of
 from orchestrator.cli.arguments import AsJson, Quiet, examples_of
-from orchestrator.cli.comparing import found_results
+from orchestrator.cli.comparing import found_results, of_two_worlds
 from orchestrator.cli.preparing import require_writable
 from orchestrator.cli.terminal import Refusal, explained, print_json
 
@@ -80,7 +80,7 @@ def found_in(results: dict[str, Run | Sweep]) -> tuple[Answer | None, Comparison
     every = list(results.values())
     if len(every) == 1:
         return (answers.answer(every[0]) if isinstance(every[0], Sweep) else None), None
-    if len({result.summary["world"] for result in every}) == 1:
+    if not of_two_worlds(results):
         return answers.between(list(results.items())), None
     if len(every) != len(WORLDS):
         raise Refusal(f"{len(every)} results of different worlds, expected one of each, or all of one")

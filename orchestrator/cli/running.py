@@ -16,6 +16,7 @@ from orchestrator.cli.arguments import (
     Demanded,
     Force,
     HalfWidth,
+    Jobs,
     MaxReplications,
     Metric,
     Overrides,
@@ -31,8 +32,8 @@ from orchestrator.cli.arguments import (
 from orchestrator.cli.intervals import print_intervals
 from orchestrator.cli.objectives import demanded, judged, plain, print_verdicts
 from orchestrator.cli.patience import require_live_patience, require_patience
-from orchestrator.cli.preparing import Use, draw_into, live_warnings, load, print_pictures, result_folder
-from orchestrator.cli.terminal import complain, explained, print_json
+from orchestrator.cli.preparing import Use, draw_into, live_warnings, load, result_folder, tell_results
+from orchestrator.cli.terminal import complain, explained
 from orchestrator.cli.views import print_cells, print_summary
 from orchestrator.cli.worlds import require_whole, run_live, run_simulated, use_of
 
@@ -69,9 +70,7 @@ def simulate(
     precision: HalfWidth = None,
     of: Metric = "latency_s.p99",
     max_replications: MaxReplications = 100,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
-    ] = None,
+    jobs: Jobs = None,
     baseline: Baseline = None,
     check: Annotated[bool, typer.Option(help="At the end, the coordinator proves its invariants.")] = False,
     objective: Demanded = None,
@@ -141,22 +140,18 @@ def tell(result: Run | Sweep, runs: int, folder: Path, use: Use, shown: Shown) -
         complain(use.precision.told(result.cells))
     found = answered(result, folder, shown.baseline) if isinstance(result, Sweep) else None
     verdicts = judged(result, shown.objectives)
-    met = all(verdict.met for _, verdict in verdicts)
-    if shown.as_json:
-        answer = {} if found is None else {"answer": found.summary()}
-        print_json(result.summary | answer | ({"objectives": plain(verdicts)} if verdicts else {}))
-        return met
-    if shown.quiet:
-        print(folder)
-        return met
-    if found is not None:
-        print_cells(result.summary)
-        print()
-        print_answer(found)
-    else:
-        print_summary(result.summary)
-        print_intervals(result.summary)
-    print_verdicts(verdicts)
-    print(f"\nresults in {folder}")
-    print_pictures(folder)
-    return met
+    answer = {} if found is None else {"answer": found.summary()}
+    told = result.summary | answer | ({"objectives": plain(verdicts)} if verdicts else {})
+
+    def show() -> None:
+        if found is not None:
+            print_cells(result.summary)
+            print()
+            print_answer(found)
+        else:
+            print_summary(result.summary)
+            print_intervals(result.summary)
+        print_verdicts(verdicts)
+
+    tell_results(folder, told, show, shown.as_json, shown.quiet)
+    return all(verdict.met for _, verdict in verdicts)

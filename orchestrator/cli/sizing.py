@@ -14,6 +14,7 @@ from orchestrator.cli.arguments import (
     AsJson,
     Demanded,
     Force,
+    Jobs,
     Overrides,
     Quiet,
     Replications,
@@ -23,8 +24,8 @@ from orchestrator.cli.arguments import (
 )
 from orchestrator.cli.objectives import demanded, in_words, value_of
 from orchestrator.cli.patience import require_patience
-from orchestrator.cli.preparing import Use, load, renew, result_folder
-from orchestrator.cli.terminal import Refusal, explained, percent, print_json, print_table, progress
+from orchestrator.cli.preparing import Use, load, renew, result_folder, tell_results
+from orchestrator.cli.terminal import Refusal, explained, percent, print_table, progress
 
 if TYPE_CHECKING:
     from orchestrator.analysis.sizing import Sizing
@@ -56,9 +57,7 @@ def size(
     ] = None,
     force: Force = False,
     replications: Replications = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Parallel processes; one a core if not given.")
-    ] = None,
+    jobs: Jobs = None,
     yes: Yes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -81,13 +80,7 @@ def size(
         with progress(f"{loaded.name} ({key})") as advance:
             found = sim.size(loaded, key, values, objectives, folder, at_once, number, advance)
         found.save(folder)
-        if as_json:
-            print_json(found.summary())
-        elif quiet:
-            print(folder)
-        else:
-            print_sizing(found)
-            print(f"\nresults in {folder}")
+        tell_results(folder, found.summary(), lambda: print_sizing(found), as_json, quiet)
     if found.answer is None:
         raise typer.Exit(1)
 

@@ -11,8 +11,8 @@ import typer
 
 from orchestrator.cli.arguments import AsJson, Plots, examples_of
 from orchestrator.cli.intervals import print_intervals
-from orchestrator.cli.preparing import Use, draw_into, print_pictures
-from orchestrator.cli.terminal import Refusal, complain, explained, print_json, progress
+from orchestrator.cli.preparing import Use, draw_into, tell_results
+from orchestrator.cli.terminal import Refusal, complain, explained, progress
 from orchestrator.cli.views import print_summary
 
 if TYPE_CHECKING:
@@ -35,13 +35,12 @@ def recover(
         found = world.recover(run)
         if plots:
             draw_into(run, found)
-        if as_json:
-            print_json(found.summary)
-            return
-        print_summary(found.summary)
-        print_intervals(found.summary)
-        print(f"\nresults in {run}")
-        print_pictures(run)
+
+        def show() -> None:
+            print_summary(found.summary)
+            print_intervals(found.summary)
+
+        tell_results(run, found.summary, show, as_json)
 
 
 def use_of(scenario: Scenario, force: bool, resume: bool, half_width: float | None, metric: str, most: int) -> Use:
@@ -73,18 +72,7 @@ def run_simulated(
     with progress(f"{scenario.name} (sim)", _runs(cells, scenario, replications, use)) as advance:
         if one:
             return sim.run(one, progress=advance, out=folder, check=check, force=use.force or use.resume)
-        jobs = jobs or os.cpu_count() or 1
-        return sim.sweep(
-            scenario,
-            folder,
-            jobs,
-            replications,
-            advance,
-            check,
-            force=use.force,
-            resume=use.resume,
-            precision=use.precision,
-        )
+        return sim.sweep(scenario, folder, jobs or os.cpu_count() or 1, replications, advance, check, **vars(use))
 
 
 def run_live(
@@ -104,16 +92,7 @@ def run_live(
         with progress(f"{scenario.name} (live)", _runs(cells, scenario, replications, use)) as advance:
             if one:
                 return world.run(one, folder, progress=advance, check=check, force=use.force or use.resume)
-            return world.sweep(
-                scenario,
-                folder,
-                replications,
-                advance,
-                check,
-                force=use.force,
-                resume=use.resume,
-                precision=use.precision,
-            )
+            return world.sweep(scenario, folder, replications, advance, check, **vars(use))
     except ClusterBroke as error:
         if error.status != STOPPED:
             raise Refusal(str(error)) from None
