@@ -134,7 +134,8 @@ class DetectorFactory(Protocol):
 
 
 class RetryPolicy(Protocol):
-    """Seconds to wait before the next attempt, or None to give up. `tries` counts attempts consumed, from 1."""
+    """Seconds to wait before the next attempt, or None to give up. `tries` counts attempts consumed: 0 if a hedge came
+    to nothing, and its original consumed none."""
 
     max_attempts: int | None
 

@@ -273,7 +273,7 @@ class Transitions:
         if task.has_open:
             self._hedge_again(task, now)
             return
-        delay_s = None if self._blame.is_poison(task) else self._retry_delay_s(max(1, task.tries))
+        delay_s = None if self._blame.is_poison(task) else self._retry_delay_s(task.tries)
         if delay_s is None:
             self._fail(attempt, now)
         elif delay_s > 0:

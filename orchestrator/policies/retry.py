@@ -28,7 +28,7 @@ class Retry:
     def delay_s(self, tries: int) -> float | None:
         if self.max_attempts is not None and tries >= self.max_attempts:
             return None
-        return self._backoff(tries)
+        return self._backoff(max(1, tries))
 
 
 class Constant:

@@ -178,6 +178,7 @@ class Meaning:
         if attempt is not None:
             self._pass(self.hosts[host_id])
             self.hosts[host_id].held = self.hosts[host_id].held or "rejected"
+            attempt.live = False  # should its task fail now, this attempt is not to be cancelled
             self._give_up(attempt)
             self._end(attempt)
 

@@ -237,6 +237,20 @@ def test_a_task_whose_last_hedge_is_turned_away_has_no_tries_left(make_cluster):
     assert core.task("t1").error == "gave up after 1 attempts: its worker was declared dead"
 
 
+def test_a_lost_hedge_fails_no_task_that_has_a_try_left(make_cluster):
+    """Its original was turned away: neither of them consumed the only one."""
+    core, fx = make_cluster("w1", "w2", detector=SUSPECTING, on_suspect="hedge", max_attempts=1)
+    assigned(core, "t1")
+    beat(core, "w2", now=2.0)
+    core.wake(SUSPECT_S)
+    core.rejected("w1", "t1", 1, 3.5)
+    core.deregister("w2", 4.0)
+    assert fx.take(Settled) == []
+    assert core.task("t1").tries == 0
+    beat(core, "w1", now=4.5)
+    assert fx.take(Assign) == [Assign("t1", "w1", 3)]
+
+
 # ---- the cap on the dead
 
 
