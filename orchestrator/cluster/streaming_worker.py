@@ -64,7 +64,7 @@ class StreamingWorker(Worker):
         self._grace_s = awake_s(timeout_s)
         self._unheard: Overdue[str] = Overdue(FIRST_SILENCE_S, self._note_silence, awake_s(timeout_s))
         self._silent, self._heard = asyncio.Event(), asyncio.Event()
-        self._complaint = ""
+        self._complaint = ""  # until the coordinator takes the worker in, whatever else fails in between
         super().__init__(name, settings, registered)
 
     async def run(self) -> None:
@@ -152,6 +152,7 @@ class StreamingWorker(Worker):
         if not self.agent.registered(answer.term, answer.heartbeat_s, first_beat_at, answer.dropped, now):
             return
         self._forgotten = False
+        self._complaint = ""
         timeout_s = answer.call_timeout_s
         self._unacknowledged.set_times(timeout_s, awake_s(timeout_s))
         self._unmentioned.set_times(confirm_s(timeout_s), 0.0)
@@ -169,10 +170,11 @@ class StreamingWorker(Worker):
         self.registered()
 
     def _is_new(self, reason: object) -> bool:
-        """Whether the coordinator said something that this worker can't take, other than the last time."""
-        is_new = isinstance(reason, Refusal) and reason != self._complaint
-        self._complaint = str(reason)
-        return is_new
+        """Whether the coordinator said something that this worker can't take, and has not complained of yet."""
+        if not isinstance(reason, Refusal) or reason == self._complaint:
+            return False
+        self._complaint = reason
+        return True
 
     async def _write(self, call: Any) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):

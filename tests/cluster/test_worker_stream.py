@@ -335,6 +335,37 @@ def test_times_that_make_no_sense_are_not_taken(times: dict[str, Any], caplog: p
     assert "times that make no sense" in complaint
 
 
+@pytest.mark.usefixtures("nobody_waits_long")
+def test_a_complaint_is_not_repeated_because_something_else_failed_in_between(caplog: pytest.LogCaptureFixture):
+    """It is made anew once the coordinator has taken the worker in."""
+
+    async def story() -> None:
+        stage = Stage()
+
+        async def refuse() -> None:
+            assert await stage.hears("registration")
+            stage.welcome(heartbeat_s=0.0)
+
+        async with worker_on(stage):
+            await refuse()
+            assert await stage.hears("registration")
+            stage.end_the_stream()
+            await refuse()
+            assert await stage.hears("registration")
+            stage.welcome()
+            stage.assign("a", 60)
+            assert await stage.hears("confirmed")
+            stage.end_the_stream()
+            await refuse()
+            assert await stage.hears("registration")
+
+    play(story)
+    first, lost, again = complaints(caplog)
+    assert first == again
+    assert "times that make no sense" in first
+    assert "it ended the stream" in lost
+
+
 def test_words_on_what_nobody_knows_change_nothing():
     """Cancels, acknowledgements and assignments that nobody would send: the worker answers, and works on."""
 
