@@ -1,4 +1,4 @@
-"""What the site shows of files outside of docs/: README, CONTRIBUTING and CHANGELOG as pages, and every file that a page links to.
+"""What the site shows of files outside of docs/: documents of the root, and every file that a page links to.
 
 MkDocs knows only what is in docs/. A link from there to a scenario or a source leads on GitHub to the file, and on the
 site to a page that shows it.
