@@ -17,7 +17,6 @@ from orchestrator.pictures.style import (
     MARKERS,
     Figures,
     Plot,
-    legend_beside,
     new_figure,
     note,
     seconds,
@@ -70,7 +69,8 @@ def tradeoff(judgement: Judgement) -> Plot:
     if not any(point.mistakes for point in shown):
         accuracy.set_yticks([], [], minor=False)
         accuracy.minorticks_off()
-    legend_beside(figure, [*(line for _, line in curves), *_meanings(judgement, shown)])
+    handles = [*(line for _, line in curves), *_meanings(judgement, shown)]
+    figure.legend(handles=handles, loc="outside right upper")
     return figure
 
 

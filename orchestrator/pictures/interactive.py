@@ -20,11 +20,12 @@ from orchestrator.pictures.style import COLORS, GREY, seconds
 from orchestrator.pictures.sweep_plots import SHOWN, axis_label, is_number, lines_of, metric_of
 from orchestrator.results.confidence import bounds, percentile_intervals
 from orchestrator.results.executions import worker_utilization
-from orchestrator.results.runs import Run, readable
+from orchestrator.results.runs import Run
 from orchestrator.results.statistics import quantile
 from orchestrator.results.summaries import Summary
 from orchestrator.results.tables import Floats
 from orchestrator.results.timeline import Series, series
+from orchestrator.scenario.titles import value_title
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "cross", "star", "x")
@@ -201,7 +202,9 @@ def against(cells: Sequence[Summary], key: str) -> go.Figure:
             y = np.array([metric_of(cell, metric) for cell in line.cells])
             low, high = bounds([cell["ci95"].get(metric) for cell in line.cells])
             every += [*y.tolist(), *high.tolist()]
-            x = [cell["values"][key] if numeric else escape(str(readable(cell["values"][key]))) for cell in line.cells]
+            x = [
+                cell["values"][key] if numeric else escape(value_title(key, cell["values"][key])) for cell in line.cells
+            ]
             figure.add_scatter(
                 x=x,
                 y=y,
