@@ -26,8 +26,10 @@ from orchestrator.pictures.style import (
     Plot,
     legend_above,
     new_figure,
+    pale,
     seconds_axis,
     styled,
+    wrapped,
 )
 from orchestrator.pictures.timelines import draw_waiting, mark_unknown, queue_axis, time_axis, with_signs
 from orchestrator.results.durations import latency_s
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 MANY_MARKS = 40
 """More marks of one kind are drawn fainter."""
-FEW_CELLS = len(COLORS)
+FEW_CELLS, MOST_NAMED = len(COLORS), 24
 QUANTITIES = {"latency": ("-", "o"), "latency minus service": ("--", "s")}
 SHOWN = ("latency_s.p50", "latency_s.p95", "latency_s.p99")
 
@@ -107,17 +109,20 @@ def percentiles(comparison: Comparison) -> Plot:
 
 @styled
 def percentiles_by_cell(comparison: Comparison) -> Plot:
-    """Latency by percentile: a colour for each cell of the sweep, a line style for each side."""
+    """Latency by percentile: a colour for each cell of the sweep; one side pale and broad, the other dashed on it."""
     title = _title(comparison, "latency by percentile")
     figure, (axes,) = new_figure(title, _setting(comparison), (9, 4.0 + 0.4 * len(comparison.cells)))
     drawn, most = [np.empty(0)], 0
     for cell, color in zip(comparison.cells, COLORS, strict=False):
-        for (label, runs, look), (style, _) in zip(_sides(comparison, cell), QUANTITIES.values(), strict=True):
+        shades = pale(color), color
+        for (label, runs, look), (style, _), shade in zip(
+            _sides(comparison, cell), QUANTITIES.values(), shades, strict=True
+        ):
             values_s = _pooled(runs, _whole(runs), "latency")
             most = max(most, len(values_s))
             if len(values_s):
-                name = f"{label}: {cell.name} ({of_sample(values_s)})"
-                drawn.append(draw_tail(axes, values_s, color, style, look.width, name))
+                name = f"{label}: {cell.title} ({of_sample(values_s)})"
+                drawn.append(draw_tail(axes, values_s, shade, style, look.width, name))
     tail_axis(axes, TAIL, most)
     seconds_axis(axes, "y", np.concatenate(drawn))
     axes.set_ylabel("latency")
@@ -148,7 +153,7 @@ def quantiles(comparison: Comparison) -> Plot:
         for which in "xy":
             seconds_axis(axes, which, ends_s if len(positive) > 1 else positive)
         axes.set(xlim=ends_s, ylim=ends_s)
-    axes.set(xlabel=reference, ylabel=label, aspect="equal")
+    axes.set(xlabel=wrapped(reference, 60, 2), ylabel=wrapped(label, 60, 2), aspect="equal")
     legend_or_note(axes)
     return figure
 
@@ -169,7 +174,7 @@ def timeline(comparison: Comparison) -> Plot:
     )
     for place, ((label, _, look), line) in enumerate(zip(sides, lines, strict=True)):
         for axes, values in zip(panels[:2], (line.p50_s, line.p99_s), strict=True):
-            axes.stairs(known(values), line.edges_s, baseline=None, **look.line, label=label)
+            axes.stairs(known(values), line.edges_s, baseline=None, **look.steps, label=label)
             mark_unknown(axes, line, values, look.color, place)
         draw_waiting(panels[2], line, look)
     latencies_s = {"p50": [known(line.p50_s) for line in lines], "p99": [known(line.p99_s) for line in lines]}
@@ -188,7 +193,7 @@ def errors(comparison: Comparison) -> Plot:
     """The relative errors of each cell's percentiles, with their intervals."""
     cells = comparison.cells
     figure, (axes,) = new_figure(
-        _title(comparison, "relative error by cell"), _setting(comparison), (8, 1.6 + 0.38 * len(cells))
+        _title(comparison, "relative error by cell"), _setting(comparison), (9, 1.8 + 0.5 * len(cells))
     )
     for place, (metric, color, marker) in enumerate(zip(SHOWN, COLORS, MARKERS, strict=False)):
         offset = (place - 1) * 0.2
@@ -201,7 +206,7 @@ def errors(comparison: Comparison) -> Plot:
                 if row.error_ci95 is not None:
                     axes.hlines(y + offset, *row.error_ci95, color=color, lw=1.2)
     axes.axvline(0, color=GREY, lw=1)
-    axes.set_yticks(range(len(cells)), [cell.name for cell in cells])
+    axes.set_yticks(range(len(cells)), [wrapped(cell.title, 44, 3) for cell in cells], fontsize=8)
     axes.set(
         ylim=(len(cells) - 0.5, -0.5),
         xlabel=f"relative error;  bars: 95 % confidence, by {cells[0].intervals}, where these are enough",
@@ -225,7 +230,7 @@ def ranks(comparison: Comparison) -> Plot:
         points = [(n, r.reference, r.value) for n, r in rows if r.value is not None and r.reference is not None]
         for place, x, y in points:
             color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
-            axes.plot(x, y, color=color, marker=marker, ms=7, ls="", label=comparison.cells[place].name)
+            axes.plot(x, y, color=color, marker=marker, ms=7, ls="", label=comparison.cells[place].title)
         values_s = [value for _, *pair in points for value in pair]
         if values_s:
             ends_s = [min(values_s) / 1.2, max(values_s) * 1.2]
@@ -241,10 +246,10 @@ def ranks(comparison: Comparison) -> Plot:
             )
         agreement = tau.get(metric)
         axes.set_title(_words(metric) + ("" if agreement is None else f":  τ = {agreement:.2f}"), loc="left")
-        axes.set(xlabel=comparison.reference_label, ylabel=comparison.label)
+        axes.set(xlabel=wrapped(comparison.reference_label, 34, 2), ylabel=wrapped(comparison.label, 34, 2))
     handles = panels[0].get_legend_handles_labels()[0]
-    if 0 < len(handles) <= 24:
-        figure.legend(handles=handles, loc="outside right upper")
+    if len(handles) <= MOST_NAMED:
+        legend_above(figure, handles)
     return figure
 
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from orchestrator.pictures.style import (
+    Color,
     Dashes,
     Look,
     Plot,
@@ -32,6 +33,8 @@ from orchestrator.results.statistics import TOO_FEW, UNKNOWN, quantile, with_sig
 from orchestrator.results.tables import Floats
 
 CCDF_POINTS = 1500
+INSTANT_S = 1e-9
+"""What is shorter has no place on a logarithmic axis."""
 FEW = 2
 """The curve of so few values is a point at p50."""
 NOTHING = "no completed task"
@@ -98,7 +101,7 @@ def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
     A curve ends before the tasks that never ended. Replications give a 95 % confidence band, which ends where they are
     too few for it.
     """
-    drawn = [np.empty(0)]
+    drawn, named = [np.empty(0)], [""]
     for curve, look in _with_looks(curves):
         drawn.append(draw_tail(axes, curve.pooled, look.color, look.dashes, look.width, curve.legend))
         samples = [sample[~np.isnan(sample)] for sample in curve.samples]
@@ -106,6 +109,8 @@ def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
             tail = tail_curve(curve.pooled)[0][:-1]
             low, high = bounds(percentile_intervals(samples, 1 - 1 / tail))
             label = f"95 % confidence, {len(samples)} replications"
+            label = "" if label in named else label
+            named.append(label)
             axes.fill_between(tail, low, high, color=look.color, alpha=0.2, lw=0, label=label)
     axes.set_ylabel("time")
     tail_axis(axes, TAIL, max((len(curve.pooled) for curve in curves), default=0))
@@ -115,7 +120,7 @@ def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
         note(axes, NOT_HALF)
 
 
-def draw_tail(axes: Axes, values_s: Floats, color: str, dashes: Dashes, width: float, label: str) -> Floats:
+def draw_tail(axes: Axes, values_s: Floats, color: Color, dashes: Dashes, width: float, label: str) -> Floats:
     """The curve of `tail_curve`, with a dot for the slowest; the quantiles that it shows."""
     tail, points_s = tail_curve(values_s)
     marker = "o" if len(values_s) <= FEW else ""
@@ -140,7 +145,7 @@ def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
             axes.plot([], [], **look.line, label=curve.legend)
             continue
         rank = np.unique(np.geomspace(first, len(slowest_first), CCDF_POINTS).astype(np.int64))
-        rank = rank[slowest_first[rank - 1] > 0]
+        rank = rank[slowest_first[rank - 1] > INSTANT_S]
         marker = "." if len(rank) < 20 else ""
         x_s, share = slowest_first[rank - 1], rank / len(slowest_first)
         axes.plot(x_s, share, **look.line, label=curve.legend, marker=marker, drawstyle="steps-post")

@@ -15,9 +15,10 @@ from plotly.subplots import make_subplots
 
 from orchestrator.analysis.task_lives import Life
 from orchestrator.pictures import marks
-from orchestrator.pictures.distributions import CCDF_POINTS, Curve, known, of_sample
-from orchestrator.pictures.style import COLORS, GREY, seconds
-from orchestrator.pictures.sweep_plots import SHOWN, axis_label, is_number, lines_of, metric_of
+from orchestrator.pictures.distributions import CCDF_POINTS, INSTANT_S, Curve, known, of_sample
+from orchestrator.pictures.style import COLORS, GREY, Dashes, seconds
+from orchestrator.pictures.sweep_plots import PANELS, axis_label, is_number, lines_of, metric_of
+from orchestrator.pictures.timelines import P50, P99
 from orchestrator.results.confidence import bounds, percentile_intervals
 from orchestrator.results.executions import worker_utilization
 from orchestrator.results.runs import Run
@@ -95,7 +96,7 @@ def ccdf(curves: Sequence[Curve]) -> go.Figure:
         if first > len(slowest_first):
             continue
         rank = np.unique(np.geomspace(first, len(slowest_first), CCDF_POINTS).astype(np.int64))
-        rank = rank[slowest_first[rank - 1] > 0]
+        rank = rank[slowest_first[rank - 1] > INSTANT_S]
         x, share = slowest_first[rank - 1], rank / len(slowest_first)
         every.append(x)
         figure.add_scatter(
@@ -120,8 +121,8 @@ def timeline(run: Run) -> go.Figure:
     figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.035, row_heights=heights)
     over_time = (
         (1, "slowest", line.slowest_s, "#999999", "dot", "latency"),
-        (1, "p99 of latency", line.p99_s, COLORS[5], "dash", "latency"),
-        (1, "p50 of latency", line.p50_s, COLORS[0], "solid", "latency"),
+        (1, "p99 of latency", line.p99_s, P99, "dash", "latency"),
+        (1, "p50 of latency", line.p50_s, P50, "solid", "latency"),
         (2, "arrivals", line.arrivals_per_s, "#999999", "dot", "tasks per s"),
         (2, "completions", line.completions_per_s, COLORS[2], "solid", "tasks per s"),
         (3, "waiting, wherever", line.waiting_anywhere, COLORS[0], "solid", "tasks waiting"),
@@ -193,10 +194,11 @@ def utilisation(run: Run) -> go.Figure:
 
 
 def against(cells: Sequence[Summary], key: str) -> go.Figure:
-    """p50, p95 and p99 of latency against one swept key; a line for each combination of the other keys."""
-    figure = make_subplots(len(SHOWN), 1, shared_xaxes=True, vertical_spacing=0.05)
+    """p50, p95, p99 and the slowest against one swept key; a line for each combination of the other keys."""
+    figure = make_subplots(len(PANELS), 1, shared_xaxes=True, vertical_spacing=0.05)
     numeric = all(is_number(cell["values"][key]) for cell in cells)
-    for row, metric in enumerate((f"latency_s.{name}" for name in SHOWN), 1):
+    for row, (statistic, name) in enumerate(PANELS.items(), 1):
+        metric = f"latency_s.{statistic}"
         every: list[float] = []
         for place, line in enumerate(lines_of(cells, key)):
             y = np.array([metric_of(cell, metric) for cell in line.cells])
@@ -212,17 +214,17 @@ def against(cells: Sequence[Summary], key: str) -> go.Figure:
                 legendgroup=str(place),
                 showlegend=row == 1 and bool(line.label),
                 mode="lines+markers" if numeric else "markers",
-                line={"color": line.color, "dash": DASHES[place % len(DASHES)]},
+                line={"color": line.look.color, "dash": DASHES[place % len(DASHES)]},
                 marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9},
                 error_y={"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low, "thickness": 1},
-                text=[f"{SHOWN[row - 1]}: {seconds(value)}" for value in y],
+                text=[f"{name}: {seconds(value)}" for value in y],
                 hovertemplate="%{x}<br>%{text}<extra></extra>",
                 row=row,
                 col=1,
             )
-        _seconds(figure, "y", np.array(every), SHOWN[row - 1], row=row)
-    figure.update_xaxes(title=escape(axis_label(key)), row=len(SHOWN), col=1)
-    return _laid(figure, 640)
+        _seconds(figure, "y", np.array(every), name, row=row)
+    figure.update_xaxes(title=escape(axis_label(key)), row=len(PANELS), col=1)
+    return _laid(figure, 760)
 
 
 def life(found: Life) -> go.Figure:
@@ -291,7 +293,6 @@ def _bars(found: Life, rows: Sequence[str]) -> list[tuple[str, str, float, float
 
 def _draw_moments(figure: go.Figure, moments: Mapping[str, Sequence[marks.Moment]], row: int) -> None:
     few = sum(map(len, moments.values())) <= FEW_LINES
-    dashes = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
     for place, (kind, happened) in enumerate(moments.items()):
         color, style = marks.MARKS[kind]
         times_s = [time_s for time_s, _ in happened]
@@ -309,8 +310,13 @@ def _draw_moments(figure: go.Figure, moments: Mapping[str, Sequence[marks.Moment
         )
         if few:
             for time_s in sorted(set(times_s)):
-                figure.add_vline(x=time_s, line={"color": color, "dash": dashes[style], "width": 1}, opacity=0.7)
+                figure.add_vline(x=time_s, line={"color": color, "dash": _dash(style), "width": 1}, opacity=0.7)
     figure.update_yaxes(categoryorder="array", categoryarray=list(moments)[::-1], row=row, col=1)
+
+
+def _dash(style: Dashes) -> str:
+    """The same pattern in the words of plotly."""
+    return "solid" if isinstance(style, str) else ",".join(f"{2 * length:g}px" for length in style[1])
 
 
 def _stairs(

@@ -128,7 +128,8 @@ def draw_outages(axes: Axes, counts: Floats, until_s: float) -> None:
     for (label, kind), count in zip(OUTAGES.items(), counts[:, 1:].T, strict=True):
         if count.any():
             color, style = MARKS[kind]
-            axes.stairs(count, edges_s, baseline=None, color=color, ls=style, lw=width, label=label, clip_on=False)
+            dashes = style if kind == DECLARED_DEAD else "-"
+            axes.stairs(count, edges_s, baseline=None, color=color, ls=dashes, lw=width, label=label, clip_on=False)
             width = max(width - 0.8, 1.2)
     count_axis(axes, "workers out", 1.6 * max(1.0, np.max(counts[:, 1:])))
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))

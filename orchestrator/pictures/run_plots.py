@@ -33,6 +33,7 @@ from orchestrator.results.statistics import UNKNOWN
 from orchestrator.results.summaries import Sample, Summary
 from orchestrator.results.tables import PRIORITIES, Tables
 from orchestrator.results.timeline import series
+from orchestrator.results.words import count
 from orchestrator.scenario.titles import readable
 
 if TYPE_CHECKING:
@@ -219,6 +220,6 @@ def _setting(scenario: Scenario, summary: Summary) -> str:
     policies = scenario.policies
     chosen = (("routing", policies.routing), ("queue", policies.queue), ("detection", policies.detection))
     words = [f"{name}: {readable({'kind': p.kind, **p.model_dump(exclude_defaults=True)})}" for name, p in chosen]
-    n = f"n = {summary['latency_s']['n']:,} tasks"
+    n = f"n = {count(summary['latency_s']['n'], 'task')}"
     lost = [f"{summary['tasks'][key]:,} {key}" for key in ("failed", "unfinished") if summary["tasks"][key]]
     return ";  ".join([f"world: {summary['world']}", cluster, *words, ", ".join([n, *lost])])

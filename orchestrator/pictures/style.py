@@ -28,6 +28,8 @@ from orchestrator.results.tables import Floats
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#000000", "#555555")
 """After Okabe and Ito: colour-blind readers can tell them apart too."""
 MARKERS = "osD^vP*X"
+Color = str | tuple[str, float]
+"""A tuple has its opacity."""
 Dashes = str | tuple[float, tuple[float, ...]]
 DASHES: tuple[Dashes, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)), (0, (3, 1, 1, 1, 1, 1)))
 """Of another number than the colours, so that a colour comes again with other dashes."""
@@ -52,8 +54,8 @@ STYLE: Any = {
     "savefig.dpi": 130,
     "svg.hashsalt": "orchestrator",
 }
-LETTER, PAD = 0.058, 0.06
-"""Inches that a letter of a legend takes, and that stand around a title."""
+PAD = 0.06
+"""Inches that stand around a title and a legend."""
 
 _METADATA: dict[str, dict[str, Any]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
@@ -148,13 +150,23 @@ class Look:
 
     @property
     def line(self) -> dict[str, Any]:
-        """For `plot` and `stairs`."""
+        """For `plot`."""
         return {"color": self.color, "ls": self.dashes, "lw": self.width}
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """For `stairs`, whose short pieces dashes would tear apart: the first are told by their widths alone."""
+        return self.line if self.width < 1.5 else self.line | {"ls": "-"}
 
     @property
     def marked(self) -> dict[str, Any]:
         """For `plot`, of a line with a marker at each point."""
         return {**self.line, "marker": self.marker, "ms": self.size}
+
+
+def pale(color: str) -> Color:
+    """A colour to draw broadly under a thin line of the same colour."""
+    return color, 0.35
 
 
 def looks(count: int) -> list[Look]:
@@ -164,7 +176,7 @@ def looks(count: int) -> list[Look]:
         Look(
             COLORS[place % len(COLORS)],
             DASHES[place % len(DASHES)],
-            1.6 if count == 1 else max(2.8 - 0.5 * place, 1.3),
+            1.6 if count == 1 else max(3.0 - 0.85 * place, 1.3),
             MARKERS[(place + place // len(COLORS)) % len(MARKERS)],
             5.0 if count == 1 else max(8.0 - place, 4.0),
         )
@@ -176,14 +188,17 @@ def legend_above(figure: Plot, handles: Sequence[Any], columns: int = 5) -> None
     """One legend for all axes of a figure, below its title, which covers nothing: the figure grows by its height."""
     if not handles:
         return
-    for handle in handles:
-        handle.set_label(shortened(str(handle.get_label()), int(figure.get_figwidth() / LETTER) - 15))
-    for count in range(min(columns, len(handles)), 0, -1):
+    room, letters = figure.get_figwidth() - 2 * PAD, max(len(handle.get_label()) for handle in handles)
+    for count in (*range(min(columns, len(handles)), 0, -1), *[1] * letters):
         legend = figure.legend(handles=list(handles), ncols=count, loc="upper left", borderaxespad=0)
         width, height = _inches(figure, legend)
-        if width <= figure.get_figwidth() or count == 1:
+        if width <= room:
             break
         legend.remove()
+        if count == 1:
+            letters = int(0.95 * letters * room / width)
+            for handle in handles:
+                handle.set_label(shortened(handle.get_label(), letters))
     figure.set_figheight(figure.get_figheight() + height)
     top = _put_title(figure, height + PAD)
     legend.set_bbox_to_anchor((0.005, top), transform=figure.transFigure)
@@ -263,7 +278,7 @@ def seconds_axis(axes: Axes, which: str, values: Any) -> None:
         axes.set(**{f"{which}lim": (low, max(now[1], ends[1]))})
     else:
         axes.set(**{f"{which}lim": (0, max(now[1], 1.05 * positive.max()))})
-        axis.set_major_locator(MaxNLocator(min(_room(axes, which), 9)))
+        axis.set_major_locator(MaxNLocator(min(_room(axes, which), 8), steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(seconds))
 
 
@@ -285,4 +300,4 @@ def _room(axes: Axes, which: str) -> int:
     """How many labels of ticks have room beside one another."""
     extent = axes.get_window_extent()
     inches = (extent.width if which == "x" else extent.height) / axes.figure.dpi
-    return max(2, int(inches / (0.62 if which == "x" else 0.22)))
+    return max(2, int(inches / (0.55 if which == "x" else 0.22)))

@@ -39,7 +39,7 @@ from orchestrator.scenario.titles import cell_title, value_title
 SHOWN = ("p50", "p95", "p99")
 _SHOWN = [f"latency_s.{name}" for name in SHOWN]
 PANELS = {"p50": "p50", "p95": "p95", "p99": "p99", "max": "slowest"}
-MOST_CURVES = 8
+MOST_CURVES, MOST_LINES = 8, 24
 
 
 def of_sweep(sweep: Sweep) -> Figures:
@@ -79,7 +79,10 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
     failed or is unfinished, one more panel has their share. Values that are no numbers stand in rows.
     """
     lost = any(map(_lost, cells))
-    lines = lines_of(cells, key)
+    every = lines_of(cells, key)
+    lines = every[:MOST_LINES]
+    if len(lines) < len(every):
+        setting += f";  the first {len(lines)} of {len(every)} combinations are drawn"
     numeric = _is_numeric(cells, key)
     size = (13 + 2.6 * lost, 4.6 if numeric else _height(cells, key, lines))
     setting = f"{setting};  {_signs(cells)}{_lost_in(cells)}"
@@ -307,7 +310,7 @@ def _number_axis(axes: Axes, values: Sequence[float]) -> None:
     places = scale(np.array(values, dtype=np.float64))
     ticks: list[float] = []
     for value, place in zip(values, places, strict=True):
-        room = 0.022 * max(len(f"{value:,.10g}"), 3) * (places[-1] - places[0])
+        room = 0.036 * max(len(f"{value:,.10g}"), 3) * (places[-1] - places[0])
         if not ticks or place - scale(np.float64(ticks[-1])) >= room:
             ticks.append(value)
     axes.set_xticks(ticks, [f"{value:,.10g}" for value in ticks])

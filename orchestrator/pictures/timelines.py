@@ -85,9 +85,9 @@ def timelines(lines: Mapping[str, Series], faults: Mapping[str, Moments], title:
     setting = with_signs(setting, list(lines.values()))
     figure, panels = new_figure(title, setting, (9, 7), rows=3, height_ratios=[3, 2, 2], sharex=True)
     for place, ((label, line), look) in enumerate(zip(lines.items(), looks(len(lines)), strict=True)):
-        panels[0].stairs(known(line.p99_s), line.edges_s, baseline=None, **look.line, label=label)
+        panels[0].stairs(known(line.p99_s), line.edges_s, baseline=None, **look.steps, label=label)
         mark_unknown(panels[0], line, line.p99_s, look.color, place)
-        panels[1].stairs(line.completions_per_s, line.edges_s, baseline=None, **look.line)
+        panels[1].stairs(line.completions_per_s, line.edges_s, baseline=None, **look.steps)
         draw_waiting(panels[2], line, look)
     panels[0].set_ylabel("p99 of latency, by arrival")
     seconds_axis(panels[0], "y", np.concatenate([line.p99_s for line in lines.values()]))
@@ -127,7 +127,7 @@ def draw_latency(axes: Axes, line: Series) -> None:
         axes.stairs(known(values_s), line.edges_s, baseline=None, color=color, lw=width, label=label)
     seconds_axis(axes, "y", [known(line.p50_s), known(line.slowest_s)])
     if any([mark_unknown(axes, line, line.p99_s, P99, 1), mark_unknown(axes, line, line.p50_s, P50)]):
-        axes.plot([], [], color=P99, lw=4, label="bar at the top, not known: too many never completed")
+        axes.plot([], [], color=P99, lw=4, label="not known: too many never completed")
     axes.set_ylabel("latency, by time of arrival")
     if not np.isfinite(line.p50_s).any():
         note(axes, NOTHING)
@@ -174,7 +174,7 @@ def draw_waiting(axes: Axes, line: Series, look: Look) -> None:
     if _waits_at_workers(line):
         axes.stairs(everywhere, line.edges_s, baseline=line.waiting, fill=True, color=look.color, alpha=0.25, lw=0)
         axes.plot([], [], color=look.color, alpha=0.25, lw=6, label="at workers")
-    axes.stairs(everywhere, line.edges_s, baseline=None, **look.line, label="waiting, wherever")
+    axes.stairs(everywhere, line.edges_s, baseline=None, **look.steps, label="waiting, wherever")
 
 
 def _waits_at_workers(line: Series) -> bool:

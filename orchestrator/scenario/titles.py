@@ -66,5 +66,5 @@ def _fault(fault: Mapping[str, Any]) -> str:
         words.append("of all")
         rest.pop("all")
     when = [_WHEN[key].format(readable(rest.pop(key))) for key in _WHEN if rest.get(key) is not None]
-    then = [_THEN[key].format(readable(rest.pop(key))) for key in _THEN if rest.get(key) is not None]
+    then = [_THEN[key].format(readable(rest.pop(key))) for key in _THEN if isinstance(rest.get(key), int | float)]
     return ", ".join([" ".join([*words, *when]), *then, *(f"{key}={readable(other)}" for key, other in rest.items())])

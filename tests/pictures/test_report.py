@@ -84,7 +84,7 @@ def test_a_sweep_is_answered_and_drawn_against_its_key():
     assert found is not None
     assert set(found.sentences) <= set(Outline(report.page({"swept": result}, told_of(found))).texts)
     curves = interactive.against(result.summary["cells"], "cluster.workers").data
-    assert [(curve.yaxis, len(curve.x)) for curve in curves] == [("y", 3), ("y2", 3), ("y3", 3)]
+    assert [(curve.yaxis, len(curve.x)) for curve in curves] == [("y", 3), ("y2", 3), ("y3", 3), ("y4", 3)]
 
 
 def test_the_worlds_are_compared():
