@@ -273,7 +273,8 @@ def seconds_axis(axes: Axes, which: str, values: Any) -> None:
     now = getattr(axes, f"get_{which}lim")()
     if positive.max() > 20 * positive.min():
         log_seconds_axis(axes, which, positive)
-        ends = positive.min() / 1.25, positive.max() * 1.25  # no line and no marker is cut in half
+        margin = max(1.25, (positive.max() / positive.min()) ** 0.05)  # no line and no marker is cut in half
+        ends = positive.min() / margin, positive.max() * margin
         low = min(now[0], ends[0]) if now[0] > 0 else ends[0]
         axes.set(**{f"{which}lim": (low, max(now[1], ends[1]))})
     else:

@@ -83,7 +83,7 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
     lines = every[:MOST_LINES]
     if len(lines) < len(every):
         setting += f";  the first {len(lines)} of {len(every)} combinations are drawn"
-    numeric = _is_numeric(cells, key)
+    numeric = is_numeric(cells, key)
     size = (13 + 2.6 * lost, 4.6 if numeric else _height(cells, key, lines))
     setting = f"{setting};  {_signs(cells)}{_lost_in(cells)}"
     figure, panels = new_figure(title, setting, size, columns=4 + lost, sharey=not numeric)
@@ -107,7 +107,7 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
 @styled
 def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
     """Detection time and false positives per hour: against each other, and each against the swept key."""
-    lines, numeric = lines_of(cells, key), _is_numeric(cells, key)
+    lines, numeric = lines_of(cells, key), is_numeric(cells, key)
     found = sizes([cell["detection"]["detected"] for cell in cells])
     size = (12, 4.6 if numeric else max(4.6, _height(cells, key, lines)))
     figure, (tradeoff, delay, mistakes) = new_figure(title, f"{setting};  n = {found} detected crashes per cell", size,
@@ -166,7 +166,7 @@ def lines_of(cells: Sequence[Summary], key: str) -> list[Line]:
         label = ", ".join(_line_label(other, value, alone=len(others) == 1) for other, value in others.items())
         together.setdefault(label, []).append(cell)
     count = len(together)
-    numeric = _is_numeric(cells, key)
+    numeric = is_numeric(cells, key)
     return [
         Line(
             label,
@@ -178,26 +178,26 @@ def lines_of(cells: Sequence[Summary], key: str) -> list[Line]:
     ]
 
 
-def _is_numeric(cells: Sequence[Summary], key: str) -> bool:
+def is_numeric(cells: Sequence[Summary], key: str) -> bool:
     return all(is_number(cell["values"][key]) for cell in cells)
 
 
-def _names(cells: Sequence[Summary], key: str) -> list[str]:
+def names_of(cells: Sequence[Summary], key: str) -> list[str]:
     return list(dict.fromkeys(value_title(key, cell["values"][key]) for cell in cells))
 
 
 def _height(cells: Sequence[Summary], key: str, lines: Sequence[Line]) -> float:
     """Inches for a row for each value, with room for its name and for a point of each line."""
     row = max(0.5, 0.13 * len(lines))
-    return max(3.2, 2.0 + row * len(_names(cells, key)) + 0.18 * math.ceil(len(lines) / 3))
+    return max(3.2, 2.0 + row * len(names_of(cells, key)) + 0.18 * math.ceil(len(lines) / 3))
 
 
-def _places(lines: Sequence[Line], key: str) -> list[Floats]:
+def places_of(lines: Sequence[Line], key: str) -> list[Floats]:
     """Where the cells of each line stand along the axis of the swept key."""
     every = [cell for line in lines for cell in line.cells]
-    if _is_numeric(every, key):
+    if is_numeric(every, key):
         return [np.array([cell["values"][key] for cell in line.cells], dtype=np.float64) for line in lines]
-    rows = {name: row for row, name in enumerate(_names(every, key))}
+    rows = {name: row for row, name in enumerate(names_of(every, key))}
     return [
         np.array([rows[value_title(key, cell["values"][key])] + line.offset for cell in line.cells]) for line in lines
     ]
@@ -205,13 +205,13 @@ def _places(lines: Sequence[Line], key: str) -> list[Floats]:
 
 def _draw_signs(axes: Axes, lines: Sequence[Line], key: str, metric: str) -> None:
     """Mark what a percentile does not say; see `against`."""
-    for line, x in zip(lines, _places(lines, key), strict=True):
+    for line, x in zip(lines, places_of(lines, key), strict=True):
         for place, cell in zip(x, line.cells, strict=True):
             value, sign = point(cell, metric) or (np.nan, "")
             if sign:
-                at = (place, value) if _is_numeric(line.cells, key) else (value, place)
+                at = (place, value) if is_numeric(line.cells, key) else (value, place)
                 shape = {UNKNOWN: "^", TOO_FEW: line.look.marker}[sign]
-                axes.plot(*at, color=line.look.color, marker=shape, mfc="white", ms=line.look.size + 2, ls="")
+                axes.plot(*at, color=line.look.color, marker=shape, mfc="white", ms=line.look.size + 2, ls="", zorder=4)
 
 
 def _signs(cells: Sequence[Summary]) -> str:
@@ -265,8 +265,8 @@ def _draw_lines(
 
     `known` gives its value if the summary does not have it. A hollow line has no bands: it stands beside another.
     """
-    numeric = all(_is_numeric(line.cells, key) for line in lines)
-    for line, place in zip(lines, _places(lines, key), strict=True):
+    numeric = all(is_numeric(line.cells, key) for line in lines)
+    for line, place in zip(lines, places_of(lines, key), strict=True):
         values = np.array([known(cell) if known else metric_of(cell, metric) for cell in line.cells])
         low, high = bounds([cell["ci95"].get(metric) for cell in line.cells])
         high = np.where(np.isnan(high), np.maximum(low, values), high)  # without an upper end, the lower half is drawn
@@ -283,7 +283,7 @@ def _draw_lines(
     if numeric:
         _number_axis(axes, sorted({cell["values"][key] for line in lines for cell in line.cells}))
     else:
-        _name_rows(axes, _names([cell for line in lines for cell in line.cells], key))
+        _name_rows(axes, names_of([cell for line in lines for cell in line.cells], key))
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:

@@ -41,7 +41,8 @@ def cell_title(values: Mapping[str, Any]) -> str:
     Plain values are as in its folder's name.
     """
     keys = short_keys(list(values))
-    return ", ".join(_part(key, keys[key], value) for key, value in values.items())
+    parts = [_part(key, keys[key], value) for key, value in values.items()]
+    return (", " if any(" " in part for part in parts) else ",").join(parts)
 
 
 def _part(key: str, short: str, value: Any) -> str:

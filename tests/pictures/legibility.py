@@ -45,9 +45,8 @@ def _on_one_another(figure: Figure) -> Iterator[str]:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             labels = [(label.get_text(), label.get_window_extent()) for label in _tick_labels(axis)]
-            for (one, here), (other, there) in itertools.pairwise(
-                sorted(labels, key=lambda both: both[1].min.tolist())
-            ):
+            labels.sort(key=lambda both: (both[1].x0, both[1].y0))
+            for (one, here), (other, there) in itertools.pairwise(labels):
                 if _overlap(here, there):
                     yield f"the ticks {one!r} and {other!r} stand on one another"
     big = {f"legend {number}": one.get_window_extent() for number, one in enumerate(figure.legends)}

@@ -250,7 +250,7 @@ def test_replications_over_time_are_thin_and_their_median_is_not(pictures: Calla
     for axes in figure.axes:
         assert [patch.get_linewidth() for patch in axes.patches] == [0.7, 0.7, 0.7, 1.8]
     steps = [patch for patch in figure.axes[1].patches if isinstance(patch, StepPatch)]
-    each = np.array([patch.get_data().values for patch in steps])
+    each = np.array([patch.get_data()[0] for patch in steps])
     assert np.nanmedian(each[:3], axis=0) == pytest.approx(each[3], nan_ok=True)
 
 

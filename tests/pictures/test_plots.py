@@ -235,7 +235,9 @@ def test_a_sweep_shows_what_it_does_not_know():
     cells[1]["latency_s"] |= {"p99": None, "at_least": {"p99": 7.0}}
     figure = drawn(sweep_plots.against(cells, "cluster.workers", "t", "s"))
     assert np.isnan(curve(figure.axes[2])[1]).tolist() == [False, True, False]
-    assert [7.0] in [np.asarray(line.get_ydata()).tolist() for line in figure.axes[2].lines]
+    bound = next(line for line in figure.axes[2].lines if np.asarray(line.get_ydata()).tolist() == [7.0])
+    assert (bound.get_marker(), bound.get_markerfacecolor()) == ("^", "white")
+    assert bound.get_zorder() > figure.axes[2].lines[0].get_zorder(), "it is not hidden by the marker that it replaces"
     assert curve(figure.axes[4])[1].tolist() == [0.0, 0.2, 0.0]
     assert "hollow triangle" in figure.get_supxlabel()
 

@@ -51,6 +51,7 @@ def test_a_cell_is_called_by_its_values():
     assert cell_title({"policies.routing": {"kind": "power_of_d", "d": 2}}) == "routing=power_of_d d=2"
     assert cell_title({"policies.hedging": None, "faults": []}) == "no hedging, no fault"
     assert cell_title({"policies.execution_timeout_s": None}) == "no execution timeout"
+    assert cell_title({"cluster.workers": 4, "policies.queue": {"kind": "fifo"}}) == "workers=4,queue=fifo"
     assert cell_title({"all": True}) == "all=true"
     assert cell_title({}) == ""
 
