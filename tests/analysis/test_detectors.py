@@ -38,6 +38,7 @@ from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario
 from sim.world import World
 from tests.analysis.judging import DAY_S, judged, point, scenario, trace
+from tests.pictures.legibility import offences
 from tests.results.synthetic import NAN, attempt, run, tables, task
 
 # ---- what runs say
@@ -408,7 +409,9 @@ def test_a_detector_without_mistakes_is_drawn_at_its_bound():
     """A setting without mistakes is a hollow mark where six mistakes would be."""
     judgement = Judgement(scenario(), [trace({"w1": [1.0]}, 3.0)], [point(2, 9), point(5, 0)], Budget(5, 6))
     axes, accuracy = draw(judgement)["detectors"].axes
-    assert any("n = 0 in the trace" in text.get_text() for text in axes.texts)  # of the recommended one
+    legend = [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    assert any("n = 0 in the trace" in text for text in legend), "of the recommended one"
+    assert offences(draw(judgement)["detectors"]) == []
     assert "n = 100 crashes" in "".join(text.get_text() for text in axes.figure.texts)
     hollow = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_markerfacecolor() == "white"]
     assert [xy.tolist() for xy in hollow if xy.size] == [[pytest.approx([5, 6.0])]]
