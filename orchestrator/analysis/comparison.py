@@ -167,7 +167,7 @@ class Comparison:
         return "".join(map(html_of, self.tables()))
 
     def tables(self) -> list[Table]:
-        """One of each cell, for a person: its statistics over the whole run on both sides. Then the order of the cells."""
+        """One of each cell, for a person: its statistics over the whole run. Then the order of the cells."""
         found = []
         for cell in self.cells:
             name = "" if len(self.cells) == 1 else f"{cell.name}: "
