@@ -26,7 +26,7 @@ def complaints(overrides: dict[Any, Any]) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-SAME = {
+SAME: dict[str, tuple[dict[Any, Any], list[str]]] = {
     "number": ({"seed": 7}, ["seed=7"]),
     "below": ({"cluster.workers": 8, "seed": 7}, ["cluster.workers=8", "seed=7"]),
     "null": ({"policies.execution_timeout_s": None}, ["policies.execution_timeout_s=null"]),
@@ -58,7 +58,7 @@ def test_a_changed_scenario_is_another_one():
     assert other.policies == one.policies
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[Any, Any], str]] = {
     "unknown key": ({"cluster.worker": 8}, "override of cluster.worker: cluster.worker: unknown key, did you mean workers?"),
     "wrong value": ({"seed": "x"}, 'override of seed: seed: is "x", expected a whole number'),
     "list": ({"seed": [1, 2]}, "override of seed: seed: is a list, expected a whole number (to sweep it, give the list to sweep.seed)"),

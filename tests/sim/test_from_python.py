@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -37,20 +38,25 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def python(*arguments: str, cwd: Path, script: str = "") -> subprocess.CompletedProcess[str]:
+    """An interpreter that finds the packages of this tree, with a script as its standard input."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("way", ["a file", "a module", "standard input"])
 def test_a_plain_script_sweeps_in_several_processes(way: str, temporary: Path, tmp_path: Path):
     """It needs no `if __name__ == "__main__"`, is run once, and leaves nothing behind."""
     (tmp_path / "plain.py").write_text(SCRIPT)
     arguments = {"a file": ["plain.py"], "a module": ["-m", "plain"], "standard input": ["-"]}[way]
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        input=SCRIPT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(*arguments, cwd=tmp_path, script=SCRIPT)
     assert (done.stdout, done.stderr) == ("begun\n<Sweep worker-crash (sim): 2 cells, 2 runs> 2\n", "")
     assert not list(temporary.glob("orchestrator-*"))
 
@@ -88,3 +94,18 @@ def test_one_run_of_a_sweep_is_refused(function):
     told = r"^worker-crash sweeps seed, expected a scenario for one run: sim\.sweep runs all of its 2 cells, and"
     with pytest.raises(ValueError, match=told):
         function(Scenario.load(CRASH, SHORT))
+
+
+def test_what_the_page_on_python_shows_runs(tmp_path: Path):
+    """Its blocks, one after the other, are a plain script without complaints."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.M | re.S)
+    (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")
+    shown = ["print(list(swept), swept, run, calmer)\n"]
+    done = python("-", cwd=tmp_path, script="".join([*blocks, *shown]))
+    assert done.stderr == ""
+    scenarios, results = done.stdout.splitlines()
+    assert scenarios == " ".join(["<Scenario worker-crash: 4 workers, 30 s>"] * 2)
+    assert results.startswith(
+        "['timeout_s=2.5', 'timeout_s=5'] <Sweep worker-crash (sim): 2 cells, 4 runs> <Run worker"
+    )
+    assert results.endswith("<Comparison worker-crash: crash against calm>")
