@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,11 @@ from orchestrator.results.runs import Run
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
+
+RANKED = ("p99", "p95", "p50", "p999")
+"""The percentiles by which cells are ranked; the first that tells them apart."""
+SMALL = 0.001
+"""A smaller share of a percentile is not worth a sentence."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,9 @@ class Against:
     """How many pairs of runs were compared."""
     deltas: Sequence[Delta]
     shifts: TaskShifts | None
-    """None if the two have different tasks."""
+    """None if the two have different tasks, or if the baseline has no median by which to tell a delay."""
+    same_tasks: bool = True
+    """Whether each pair of runs has the same arrivals."""
 
     def delta(self, measure: str) -> Delta:
         """StopIteration if there is none."""
@@ -59,7 +67,7 @@ class Group:
     baseline: Contender
     others: Sequence[Against]
     runner_up: Against | None = None
-    """The best of three or more cells by p99, against which the second-best is measured: see `best`."""
+    """The next after the best of three or more cells, against the best one; None if no percentile tells them apart."""
 
     @property
     def load(self) -> float | None:
@@ -71,21 +79,59 @@ class Group:
     def cells(self) -> list[Contender]:
         return [self.baseline, *(other.cell for other in self.others)]
 
+    def value(self, cell: Contender, measure: str) -> float | None:
+        if cell is self.baseline:
+            return self.others[0].delta(measure).baseline
+        return next(other for other in self.others if other.cell is cell).delta(measure).value
+
+    def latencies(self, metric: str) -> list[float]:
+        """Of each cell; infinite where it falls on a task that was lost."""
+        return [_or_infinite(self.value(cell, f"latency_s.{metric}")) for cell in self.cells]
+
+    @property
+    def ranked_by(self) -> str | None:
+        """The percentile that tells the cells apart: p99 if it does; None if none does."""
+        return next((metric for metric in RANKED if differ(self.latencies(metric))), None)
+
     def place(self, cell: Contender) -> tuple[float, float]:
-        """By what cells are ranked: p99, then p50 of the latency; infinite where too many tasks were lost."""
-        values = []
-        for measure in ("latency_s.p99", "latency_s.p50"):
-            if cell is self.baseline:
-                value = self.others[0].delta(measure).baseline
-            else:
-                value = next(other for other in self.others if other.cell is cell).delta(measure).value
-            values.append(float("inf") if value is None else value)
-        return values[0], values[1]
+        """By what cells are ranked: the percentile that tells them apart, then p50."""
+        first, second = (
+            _or_infinite(self.value(cell, f"latency_s.{metric}")) for metric in (self.ranked_by or RANKED[0], "p50")
+        )
+        return first, second
 
     @property
     def ranked(self) -> list[Contender]:
         """The best first."""
         return sorted(self.cells, key=self.place)
+
+    @property
+    def best(self) -> list[Contender]:
+        """All that have the lowest value of what tells the cells apart."""
+        ranked = self.ranked
+        return [cell for cell in ranked if self.place(cell)[0] == self.place(ranked[0])[0]]
+
+    def lowest(self, metric: str) -> list[Contender]:
+        """All that have the lowest value of a percentile; empty if it is known of none."""
+        values = self.latencies(metric)
+        return [
+            cell
+            for cell, value in zip(self.cells, values, strict=True)
+            if math.isfinite(value) and value == min(values)
+        ]
+
+    def deltas(self, measure: str) -> list[Delta]:
+        """Of the other cells against the baseline."""
+        return [other.delta(measure) for other in self.others]
+
+
+def differ(values: Sequence[float]) -> bool:
+    """By more than the rounding of what is printed."""
+    return math.isfinite(min(values)) and max(values) > min(values) * (1 + SMALL)
+
+
+def _or_infinite(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def groups_of(contenders: Sequence[Contender], baseline: str | None = None) -> list[Group]:
@@ -110,13 +156,17 @@ def _group(condition: str, first: Contender, others: Sequence[Contender]) -> Gro
     group = Group(condition, first, against)
     if len(against) == 1:
         return group
-    best, second = group.ranked[:2]
-    return Group(condition, first, against, _against({n: Reading.of(run) for n, run in best.runs.items()}, second))
+    best, rest = group.ranked[0], group.ranked[len(group.best) :]
+    if not rest:
+        return group
+    return Group(condition, first, against, _against({n: Reading.of(run) for n, run in best.runs.items()}, rest[0]))
 
 
 def _against(readings: Mapping[int, Reading], cell: Contender) -> Against | None:
     numbers = [number for number in readings if number in cell.runs]
     if not numbers:
         return None
-    found, shifted = deltas([readings[n] for n in numbers], [Reading.of(cell.runs[n]) for n in numbers])
-    return Against(cell, len(numbers), found, shifted)
+    ours, base = [Reading.of(cell.runs[n]) for n in numbers], [readings[n] for n in numbers]
+    found, shifted = deltas(base, ours)
+    same = all(one.trial.same_tasks(other.trial) for one, other in zip(base, ours, strict=True))
+    return Against(cell, len(numbers), found, shifted, same)
