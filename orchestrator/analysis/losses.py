@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from orchestrator.analysis.contenders import Against, Contender, Group
 from orchestrator.analysis.phrases import amount, interval, listed, percent
 from orchestrator.results.summaries import class_keys
+from orchestrator.results.words import count
 
 ALIKE = 0.1
 """Losses that differ by no larger share are about as many."""
 MOST = 0.9
 """A class with this share of the lost tasks is named."""
+ROUNDING = 1e-9
+"""Of a mean over runs."""
 FEW = 0.0005
 """A smaller share of all tasks is not written in percent."""
 
@@ -25,7 +28,8 @@ class Losses:
     failed: float
     unfinished: float
     of_class: str
-    """`, all of them low`, where one class has them all, or nearly all."""
+    """The class that has all of the lost tasks, or nearly all; empty if none has."""
+    all_of_class: bool
 
     @classmethod
     def of(cls, cell: Contender) -> Losses:
@@ -40,27 +44,29 @@ class Losses:
                 counts = one[key][which]
                 lost[which] = lost.get(which, 0.0) + (counts["failed"] + counts["unfinished"]) / len(summaries)
         most = max(lost, key=lambda which: lost[which], default="")
-        told = ""
-        if most and len(lost) > 1 and (all_lost := failed + unfinished) and lost[most] >= MOST * all_lost:
-            told = f", {'' if lost[most] >= all_lost - 1e-9 else 'nearly '}all of them {most}"
-        return cls(submitted, failed, unfinished, told)
+        total = failed + unfinished
+        of_class = most if len(lost) > 1 and total and lost[most] >= MOST * total else ""
+        return cls(submitted, failed, unfinished, of_class, bool(most) and lost[most] >= total - ROUNDING)
 
     @property
     def lost(self) -> float:
         return self.failed + self.unfinished
 
     @property
-    def share(self) -> str:
+    def share(self) -> float:
+        return self.lost / self.submitted if self.submitted else 0.0
+
+    @property
+    def in_percent(self) -> str:
         """` (53 %)`, or nothing where it is too small."""
-        share = self.lost / self.submitted if self.submitted else 0.0
-        return f" ({percent(share)})" if share >= FEW else ""
+        return f" ({percent(self.share)})" if self.share >= FEW else ""
 
 
 def told(groups: Sequence[Group]) -> list[str]:
     """One sentence, or none where nothing is lost."""
     cells = [cell for group in groups for cell in group.cells]
     each = {(cell.choice if len(groups) == 1 else cell.title or cell.name): Losses.of(cell) for cell in cells}
-    worst, least = (side(each, key=lambda name: each[name].lost) for side in (max, min))
+    worst, least = (side(each, key=lambda name: each[name].share) for side in (max, min))
     if not each[worst].lost:
         return []
     most, fewest = each[worst], each[least]
@@ -69,32 +75,34 @@ def told(groups: Sequence[Group]) -> list[str]:
     same_tasks = len({one.submitted for one in every}) == 1
     where = "With either" if len(cells) == 2 else "In every cell"
     if most.lost == fewest.lost and same_tasks:
-        return [f"{where}, {_of(most, a_run)} {_verb(every, most.lost)}{most.of_class}."]
+        return [f"{where}, {_of(most, a_run)} {_verb(every, most.lost)}{_whom(every)}."]
     if len(cells) == 2:
         return [_two(groups[0].baseline, groups[0].others[0], a_run)]
-    if same_tasks and most.lost - fewest.lost <= ALIKE * most.lost:
-        of = f"{amount(fewest.lost)} to {amount(most.lost)} of {amount(most.submitted)}{a_run}{most.share}"
-        return [f"In every cell about as many tasks {_verb(every)}: {of}{most.of_class}."]
+    if most.share - fewest.share <= ALIKE * most.share:
+        of = f"{percent(fewest.share)} to {percent(most.share)}"
+        if same_tasks:
+            of = f"{amount(fewest.lost)} to {amount(most.lost)} of {amount(most.submitted)}{a_run}{most.in_percent}"
+        return [f"In every cell about as many tasks {_verb(every)}: {of}{_whom(every)}."]
     none = [name for name, one in each.items() if not one.lost]
     if none:
         rest = f"none with {listed(none) if len(none) < 3 else f'{none[0]} and {len(none) - 1} other cells'}"
     else:
-        rest = f"fewest with {least}, {amount(fewest.lost)}{fewest.share}"
-    head = f"With {worst}, {_of(most, a_run)} {_verb(every, most.lost)}{most.of_class}"
+        rest = f"fewest with {least}, {amount(fewest.lost)}{fewest.in_percent}"
     others = len(each) - len(none) - 1
-    return [f"{head}, the most of all cells{f'; {others} more lose some' if others and none else ''}; {rest}."]
+    some = f", and in {count(others, 'other cell')} fewer" if others and none else ""
+    head = f"With {worst}, {_of(most, a_run)} {_verb(every, most.lost)}{_whom([most])}, the most of all"
+    return [f"{head}{some}; {rest}."]
 
 
 def loses_more(base: Contender, other: Contender) -> bool:
-    return Losses.of(other).lost > Losses.of(base).lost
+    return Losses.of(other).share > Losses.of(base).share
 
 
 def _two(base: Contender, other: Against, a_run: str) -> str:
     ours, theirs = Losses.of(other.cell), Losses.of(base)
-    told = f"With {other.cell.choice}, {_of(ours, a_run)} {_verb([ours, theirs], ours.lost)}{ours.of_class}"
-    told += (
-        f"; with {base.choice}, {f'{amount(theirs.lost)}{theirs.share}{theirs.of_class}' if theirs.lost else 'none'}"
-    )
+    told = f"With {other.cell.choice}, {_of(ours, a_run)} {_verb([ours, theirs], ours.lost)}{_whom([ours])}"
+    before = f"{amount(theirs.lost)}{theirs.in_percent}{_whom([theirs])}" if theirs.lost else "none"
+    told += f"; with {base.choice}, {before}"
     changes = [other.delta(measure) for measure in ("failed", "unfinished")]
     shown = [
         f"{amount(abs(one.difference or 0.0))} {'more' if (one.difference or 0.0) > 0 else 'fewer'} {one.measure}"
@@ -112,7 +120,15 @@ def _two(base: Contender, other: Against, a_run: str) -> str:
 def _of(one: Losses, a_run: str) -> str:
     if one.lost == one.submitted:
         return f"all {amount(one.submitted)} tasks{a_run}"
-    return f"{amount(one.lost) if one.lost else 'none'} of {amount(one.submitted)} tasks{a_run}{one.share}"
+    return f"{amount(one.lost) if one.lost else 'none'} of {amount(one.submitted)} tasks{a_run}{one.in_percent}"
+
+
+def _whom(losing: Sequence[Losses]) -> str:
+    """`, nearly all of them low`, where one class has the lost tasks of all these."""
+    classes = {one.of_class for one in losing}
+    if len(classes) > 1 or not (name := classes.pop()):
+        return ""
+    return f", {'' if all(one.all_of_class for one in losing) else 'nearly '}all of them {name}"
 
 
 def _verb(every: Sequence[Losses], n: float = 2.0) -> str:

@@ -12,9 +12,12 @@ from orchestrator.analysis.phrases import (
     NAMES,
     NO_PRICE,
     Reads,
+    a_run,
     change,
     classes,
     cost_of,
+    costs_of,
+    gains_of,
     hit_wait_s,
     instead,
     listed,
@@ -38,13 +41,25 @@ def told(groups: Sequence[Group]) -> Iterator[str]:
     every = [(group, other) for group in groups for other in group.others]
     choices = list(dict.fromkeys(other.cell.choice for _, other in every))
     if len(choices) == 1:
-        for metric in ("p99", "p50"):
+        for metric in dict.fromkeys(("p99", _tail(every), "p50")):
             yield from _sentences(every, metric, places)
+        yield from _dearest(every, places)
     else:
         yield from _each(choices, every, places)
-        yield _best(groups, places)
-    yield from _dearest(every, places)
+        yield _best(groups, _tail(every), places)
+        if not any(_costly(other) for _, other in every):
+            yield NO_PRICE
     yield from _victims(every, places)
+
+
+def _tail(every: Sequence[Pair]) -> str:
+    """p99, or p95 where too many tasks are lost for it in all conditions."""
+    known = (
+        metric
+        for metric in ("p99", "p95")
+        if any(other.delta(f"latency_s.{metric}").difference is not None for _, other in every)
+    )
+    return next(known, "p99")
 
 
 def _each(choices: Sequence[str], every: Sequence[Pair], places: Places) -> Iterator[str]:
@@ -53,8 +68,12 @@ def _each(choices: Sequence[str], every: Sequence[Pair], places: Places) -> Iter
     largest = sorted(choices, key=lambda choice: -max(map(_largest, mine[choice])))
     for choice in choices:
         if choice in largest[:LONG]:
-            base = mine[choice][0][0].baseline.choice
-            parts = [part for metric in ("p99", "p50") for part in _clauses(mine[choice], metric, places)]
+            base, of = mine[choice][0][0].baseline.choice, len(mine[choice])
+            tail = _tail(every)
+            by_metric = {metric: _by_reading(mine[choice], metric) for metric in (tail, "p50")}
+            parts = [part for metric, reads in by_metric.items() for part in _clauses(reads, metric, of, places)]
+            parts += _rest(by_metric, "", of, places)
+            parts += _price(mine[choice], places)
             if choice == largest[:LONG][-1] and len(choices) > LONG:
                 parts.append(f"{count(len(choices) - LONG, 'other choice')} differ less")
             yield f"{choice} against {base}: {'; '.join(parts) or 'nothing to compare'}."
@@ -69,14 +88,12 @@ def _by_reading(mine: Sequence[Pair], metric: str) -> dict[Reads, Found]:
     return {kind: [pair for pair in found if Reads.of(pair[1]) is kind] for kind in Reads}
 
 
-def _clauses(mine: Sequence[Pair], metric: str, places: Places) -> Iterator[str]:
+def _clauses(reads: Mapping[Reads, Found], metric: str, of: int, places: Places) -> Iterator[str]:
     """`p99 from 5.0 % higher at a load of 70 % to 20 % higher at a load of 90 %, 2.00 s instead of 1.67 s`."""
-    reads, name = _by_reading(mine, metric), NAMES[metric]
     for there in _by_direction(reads[Reads.TOLD]):
-        yield f"{name} {_range(there, len(mine), places)}"
+        yield f"{NAMES[metric]} {_range(there, of, places)}"
     if few := reads[Reads.UNSURE]:
-        yield f"{name} {_range(few, len(mine), places)}, with too few tasks to tell how sure"
-    yield from _rest(reads, f"the {name} is", "", name, len(mine), places)
+        yield f"{NAMES[metric]} {_range(few, of, places)}, with too few tasks to tell how sure"
 
 
 def _sentences(mine: Sequence[Pair], metric: str, places: Places) -> Iterator[str]:
@@ -90,25 +107,26 @@ def _sentences(mine: Sequence[Pair], metric: str, places: Places) -> Iterator[st
     if few := reads[Reads.UNSURE]:
         where = _at([group for group, _ in few], len(mine), places)
         yield f"Too few tasks to tell how sure it is {where}: {choice} has a {name} that is {_ends(few, places)}."
-    whose = f" of {choice} and {base}"
-    rest = list(_rest(reads, f"the {name}{whose} is", whose, name, len(mine), places))
-    if rest:
-        said = "; ".join(rest)
-        yield f"{said[0].upper() if said.startswith('the ') else said[0]}{said[1:]}."
+    if rest := "; ".join(_rest({metric: reads}, f" of {choice} and {base}", len(mine), places)):
+        yield f"{rest[0].upper() if rest.startswith('no ') else rest[0]}{rest[1:]}."
 
 
-def _rest(reads: Mapping[Reads, Found], subject: str, whose: str, name: str, of: int, places: Places) -> Iterator[str]:
-    """Where it is the same, where no difference is shown, and where it is not known."""
+def _rest(by_metric: Mapping[str, Mapping[Reads, Found]], whose: str, of: int, places: Places) -> Iterator[str]:
+    """Where percentiles are the same, where no difference is shown, and where they are not known."""
 
-    def at(found: Found) -> str:
-        return _at([group for group, _ in found], of, places)
+    def at(*kinds: Reads) -> Iterator[tuple[str, str, bool]]:
+        wheres: dict[str, list[str]] = {}
+        for metric, reads in by_metric.items():
+            if found := [pair for kind in kinds for pair in reads[kind]]:
+                wheres.setdefault(_at([group for group, _ in found], of, places), []).append(NAMES[metric])
+        return ((f"{listed(names)}{whose}", where, len(names) == 1) for where, names in wheres.items())
 
-    if same := reads[Reads.SAME]:
-        yield f"{subject} the same {at(same)}"
-    if silent := [*reads[Reads.SILENT], *reads[Reads.SMALL]]:
-        yield f"no difference is shown in the {name}{whose} {at(silent)}"
-    if lost := [*reads[Reads.ONE_UNKNOWN], *reads[Reads.BOTH_UNKNOWN]]:
-        yield f"{subject} not known {at(lost)}, {LOST}"
+    for what, where, one in at(Reads.SAME):
+        yield f"{what} {'is' if one else 'are'} the same {where}"
+    for what, where, _ in at(Reads.SILENT, Reads.SMALL):
+        yield f"no difference is shown in {what} {where}"
+    for what, where, one in at(Reads.ONE_UNKNOWN, Reads.BOTH_UNKNOWN):
+        yield f"{what} {'is' if one else 'are'} not known {where}, {LOST}"
 
 
 def _by_direction(found: Found) -> Iterator[Found]:
@@ -134,25 +152,40 @@ def _ends(found: Found, places: Places) -> str:
     return f"from {ends[0]} to {ends[1]}, {instead(most[1])}"
 
 
-def _best(groups: Sequence[Group], places: Places) -> str:
+def _best(groups: Sequence[Group], tail: str, places: Places) -> str:
     """Who has the lowest p99 in which condition."""
-    best = [(group, _lowest(group)) for group in groups]
+    best = [(group, _lowest(group, tail)) for group in groups]
     names = dict.fromkeys(name for _, name in best)
     where = [f"{name} {_at([group for group, b in best if b == name], len(groups), places)}" for name in names]
-    return f"Lowest p99: {'; '.join(where)}."
+    aside = "" if tail == "p99" else f". p99 is known in no condition, {LOST}"
+    return f"Lowest {NAMES[tail]}: {'; '.join(where)}{aside}."
 
 
-def _lowest(group: Group) -> str:
-    lowest = group.lowest("p99")
+def _lowest(group: Group, tail: str) -> str:
+    lowest = group.lowest(tail)
     if not lowest:
         return "none that is known"
     return "all alike" if len(lowest) == len(group.cells) else listed([cell.choice for cell in lowest])
 
 
+def _price(mine: Sequence[Pair], places: Places) -> Iterator[str]:
+    """Of one choice among several, where it is highest."""
+    group, other = max(mine, key=lambda pair: cost_of(pair[1]))
+    where = f"{a_run(other)} {places[group.condition]}"
+    if costs := costs_of(other):
+        yield f"its price{where}: {listed(costs)}"
+    if gains := gains_of(other, loses_more(group.baseline, other.cell)):
+        yield f"it saves {listed(gains)}{where}"
+
+
+def _costly(other: Against) -> bool:
+    return any(cost_of(other))
+
+
 def _dearest(every: Sequence[Pair], places: Places) -> Iterator[str]:
-    """Where a choice costs most, or saves most."""
+    """Where the only choice costs most, or saves most."""
     group, other = max(every, key=lambda pair: cost_of(pair[1]))
-    if any(cost_of(other)):
+    if _costly(other):
         yield _there(price(group.baseline, other, loses_more(group.baseline, other.cell)), group, places)
     else:
         yield NO_PRICE

@@ -146,9 +146,14 @@ def victims(base: Contender, other: Against) -> list[str]:
         for shift, way in ((shifts.hit_later, "longer"), (shifts.hit_sooner, "shorter"))
         if shift.tasks
     ]
-    of = f"of the {count(shifts.hit, 'task')} hit by a fault{where}{in_all}"
+    those = f"{'one task' if shifts.hit == 1 else f'{shifts.hit:,} tasks'} hit by a fault{where}{in_all}"
+    of = f"of the {those}"
     if not moved:
-        return [f"{here}, none {of} waits longer or shorter than with {base.choice} by over {_threshold(other)}."]
+        whom = f"the {those}" if shifts.hit == 1 else f"none {of}"
+        waits = "does not wait" if shifts.hit == 1 else "waits"
+        return [f"{here}, {whom} {waits} longer or shorter than with {base.choice} by over {_threshold(other)}."]
+    if shifts.hit == 1:
+        of = f"the {those}"
     return [f"{here}, {' and '.join(moved)} than with {base.choice}, {of}."]
 
 

@@ -93,7 +93,7 @@ def test_the_cell_that_loses_most_and_those_that_lose_nothing_are_named():
     """Thirty fail in one of three cells, ten in another."""
     runs = {name: by_hand([1.0] * (100 - lost), lost) for name, lost in (("a", 0), ("b", 30), ("c", 10))}
     assert told(cells(runs))[0] == (
-        "With queue=b, 30 of 100 tasks (30 %) fail, the most of all cells; 1 more lose some; none with queue=a."
+        "With queue=b, 30 of 100 tasks (30 %) fail, the most of all, and in 1 other cell fewer; none with queue=a."
     )
 
 
@@ -107,9 +107,9 @@ def test_nothing_that_completes_is_all_that_is_told():
 def test_a_class_that_starves_is_no_class_without_a_difference():
     """Urgent tasks complete as before, no low one does: the classes and the losses name it."""
     urgent = [task(15 + 0.1 * n, 16 + 0.1 * n, priority="urgent") for n in range(50)]
-    low = [{"arrival_s": 15 + 0.1 * n, "priority": "low"} for n in range(50)]
-    fed = run(tables([*urgent, *[task(settled_s=one["arrival_s"] + 2, **one) for one in low]]))
-    starved = run(tables([*urgent, *[task(**one) for one in low]]))
+    at_s = [15 + 0.1 * n for n in range(50)]
+    fed = run(tables([*urgent, *[task(at, at + 2, priority="low") for at in at_s]]))
+    starved = run(tables([*urgent, *[task(at, priority="low") for at in at_s]]))
     lines = told(cells({"fifo": fed, "priority": starved}))
     assert lines[0] == (
         "With queue=priority, 50 of 100 tasks (50 %) stay unfinished, all of them low; with queue=fifo, none."
@@ -240,6 +240,39 @@ def test_every_result_that_is_compared_is_named_under_each_condition():
     b, c = lines[:2]
     assert b.startswith("B against A: p99 100 % higher")
     assert c.startswith("C against A: p99 50 % higher")
-    assert "the p99 is the same at capacity=1" in b
+    assert "p99 and p50 are the same at capacity=1" in b
     assert not any("no difference is shown" in one for one in lines)
     assert "Lowest p99: all alike at capacity=1; A at capacity=2." in lines
+
+
+def test_each_choice_has_its_price_under_the_condition_where_it_is_highest():
+    """B wastes 4 s more at one rate and 9 s at the other; C costs as much as A."""
+
+    def cell(rate: int, name: str, seconds: float) -> CellRuns:
+        values = {"workload.arrivals.rate_per_s": rate, "policies.queue": name}
+        return CellRuns.of(f"rate_per_s={rate},queue={name}", values, {0: wasting(seconds)})
+
+    made = [
+        cell(rate, name, seconds)
+        for rate, b in ((1, 5.0), (2, 10.0))
+        for name, seconds in (("a", 1.0), ("b", b), ("c", 1.0))
+    ]
+    lines = told(Sweep(scenario(), made))
+    assert lines[0].endswith("; its price at rate_per_s=2: 9.00 s more of slot time wasted.")
+    assert "price" not in lines[1]
+
+
+def test_where_p99_is_known_under_no_condition_another_percentile_is_told():
+    """Three of 100 tasks fail everywhere: each choice is told by what p95 and p50 know."""
+
+    def cell(rate: int, name: str, seconds: float) -> CellRuns:
+        values = {"workload.arrivals.rate_per_s": rate, "policies.queue": name}
+        return CellRuns.of(f"rate_per_s={rate},queue={name}", values, {0: by_hand([seconds] * 97, 3)})
+
+    each = (("a", 2.0), ("b", 1.0), ("c", 3.0))
+    lines = told(Sweep(scenario(), [cell(rate, name, seconds) for rate in (1, 2) for name, seconds in each]))
+    assert lines[0] == "In every cell, 3 of 100 tasks (3.0 %) fail."
+    assert lines[1].startswith("queue=b against queue=a: p95 ")
+    assert lines[3] == (
+        "Lowest p95: queue=b in every condition. p99 is known in no condition, because too many tasks are lost."
+    )
