@@ -47,6 +47,9 @@ def submit(
     ] = 1,
     random_priority: Annotated[bool, typer.Option("--random-priority", help="A random one for each.")] = False,
     kind: Annotated[str, typer.Option(help="prime, sleep or spin (seconds).")] = "",
+    key: Annotated[
+        str, typer.Option(metavar="KEY", help="Submitted again with it, it is the same task, and executed once.")
+    ] = "",
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -64,6 +67,8 @@ def submit(
 
     if payload is None and (batch == 1 or kind):
         exit_with(2, "--payload is missing")
+    if key and batch > 1:
+        exit_with(2, f"--key {key} names one task, and --batch {batch} are several")
     try:
         tasks = [
             checked(
@@ -71,6 +76,7 @@ def submit(
                     _some_number() if payload is None else payload,
                     random.randrange(4) if random_priority else priority,
                     kind,
+                    key,
                 )
             )
             for _ in range(batch)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of what the database holds."""
 _OLDEST_SQLITE = (3, 38)  # the first with the operator ->
 
@@ -29,6 +29,7 @@ class Kept(NamedTuple):
 
     `session`, `number`: by which client's stream it came, empty for none. `attempt`: the number of the newest one.
     `held`: of each attempt that the task counts on its number, its worker and that worker's incarnation.
+    `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
     """
 
     id: str
@@ -47,6 +48,8 @@ class Kept(NamedTuple):
     result: str | None = None
     error: str = ""
     settled_at: float | None = None
+    key: str = ""
+    digest: str = ""
 
 
 class Store(Protocol):
@@ -60,8 +63,8 @@ class Store(Protocol):
         """Keep them as they are now, in place of what was known of them: all of them, or none where it raises."""
         ...
 
-    def forget(self, term: int, settled_until: float) -> None:
-        """The tasks that were settled by then, as `Kept.settled_at` has it."""
+    def forget(self, term: int, settled_until: float, keyed_until: float) -> None:
+        """The tasks that were settled by then, as `Kept.settled_at` has it; those with a key, by the other time."""
         ...
 
     def tasks(self) -> Iterator[Kept]:
@@ -88,10 +91,10 @@ class MemoryStore:
         for task in tasks:
             self._tasks[task.id] = task
 
-    def forget(self, term: int, settled_until: float) -> None:
+    def forget(self, term: int, settled_until: float, keyed_until: float) -> None:
         self._require(term)
         for task in list(self._tasks.values()):
-            if task.settled_at is not None and task.settled_at <= settled_until:
+            if task.settled_at is not None and task.settled_at <= (keyed_until if task.key else settled_until):
                 del self._tasks[task.id]
 
     def tasks(self) -> Iterator[Kept]:
@@ -115,10 +118,12 @@ class SqliteStore:
     """
 
     _APPEND = """
-        INSERT INTO tasks (id, settled_at, task)
-        SELECT value -> '$[0]', value ->> '$[1]', value -> '$[2]' FROM json_each(?)
+        INSERT INTO tasks (id, keyed, settled_at, task)
+        SELECT value -> '$[0]', value ->> '$[1]', value ->> '$[2]', value -> '$[3]' FROM json_each(?)
         WHERE (SELECT term FROM coordinator) = ?
         ON CONFLICT (id) DO UPDATE SET settled_at = excluded.settled_at, task = excluded.task"""
+    _FORGET = """
+        DELETE FROM tasks WHERE keyed = ? AND settled_at <= ? AND (SELECT term FROM coordinator) = ?"""
 
     def __init__(self, folder: Path) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
@@ -137,12 +142,13 @@ class SqliteStore:
         return int(self._do(raised, at_least).fetchall()[0][0])
 
     def append(self, term: int, tasks: Sequence[Kept]) -> None:
-        rows = json.dumps([(task.id, task.settled_at, task) for task in tasks], separators=(",", ":"))
+        rows = json.dumps([(task.id, task.key != "", task.settled_at, task) for task in tasks], separators=(",", ":"))
         if self._do(self._APPEND, rows, term).rowcount < 1:
             self._refuse(term)
 
-    def forget(self, term: int, settled_until: float) -> None:
-        self._do("DELETE FROM tasks WHERE settled_at <= ? AND (SELECT term FROM coordinator) = ?", settled_until, term)
+    def forget(self, term: int, settled_until: float, keyed_until: float) -> None:
+        for keyed, until in enumerate((settled_until, keyed_until)):
+            self._do(self._FORGET, keyed, until, term)
 
     def tasks(self) -> Iterator[Kept]:
         try:
@@ -170,10 +176,10 @@ class SqliteStore:
         try:
             database = sqlite3.connect(self._file, timeout=0, isolation_level=None, check_same_thread=False)
             (schema,) = database.execute("PRAGMA user_version").fetchone()
-            if schema > SCHEMA:
+            if schema not in (0, SCHEMA):
                 known = f"this version of orchestrator knows {SCHEMA}"
                 raise Unusable(
-                    f"the store {self._file} was written by a newer version: its schema is {schema}, {known}"
+                    f"the store {self._file} was written by another version: its schema is {schema}, {known}"
                 )
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
@@ -183,8 +189,9 @@ class SqliteStore:
                     CREATE TABLE coordinator (term INTEGER NOT NULL);
                     INSERT INTO coordinator VALUES (0);
                     CREATE TABLE tasks (
-                        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, settled_at REAL, task TEXT NOT NULL);
-                    CREATE INDEX settled ON tasks (settled_at) WHERE settled_at IS NOT NULL;
+                        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, keyed INTEGER NOT NULL, settled_at REAL,
+                        task TEXT NOT NULL);
+                    CREATE INDEX settled ON tasks (keyed, settled_at) WHERE settled_at IS NOT NULL;
                     PRAGMA user_version = {SCHEMA};
                     COMMIT;""")
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()

@@ -37,7 +37,7 @@ def test_a_task_is_kept_as_it_was_appended_last(make: Callable[[Path], Store], t
     store.append(term, [settled("second", 9.0), task("last")])
     store.append(term, [settled("first", 8.0)])
     assert list(store.tasks()) == [settled("first", 8.0), settled("second", 9.0), odd, task("last")]
-    store.forget(term, 8.0)
+    store.forget(term, 8.0, 0.0)
     assert [kept.id for kept in store.tasks()] == ["second", odd.id, "last"]
     store.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import Malformed, require_id
+from orchestrator.cluster.wire.frames import Malformed, require_id, require_key
 from orchestrator.cluster.wire.proto import wire_pb2
 from orchestrator.cluster.wire.translate import (
     Assignment,
@@ -77,21 +77,14 @@ def submit_message(kind: str, payload: str, priority: int, key: str = "") -> wir
     )
 
 
-def key_of(request: wire_pb2.SubmitTaskRequest) -> str:
-    """Empty where the submitter gives none. Raises Malformed."""
-    if not request.key.isprintable():
-        raise Malformed("a submission's key has printable characters only")
-    return require_id(request.key, "a submission's key")
-
-
 def takes_keys(metrics: wire_pb2.GetMetricsResponse | None) -> bool:
     """Whether the coordinator knows a submission that is made again by its key."""
     return metrics is not None and metrics.takes_keys
 
 
 def job_of(request: wire_pb2.SubmitTaskRequest) -> tuple[Job, int]:
-    """With its priority."""
-    return Job(request.kind, request.payload), request.priority
+    """With its priority. Raises Malformed at a key that can't be one."""
+    return Job(request.kind, request.payload, key=require_key(request.key)), request.priority
 
 
 def submit_answer(task_id: str) -> wire_pb2.SubmitTaskResponse:
