@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
+from orchestrator.cluster import wal
+
+log = logging.getLogger("orchestrator.coordinator")
+
+DATABASE = "tasks.sqlite"
 SCHEMA = 2
 """The version of what the database holds."""
 _OLDEST_SQLITE = (3, 38)  # the first with the operator ->
@@ -50,6 +56,14 @@ class Kept(NamedTuple):
     settled_at: float | None = None
     key: str = ""
     digest: str = ""
+
+
+def kept(text: str) -> Kept:
+    """From JSON. ValueError or TypeError where that is no task."""
+    task = Kept(*json.loads(text))
+    if not isinstance(task.id, str) or not isinstance(task.state, int):
+        raise ValueError("its fields are of other types")
+    return task
 
 
 class Store(Protocol):
@@ -129,9 +143,10 @@ class SqliteStore:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise Unusable(f"a store needs SQLite 3.38, and this is {sqlite3.sqlite_version}")
         self._folder = folder
-        self._file = folder / "tasks.sqlite"
-        self._lock = _locked(folder)
+        self._file = folder / DATABASE
+        self._lock = locked(folder, make=True)
         try:
+            self._cut_what_is_torn()
             self._database = self._opened()
         except BaseException:
             self._lock.close()
@@ -151,12 +166,16 @@ class SqliteStore:
             self._do(self._FORGET, keyed, until, term)
 
     def tasks(self) -> Iterator[Kept]:
+        last = 0
         try:
             for order in ("settled_at IS NOT NULL ORDER BY settled_at, number", "settled_at IS NULL ORDER BY number"):
-                for (task,) in self._database.execute(f"SELECT task FROM tasks WHERE {order}"):
-                    yield Kept(*json.loads(task))
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            raise Unusable(f"cannot read the store {self._file}: {error}") from None
+                for number, text in self._database.execute(f"SELECT number, task FROM tasks WHERE {order}"):
+                    last = number
+                    yield kept(text)
+        except sqlite3.Error as error:
+            raise self._damaged(f"{self._file}: behind number {last}: {in_a_line(str(error))}") from None
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"{self._file}: what is stored as number {last} is no task: {error}") from None
 
     def close(self) -> None:
         self._database.close()
@@ -171,6 +190,26 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise Unusable(f"cannot write the store {self._file}: {error}") from None
 
+    def _damaged(self, sentence: str) -> Unusable:
+        reads = f"orchestrator store export {self._folder} reads what can be read"
+        return Unusable(f"the store is damaged, and nothing is served from it: {sentence}; {reads}")
+
+    def _cut_what_is_torn(self) -> None:
+        """Nobody was told of it: it is the trace of a crash. What can't be that is left as it is, and refused."""
+        file = wal.log_of(self._file)
+        try:
+            found = wal.examine(self._file)
+            if found.damage:
+                raise self._damaged(found.damage)
+            if found.torn:
+                with file.open("r+b") as opened:
+                    opened.truncate(found.end)
+                    os.fsync(opened.fileno())
+                log.warning("the store %s was left in the middle of a group: the last %d bytes of %s are cut off",
+                            self._folder, found.torn, file)  # fmt: skip
+        except OSError as error:
+            raise Unusable(f"cannot open the store {self._file}: {error.strerror}") from None
+
     def _opened(self) -> sqlite3.Connection:
         """A transaction is over when its statement is; nobody else is waited for."""
         try:
@@ -183,6 +222,9 @@ class SqliteStore:
                 )
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
+            database.execute(
+                "PRAGMA cache_spill = OFF"
+            )  # nothing of a group is written before it ends: `wal` relies on it
             if schema == 0:
                 database.executescript(f"""
                     BEGIN;
@@ -196,16 +238,23 @@ class SqliteStore:
                     COMMIT;""")
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
-                raise Unusable(f"the store {self._file} is damaged, and nothing is served from it: {found}")
-        except sqlite3.Error as error:
-            raise Unusable(f"cannot open the store {self._file}: {error}") from None
+                raise self._damaged(f"{self._file}: {in_a_line(found)}")
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise Unusable(f"cannot open the store {self._file}: {error}") from None
+            raise self._damaged(f"{self._file}: {error}") from None
         return database
 
 
-def _locked(folder: Path) -> IO[str]:
-    """The folder's lock, which this process holds until it closes the file, or ends."""
+def in_a_line(text: str) -> str:
+    """What SQLite says of a database, without the line that says which one it is among one."""
+    return " ".join(text.replace("*** in database main ***", "").split())
+
+
+def locked(folder: Path, make: bool = False) -> IO[str]:
+    """The folder's lock, which this process holds until it closes the file, or ends. Raises Unusable."""
     try:
-        if not folder.exists():
+        if make and not folder.exists():
             folder.mkdir(parents=True)
             _make_durable(folder.parent)
         file = (folder / "lock").open("a+", encoding="ascii")
@@ -217,7 +266,7 @@ def _locked(folder: Path) -> IO[str]:
         file.seek(0)
         holder = file.read(20).strip() or "unknown"
         file.close()
-        raise Unusable(f"another coordinator uses the store {folder}: its process id is {holder}") from None
+        raise Unusable(f"another process uses the store {folder}: its id is {holder}") from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()
