@@ -133,7 +133,8 @@ def metrics(address: Address = "localhost:50051", as_json: AsJson = False) -> No
     """Print the coordinator's metrics: rates are of the last seconds, percentiles of the last tasks.
 
     A failed task is slower than every one that completed: a percentile that falls on one is not known, but longer than
-    its age. Tasks wait at the coordinator (queue_depth) or at workers that hold them already.
+    its age. Tasks wait at the coordinator (queue_depth) or at workers that hold them already. Commits are groups of
+    changes that are stored, unknown without --data.
     """
     from orchestrator.cluster.metrics import told_ms
 
@@ -165,8 +166,12 @@ def _facts(told: Metrics) -> dict[str, float | None]:
         ("execution_{}_ms", told.execution_ms),
     ):
         facts |= {name.format(percent): getattr(percentiles_ms, percent, None) for percent in ("p50", "p95", "p99")}
-    counts = told._fields[told._fields.index("queue_depth") :]
-    return facts | {name: getattr(told, name) for name in counts}
+    counts = told._fields[told._fields.index("queue_depth") : told._fields.index("commits")]
+    facts |= {name: getattr(told, name) for name in counts}
+    per_s, tasks_each, latency_ms, recovery_s = told.commits or (None, None, None, None)
+    facts |= {"commits_per_s": per_s, "tasks_per_commit": tasks_each}
+    facts |= {f"commit_{percent}_ms": getattr(latency_ms, percent, None) for percent in ("p50", "p95", "p99")}
+    return facts | {"recovery_s": recovery_s}
 
 
 async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s: float | None, as_json: bool) -> int:

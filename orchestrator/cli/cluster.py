@@ -289,7 +289,7 @@ async def _coordinate(
     if durable is None:
         log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
     _tell(ready_fd, f"{host}:{bound}")
-    metrics = asyncio.create_task(log_metrics(live, durable.told if durable else str))
+    metrics = asyncio.create_task(log_metrics(live))
     stopping = asyncio.create_task(stopped.wait())
     try:
         waiting: list[asyncio.Future[Any]] = [stopping, live.failed]
@@ -324,9 +324,11 @@ def _recover(live: LiveCoordinator, durable: Durability, term: int) -> None:
         gc.enable()
     core = live.core
     settled = core.completed + core.failed
+    live.window.groups = durable.groups
+    durable.groups.recovery_s = time.perf_counter() - begin
     log.info(
         "term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s",
-        *(term, core.submitted - settled, settled, time.perf_counter() - begin),
+        *(term, core.submitted - settled, settled, durable.groups.recovery_s),
     )
 
 

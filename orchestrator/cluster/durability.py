@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.metrics import Groups
 from orchestrator.cluster.store import Kept, Store, Unusable
 from orchestrator.cluster.wire import translate
 from orchestrator.core.inputs import Holding, Recovered
@@ -73,9 +74,7 @@ class Durability:
         self._covered: Held = deque()  # until that is stored
         self._begins = False
         self._broken = False
-        self._latencies_s: deque[float] = deque()  # of commits; this and the next since they were last told
-        self._stored = 0
-        self._told_at = self._loop.time()
+        self.groups = Groups(self._loop.time())
         # Without a key, and with one: how long they are kept; when each was settled, by the wall clock, and its bytes.
         self._settled: tuple[tuple[float, deque[tuple[float, int]]], ...] = (
             (keep_settled_s, deque()),
@@ -120,18 +119,6 @@ class Durability:
         self._writer.shutdown()
         self._store.close()
 
-    def told(self) -> str:
-        """For the line of metrics: what was stored since the last call."""
-        latencies_s, now = sorted(self._latencies_s), self._loop.time()
-        count, span_s, stored = len(latencies_s), now - self._told_at, self._stored
-        self._latencies_s.clear()
-        self._told_at, self._stored = now, 0
-        if not count or span_s <= 0:
-            return ", 0.0 commits/s"
-        p50_ms, p99_ms = (1000 * latencies_s[-(-percent * count // 100) - 1] for percent in (50, 99))
-        each = f"{stored / count:.1f} changed tasks each"
-        return f", {count / span_s:.1f} commits/s of {each}, p50 {p50_ms:.2f} ms p99 {p99_ms:.2f} ms"
-
     # ---- groups
 
     @property
@@ -152,7 +139,7 @@ class Durability:
         group = self._next_group()
         self._covered, self._held = self._held, deque()
         self._writing = self._loop.run_in_executor(self._writer, self._write, group, self._outdated())
-        self._writing.add_done_callback(partial(self._written, self._loop.time()))
+        self._writing.add_done_callback(partial(self._written, len(group), self._loop.time()))
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
@@ -160,7 +147,6 @@ class Durability:
         self._changed.clear()
         for kept in group:
             self._note_settled(kept)
-        self._stored += len(group)
         return group
 
     def _write(self, group: Sequence[Kept], outdated: Outdated | None) -> None:
@@ -169,14 +155,15 @@ class Durability:
         if outdated is not None:
             self._store.forget(self._term, *outdated)
 
-    def _written(self, begun_at: float, writing: asyncio.Future[None]) -> None:
+    def _written(self, tasks: int, begun_at: float, writing: asyncio.Future[None]) -> None:
         if self._broken:
             return
-        self._latencies_s.append(self._loop.time() - begun_at)
         error = writing.exception()
         if error is not None:
             self._break(str(error) if isinstance(error, Unusable) else f"the store raised {error!r}")
             return
+        now = self._loop.time()
+        self.groups.stored(tasks, now - begun_at, now)
         covered = self._covered
         self._writing = None
         self._begin()  # the next group is written while this one's calls are made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -364,8 +364,8 @@ async def start(
     return server, bound
 
 
-async def log_metrics(live: LiveCoordinator, further: Callable[[], str] = str) -> None:
-    """A line every five seconds in which something has happened to a task, for ever. `further`: its end."""
+async def log_metrics(live: LiveCoordinator) -> None:
+    """A line every five seconds in which something has happened to a task, for ever."""
     core = live.core
     before = (0, 0)
     while True:
@@ -373,4 +373,4 @@ async def log_metrics(live: LiveCoordinator, further: Callable[[], str] = str) -
         happened = (core.submitted, core.completed + core.failed)
         if happened != before:
             before = happened
-            log.info("%s%s", line(live.window.summary(core, live.now())), further())
+            log.info("%s", line(live.window.summary(core, live.now())))

@@ -9,6 +9,7 @@ from orchestrator.cluster.wire.frames import Malformed, require_id, require_key
 from orchestrator.cluster.wire.proto import wire_pb2
 from orchestrator.cluster.wire.translate import (
     Assignment,
+    Commits,
     Key,
     Metrics,
     Outcome,
@@ -180,6 +181,11 @@ def metrics_message(metrics: Metrics) -> wire_pb2.GetMetricsResponse:
         execution=_percentiles_message(metrics.execution_ms),
         takes_keys=True,
     )
+    if metrics.commits is not None:
+        per_s, tasks_each, latency_ms, recovery_s = metrics.commits
+        latency = _percentiles_message(latency_ms)
+        commits = wire_pb2.Commits(per_s=per_s, tasks_each=tasks_each, latency=latency, recovery_s=recovery_s)
+        message.commits.CopyFrom(commits)
     if metrics.execution_ms is not None:
         rounded = (round(value or 0) for value in metrics.execution_ms)
         message.p50_latency_ms, message.p95_latency_ms, message.p99_latency_ms = rounded
@@ -207,11 +213,17 @@ def metrics_of(message: wire_pb2.GetMetricsResponse) -> Metrics:
         message.total_err,
         message.timeouts,
         message.refused_results,
+        _commits_of(message.commits) if message.HasField("commits") else None,
     )
 
 
+def _commits_of(message: wire_pb2.Commits) -> Commits:
+    tasks_each = message.tasks_each if message.HasField("tasks_each") else None
+    return Commits(message.per_s, tasks_each, _percentiles_of(message, "latency"), message.recovery_s)
+
+
 def _percentiles_of(
-    message: wire_pb2.GetMetricsResponse, name: Literal["latency", "latency_at_least", "execution"]
+    message: wire_pb2.GetMetricsResponse | wire_pb2.Commits, name: Literal["latency", "latency_at_least", "execution"]
 ) -> Percentiles | None:
     if not message.HasField(name):
         return None

@@ -113,6 +113,16 @@ class Percentiles(NamedTuple):
     p99: float | None
 
 
+class Commits(NamedTuple):
+    """Of the groups in which changes are stored: how many a second in the last seconds; of the last ones how many tasks
+    a group had, and how long it took; and how long it took to read the store at the start."""
+
+    per_s: float
+    tasks_each: float | None
+    latency_ms: Percentiles | None
+    recovery_s: float
+
+
 class Metrics(NamedTuple):
     """The fields of GetMetrics; None where nothing is known.
 
@@ -121,7 +131,7 @@ class Metrics(NamedTuple):
     completed, so a percentile that falls on it is not known, but no less than that of `latency_at_least_ms`.
     `execution_ms`: by the workers' clocks, of the last that completed. `queue_depth`: tasks that wait at the
     coordinator; `queue_at_workers`: attempts that workers hold and have not begun. `completed` and the counts after it
-    are of the coordinator's whole life.
+    are of the coordinator's whole life. `commits`: None where nothing is stored.
     """
 
     throughput_per_s: float
@@ -136,6 +146,7 @@ class Metrics(NamedTuple):
     failed: int
     timeouts: int = 0
     refused_results: int = 0
+    commits: Commits | None = None
 
 
 @dataclass(slots=True)
