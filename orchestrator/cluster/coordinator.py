@@ -20,7 +20,7 @@ from orchestrator.cluster.believed import believed
 from orchestrator.cluster.calling import CalledWorker
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
 from orchestrator.cluster.durability import Release, at_once
-from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.jobs import Job, digest_of
 from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker, WorkerPeer, unknown
@@ -144,7 +144,9 @@ class LiveCoordinator:
         job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
         self.window.settled(task.state is _COMPLETED, now - task.submitted_at, now)
         self.room.characters -= len(job.payload)
-        job.drop_payload()
+        if job.key:
+            job.digest = digest_of(job.payload)
+        job.payload = ""  # nobody needs it any more, and settled tasks are many
         client = self.clients.get(job.session)
         if client is not None:
             self._release(job.session, client.settle, job.number, translate.outcome_of(task))
@@ -238,9 +240,7 @@ class LiveCoordinator:
         if nonsense:
             raise Refused(Code.INVALID_ARGUMENT, nonsense)
         now = self.now()
-        known = self._asked.task(task_id)
-        if known is None and job.key:
-            known = self.repeats.first(job.key, now)
+        known = self._asked.task(task_id) or (self.repeats.first(job.key, now) if job.key else None)
         if known is not None:
             self._submit_again(known, job, priority)
             return

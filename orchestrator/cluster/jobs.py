@@ -25,12 +25,6 @@ class Job:
     key: str = ""
     digest: str = ""
 
-    def drop_payload(self) -> None:
-        """The task is settled: nobody needs it any more, and settled tasks are many."""
-        if self.key:
-            self.digest = digest_of(self.payload)
-        self.payload = ""
-
     def is_same(self, other: Job) -> bool:
         """Whether the other one, whose payload is there, is the same work."""
         same = self.digest == digest_of(other.payload) if self.digest else self.payload == other.payload

@@ -58,7 +58,7 @@ class Streaming:
         self._silence = silence
         self._now = asyncio.get_running_loop().time
         self._waits_since = self._now()  # for a word of the coordinator
-        self._session = secrets.token_hex(8)
+        self._session = secrets.token_hex(6)
         self._unsettled = unsettled
         self._outgoing: deque[int] = deque()
         self._gathered = asyncio.Event()

@@ -49,7 +49,8 @@ class SettledTasks:
             if len(ids) > self._most:
                 del self._tasks[ids.popleft()]
             return
-        (self._keyed if is_keyed(task) else ids).append(task.id)
+        # Submitted with a key, by which it may be submitted again: its payload says so.
+        (self._keyed if getattr(task.payload, "key", "") else ids).append(task.id)
         self._bytes += size_of(task)
         if now > self._old_at or self._bytes > self._most_bytes or len(ids) + len(self._keyed) > self._most:
             self._forget(now)
@@ -78,11 +79,6 @@ class SettledTasks:
     def _oldest_since(self, ids: deque[TaskId]) -> float:
         settled_at = self._tasks[ids[0]].settled_at
         return math.inf if settled_at is None else settled_at
-
-
-def is_keyed(task: Task) -> bool:
-    """Whether it was submitted with a key, by which it may be submitted again: its payload says so."""
-    return getattr(task.payload, "key", "") != ""
 
 
 def size_of(task: Task) -> int:

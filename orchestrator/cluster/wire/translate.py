@@ -407,7 +407,7 @@ def submitted(session: str, message: FromClient) -> Iterator[tuple[str, Job, int
         key, number = task.key, task.number
         if key:
             require_key(key)
-        yield id_of(session, number), Job(task.kind, task.payload, session, number, key), task.priority
+        yield f"{session}-{number}", Job(task.kind, task.payload, session, number, key), task.priority
 
 
 def id_of(session: str, number: int) -> str:
