@@ -6,7 +6,7 @@ JOBS ?= 2
 TEST_JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo check quick test lint wheel-check bench notebooks format clean
+.PHONY: help .venv demo check quick test lint wheel-check bench docs notebooks format clean
 
 help:
 	@echo "make demo    run scenarios/worker-crash.yaml in both worlds and name the pictures"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    the same without tests; make quick: the quick tests alone"
 	@echo "make wheel-check   build the wheel, install it into an empty environment, run it there"
 	@echo "make bench   the speed figures, each measured in turn with its peers"
+	@echo "make docs    the documents as a site, in site/index.html"
 	@echo "make .venv   the environment alone"
 	@echo "make notebooks   run the notebooks' scripts again, and write what they show"
 	@echo "make clean   remove what was made, the environment included"
@@ -25,7 +26,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	    "Python 3.11 or newer is needed, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,notebook]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,notebook]'
 	@touch $@
 
 demo: .venv
@@ -66,9 +67,13 @@ bench: $(VENV)/.ready-bench
 	$(BIN)/python bench/simulate.py
 	$(BIN)/python bench/live.py
 
+docs: .venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
 notebooks: .venv
 	$(BIN)/python -m notebooks.execute
 
 clean:
-	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find orchestrator sim tests bench notebooks -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf $(VENV) out site build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find orchestrator sim tests bench docs notebooks -name __pycache__ -prune -exec rm -rf {} +

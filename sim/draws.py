@@ -166,4 +166,11 @@ def _items(column: Column, tasks: Any) -> Iterable[float]:
 def _fates(columns: list[np.ndarray] | None, tasks: Any) -> Iterable[Fates | None]:
     if columns is None:
         return repeat(None)
-    return map(Fates._make, zip(*(column[tasks].tolist() for column in columns), strict=True))
+    assign_lost, assign_copy_s, result_lost, result_copy_s, start_lost = columns = [column[tasks] for column in columns]
+    hit = np.flatnonzero(
+        assign_lost | result_lost | start_lost | ~np.isnan(assign_copy_s) | ~np.isnan(result_copy_s)
+    ).tolist()
+    fates: list[Fates | None] = [None] * len(assign_lost)
+    for place, *fate in zip(hit, *(column[hit].tolist() for column in columns), strict=True):
+        fates[place] = Fates(*fate)
+    return fates

@@ -1,6 +1,6 @@
 """The fused path: an attempt that nothing can disturb is one event, the arrival of its result.
 
-An attempt is fused at its assignment if its worker has no prefetch, the scenario loses and duplicates no messages,
+An attempt is fused at its assignment if its worker has no prefetch, the network loses and repeats none of its messages,
 the worker's process, host and links are in order, and no fault and no timeout comes before the result. Something may
 still disturb it: the worker is declared dead, the attempt is cancelled, or another attempt of the worker is not fused.
 Then all attempts of the worker are unfused first: each is put back where it would be by now. `World(fuse=False)` runs

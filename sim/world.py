@@ -104,8 +104,7 @@ class World:
         self.workers: list[SimWorker] = []
         self.by_name: dict[WorkerId, SimWorker] = {}
         self._by_slot: list[SimWorker] = []
-        may_fuse = fuse and network.loss == 0 and network.duplicate == 0
-        self._make_workers(scenario, may_fuse)
+        self._make_workers(scenario, fuse)
         self.faults = Faults(self, scenario, plan, replication)
         self._phases = stream("phase", "heartbeat").random(len(self.workers)) * self._heartbeat_s
         self._absent = plan.absent
@@ -248,13 +247,14 @@ class World:
         worker = self._by_slot[attempt.worker.slot]
         # The payload holds the demand, in seconds, and what was drawn for the first attempt.
         draws: Draws = attempt.task.payload if attempt.number == 1 else self._draws_of(attempt)  # type: ignore[assignment]
-        service_s, overhead_s, delay_s, result_delay_s, _, _ = draws
+        service_s, overhead_s, delay_s, result_delay_s, _, fates = draws
         work_s = service_s / worker.speed + overhead_s
-        if worker.fusible and not worker.jobs:
+        if fates is None and worker.fusible and not worker.jobs:
             starts_at = now + delay_s
             finishes_at = starts_at + work_s
             arrives_at = finishes_at + result_delay_s
-            if arrives_at < worker.next_fault_s and arrives_at < now + self._timeout_s:
+            undisturbed = arrives_at < worker.next_fault_s and arrives_at < now + self._timeout_s
+            if undisturbed and starts_at >= worker.registered_arrives_at:
                 attempt.note = starts_at, finishes_at, work_s, result_delay_s, False
                 self._call_at(arrives_at, fused_result_key(attempt), self._fused_result, attempt)
                 return

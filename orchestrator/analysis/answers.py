@@ -19,7 +19,7 @@ from orchestrator.analysis.comparison import Incomparable
 from orchestrator.analysis.conclusions import sentences
 from orchestrator.analysis.contenders import Contender, Group, groups_of
 from orchestrator.results.runs import CellRuns, Run, Sweep
-from orchestrator.scenario import sweeps
+from orchestrator.scenario.titles import cell_title
 
 CHOICES = ("policies", "cluster")
 """The sections of a scenario that its owner decides."""
@@ -84,10 +84,11 @@ def answer(sweep: Sweep, baseline: str | None = None) -> Answer | None:
     if len(sweep.cells) < 2:
         return None
     contenders = list(_contenders(sweep.cells))
-    if baseline is not None and baseline not in (cell.name for cell in contenders):
+    named = next((cell.name for cell in contenders if baseline in (cell.name, cell.title)), None)
+    if baseline is not None and named is None:
         names = ", ".join(cell.name for cell in contenders)
         raise Incomparable(f"there is no cell {baseline}, expected one of {names}")
-    return _answer(sweep.scenario.name, sweep.scenario.question, sweep.summary["world"], contenders, baseline)
+    return _answer(sweep.scenario.name, sweep.scenario.question, sweep.summary["world"], contenders, named)
 
 
 def between(results: Sequence[tuple[str, Run | Sweep]], baseline: str | None = None) -> Answer:
@@ -127,11 +128,11 @@ def _contenders(cells: Sequence[CellRuns]) -> Iterator[Contender]:
     keys = list(cells[0].values)
     chosen = [key for key in keys if key.partition(".")[0] in CHOICES] or keys
     given = [key for key in keys if key not in chosen]
-    choices = sweeps.labels([{key: cell.values[key] for key in chosen} for cell in cells])
-    conditions = sweeps.labels([{key: cell.values[key] for key in given} for cell in cells])
-    for cell, choice, condition in zip(cells, choices, conditions, strict=True):
+    for cell in cells:
         values = {key: cell.values[key] for key in chosen}
-        yield Contender(cell.name, choice, condition, values, dict(zip(cell.numbers, cell.runs, strict=True)))
+        condition = cell_title({key: cell.values[key] for key in given})
+        runs = dict(zip(cell.numbers, cell.runs, strict=True))
+        yield Contender(cell.name, cell_title(values), condition, values, runs, cell.title)
 
 
 def _cells(result: Run | Sweep) -> dict[str, dict[int, Run]]:

@@ -28,7 +28,7 @@ def assumptions(groups: Sequence[Group]) -> list[str]:
     loads: dict[str, list[str]] = {}
     for cell in cells:
         for load in _load_left(cell.scenario):
-            loads.setdefault(load, []).append(cell.name)
+            loads.setdefault(load, []).append(cell.title or cell.name)
     return told + [
         load if len(names) == len(cells) else f"with {' and '.join(names[:MOST_NAMED])}{_more(names)}, {load}"
         for load, names in loads.items()

@@ -103,6 +103,8 @@ class CellComparison:
     references: Sequence[Run]
     """The reference of each of `runs`."""
     rows: Sequence[Row]
+    title: str = ""
+    """What people call it."""
 
     @property
     def tasks(self) -> dict[str, dict[str, int]]:
@@ -214,8 +216,9 @@ def compare(
     labels = labels if labels is not None and worlds[0] == worlds[1] else worlds
     if worlds[0] == "live" != worlds[1]:
         one, other, labels = other, one, (labels[1], labels[0])
+    titles = {cell.name: cell.title for side in (one, other) if isinstance(side, Sweep) for cell in side.cells}
     cells = [
-        CellComparison(name, runs, references, list(_rows(runs, references)))
+        CellComparison(name, runs, references, list(_rows(runs, references)), titles.get(name, name))
         for name, runs, references in _pairs(one, other)
     ]
     return Comparison(other.summary["scenario"], *labels, cells, list(_ranking(cells)) if len(cells) > 1 else [])

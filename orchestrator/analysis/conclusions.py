@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from orchestrator.analysis.contenders import Against, Contender, Group
 from orchestrator.analysis.deltas import SHOWN, Delta, Verdict
 from orchestrator.analysis.victims import Shift
-from orchestrator.results.runs import readable
 from orchestrator.results.words import count, duration, number
+from orchestrator.scenario.titles import value_title
 
 MOST = 5
 """Sentences of an answer."""
@@ -256,7 +256,9 @@ def _main_effects(group: Group) -> Iterator[str]:
         known = {level: ratio for level, ratio in effects.items() if ratio is not None}
         if known:
             level = max(known, key=lambda level: abs(math.log(known[level])))
-            told.append(f"{key} from {_value(first)} to {_value(levels[level])} {_moves(known[level] - 1)}")
+            told.append(
+                f"{key} from {value_title(key, first)} to {value_title(key, levels[level])} {_moves(known[level] - 1)}"
+            )
     if told:
         yield f"On average over the rest of the grid, as it came out, {'; '.join(told)}."
 
@@ -280,10 +282,6 @@ def _mean_ratio(group: Group, key: str, first: object, level: object) -> float |
 
 def _point(cell: Contender, instead: Mapping[str, object] | None = None) -> str:
     return repr(sorted({**cell.values, **(instead or {})}.items(), key=lambda item: item[0]))
-
-
-def _value(value: object) -> str:
-    return str(readable(value))
 
 
 def _most_hit(group: Group) -> Iterator[str]:
@@ -365,7 +363,7 @@ def _places(groups: Sequence[Group]) -> Places:
     shown = [None if load is None else f"{100 * load:.0f}" for load in loads]
     if None not in shown and len(set(shown)) == len(shown):
         return {group.condition: f"at a load of {load} %" for group, load in zip(groups, shown, strict=True)}
-    return {group.condition: f"at {group.condition}" for group in groups}
+    return {group.condition: f"{'at' if '=' in group.condition[:20] else 'with'} {group.condition}" for group in groups}
 
 
 def _victims_over(groups: Sequence[Group], places: Places) -> Iterator[str]:
@@ -389,7 +387,7 @@ def _losses(groups: Sequence[Group]) -> Iterator[str]:
     for group in groups:
         for cell in group.cells:
             tasks = [run.summary["tasks"] for run in cell.runs.values()]
-            lost[cell.name] = sum(one["failed"] + one["unfinished"] for one in tasks)
+            lost[cell.title or cell.name] = sum(one["failed"] + one["unfinished"] for one in tasks)
     losing = [name for name, tasks in lost.items() if tasks]
     if losing:
         worst = max(losing, key=lambda name: lost[name])

@@ -27,6 +27,8 @@ class Contender:
     values: Mapping[str, Any]
     """The swept values that make up the choice, by key."""
     runs: Mapping[int, Run]
+    title: str = ""
+    """What people call it, if that is not its name."""
 
     @property
     def scenario(self) -> Scenario:

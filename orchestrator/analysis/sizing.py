@@ -16,8 +16,8 @@ from typing import Any
 
 from orchestrator.results import manifests
 from orchestrator.results.objectives import Objective, Verdict
-from orchestrator.results.runs import readable
 from orchestrator.results.summaries import Summary
+from orchestrator.scenario.titles import readable
 
 NAME = "sizing.json"
 

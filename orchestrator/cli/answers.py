@@ -44,7 +44,7 @@ def require_cell(baseline: str | None, cells: Sequence[Cell]) -> None:
     names = [cell.name for cell in cells]
     if baseline is not None and len(names) < 2:
         raise Refusal(f"--baseline is {baseline}, but nothing is swept")
-    if baseline is not None and baseline not in names:
+    if baseline is not None and baseline not in (*names, *(cell.title for cell in cells)):
         raise Refusal(f"--baseline is {baseline}, expected one of {', '.join(names)}")
 
 

@@ -122,10 +122,20 @@ def found_results(names: Sequence[str]) -> dict[str, Run | Sweep]:
     )
     if len(set(called)) < len(called):
         raise Refusal(f"one folder is named twice: {', '.join(names)}")
-    return {
-        label: folders.load(name) if cell is None else folders.load_cell(*cell)
-        for label, name, cell in zip(called, names, cells, strict=True)
-    }
+    found = [
+        folders.load(name) if cell is None else folders.load_cell(*cell)
+        for name, cell in zip(names, cells, strict=True)
+    ]
+    titles = [
+        label if cell is None else _title(result) for label, cell, result in zip(called, cells, found, strict=True)
+    ]
+    return dict(zip(titles if len(set(titles)) == len(titles) else called, found, strict=True))
+
+
+def _title(cell: Run | Sweep) -> str:
+    from orchestrator.results.runs import Sweep
+
+    return cell.cells[0].title if isinstance(cell, Sweep) else cell.title
 
 
 def _cell_of(name: str) -> tuple[Path, str] | None:

@@ -80,6 +80,6 @@ def traces_of(name: str) -> list[Traversable]:
 
 
 def question(file: Traversable) -> str:
-    """The first line of a scenario: its question, or a comment."""
+    """What the first line of a scenario asks."""
     first_line = file.read_text(encoding="utf-8").partition("\n")[0]
-    return first_line.removeprefix("#").removeprefix("question:").strip()
+    return first_line.removeprefix("question:").strip().strip('"')

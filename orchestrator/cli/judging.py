@@ -86,7 +86,7 @@ def check(
             ["cell", "offered load", "tasks, about", "a run takes, simulated", "live"],
             [
                 [
-                    cell.name,
+                    cell.title,
                     "-" if offered_load is None else f"{offered_load:.3f}",
                     f"{takes.tasks:,.0f}",
                     roughly(takes.simulated_s),

@@ -33,7 +33,7 @@ def load(
     concerned: dict[str, list[str]] = {}
     for cell in cells:
         for warning in [*cell.scenario.warnings(), *further(cell.scenario)]:
-            concerned.setdefault(warning, []).append(cell.name)
+            concerned.setdefault(warning, []).append(cell.title)
     for warning, names in concerned.items():
         complain([f"warning: {warning}" if len(names) == len(cells) else f"warning: {', '.join(names)}: {warning}"])
     return scenario, cells

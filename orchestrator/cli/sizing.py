@@ -127,7 +127,7 @@ def load_for_sizing(
 
 def print_sizing(found: Sizing) -> None:
     """The values that were tried, each objective with its value and interval; then the answer."""
-    from orchestrator.results.runs import readable
+    from orchestrator.scenario.titles import readable
 
     print_table(
         f"{found.scenario}: {found.key} from {readable(found.values[0])} to {readable(found.values[-1])}, "

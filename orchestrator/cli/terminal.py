@@ -207,7 +207,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     rows = list(rows)
     whole = list(range(len(columns)))
     widest = Console(width=10_000)
-    console = Console(width=None if sys.stdout.isatty() else max(PIPE_WIDTH, _width(widest, columns, rows, whole)))
+    wide = max(PIPE_WIDTH, _width(widest, columns, rows, whole))
+    console = _console(sys.stdout) if sys.stdout.isatty() else Console(width=wide)
     parts = [[0]]
     for column in whole[1:]:
         if len(parts[-1]) > 1 and _width(widest, columns, rows, [*parts[-1], column]) > console.width:
@@ -247,10 +248,9 @@ def _print_wrapped(line: str, stream: TextIO) -> None:
     if len(line) <= 40 or not stream.isatty():
         print(line, file=stream)
         return
-    from rich.console import Console
     from rich.text import Text
 
-    Console(file=stream).print(Text(line, overflow="fold"))
+    _console(stream).print(Text(line, overflow="fold"))
 
 
 def print_facts(facts: Iterable[tuple[str, str]], least: int = 0) -> None:
@@ -261,17 +261,26 @@ def print_facts(facts: Iterable[tuple[str, str]], least: int = 0) -> None:
         for name, fact in facts:
             print(f"{name:<{width}} {fact}".rstrip())
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = _console(sys.stdout)
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(no_wrap=2 * width <= console.width, min_width=min(width, console.width // 2), overflow="fold")
     table.add_column(overflow="fold")
     for name, fact in facts:
         table.add_row(Text(name), Text(fact))
     console.print(table)
+
+
+def _console(terminal: TextIO) -> Console:
+    """As wide as the terminal, a dumb one too: rich takes that to have 80 columns."""
+    from rich.console import Console
+
+    console = Console(file=terminal)
+    if console.is_dumb_terminal:
+        console.size = shutil.get_terminal_size()
+    return console
 
 
 def terminal_width() -> int:

@@ -107,6 +107,12 @@ def listed(counts: Mapping[str, int], *keys: str) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {counts[key]:,}" for key in keys)
 
 
+def _title_of(cell: Mapping[str, Any]) -> str:
+    from orchestrator.scenario.titles import cell_title
+
+    return cell_title(cell["values"]) or str(cell["cell"])
+
+
 def print_cells(summary: Mapping[str, Any]) -> None:
     """A sweep: one row a cell, its replications pooled; what no cell has is left out. Then its classes of tasks."""
     from orchestrator.results.summaries import classes
@@ -135,11 +141,11 @@ def print_cells(summary: Mapping[str, Any]) -> None:
         f"{summary['scenario']}: {summary['world']}, seed {summary['seed']}, "
         f"{count(len(summary['cells']), 'cell')}, {count(runs, 'run')}",
         ["", *shown],
-        list(zip((cell["cell"] for cell in summary["cells"]), *shown.values(), strict=True)),
+        list(zip(map(_title_of, summary["cells"]), *shown.values(), strict=True)),
     )
     shown_moments = [cell["latency_s"] for cell in summary["cells"]]
     by_class = [
-        (cell["cell"], name, one)
+        (_title_of(cell), name, one)
         for cell in summary["cells"]
         for name, one in classes(cell).items()
         if one["submitted"]

@@ -14,21 +14,24 @@ from orchestrator.analysis.comparison import AROUND, WHOLE, CellComparison, Comp
 from orchestrator.analysis.fidelity import Fidelity
 from orchestrator.analysis.measures import Stretch, around_faults, excess_s, whole_run
 from orchestrator.core.model import WorkerEvent
-from orchestrator.pictures.distributions import NOTHING, known, of_sample, sizes, tail_axis, tail_curve
+from orchestrator.pictures.distributions import TAIL, draw_tail, known, legend_or_note, of_sample, sizes, tail_axis
 from orchestrator.pictures.marks import DECLARED_DEAD, MARKS, RECOVERY, name_of_fault, victims
 from orchestrator.pictures.style import (
     COLORS,
     GREY,
     MARKERS,
+    Dashes,
     Figures,
+    Look,
     Plot,
     legend_above,
     new_figure,
-    note,
+    pale,
     seconds_axis,
     styled,
+    wrapped,
 )
-from orchestrator.pictures.timelines import draw_waiting, mark_unknown, queue_axis, with_signs
+from orchestrator.pictures.timelines import draw_waiting, mark_unknown, queue_axis, time_axis, with_signs
 from orchestrator.results.durations import latency_s
 from orchestrator.results.runs import Run
 from orchestrator.results.statistics import quantile
@@ -40,16 +43,15 @@ if TYPE_CHECKING:
 
 MANY_MARKS = 40
 """More marks of one kind are drawn fainter."""
-FEW_CELLS = len(COLORS)
+FEW_CELLS, MOST_NAMED = len(COLORS), 24
 QUANTITIES = {"latency": ("-", "o"), "latency minus service": ("--", "s")}
 SHOWN = ("latency_s.p50", "latency_s.p95", "latency_s.p99")
 
-Dashes = tuple[float, tuple[float, float]]
-DASHES: tuple[Dashes, Dashes] = (0, (4, 4)), (4, (4, 4))
+VERDICTS: tuple[Dashes, Dashes] = (0, (4, 4)), (4, (4, 4))
 """The dashes of each side's verdicts: where they coincide, both can be seen."""
 
-Sides = list[tuple[str, Sequence[Run], str]]
-"""The reference, then what is compared with it: label, runs, colour."""
+Sides = list[tuple[str, Sequence[Run], Look]]
+"""The reference, then what is compared with it: label, runs, colour and width."""
 
 
 def of_comparison(comparison: Comparison) -> Figures:
@@ -83,45 +85,48 @@ def percentiles(comparison: Comparison) -> Plot:
     (cell,) = comparison.cells
     stretches = [around_faults(pair) for pair in zip(cell.references, cell.runs, strict=True)]
     places = [WHOLE, AROUND] if any(stretches) else [WHOLE]
-    size = (7.5 if len(places) == 1 else 11.0, 4.6)
+    size = (8.0 if len(places) == 1 else 11.0, 4.8)
     figure, panels = new_figure(
         _title(comparison, "latency by percentile"), _setting(comparison), size, columns=len(places), sharey=True
     )
     drawn = [np.empty(0)]
     for axes, place in zip(panels, places, strict=True):
-        for label, runs, color in _sides(comparison, cell):
+        most = 0
+        for label, runs, look in _sides(comparison, cell):
             for quantity, (style, _) in QUANTITIES.items():
                 values_s = _pooled(runs, _whole(runs) if place == WHOLE else stretches, quantity)
+                most = max(most, len(values_s))
                 if len(values_s):
-                    tail, points_s = tail_curve(values_s)
-                    drawn.append(points_s)
-                    axes.plot(
-                        tail, points_s, color=color, ls=style, label=f"{label}: {quantity} ({of_sample(values_s)})"
-                    )
-        tail_axis(axes, f"percentile (the tail stretched), {place}")
+                    name = f"{label}: {quantity} ({of_sample(values_s)})"
+                    drawn.append(draw_tail(axes, values_s, look.color, style, look.width, name))
+        tail_axis(axes, TAIL, most)
+        axes.set_title(place, loc="left")
     seconds_axis(panels[0], "y", np.concatenate(drawn))
     panels[0].set_ylabel("time")
-    _legend_or_note(panels[0])
+    legend_or_note(panels[0])
     return figure
 
 
 @styled
 def percentiles_by_cell(comparison: Comparison) -> Plot:
-    """Latency by percentile: a colour for each cell of the sweep, a line style for each side."""
+    """Latency by percentile: a colour for each cell of the sweep; one side pale and broad, the other dashed on it."""
     title = _title(comparison, "latency by percentile")
-    figure, (axes,) = new_figure(title, _setting(comparison), (7.5, 4.0 + 0.4 * len(comparison.cells)))
-    drawn = [np.empty(0)]
+    figure, (axes,) = new_figure(title, _setting(comparison), (9, 4.0 + 0.4 * len(comparison.cells)))
+    drawn, most = [np.empty(0)], 0
     for cell, color in zip(comparison.cells, COLORS, strict=False):
-        for (label, runs, _), (style, _) in zip(_sides(comparison, cell), QUANTITIES.values(), strict=True):
+        shades = pale(color), color
+        for (label, runs, look), (style, _), shade in zip(
+            _sides(comparison, cell), QUANTITIES.values(), shades, strict=True
+        ):
             values_s = _pooled(runs, _whole(runs), "latency")
+            most = max(most, len(values_s))
             if len(values_s):
-                tail, points_s = tail_curve(values_s)
-                drawn.append(points_s)
-                axes.plot(tail, points_s, color=color, ls=style, label=f"{label}: {cell.name} ({of_sample(values_s)})")
-    tail_axis(axes, "percentile (the tail stretched)")
+                name = f"{label}: {cell.title} ({of_sample(values_s)})"
+                drawn.append(draw_tail(axes, values_s, shade, style, look.width, name))
+    tail_axis(axes, TAIL, most)
     seconds_axis(axes, "y", np.concatenate(drawn))
     axes.set_ylabel("latency")
-    _legend_or_note(axes)
+    legend_or_note(axes)
     return figure
 
 
@@ -148,8 +153,8 @@ def quantiles(comparison: Comparison) -> Plot:
         for which in "xy":
             seconds_axis(axes, which, ends_s if len(positive) > 1 else positive)
         axes.set(xlim=ends_s, ylim=ends_s)
-    axes.set(xlabel=reference, ylabel=label, aspect="equal")
-    _legend_or_note(axes)
+    axes.set(xlabel=wrapped(reference, 60, 2), ylabel=wrapped(label, 60, 2), aspect="equal")
+    legend_or_note(axes)
     return figure
 
 
@@ -167,19 +172,19 @@ def timeline(comparison: Comparison) -> Plot:
         height_ratios=[3, 3, 2],
         sharex=True,
     )
-    for place, ((label, _, color), line) in enumerate(zip(sides, lines, strict=True)):
+    for place, ((label, _, look), line) in enumerate(zip(sides, lines, strict=True)):
         for axes, values in zip(panels[:2], (line.p50_s, line.p99_s), strict=True):
-            axes.stairs(known(values), line.edges_s, baseline=None, color=color, lw=1.4, label=label)
-            mark_unknown(axes, line, values, color, place)
-        draw_waiting(panels[2], line, color)
+            axes.stairs(known(values), line.edges_s, baseline=None, **look.steps, label=label)
+            mark_unknown(axes, line, values, look.color, place)
+        draw_waiting(panels[2], line, look)
     latencies_s = {"p50": [known(line.p50_s) for line in lines], "p99": [known(line.p99_s) for line in lines]}
     for axes, (name, values_s) in zip(panels, latencies_s.items(), strict=False):
         seconds_axis(axes, "y", np.concatenate(values_s))
         axes.set_ylabel(f"{name} of latency, by arrival")
     queue_axis(panels[2], lines)
-    panels[2].set(xlabel="time since the start (s)", xlim=(0, max(line.edges_s[-1] for line in lines)))
+    time_axis(panels[2], max(line.edges_s[-1] for line in lines))
     marks = [_mark(panels, *moments) for moments in _moments(sides)]
-    legend_above(panels[0], [*panels[0].get_legend_handles_labels()[0], *marks], columns=4)
+    legend_above(figure, [*panels[0].get_legend_handles_labels()[0], *marks], columns=4)
     return figure
 
 
@@ -188,7 +193,7 @@ def errors(comparison: Comparison) -> Plot:
     """The relative errors of each cell's percentiles, with their intervals."""
     cells = comparison.cells
     figure, (axes,) = new_figure(
-        _title(comparison, "relative error by cell"), _setting(comparison), (8, 1.6 + 0.38 * len(cells))
+        _title(comparison, "relative error by cell"), _setting(comparison), (9, 1.8 + 0.5 * len(cells))
     )
     for place, (metric, color, marker) in enumerate(zip(SHOWN, COLORS, MARKERS, strict=False)):
         offset = (place - 1) * 0.2
@@ -201,7 +206,7 @@ def errors(comparison: Comparison) -> Plot:
                 if row.error_ci95 is not None:
                     axes.hlines(y + offset, *row.error_ci95, color=color, lw=1.2)
     axes.axvline(0, color=GREY, lw=1)
-    axes.set_yticks(range(len(cells)), [cell.name for cell in cells])
+    axes.set_yticks(range(len(cells)), [wrapped(cell.title, 44, 3) for cell in cells], fontsize=8)
     axes.set(
         ylim=(len(cells) - 0.5, -0.5),
         xlabel=f"relative error;  bars: 95 % confidence, by {cells[0].intervals}, where these are enough",
@@ -209,7 +214,7 @@ def errors(comparison: Comparison) -> Plot:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(False, axis="y")
     handles = zip(SHOWN, COLORS, MARKERS, strict=False)
-    legend_above(axes, [Line2D([], [], color=c, marker=m, ls="", label=_words(name)) for name, c, m in handles])
+    legend_above(figure, [Line2D([], [], color=c, marker=m, ls="", label=_words(name)) for name, c, m in handles])
     return figure
 
 
@@ -225,7 +230,7 @@ def ranks(comparison: Comparison) -> Plot:
         points = [(n, r.reference, r.value) for n, r in rows if r.value is not None and r.reference is not None]
         for place, x, y in points:
             color, marker = COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)]
-            axes.plot(x, y, color=color, marker=marker, ms=7, ls="", label=comparison.cells[place].name)
+            axes.plot(x, y, color=color, marker=marker, ms=7, ls="", label=comparison.cells[place].title)
         values_s = [value for _, *pair in points for value in pair]
         if values_s:
             ends_s = [min(values_s) / 1.2, max(values_s) * 1.2]
@@ -241,18 +246,18 @@ def ranks(comparison: Comparison) -> Plot:
             )
         agreement = tau.get(metric)
         axes.set_title(_words(metric) + ("" if agreement is None else f":  τ = {agreement:.2f}"), loc="left")
-        axes.set(xlabel=comparison.reference_label, ylabel=comparison.label)
+        axes.set(xlabel=wrapped(comparison.reference_label, 34, 2), ylabel=wrapped(comparison.label, 34, 2))
     handles = panels[0].get_legend_handles_labels()[0]
-    if 0 < len(handles) <= 24:
-        figure.legend(handles=handles, loc="outside right upper")
+    if len(handles) <= MOST_NAMED:
+        legend_above(figure, handles)
     return figure
 
 
 def _sides(comparison: Comparison, cell: CellComparison) -> Sides:
     """The reference in the first colour, and what is compared with it in the second."""
     return [
-        (comparison.reference_label, cell.references, COLORS[0]),
-        (comparison.label, cell.runs, COLORS[1]),
+        (comparison.reference_label, cell.references, Look(COLORS[0], "-", 3.2, MARKERS[0], 8)),
+        (comparison.label, cell.runs, Look(COLORS[1], "-", 1.3, MARKERS[1], 5)),
     ]
 
 
@@ -275,7 +280,7 @@ def _pooled(runs: Sequence[Run], pieces: Sequence[Sequence[Stretch]], quantity: 
     return np.concatenate(parts)
 
 
-def _moments(sides: Sides) -> Iterator[tuple[str, str, str | Dashes, list[float]]]:
+def _moments(sides: Sides) -> Iterator[tuple[str, str, Dashes, list[float]]]:
     """What to mark over time: its name, colour, style and times."""
     faults: dict[str, tuple[list[str | None], list[float]]] = {}
     for time_s, kind, worker, _ in event_rows(sides[0][1][0].tables.events):
@@ -286,13 +291,13 @@ def _moments(sides: Sides) -> Iterator[tuple[str, str, str | Dashes, list[float]
     for name, (workers, times_s) in faults.items():
         color, style = MARKS[name]
         yield name if name == RECOVERY else name + victims(workers), color, style, times_s
-    for (label, runs, color), dashes in zip(sides, DASHES, strict=True):
+    for (label, runs, look), dashes in zip(sides, VERDICTS, strict=True):
         dead_s = [event.time_s for event in event_rows(runs[0].tables.events) if event.kind == WorkerEvent.DEAD]
         if dead_s:
-            yield f"{label}: {DECLARED_DEAD}", color, dashes, dead_s
+            yield f"{label}: {DECLARED_DEAD}", look.color, dashes, dead_s
 
 
-def _mark(panels: Sequence[Axes], label: str, color: str, style: str | Dashes, times_s: Sequence[float]) -> Line2D:
+def _mark(panels: Sequence[Axes], label: str, color: str, style: Dashes, times_s: Sequence[float]) -> Line2D:
     faint = float(np.clip(MANY_MARKS / len(times_s), 0.15, 1))
     for axes in panels:
         transform = axes.get_xaxis_transform()
@@ -332,11 +337,3 @@ def _words(metric: str) -> str:
     """`latency_s.p95` becomes `p95 of latency`."""
     quantity, _, statistic = metric.partition("_s.")
     return f"{statistic} of {quantity}"
-
-
-def _legend_or_note(axes: Axes) -> None:
-    handles = axes.get_legend_handles_labels()[0]
-    if handles:
-        legend_above(axes, handles, columns=2)
-    else:
-        note(axes, NOTHING)

@@ -17,7 +17,6 @@ from orchestrator.pictures.style import (
     MARKERS,
     Figures,
     Plot,
-    legend_beside,
     new_figure,
     note,
     seconds,
@@ -64,13 +63,14 @@ def tradeoff(judgement: Judgement) -> Plot:
         if not point.mistakes:  # an upper bound, so a line points down
             bound = per_day(point)
             mistakes.vlines(point.p99_s, bound / 1.8, bound, color="#999999", lw=0.8, zorder=2)
-    _name_recommendation(mistakes, judgement, per_day)
+    _bar_recommendation(mistakes, judgement, per_day)
     _mistake_axis(mistakes, judgement)
     _accuracy_axis(accuracy, least if any(not point.mistakes for point in shown) else None)
     if not any(point.mistakes for point in shown):
         accuracy.set_yticks([], [], minor=False)
         accuracy.minorticks_off()
-    legend_beside(figure, [*(line for _, line in curves), *_meanings(judgement, shown)])
+    handles = [*(line for _, line in curves), *_meanings(judgement, shown)]
+    figure.legend(handles=handles, loc="outside right upper")
     return figure
 
 
@@ -109,18 +109,12 @@ def _draw(
         axes.set_ylim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
 
 
-def _name_recommendation(axes: Axes, judgement: Judgement, height: Height) -> None:
+def _bar_recommendation(axes: Axes, judgement: Judgement, height: Height) -> None:
     recommended = judgement.recommendation
     if recommended is not None and math.isfinite(recommended.point.p99_s):
-        place = recommended.point.p99_s, height(recommended.point)
-        across, up = axes.transAxes.inverted().transform(axes.transData.transform(place))
-        # Left of the front nothing can be, so the text goes there if there is room.
-        offset, side = ((-9, -3 if up > 0.2 else 36), "right") if across > 0.2 else ((9, 30), "left")
-        style: dict[str, Any] = {"ha": side, "va": "top", "color": BUDGET, "fontsize": 8.5, "zorder": 7}
-        upper = judgement.per_day(recommended.point.rate_upper_per_s)
-        axes.vlines(place[0], place[1], upper, color=BUDGET, lw=1.6, zorder=7)
-        text = recommended.point.label.replace(" ", "\n", 1) + f"\nn = {recommended.point.mistakes:,} in the trace"
-        axes.annotate(text, place, offset, textcoords="offset points", **style)
+        point = recommended.point
+        upper = judgement.per_day(point.rate_upper_per_s)
+        axes.vlines(point.p99_s, height(point), upper, color=BUDGET, lw=1.6, zorder=7)
 
 
 def _curves(points: Sequence[Point]) -> list[tuple[list[Point], Line2D]]:
@@ -182,7 +176,9 @@ def _meanings(judgement: Judgement, shown: Sequence[Point]) -> list[Line2D]:
     if own is not None:
         found.append(Line2D([], [], color="k", marker="o", ms=11, **blank, label="as in the scenario"))
     if recommended is not None:
-        label = ("recommended" if recommended.qualifies else "nearest: none qualifies") + "\n(bar: to its upper bound)"
+        label = "recommended" if recommended.qualifies else "nearest: none qualifies"
+        count = f"n = {recommended.point.mistakes:,} in the trace"
+        label += f":\n{recommended.point.label}\n{count}\n(bar: to its upper bound)"
         found.append(Line2D([], [], color=BUDGET, marker="o", ms=13, mew=1.6, **blank, label=label))
         found.append(Line2D([], [], color=BUDGET, ls=":", lw=1.2, label="budget"))
     return found

@@ -14,18 +14,49 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from orchestrator.pictures.style import Plot, colors, new_figure, note, seconds, seconds_axis, styled
+from orchestrator.pictures.style import (
+    Color,
+    Dashes,
+    Look,
+    Plot,
+    legend_of,
+    log_seconds_axis,
+    looks,
+    new_figure,
+    note,
+    seconds_axis,
+    shortened,
+    styled,
+)
 from orchestrator.results.confidence import bounds, percentile_intervals
-from orchestrator.results.statistics import quantile, with_sign
+from orchestrator.results.statistics import TOO_FEW, UNKNOWN, quantile, with_sign
 from orchestrator.results.tables import Floats
 
 CCDF_POINTS = 1500
+INSTANT_S = 1e-9
+"""What is shorter has no place on a logarithmic axis."""
 FEW = 2
 """The curve of so few values is a point at p50."""
 NOTHING = "no completed task"
 NOT_HALF = "no percentile is known: fewer than half of the tasks completed"
 
-_TAIL_TICKS = {2.0: "p50", 4.0: "p75", 10.0: "p90", 20.0: "p95", 100.0: "p99", 1000.0: "p99.9"}
+TAIL = "percentile (the tail stretched); dot: the slowest"
+LONGEST_LABEL = 64
+MEANINGS = {
+    UNKNOWN: "hollow triangle: not known, longer than this, as too many tasks failed or are unfinished",
+    TOO_FEW: "other hollow marker: too few tasks for this percentile",
+}
+"""What the markers mean, by the signs of `point`."""
+_TAIL_TICKS = {
+    2.0: "p50",
+    4.0: "p75",
+    10.0: "p90",
+    20.0: "p95",
+    100.0: "p99",
+    1e3: "p99.9",
+    1e4: "p99.99",
+    1e5: "p99.999",
+}
 
 
 @dataclass(frozen=True)
@@ -45,13 +76,13 @@ class Curve:
     @property
     def legend(self) -> str:
         """The label, with the size of the sample and how many of it never ended."""
-        return f"{self.label} ({of_sample(self.pooled, self.ends)})"
+        return f"{shortened(self.label, LONGEST_LABEL)} ({of_sample(self.pooled, self.ends)})"
 
 
 @styled
 def percentiles(curves: Sequence[Curve], title: str, setting: str) -> Plot:
     """The picture of `draw_percentiles`."""
-    figure, (axes,) = new_figure(title, setting, (7.5, 4.4))
+    figure, (axes,) = new_figure(title, setting, (7.5, 4.4 + 0.18 * max(len(curves) - 2, 0)))
     draw_percentiles(axes, curves)
     return figure
 
@@ -59,34 +90,43 @@ def percentiles(curves: Sequence[Curve], title: str, setting: str) -> Plot:
 @styled
 def ccdf(curves: Sequence[Curve], title: str, setting: str) -> Plot:
     """The picture of `draw_ccdf`."""
-    figure, (axes,) = new_figure(title, setting, (7.5, 4.4))
+    figure, (axes,) = new_figure(title, setting, (7.5, 4.4 + 0.18 * max(len(curves) - 2, 0)))
     draw_ccdf(axes, curves)
     return figure
 
 
 def draw_percentiles(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Time against percentile from p50 to p99.9, with a legend.
+    """Time against percentile from p50 to the slowest, with a legend.
 
-    A curve ends at the last percentile that its sample can show, or before the tasks that never ended. Replications
-    give a 95 % confidence band, which ends where they are too few for it.
+    A curve ends before the tasks that never ended. Replications give a 95 % confidence band, which ends where they are
+    too few for it.
     """
-    drawn = [np.empty(0)]
-    for curve, color in _colored(curves):
-        tail, values_s = tail_curve(curve.pooled)
-        drawn.append(values_s)
-        marker = "o" if len(curve.pooled) <= FEW else ""
-        axes.plot(tail, values_s, color=color, label=curve.legend, marker=marker)
+    drawn, named = [np.empty(0)], [""]
+    for curve, look in _with_looks(curves):
+        drawn.append(draw_tail(axes, curve.pooled, look.color, look.dashes, look.width, curve.legend))
         samples = [sample[~np.isnan(sample)] for sample in curve.samples]
         if len(samples) > 1 and all(map(len, samples)):
+            tail = tail_curve(curve.pooled)[0][:-1]
             low, high = bounds(percentile_intervals(samples, 1 - 1 / tail))
             label = f"95 % confidence, {len(samples)} replications"
-            axes.fill_between(tail, low, high, color=color, alpha=0.2, lw=0, label=label)
+            label = "" if label in named else label
+            named.append(label)
+            axes.fill_between(tail, low, high, color=look.color, alpha=0.2, lw=0, label=label)
     axes.set_ylabel("time")
-    tail_axis(axes, "percentile (the tail stretched)")
+    tail_axis(axes, TAIL, max((len(curve.pooled) for curve in curves), default=0))
     seconds_axis(axes, "y", np.concatenate(drawn))
-    _legend_or_note(axes)
+    legend_or_note(axes)
     if len(drawn) > 1 and np.isnan(np.concatenate(drawn)).all():
         note(axes, NOT_HALF)
+
+
+def draw_tail(axes: Axes, values_s: Floats, color: Color, dashes: Dashes, width: float, label: str) -> Floats:
+    """The curve of `tail_curve`, with a dot for the slowest; the quantiles that it shows."""
+    tail, points_s = tail_curve(values_s)
+    marker = "o" if len(values_s) <= FEW else ""
+    axes.plot(tail, points_s, color=color, ls=dashes, lw=width, marker=marker, label=label)
+    axes.plot(tail[-1:], points_s[-1:], color=color, ls="", marker="o", ms=3 + width)
+    return points_s
 
 
 def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -94,36 +134,40 @@ def draw_ccdf(axes: Axes, curves: Sequence[Curve]) -> None:
 
     At most CCDF_POINTS points are drawn, however large the sample is.
     """
-    axes.set(xscale="log", yscale="log", xlabel="time", ylabel="share of tasks that took at least as long")
-    for curve, color in _colored(curves):
+    axes.set(
+        xscale="log", yscale="log", xlabel="time; dot: the slowest", ylabel="share of tasks that took at least as long"
+    )
+    every = [np.empty(0)]
+    for curve, look in _with_looks(curves):
         slowest_first = np.sort(curve.pooled)[::-1]
         first = 1 + np.count_nonzero(np.isinf(slowest_first))
         if first > len(slowest_first):
-            axes.plot([], [], color=color, label=curve.legend)
+            axes.plot([], [], **look.line, label=curve.legend)
             continue
         rank = np.unique(np.geomspace(first, len(slowest_first), CCDF_POINTS).astype(np.int64))
-        rank = rank[slowest_first[rank - 1] > 0]
+        rank = rank[slowest_first[rank - 1] > INSTANT_S]
         marker = "." if len(rank) < 20 else ""
-        share = rank / len(slowest_first)
-        axes.plot(
-            slowest_first[rank - 1], share, color=color, label=curve.legend, marker=marker, drawstyle="steps-post"
-        )
-    axes.xaxis.set_major_formatter(FuncFormatter(seconds))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+        x_s, share = slowest_first[rank - 1], rank / len(slowest_first)
+        axes.plot(x_s, share, **look.line, label=curve.legend, marker=marker, drawstyle="steps-post")
+        axes.plot(x_s[:1], share[:1], color=look.color, ls="", marker="o", ms=3 + look.width)
+        every.append(x_s)
+    log_seconds_axis(axes, "x", np.concatenate(every))
     percent = FuncFormatter(lambda share, _: f"{100 * share:.10g}%")
     axes.yaxis.set_major_formatter(percent)
     axes.yaxis.set_minor_formatter(percent if axes.get_ylim()[0] > 0.1 else NullFormatter())
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.25))  # a single point would have room for ten times all tasks
-    _legend_or_note(axes)
+    legend_or_note(axes)
 
 
 def tail_curve(values_s: Floats) -> tuple[Floats, Floats]:
-    """x = 1 / (1 - q) and the quantiles q of at least one value, from the median to what the sample can show.
-
-    NaN from where the durations are infinite.
-    """
-    tail = np.geomspace(2, np.clip(len(values_s), 2.001, 1000), 200)
-    return tail, known(quantile(values_s, 1 - 1 / tail))
+    """x = 1 / (1 - q) and the quantiles q of n > 0 values: from the median to q = 1 - 1 / n, and then the slowest at
+    x = 2 n. NaN from where the durations are infinite."""
+    n = len(values_s)
+    if n == 1:
+        return np.array([2.0]), known(values_s)
+    tail = np.geomspace(2, max(n, 2.001), 200)
+    q = np.append(1 - 1 / tail, 1.0)
+    return np.append(tail, 2.0 * n), known(quantile(values_s, q))
 
 
 def known(values: Floats) -> Floats:
@@ -148,22 +192,23 @@ def of_sample(values: Floats, ends: str = "completed") -> str:
     return f"n = {len(values):,}" + (f", {lost:,} never {ends}" if lost else "")
 
 
-def tail_axis(axes: Axes, label: str) -> None:
-    """Make the x axis one of percentiles with a stretched tail: x = 1 / (1 - q) on a logarithmic axis."""
-    axes.set(xscale="log", xlim=(2, 1000), xlabel=label)
-    axes.xaxis.set_major_locator(FixedLocator(list(_TAIL_TICKS)))
+def tail_axis(axes: Axes, label: str, n: int) -> None:
+    """Make the x axis one of percentiles with a stretched tail, for the curves of at most n values."""
+    axes.set(xscale="log", xlim=(1.9, max(2.4 * n, 220.0)), xlabel=label)
+    axes.xaxis.set_major_locator(FixedLocator([x for x in _TAIL_TICKS if x <= max(n, 100)]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _TAIL_TICKS.get(x, "")))
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _colored(curves: Sequence[Curve]) -> list[tuple[Curve, str]]:
-    """The curves with at least one value, each with the colour of its position among all."""
-    pairs = zip(curves, colors(len(curves)), strict=True)
+def _with_looks(curves: Sequence[Curve]) -> list[tuple[Curve, Look]]:
+    """The curves with at least one value, each with the look of its position among all."""
+    pairs = zip(curves, looks(len(curves)), strict=True)
     return [pair for pair in pairs if len(pair[0].pooled)]
 
 
-def _legend_or_note(axes: Axes) -> None:
+def legend_or_note(axes: Axes) -> None:
+    """Of empty axes a note says why they are empty."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+        legend_of(axes, columns=2)
     else:
         note(axes, NOTHING)

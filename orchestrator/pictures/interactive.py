@@ -5,6 +5,7 @@ Whatever a user named (kinds, workers, scenarios) is escaped before it becomes a
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -15,16 +16,18 @@ from plotly.subplots import make_subplots
 
 from orchestrator.analysis.task_lives import Life
 from orchestrator.pictures import marks
-from orchestrator.pictures.distributions import CCDF_POINTS, Curve, known, of_sample
-from orchestrator.pictures.style import COLORS, GREY, seconds
-from orchestrator.pictures.sweep_plots import SHOWN, axis_label, is_number, lines_of, metric_of
+from orchestrator.pictures.distributions import CCDF_POINTS, INSTANT_S, Curve, known, of_sample, tail_curve
+from orchestrator.pictures.small_multiples import common_faults
+from orchestrator.pictures.style import COLORS, GREY, Dashes, seconds
+from orchestrator.pictures.sweep_plots import PANELS, axis_label, is_numeric, lines_of, metric_of, names_of, places_of
+from orchestrator.pictures.timelines import P50, P99
 from orchestrator.results.confidence import bounds, percentile_intervals
 from orchestrator.results.executions import worker_utilization
-from orchestrator.results.runs import Run, readable
-from orchestrator.results.statistics import quantile
+from orchestrator.results.runs import Run
 from orchestrator.results.summaries import Summary
 from orchestrator.results.tables import Floats
 from orchestrator.results.timeline import Series, series
+from orchestrator.scenario.titles import value_title
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "cross", "star", "x")
@@ -51,17 +54,15 @@ def percentiles(curves: Sequence[Curve]) -> go.Figure:
         values_s = curve.pooled
         if not len(values_s):
             continue
-        tail = np.geomspace(2, max(len(values_s), 2.001), 300)
-        q = 1 - 1 / tail
-        q[-1] = 1.0  # the slowest task of all
-        points_s = known(quantile(values_s, q))
+        tail, points_s = tail_curve(values_s)
+        q = np.append(1 - 1 / tail[:-1], 1.0)  # the slowest task of all
         every.append(points_s)
-        longest = max(longest, float(tail[-1]))
+        longest = max(longest, float(len(values_s)))
         color = COLORS[place % len(COLORS)]
         samples = [sample[~np.isnan(sample)] for sample in curve.samples]
         if len(samples) > 1 and all(map(len, samples)):
-            low, high = bounds(percentile_intervals(samples, 1 - 1 / tail))
-            _band(figure, tail, low, high, color)
+            low, high = bounds(percentile_intervals(samples, 1 - 1 / tail[:-1]))
+            _band(figure, tail[:-1], low, high, color)
         figure.add_scatter(
             x=tail,
             y=points_s,
@@ -94,7 +95,7 @@ def ccdf(curves: Sequence[Curve]) -> go.Figure:
         if first > len(slowest_first):
             continue
         rank = np.unique(np.geomspace(first, len(slowest_first), CCDF_POINTS).astype(np.int64))
-        rank = rank[slowest_first[rank - 1] > 0]
+        rank = rank[slowest_first[rank - 1] > INSTANT_S]
         x, share = slowest_first[rank - 1], rank / len(slowest_first)
         every.append(x)
         figure.add_scatter(
@@ -119,8 +120,8 @@ def timeline(run: Run) -> go.Figure:
     figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.035, row_heights=heights)
     over_time = (
         (1, "slowest", line.slowest_s, "#999999", "dot", "latency"),
-        (1, "p99 of latency", line.p99_s, COLORS[5], "dash", "latency"),
-        (1, "p50 of latency", line.p50_s, COLORS[0], "solid", "latency"),
+        (1, "p99 of latency", line.p99_s, P99, "dash", "latency"),
+        (1, "p50 of latency", line.p50_s, P50, "solid", "latency"),
         (2, "arrivals", line.arrivals_per_s, "#999999", "dot", "tasks per s"),
         (2, "completions", line.completions_per_s, COLORS[2], "solid", "tasks per s"),
         (3, "waiting, wherever", line.waiting_anywhere, COLORS[0], "solid", "tasks waiting"),
@@ -142,7 +143,7 @@ def timeline(run: Run) -> go.Figure:
 
 
 def over_time(runs: Mapping[str, Run]) -> go.Figure:
-    """The 99th percentile of latency and the queue of several runs over time, by label."""
+    """The 99th percentile of latency and the queue of several runs over time, by label, with the faults of them all."""
     figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[3, 2])
     every = [np.empty(0)]
     for place, (label, run) in enumerate(runs.items()):
@@ -154,6 +155,12 @@ def over_time(runs: Mapping[str, Run]) -> go.Figure:
     _seconds(figure, "y", np.concatenate(every), "p99 of latency, by arrival", row=1)
     figure.update_yaxes(title="tasks waiting", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(title="time since the start (s)", row=2, col=1)
+    for kind, moments in common_faults(list(runs.values())).items():
+        color, style = marks.MARKS[kind]
+        for time_s in sorted({time_s for time_s, _ in moments})[:FEW_LINES]:
+            line_style = {"color": color, "dash": _dash(style), "width": 1}
+            figure.add_vline(x=time_s, line=line_style, opacity=0.7, annotation_text=kind, row=1, col=1)
+            figure.add_vline(x=time_s, line=line_style, opacity=0.7, row=2, col=1)
     return _laid(figure, 560)
 
 
@@ -192,16 +199,20 @@ def utilisation(run: Run) -> go.Figure:
 
 
 def against(cells: Sequence[Summary], key: str) -> go.Figure:
-    """p50, p95 and p99 of latency against one swept key; a line for each combination of the other keys."""
-    figure = make_subplots(len(SHOWN), 1, shared_xaxes=True, vertical_spacing=0.05)
-    numeric = all(is_number(cell["values"][key]) for cell in cells)
-    for row, metric in enumerate((f"latency_s.{name}" for name in SHOWN), 1):
+    """p50, p95, p99 and the slowest against one swept key; a line for each combination of the other keys.
+
+    Of values that are names, the points of each line stand beside those of the others.
+    """
+    figure = make_subplots(len(PANELS), 1, shared_xaxes=True, vertical_spacing=0.05)
+    numeric, lines = is_numeric(cells, key), lines_of(cells, key)
+    for row, (statistic, name) in enumerate(PANELS.items(), 1):
+        metric = f"latency_s.{statistic}"
         every: list[float] = []
-        for place, line in enumerate(lines_of(cells, key)):
+        for place, (line, x) in enumerate(zip(lines, places_of(lines, key), strict=True)):
             y = np.array([metric_of(cell, metric) for cell in line.cells])
             low, high = bounds([cell["ci95"].get(metric) for cell in line.cells])
             every += [*y.tolist(), *high.tolist()]
-            x = [cell["values"][key] if numeric else escape(str(readable(cell["values"][key]))) for cell in line.cells]
+            named = [wrapped_tags(value_title(key, cell["values"][key]), 40) for cell in line.cells]
             figure.add_scatter(
                 x=x,
                 y=y,
@@ -209,17 +220,30 @@ def against(cells: Sequence[Summary], key: str) -> go.Figure:
                 legendgroup=str(place),
                 showlegend=row == 1 and bool(line.label),
                 mode="lines+markers" if numeric else "markers",
-                line={"color": line.color, "dash": DASHES[place % len(DASHES)]},
-                marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 9},
+                line={"color": line.look.color, "dash": DASHES[place % len(DASHES)], "width": line.look.width},
+                marker={"symbol": SYMBOLS[place % len(SYMBOLS)], "size": 4 + line.look.size},
                 error_y={"type": "data", "symmetric": False, "array": high - y, "arrayminus": y - low, "thickness": 1},
-                text=[f"{SHOWN[row - 1]}: {seconds(value)}" for value in y],
-                hovertemplate="%{x}<br>%{text}<extra></extra>",
+                text=[f"{what}<br>{name}: {seconds(value)}" for what, value in zip(named, y, strict=True)],
+                hovertemplate="%{text}<extra></extra>",
                 row=row,
                 col=1,
             )
-        _seconds(figure, "y", np.array(every), SHOWN[row - 1], row=row)
-    figure.update_xaxes(title=escape(axis_label(key)), row=len(SHOWN), col=1)
-    return _laid(figure, 640)
+        _seconds(figure, "y", np.array(every), name, row=row)
+    if not numeric:
+        names = names_of(cells, key)
+        width = max(10, 110 // len(names))
+        figure.update_xaxes(
+            tickvals=list(range(len(names))),
+            ticktext=[wrapped_tags(name, width) for name in names],
+            range=[-0.5, len(names) - 0.5],
+        )
+    figure.update_xaxes(title=escape(axis_label(key)), row=len(PANELS), col=1)
+    return _laid(figure, 760)
+
+
+def wrapped_tags(text: str, letters: int) -> str:
+    """A name as a label of plotly, in lines of so many letters."""
+    return "<br>".join(map(escape, textwrap.wrap(text, letters)))
 
 
 def life(found: Life) -> go.Figure:
@@ -288,7 +312,6 @@ def _bars(found: Life, rows: Sequence[str]) -> list[tuple[str, str, float, float
 
 def _draw_moments(figure: go.Figure, moments: Mapping[str, Sequence[marks.Moment]], row: int) -> None:
     few = sum(map(len, moments.values())) <= FEW_LINES
-    dashes = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
     for place, (kind, happened) in enumerate(moments.items()):
         color, style = marks.MARKS[kind]
         times_s = [time_s for time_s, _ in happened]
@@ -306,8 +329,13 @@ def _draw_moments(figure: go.Figure, moments: Mapping[str, Sequence[marks.Moment
         )
         if few:
             for time_s in sorted(set(times_s)):
-                figure.add_vline(x=time_s, line={"color": color, "dash": dashes[style], "width": 1}, opacity=0.7)
+                figure.add_vline(x=time_s, line={"color": color, "dash": _dash(style), "width": 1}, opacity=0.7)
     figure.update_yaxes(categoryorder="array", categoryarray=list(moments)[::-1], row=row, col=1)
+
+
+def _dash(style: Dashes) -> str:
+    """The same pattern in the words of plotly."""
+    return "solid" if isinstance(style, str) else ",".join(f"{2 * length:g}px" for length in style[1])
 
 
 def _stairs(
@@ -362,7 +390,7 @@ def _seconds(
         steps = (1, 2, 5) if high - low <= 2 else (1, 3) if high - low <= 3 else (1,)
         powers = np.arange(low, high + 1, 2 if high - low > 5 else 1)
         ticks = [step * 10.0**power for power in powers for step in steps]
-        margin = 0.04 * max(float(np.log10(positive.max() / positive.min())), 0.5)
+        margin = 0.07 * max(float(np.log10(positive.max() / positive.min())), 0.5)
         ends = [float(np.log10(positive.min())) - margin, float(np.log10(positive.max())) + margin]
         ticktext = [seconds(tick) for tick in ticks]
         update(type="log", range=ends, tickvals=ticks, ticktext=ticktext, title=title, **where)

@@ -10,31 +10,40 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from orchestrator.core.model import Detail, WorkerEvent
-from orchestrator.pictures.style import count_axis
+from orchestrator.pictures.style import Dashes, count_axis
 from orchestrator.results.detection import DetectionRecord
-from orchestrator.results.tables import FaultEvent, Floats, Tables, event_rows, faults_ended_by
+from orchestrator.results.tables import FAULTS, FaultEvent, Floats, Tables, event_rows, faults_ended_by
 
 RECOVERY, DECLARED_DEAD, MISTAKE = "recovery", "declared dead", "declared dead while alive"
-MARKS: dict[str, tuple[str, str]] = {
-    "crash": ("#d62728", "-"),
-    "restart": ("#ff9896", "-"),
-    "pause": ("#f0a30a", "-"),
-    "slow": ("#8c6d31", "-"),
-    "hang": ("#5c4033", "-"),
-    "partition": ("#1f77b4", "-"),
-    "delay": ("#17becf", "-"),
-    "loss": ("#6baed6", "-"),
-    "duplicate": ("#9ecae1", "-"),
-    "coordinator pause": ("#e6550d", "-"),
-    "drain": ("#9edae5", "-."),
-    "suspect": ("#999999", ":"),
-    "ejected": ("#7b4173", ":"),
-    DECLARED_DEAD: ("#333333", "--"),
-    MISTAKE: ("#b01ec8", "--"),
-    RECOVERY: ("#2ca02c", "-"),
+FAULT, NETWORK, ORDER = "-", (0, (6, 1.5, 1.5, 1.5)), (0, (6, 6))
+VERDICT, DOUBT, RELIEF = (0, (4, 2)), (0, (1, 2)), (0, (1.5, 1))
+MARKS: dict[str, tuple[str, Dashes]] = {
+    "crash": ("#d55e00", FAULT),
+    "restart": ("#cc79a7", ORDER),
+    "pause": ("#e69f00", FAULT),
+    "slow": ("#56b4e9", FAULT),
+    "hang": ("#555555", FAULT),
+    "partition": ("#0072b2", NETWORK),
+    "delay": ("#56b4e9", NETWORK),
+    "loss": ("#d55e00", NETWORK),
+    "duplicate": ("#555555", NETWORK),
+    "coordinator pause": ("#d55e00", ORDER),
+    "drain": ("#56b4e9", (6, (6, 6))),
+    "suspect": ("#555555", DOUBT),
+    "ejected": ("#cc79a7", DOUBT),
+    DECLARED_DEAD: ("#000000", VERDICT),
+    MISTAKE: ("#cc79a7", VERDICT),
+    RECOVERY: ("#009e73", RELIEF),
 }
-"""The kinds of marks, each with its colour and line style, in the order of the legend."""
-OUTAGES = {"crashed": "crash", "paused": "pause", "impaired": "slow", "declared dead": DECLARED_DEAD}
+"""The kinds of marks, each with its colour and line style, in the order of the legend. Marks of one style have colours
+that colour-blind readers can tell apart; a drain is seen in the gaps of the restart that it is part of."""
+OUTAGES = {
+    "crashed": "crash",
+    "paused": "pause",
+    "impaired": "slow",
+    "restarting": "restart",
+    "declared dead": DECLARED_DEAD,
+}
 """The ways in which a worker may be out, each with the mark whose colour it has.
 
 An impaired worker is slow, hangs, or has a network that fails it.
@@ -46,6 +55,7 @@ Moment = tuple[float, str | None]
 _OUT_BY: dict[str, str] = {
     FaultEvent.CRASH: "crashed",
     FaultEvent.PAUSE: "paused",
+    FaultEvent.RESTART: "restarting",
     **dict.fromkeys(
         (
             FaultEvent.SLOW,
@@ -58,6 +68,7 @@ _OUT_BY: dict[str, str] = {
         "impaired",
     ),
 }
+_FAULTS = {kind.replace("_", " ") for kind in FAULTS}
 _RECOVERIES = (FaultEvent.HEAL, WorkerEvent.READMITTED)
 _RETURNS = (Detail.REREGISTERED, Detail.RECONNECTED, Detail.REVIVED)
 
@@ -83,6 +94,11 @@ def marks_of(tables: Tables) -> dict[str, list[Moment]]:
     return {mark: moments for mark, moments in marks.items() if moments}
 
 
+def faults_of(tables: Tables) -> dict[str, list[Moment]]:
+    """As `marks_of`, without what the coordinator made of it."""
+    return {kind: moments for kind, moments in marks_of(tables).items() if kind in _FAULTS}
+
+
 def outages(tables: Tables) -> Floats:
     """float64[events, 1 + OUTAGES]: the time of each event, and how many workers are out in each way after it."""
     out: dict[str, set[tuple[str, str | None]]] = {way: set() for way in OUTAGES}
@@ -103,12 +119,18 @@ def outages(tables: Tables) -> Floats:
 
 
 def draw_outages(axes: Axes, counts: Floats, until_s: float) -> None:
-    """How many workers are out over time, in each way of OUTAGES; `counts` as from `outages`, at least one row."""
+    """How many workers are out over time, in each way of OUTAGES; `counts` as from `outages`, at least one row.
+
+    Ways that coincide are drawn thinner and thinner.
+    """
     edges_s = np.append(counts[:, 0], max(until_s, counts[-1, 0]))
+    width = 2.8
     for (label, kind), count in zip(OUTAGES.items(), counts[:, 1:].T, strict=True):
         if count.any():
             color, style = MARKS[kind]
-            axes.stairs(count, edges_s, baseline=None, color=color, ls=style, lw=1.3, label=label)
+            dashes = style if kind == DECLARED_DEAD else "-"
+            axes.stairs(count, edges_s, baseline=None, color=color, ls=dashes, lw=width, label=label, clip_on=False)
+            width = max(width - 0.8, 1.2)
     count_axis(axes, "workers out", 1.6 * max(1.0, np.max(counts[:, 1:])))
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     if counts[:, 1:].any():
@@ -131,8 +153,8 @@ def draw_lines(axes: Axes, marks: Mapping[str, Sequence[Moment]]) -> None:
     """A vertical line through the axes for each moment."""
     for kind, moments in marks.items():
         color, style = MARKS[kind]
-        times_s = [time_s for time_s, _ in moments]
-        axes.vlines(times_s, 0, 1, color=color, ls=style, lw=1.1, transform=axes.get_xaxis_transform())
+        times_s = sorted({time_s for time_s, _ in moments})
+        axes.vlines(times_s, 0, 1, color=color, ls=style, lw=1.3, transform=axes.get_xaxis_transform())
 
 
 def handle(kind: str, moments: Sequence[Moment]) -> Line2D:

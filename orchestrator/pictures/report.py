@@ -181,12 +181,12 @@ class _Page:
         cells = sweep.summary["cells"]
         keys = list(cells[0]["values"])
         for key in [key for key in keys if all(is_number(cell["values"][key]) for cell in cells)] or keys[:1]:
-            title = f"Latency against {key}: p50, p95 and p99, with intervals of 95 % where there are replications"
+            title = f"Latency against {key}, with intervals of 95 % where there are replications"
             yield self._figure(title, interactive.against(cells, key))
-        yield from self._several({cell.name: list(cell.runs) for cell in sweep.cells})
+        yield from self._several({cell.title: list(cell.runs) for cell in sweep.cells})
         for place, cell in enumerate(sweep.cells[:MOST_CURVES]):
-            yield f"<details{' open' * (not place)}><summary>Over time: {escape(cell.name)}</summary>"
-            yield from self._over_time(cell.runs[0], f", {cell.name}")
+            yield f"<details{' open' * (not place)}><summary>Over time: {escape(cell.title)}</summary>"
+            yield from self._over_time(cell.runs[0], f", {cell.title}")
             yield "</details>"
 
     def _distributions(self, curves: Sequence[Curve]) -> Iterator[str]:
@@ -209,7 +209,7 @@ class _Page:
         if found is None:
             return
         for cell in found.cells:
-            name = "" if len(found.cells) == 1 else f"{cell.name}: "
+            name = "" if len(found.cells) == 1 else f"{cell.title}: "
             title = f"{name}{found.label} against {found.reference_label}, intervals of 95 % by {cell.intervals}"
             rows = [_compared_row(row) for row in cell.rows if row.where == WHOLE]
             yield _table(Table(title, ["", found.label, found.reference_label, "error", "its interval"], rows))
@@ -223,7 +223,7 @@ class _Page:
         for label, result in self._results.items():
             runs = _runs_of(result)
             of = [f"of {label}"] if len(self._results) > 1 else []
-            of += [f"of cell {result.cells[0].name}"] if isinstance(result, Sweep) and len(result.cells) > 1 else []
+            of += [f"of cell {result.cells[0].title}"] if isinstance(result, Sweep) and len(result.cells) > 1 else []
             of += ["of the first replication"] if isinstance(result, Sweep) else []
             if of:
                 yield f"<h3>{escape(', '.join(of)).capitalize()}</h3>"
@@ -251,7 +251,7 @@ def _summaries(results: Results) -> Iterator[str]:
     whole: dict[str, Summary] = {}
     for label, result in results.items():
         if isinstance(result, Sweep) and len(result.cells) > 1:
-            whole |= {f"{label}: {c.name}" if len(results) > 1 else c.name: c.pooled for c in result.cells}
+            whole |= {f"{label}: {c.title}" if len(results) > 1 else c.title: c.pooled for c in result.cells}
         else:
             whole[label if len(results) > 1 else "all tasks"] = result.summary
     times, counts = [], []

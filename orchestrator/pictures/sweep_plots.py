@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,75 +12,94 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-from orchestrator.pictures.distributions import point, sizes
+from orchestrator.pictures import small_multiples
+from orchestrator.pictures.distributions import MEANINGS, Curve, percentiles, point, sizes
 from orchestrator.pictures.style import (
-    COLORS,
-    MARKERS,
+    GRID,
     Figures,
+    Look,
     Plot,
-    legend_beside,
+    legend_above,
+    looks,
     new_figure,
     note,
     seconds,
     seconds_axis,
+    shortened,
     styled,
+    wrapped,
 )
 from orchestrator.results.confidence import bounds
-from orchestrator.results.runs import Sweep, readable
+from orchestrator.results.runs import Sweep
 from orchestrator.results.statistics import TOO_FEW, UNKNOWN, flatten, ratio
-from orchestrator.results.summaries import Summary, class_keys
+from orchestrator.results.summaries import Sample, Summary, class_keys
 from orchestrator.results.tables import Floats
+from orchestrator.scenario.titles import cell_title, value_title
 
 SHOWN = ("p50", "p95", "p99")
 _SHOWN = [f"latency_s.{name}" for name in SHOWN]
+PANELS = {"p50": "p50", "p95": "p95", "p99": "p99", "max": "slowest"}
+MOST_CURVES, MOST_LINES = 8, 24
 
 
 def of_sweep(sweep: Sweep) -> Figures:
-    """Percentiles against each swept key, of all tasks and of each class, and the detector's trade-off if its settings
-    are swept."""
+    """Percentiles against each swept key, of all tasks and of each class, and up to the slowest for each cell; the
+    cells over time; and the detector's trade-off if its settings are swept."""
     cells = sweep.summary["cells"]
     keys = list(cells[0]["values"])
     numeric = [key for key in keys if all(is_number(cell["values"][key]) for cell in cells)]
-    setting = f"world: {sweep.summary['world']};  {_repetitions(cells)}"
+    name, world = sweep.scenario.name, f"world: {sweep.summary['world']}"
+    setting = f"{world};  {_repetitions(cells)}"
     figures = Figures()
     for key in numeric or keys[:1]:
-        title = f"{sweep.scenario.name}: latency against {axis_label(key)}"
-        figures[f"sweep-{key}"] = against(cells, key, title, setting)
+        figures[f"sweep-{key}"] = against(cells, key, f"{name}: latency against {axis_label(key)}", setting)
         if by_class := cells_of_classes(cells):
-            title = f"{sweep.scenario.name}: latency of each class against {axis_label(key)}"
+            title = f"{name}: latency of each class against {axis_label(key)}"
             figures[f"sweep-{key}-by-class"] = against(by_class, key, title, setting)
     detector = [key for key in keys if key.startswith("policies.detection")]
     if detector:
         key = next((key for key in detector if key in numeric), detector[0])
-        title = f"{sweep.scenario.name}: how fast against how often wrong"
-        figures["detection"] = detection_tradeoff(cells, key, title, setting)
+        figures["detection"] = detection_tradeoff(cells, key, f"{name}: how fast against how often wrong", setting)
+    first = sweep.cells[:MOST_CURVES]
+    of = [f"the first {len(first)} of {len(cells)} cells are drawn"] if len(first) < len(cells) else []
+    curves = [Curve(c.title, [Sample.of(run.tables, run.scenario).latency_s for run in c.runs]) for c in first]
+    title = f"{name}: latency by percentile"
+    figures["sweep-percentiles"] = percentiles(curves, title, ";  ".join([setting, *of]))
+    counts = f"{world};  n = {sizes([cell['latency_s']['n'] for cell in cells])} tasks per cell{_lost_in(cells)}"
+    figures["sweep-timeline"] = small_multiples.of_cells(sweep.cells, f"{name}: each cell over time", counts)
     return figures
 
 
 @styled
 def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
-    """p50, p95 and p99 of latency against one swept key, with a line for each combination of the other keys.
+    """p50, p95, p99 and the slowest against one swept key, with a line for each combination of the other keys.
 
     `cells`: as in the summary of a sweep. Replications give 95 % confidence bands. A line is broken where a percentile
-    is not known: a hollow triangle is its lower bound. A hollow circle is one of too few tasks. If any task failed or
-    is unfinished, a fourth panel has their share.
+    is not known: a hollow triangle is its lower bound. Another hollow marker is one of too few tasks. If any task
+    failed or is unfinished, one more panel has their share. Values that are no numbers stand in rows.
     """
-    lost = any(cell["tasks"]["failed"] + cell["tasks"]["unfinished"] for cell in cells)
-    figure, panels = new_figure(title, f"{setting};  {_signs(cells)}", (11 + 3 * lost, 4.4), columns=3 + lost)
-    lines = lines_of(cells, key)
-    for axes, metric in zip(panels, SHOWN, strict=False):
+    lost = any(map(_lost, cells))
+    every = lines_of(cells, key)
+    lines = every[:MOST_LINES]
+    if len(lines) < len(every):
+        setting += f";  the first {len(lines)} of {len(every)} combinations are drawn"
+    numeric = is_numeric(cells, key)
+    size = (13 + 2.6 * lost, 4.6 if numeric else _height(cells, key, lines))
+    setting = f"{setting};  {_signs(cells)}{_lost_in(cells)}"
+    figure, panels = new_figure(title, setting, size, columns=4 + lost, sharey=not numeric)
+    for axes, (metric, name) in zip(panels, PANELS.items(), strict=False):
         _draw_lines(axes, lines, key, f"latency_s.{metric}")
         _draw_signs(axes, lines, key, metric)
-        seconds_axis(axes, "y", [p[0] for cell in cells if (p := point(cell, metric))])
-        axes.set(title=metric, xlabel=axis_label(key))
+        seconds_axis(axes, "y" if numeric else "x", [p[0] for cell in cells if (p := point(cell, metric))])
+        axes.set_title(name)
+        _name_axes(axes, key, "latency", numeric, first=axes is panels[0])
     if lost:
-        _draw_lines(panels[3], lines, key, "lost", known=_lost)
-        most = max(map(_lost, cells))
-        panels[3].set(
-            title="failed or unfinished", xlabel=axis_label(key), ylim=(0, 1.08 * most), ylabel="share of the tasks"
-        )
-        panels[3].yaxis.set_major_formatter(PercentFormatter(1.0))
-    panels[0].set_ylabel("latency")
+        _draw_lines(panels[4], lines, key, "lost", known=_lost)
+        limits, which = (0, 1.08 * max(map(_lost, cells))), "y" if numeric else "x"
+        panels[4].set(**{f"{which}lim": limits})
+        getattr(panels[4], f"{which}axis").set_major_formatter(PercentFormatter(1.0))
+        panels[4].set_title("failed or unfinished")
+        _name_axes(panels[4], key, "share of the tasks", numeric, first=numeric)
     _legend_of_lines(figure, lines)
     return figure
 
@@ -88,34 +107,43 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
 @styled
 def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
     """Detection time and false positives per hour: against each other, and each against the swept key."""
-    figure, (tradeoff, delay, mistakes) = new_figure(title, setting, (11, 4.4), columns=3)
-    lines = lines_of(cells, key)
+    lines, numeric = lines_of(cells, key), is_numeric(cells, key)
+    found = sizes([cell["detection"]["detected"] for cell in cells])
+    size = (12, 4.6 if numeric else max(4.6, _height(cells, key, lines)))
+    figure, (tradeoff, delay, mistakes) = new_figure(title, f"{setting};  n = {found} detected crashes per cell", size,
+                                                     columns=3)  # fmt: skip
     mean, p99, rate = "detection.time_s.mean", "detection.time_s.p99", "detection.false_positives_per_h"
     for line in lines:
-        for metric, style, face in ((mean, "-", line.color), (p99, "--", "white")):
+        for metric, hollow in ((p99, True), (mean, False)):
             known = [cell for cell in line.cells if not np.isnan(metric_of(cell, metric))]
             x, y = ([metric_of(cell, name) for cell in known] for name in (metric, rate))
-            tradeoff.plot(x, y, color=line.color, ls=style, marker=line.marker, markerfacecolor=face)
-            if metric == mean:
-                for cell, point in zip(known, zip(x, y, strict=True), strict=True):
-                    text = str(readable(cell["values"][key]))
-                    tradeoff.annotate(text, point, (-5, 3), textcoords="offset points", ha="right", fontsize=7.5)
+            look = line.look.marked | ({"ls": ":", "mfc": "white"} if hollow else {})
+            tradeoff.plot(x, y, **look, clip_on=False)
+            if not hollow:
+                for cell, place in zip(known, zip(x, y, strict=True), strict=True):
+                    text = shortened(value_title(key, cell["values"][key]), 24)
+                    tradeoff.annotate(text, place, (1, 6), textcoords="offset points", rotation=55, fontsize=7.5)
+    _draw_lines(delay, lines, key, p99, hollow=True)
     _draw_lines(delay, lines, key, mean)
-    _draw_lines(delay, lines, key, p99, "--")
     _draw_lines(mistakes, lines, key, rate)
     rates = [metric_of(cell, rate) for cell in cells]
-    for axes in (tradeoff, mistakes):
-        _rate_axis(axes, rates)
-        axes.set_ylabel("false positives per hour")
-    tradeoff.set(xlabel="detection time", title=f"by {axis_label(key)}: filled mean, hollow p99")
+    for axes, which in ((tradeoff, "y"), (mistakes, "y" if numeric else "x")):
+        _rate_axis(axes, rates, which)
+    tradeoff.set(xlabel="detection time", ylabel="false positives per hour")
+    tradeoff.set_title(f"by {axis_label(key)}: filled mean, hollow p99", loc="left")
     tradeoff.xaxis.set_major_formatter(FuncFormatter(seconds))
-    delay.set(xlabel=axis_label(key), ylabel="detection time", title="how fast: solid mean, dashed p99")
-    delay.set_ylim(bottom=0)
-    delay.yaxis.set_major_formatter(FuncFormatter(seconds))
-    mistakes.set(xlabel=axis_label(key), title="how often wrong")
+    tradeoff.margins(x=0.12)
+    which = "y" if numeric else "x"
+    delay.set(**{f"{which}lim": (0, None)})
+    getattr(delay, f"{which}axis").set_major_formatter(FuncFormatter(seconds))
+    delay.set_title("how fast: filled mean, hollow p99", loc="left")
+    mistakes.set_title("how often wrong", loc="left")
+    _name_axes(delay, key, "detection time", numeric)
+    _name_axes(mistakes, key, "false positives per hour", numeric)
     if all(np.isnan(metric_of(cell, mean)) for cell in cells):
-        note(tradeoff, "no crash was detected")
-        note(delay, "no crash was detected")
+        for axes in (tradeoff, delay):
+            axes.set(xticks=[], yticks=[])
+            note(axes, "no crash was detected")
     _legend_of_lines(figure, lines)
     return figure
 
@@ -125,8 +153,7 @@ class Line:
     """The cells of a sweep that differ in one key only, in the order of its values."""
 
     label: str
-    color: str
-    marker: str
+    look: Look
     cells: Sequence[Summary]
     offset: float
     """How far its points stand beside those of the other lines if the values are names."""
@@ -135,56 +162,71 @@ class Line:
 def lines_of(cells: Sequence[Summary], key: str) -> list[Line]:
     together: dict[str, list[Summary]] = {}
     for cell in cells:
-        others = {other: readable(value) for other, value in cell["values"].items() if other != key}
+        others = {other: value for other, value in cell["values"].items() if other != key}
         label = ", ".join(_line_label(other, value, alone=len(others) == 1) for other, value in others.items())
         together.setdefault(label, []).append(cell)
     count = len(together)
-    numeric = all(is_number(cell["values"][key]) for cell in cells)
+    numeric = is_numeric(cells, key)
     return [
         Line(
             label,
-            COLORS[index % len(COLORS)],
-            MARKERS[(index + index // len(COLORS)) % len(MARKERS)],
+            look,
             sorted(group, key=lambda cell: cell["values"][key]) if numeric else group,
-            0.0 if numeric else (index - (count - 1) / 2) * 0.6 / count,
+            0.0 if numeric else (index - (count - 1) / 2) * 0.7 / count,
         )
-        for index, (label, group) in enumerate(together.items())
+        for index, ((label, group), look) in enumerate(zip(together.items(), looks(count), strict=True))
     ]
 
 
-def _places(lines: Sequence[Line], key: str) -> tuple[list[Floats], list[Any], bool]:
-    """Where the cells of each line stand along the axis, the swept values, and whether these are numbers or names."""
-    values = [cell["values"][key] for line in lines for cell in line.cells]
-    numeric = all(map(is_number, values))
-    names = list(dict.fromkeys(str(readable(value)) for value in values))
-    places = []
-    for line in lines:
-        here = [cell["values"][key] for cell in line.cells]
-        x = here if numeric else [names.index(str(readable(value))) + line.offset for value in here]
-        places.append(np.array(x, dtype=np.float64))
-    return places, values if numeric else names, numeric
+def is_numeric(cells: Sequence[Summary], key: str) -> bool:
+    return all(is_number(cell["values"][key]) for cell in cells)
+
+
+def names_of(cells: Sequence[Summary], key: str) -> list[str]:
+    return list(dict.fromkeys(value_title(key, cell["values"][key]) for cell in cells))
+
+
+def _height(cells: Sequence[Summary], key: str, lines: Sequence[Line]) -> float:
+    """Inches for a row for each value, with room for its name and for a point of each line."""
+    row = max(0.5, 0.13 * len(lines))
+    return max(3.2, 2.0 + row * len(names_of(cells, key)) + 0.18 * math.ceil(len(lines) / 3))
+
+
+def places_of(lines: Sequence[Line], key: str) -> list[Floats]:
+    """Where the cells of each line stand along the axis of the swept key."""
+    every = [cell for line in lines for cell in line.cells]
+    if is_numeric(every, key):
+        return [np.array([cell["values"][key] for cell in line.cells], dtype=np.float64) for line in lines]
+    rows = {name: row for row, name in enumerate(names_of(every, key))}
+    return [
+        np.array([rows[value_title(key, cell["values"][key])] + line.offset for cell in line.cells]) for line in lines
+    ]
 
 
 def _draw_signs(axes: Axes, lines: Sequence[Line], key: str, metric: str) -> None:
     """Mark what a percentile does not say; see `against`."""
-    for line, x in zip(lines, _places(lines, key)[0], strict=True):
+    for line, x in zip(lines, places_of(lines, key), strict=True):
         for place, cell in zip(x, line.cells, strict=True):
             value, sign = point(cell, metric) or (np.nan, "")
             if sign:
-                shape = {UNKNOWN: "^", TOO_FEW: "o"}[sign]
-                axes.plot(place, value, color=line.color, marker=shape, mfc="white", ms=8, ls="")
+                at = (place, value) if is_numeric(line.cells, key) else (value, place)
+                shape = {UNKNOWN: "^", TOO_FEW: line.look.marker}[sign]
+                axes.plot(*at, color=line.look.color, marker=shape, mfc="white", ms=line.look.size + 2, ls="", zorder=4)
 
 
 def _signs(cells: Sequence[Summary]) -> str:
     """The sizes of the samples, and what the signs that occur mean."""
     n = sizes([cell["latency_s"]["n"] for cell in cells])
-    signs = {sign for cell in cells for metric in SHOWN for _, sign in filter(None, [point(cell, metric)])}
-    meanings = {
-        UNKNOWN: "hollow triangle: not known, longer than this, as too many tasks failed or are unfinished",
-        TOO_FEW: "hollow circle: too few tasks for this percentile",
-    }
+    signs = {sign for cell in cells for metric in PANELS for _, sign in filter(None, [point(cell, metric)])}
     each = "class and cell" if "class" in cells[0]["values"] else "cell"
-    return ";  ".join([f"n = {n} tasks per {each}", *(text for sign, text in meanings.items() if sign in signs)])
+    return ";  ".join([f"n = {n} tasks per {each}", *(text for sign, text in MEANINGS.items() if sign in signs)])
+
+
+def _lost_in(cells: Sequence[Summary]) -> str:
+    """How many tasks of all cells failed, or are unfinished, if any."""
+    totals = {key: sum(cell["tasks"][key] for cell in cells) for key in ("failed", "unfinished")}
+    told = [f"{total:,} {key}" for key, total in totals.items() if total]
+    return f";  {' and '.join(told)} in all" if told and "class" not in cells[0]["values"] else ""
 
 
 def cells_of_classes(cells: Sequence[Summary]) -> list[Summary]:
@@ -216,54 +258,79 @@ def _draw_lines(
     lines: Sequence[Line],
     key: str,
     metric: str,
-    style: str = "-",
+    hollow: bool = False,
     known: Callable[[Summary], float] | None = None,
 ) -> None:
-    """One metric against one key: lines with bands for numbers, points with bars for names.
+    """One metric against one key: lines with bands for numbers, points with bars, in rows, for names.
 
-    `known` gives its value if the summary does not have it.
+    `known` gives its value if the summary does not have it. A hollow line has no bands: it stands beside another.
     """
-    places, values, numeric = _places(lines, key)
-    for line, x in zip(lines, places, strict=True):
-        y = np.array([known(cell) if known else metric_of(cell, metric) for cell in line.cells])
+    numeric = all(is_numeric(line.cells, key) for line in lines)
+    for line, place in zip(lines, places_of(lines, key), strict=True):
+        values = np.array([known(cell) if known else metric_of(cell, metric) for cell in line.cells])
         low, high = bounds([cell["ci95"].get(metric) for cell in line.cells])
-        high = np.where(np.isnan(high), np.maximum(low, y), high)  # without an upper end, the lower half is drawn
-        axes.plot(x, y, color=line.color, marker=line.marker, ms=5, ls=style if numeric else "", label=line.label)
-        low = np.maximum(low, y / 100)  # a logarithmic axis has no zero
+        high = np.where(np.isnan(high), np.maximum(low, values), high)  # without an upper end, the lower half is drawn
+        low = np.maximum(low, values / 100)  # a logarithmic axis has no zero
+        look = line.look.marked | ({"ls": ":", "mfc": "white"} if hollow else {}) | ({} if numeric else {"ls": ""})
         if numeric:
-            axes.fill_between(x, low, high, color=line.color, alpha=0.18, lw=0)
+            axes.plot(place, values, **look, label=line.label, clip_on=False, zorder=3)
         else:
-            axes.vlines(x, low, high, color=line.color, lw=1.5, alpha=0.6)
+            axes.plot(values, place, **look, label=line.label, clip_on=False, zorder=3)
+        if numeric and not hollow:
+            axes.fill_between(place, low, high, color=line.look.color, alpha=0.18, lw=0)
+        elif not hollow:
+            axes.hlines(place, low, high, color=line.look.color, lw=1.5, alpha=0.6)
     if numeric:
-        _number_axis(axes, sorted(set(values)))
+        _number_axis(axes, sorted({cell["values"][key] for line in lines for cell in line.cells}))
     else:
-        axes.set_xticks(range(len(values)), values, rotation=20 if max(map(len, values)) > 12 else 0)
-        axes.set_xlim(-0.5, len(values) - 0.5)
+        _name_rows(axes, names_of([cell for line in lines for cell in line.cells], key))
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """A row for each name, the first on top."""
+    axes.set_yticks(range(len(names)), [wrapped(name, 30, 3) for name in names], fontsize=8)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    for row in range(1, len(names)):
+        axes.axhline(row - 0.5, color=GRID, lw=0.6)
+
+
+def _name_axes(axes: Axes, key: str, what: str, numeric: bool, first: bool = True) -> None:
+    """Of the axes of `_draw_lines`; `first`: it has no neighbour to the left that says the same."""
+    along, up = (axis_label(key), what) if numeric else (what, axis_label(key))
+    axes.set(xlabel=along, ylabel=up if first else "")
 
 
 def _number_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Ticks at the swept values; logarithmic if they span more than a factor of 20."""
+    """Ticks at the swept values where these leave room; logarithmic if they span more than a factor of 20."""
     if values[0] > 0 and values[-1] > 20 * values[0]:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-    if len(values) <= 10:
-        axes.set_xticks(values, [f"{value:g}" for value in values])
+    scale = np.log if axes.get_xscale() == "log" else np.asarray
+    places = scale(np.array(values, dtype=np.float64))
+    ticks: list[float] = []
+    for value, place in zip(values, places, strict=True):
+        room = 0.036 * max(len(f"{value:,.10g}"), 3) * (places[-1] - places[0])
+        if not ticks or place - scale(np.float64(ticks[-1])) >= room:
+            ticks.append(value)
+    axes.set_xticks(ticks, [f"{value:,.10g}" for value in ticks])
 
 
-def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
+def _rate_axis(axes: Axes, rates: Sequence[float], which: str) -> None:
     """Logarithmic, but linear below the smallest positive rate, so that zero has a place too."""
     positive = [rate for rate in rates if rate > 0]
+    axis = axes.yaxis if which == "y" else axes.xaxis
     if positive:
         # A tick below the linear part's end would stand on that of zero.
         least = 10.0 ** math.floor(math.log10(min(positive)))
-        axes.set_yscale("symlog", linthresh=least, linscale=0.5)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.10g}"))
-    axes.set_ylim(bottom=0)
+        getattr(axes, f"set_{which}scale")("symlog", linthresh=least, linscale=0.5)
+    axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.10g}"))
+    axes.set(**{f"{which}lim": (0, 3 * max(positive) if positive else 1.0)})
 
 
 def _legend_of_lines(figure: Plot, lines: Sequence[Line]) -> None:
-    handles = [Line2D([], [], color=line.color, marker=line.marker, label=line.label) for line in lines]
-    legend_beside(figure, [handle for handle in handles if handle.get_label()])
+    handles = [Line2D([], [], **line.look.marked, label=line.label) for line in lines]
+    legend_above(figure, [handle for handle in handles if handle.get_label()])
 
 
 def metric_of(cell: Summary, dotted: str) -> float:
@@ -287,7 +354,12 @@ def is_number(value: Any) -> bool:
 
 
 def _line_label(key: str, value: Any, alone: bool) -> str:
-    return str(value) if alone and isinstance(value, str) else f"{axis_label(key)} {value}"
+    """A value with its key, which is left out where the value tells what it is."""
+    if value is None or key == "faults":
+        return cell_title({key: value})
+    if alone and (isinstance(value, str) or (isinstance(value, Mapping) and "kind" in value)):
+        return value_title(key, value)
+    return f"{axis_label(key)} {value_title(key, value)}"
 
 
 def axis_label(key: str) -> str:

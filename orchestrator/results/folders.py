@@ -26,12 +26,13 @@ import pyarrow as pa
 
 from orchestrator.results import manifests
 from orchestrator.results.manifests import PART, Manifest, RunFolderError
-from orchestrator.results.runs import CellRuns, Run, Sweep, readable
+from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.results.statistics import flatten
 from orchestrator.results.summaries import Summary, pooled_engine, summarise
 from orchestrator.results.tables import FILES, Tables, check_files
 from orchestrator.scenario.schema import Scenario, ScenarioError
 from orchestrator.scenario.sources import with_digests
+from orchestrator.scenario.titles import table_value
 
 __all__ = ["RunFolderError", "StoredRun", "load", "load_run", "save"]
 
@@ -100,7 +101,7 @@ def load_cell(folder: Path, cell: str) -> Sweep:
     """One cell of the sweep that is saved in `folder`; RunFolderError if there is none of that name."""
     result = load(folder)
     cells = result.cells if isinstance(result, Sweep) else []
-    chosen = [one for one in cells if one.name == cell]
+    chosen = [one for one in cells if cell in (one.name, one.title)]
     if not chosen:
         known = f", expected one of {', '.join(one.name for one in cells)}" if cells else ": it holds a single run"
         raise RunFolderError(f"{folder} has no cell {cell}{known}")
@@ -319,7 +320,7 @@ def _csv(cells: Sequence[CellRuns]) -> str:
         }
         metrics = flatten({key: value for key, value in cell.pooled.items() if key not in ("ci95", "engine")})
         metrics = {key: " ".join(value) if isinstance(value, list) else value for key, value in metrics.items()}
-        swept = {key: readable(value) for key, value in cell.values.items()}
+        swept = {key: table_value(key, value) for key, value in cell.values.items()}
         table.append({"cell": cell.name, **swept, **metrics, **bounds})
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in table for key in row)), lineterminator="\n")

@@ -10,22 +10,12 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.results.statistics import flatten
 from orchestrator.results.summaries import Summary, pool
 from orchestrator.results.tables import Tables
+from orchestrator.scenario.titles import cell_title, table_value
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from orchestrator.scenario.schema import Scenario
-
-
-def readable(value: Any) -> Any:
-    """A swept value that fits a table cell or a legend: `{kind: power_of_d, d: 2}` becomes `power_of_d d=2`."""
-    if isinstance(value, Mapping):
-        return " ".join(str(v) if key == "kind" else f"{key}={readable(v)}" for key, v in value.items())
-    if isinstance(value, list):
-        return " + ".join(str(readable(item)) for item in value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return "none" if value is None else value
 
 
 class Run:
@@ -84,6 +74,11 @@ class CellRuns:
     """The replication number of each run: 0, 1, ..., with gaps if the sweep was interrupted."""
     pooled: Summary
 
+    @property
+    def title(self) -> str:
+        """What people call it; its name is that of its folder."""
+        return cell_title(self.values) or self.name
+
     @classmethod
     def of(cls, name: str, values: dict[str, Any], runs: Mapping[int, Run]) -> CellRuns:
         """`runs`: the runs by their replication numbers."""
@@ -136,7 +131,7 @@ class Sweep:
         return pd.DataFrame(
             {
                 "cell": cell.name,
-                **{key: readable(value) for key, value in cell.values.items()},
+                **{key: table_value(key, value) for key, value in cell.values.items()},
                 "replication": number,
                 **flatten(run.summary),
             }

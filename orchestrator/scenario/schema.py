@@ -21,6 +21,7 @@ from orchestrator.scenario.datafiles import DataFile
 from orchestrator.scenario.loading import Problem, ScenarioError, read_document, to_yaml
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.sections import Group, Network
+from orchestrator.scenario.titles import cell_title
 from orchestrator.scenario.validation import explain, with_new_names
 from orchestrator.scenario.workload import Trace
 
@@ -119,6 +120,11 @@ class Cell:
     name: str
     values: dict[str, Any]
     scenario: Scenario
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return cell_title(self.values) or self.name
 
 
 def json_schema() -> dict[str, Any]:

@@ -90,20 +90,20 @@ def _common(one: KeyPath, other: KeyPath) -> int:
 def names(points: Sequence[Mapping[str, Any]]) -> list[str]:
     """A different name for each point, fit for a directory: `timeout_s=2,routing=random`."""
     found: list[str] = []
-    for label in labels(points):
+    for label in _labels(points):
         name = label[:120]
         found.append(f"{name}-{len(found) + 1}" if name in found else name)
     return found
 
 
-def labels(points: Sequence[Mapping[str, Any]]) -> list[str]:
+def _labels(points: Sequence[Mapping[str, Any]]) -> list[str]:
     """The same, in full, and alike for points that are; empty for a point without keys."""
-    keys = _labels(list(points[0]))
+    keys = short_keys(list(points[0]))
     texts = (",".join(f"{keys[key]}={_word(value)}" for key, value in point.items()) for point in points)
     return [re.sub(r"[^\w.,=+-]+", "-", text) for text in texts]
 
 
-def _labels(keys: Sequence[str]) -> dict[str, str]:
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
     """A short label for each dotted key: its last part, the part before `.kind`, or the whole key if two are alike."""
     parts = {key: key.removesuffix(".kind").split(".")[-1] for key in keys}
     labels = list(parts.values())

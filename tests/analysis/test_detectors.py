@@ -16,7 +16,6 @@ import sim
 from orchestrator.analysis.detector_replay import follow
 from orchestrator.analysis.detectors import (
     Budget,
-    Judgement,
     Point,
     candidates,
     front,
@@ -26,7 +25,6 @@ from orchestrator.analysis.traces import Alarm
 from orchestrator.cli.app import app
 from orchestrator.cluster import decision_record
 from orchestrator.core.ports import Verdict
-from orchestrator.pictures import draw
 from orchestrator.policies import catalogue
 from orchestrator.policies.detection import Timeout, TimeoutConfig
 from orchestrator.rehearsal import heartbeats
@@ -402,19 +400,6 @@ def test_the_command_refuses_in_a_sentence(arguments: list[str], reason: str, tm
     refused = CliRunner().invoke(app, ["detectors", str(path), "--out", str(tmp_path / "out"), *arguments])
     assert refused.exit_code == 2
     assert reason in refused.stderr
-
-
-def test_a_detector_without_mistakes_is_drawn_at_its_bound():
-    """A setting without mistakes is a hollow mark where six mistakes would be."""
-    judgement = Judgement(scenario(), [trace({"w1": [1.0]}, 3.0)], [point(2, 9), point(5, 0)], Budget(5, 6))
-    axes, accuracy = draw(judgement)["detectors"].axes
-    assert any("n = 0 in the trace" in text.get_text() for text in axes.texts)  # of the recommended one
-    assert "n = 100 crashes" in "".join(text.get_text() for text in axes.figure.texts)
-    hollow = [np.asarray(line.get_xydata()) for line in axes.lines if line.get_markerfacecolor() == "white"]
-    assert [xy.tolist() for xy in hollow if xy.size] == [[pytest.approx([5, 6.0])]]
-    for panel in (axes, accuracy):
-        assert panel.get_xlabel()
-        assert panel.get_ylabel()
 
 
 # ---- a run's own account

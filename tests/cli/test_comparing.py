@@ -70,6 +70,21 @@ def test_a_sweep_ends_with_its_answer(tmp_path: Path):
     assert "nothing is swept" in fail("simulate", tmp_path / "small.yaml", "--baseline", "workers=4")
 
 
+def test_cells_are_called_what_people_call_them(tmp_path: Path):
+    """Tables and sentences say `no fault`; --baseline and DIR:CELL know that name and the folder's."""
+    (tmp_path / "small.yaml").write_text(SCENARIO)
+    crash = "{kind: crash, at_s: 2, workers: [w1], restart_after_s: 1}"
+    sweep = ("simulate", tmp_path / "small.yaml", f"faults=[],[{crash}]", "--no-plots")
+    named = "crash of w1 at 2 s, back after 1 s"
+    printed = succeed(*sweep, "--out", tmp_path / "a").stdout
+    assert re.search(r"^no fault  +\d", printed, re.MULTILINE)
+    assert re.search(rf"^{named}  +\d", printed, re.MULTILINE)
+    assert "faults=" not in printed.partition("results in ")[0]
+    assert f"no fault against {named}" in succeed(*sweep, "--baseline", named, "--out", tmp_path / "b").stdout
+    cells = (f"{tmp_path / 'a'}:faults=", f"{tmp_path / 'a'}:{named}")
+    assert f"{named} against no fault" in succeed("compare", *cells, "--no-plots", "--out", tmp_path / "c").stdout
+
+
 def test_cells_that_are_alike_are_said_to_be(capsys):
     """There is no table of differences, and the sentences show none."""
     same = synthetic.mm1(500)

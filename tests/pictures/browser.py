@@ -19,8 +19,8 @@ class Shown(NamedTuple):
     dom: str
 
 
-def show(page: Path, profile: Path) -> Shown:
-    """The page, as the browser has it when its scripts are done."""
+def show(page: Path, profile: Path, query: str = "") -> Shown:
+    """The page, as the browser has it when its scripts are done; `query` is what its address has behind a `?`."""
     assert BROWSER is not None
     done = subprocess.run(
         [
@@ -33,7 +33,7 @@ def show(page: Path, profile: Path) -> Shown:
             "--enable-logging=stderr",
             "--virtual-time-budget=20000",
             "--dump-dom",
-            page.as_uri(),
+            f"{page.as_uri()}?{query}" if query else page.as_uri(),
         ],
         capture_output=True,
         text=True,

@@ -77,14 +77,15 @@ def test_a_run_has_five_pictures_that_name_it(figures):
         )
 
 
-def test_percentiles_run_from_p50_to_p999(figures):
+def test_percentiles_run_from_p50_to_the_slowest(figures):
     """The axis is stretched towards the tail, and the curve passes through the summary's percentiles."""
     (axes,) = figures["latency-percentiles"].axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["p50", "p75", "p90", "p95", "p99", "p99.9"]
     latency = mm1(2000).summary["latency_s"]
     x, y = curve(axes)
     assert np.interp(100, x, y) == pytest.approx(latency["p99"], rel=0.01)
-    assert y[[0, -1]] == pytest.approx([latency["p50"], latency["p999"]])
+    assert np.interp(1000, x, y) == pytest.approx(latency["p999"], rel=0.01)
+    assert y[[0, -1]] == pytest.approx([latency["p50"], latency["max"]])
     n = f"(n = {latency['n']:,})"
     assert legend(figures["latency-percentiles"]) == [
         f"latency: arrival to result {n}",
@@ -148,7 +149,7 @@ def test_priorities_show_their_numbers(figures):
     """p50, p95 and p99 of each priority are written beside their points."""
     shown = figures["latency-by-priority"]
     assert legend(shown) == ["p50", "p95", "p99"]
-    assert [tick.get_text().split("\n")[0] for tick in shown.axes[0].get_xticklabels()] == [
+    assert [tick.get_text().split("\n")[0] for tick in shown.axes[0].get_yticklabels()] == [
         "low",
         "normal",
         "high",
@@ -234,8 +235,10 @@ def test_a_sweep_shows_what_it_does_not_know():
     cells[1]["latency_s"] |= {"p99": None, "at_least": {"p99": 7.0}}
     figure = drawn(sweep_plots.against(cells, "cluster.workers", "t", "s"))
     assert np.isnan(curve(figure.axes[2])[1]).tolist() == [False, True, False]
-    assert [7.0] in [np.asarray(line.get_ydata()).tolist() for line in figure.axes[2].lines]
-    assert curve(figure.axes[3])[1].tolist() == [0.0, 0.2, 0.0]
+    bound = next(line for line in figure.axes[2].lines if np.asarray(line.get_ydata()).tolist() == [7.0])
+    assert (bound.get_marker(), bound.get_markerfacecolor()) == ("^", "white")
+    assert bound.get_zorder() > figure.axes[2].lines[0].get_zorder(), "it is not hidden by the marker that it replaces"
+    assert curve(figure.axes[4])[1].tolist() == [0.0, 0.2, 0.0]
     assert "hollow triangle" in figure.get_supxlabel()
 
 
@@ -288,8 +291,8 @@ def test_a_run_with_kinds_shows_them_beside_its_priorities():
     chosen = scenario(workload={**scenario().workload.model_dump(), "kinds": {"look": {"share": 1}}})
     made = tables([task(20.0, 21.0), task(20.0)]).with_kinds(["look", "look"])
     axes = drawn(draw(run(made, chosen))["latency-by-priority"]).axes[0]
-    assert axes.get_xlabel() == "priority and kind"
-    assert [label.get_text().split("\n") for label in axes.get_xticklabels()] == [
+    assert axes.get_ylabel() == "priority and kind"
+    assert [label.get_text().split("\n") for label in axes.get_yticklabels()] == [
         [name, "1 of 2 completed", "1 unfinished"] for name in ("normal", "kind look")
     ]
 
@@ -298,7 +301,13 @@ def test_runs_are_overlaid_by_their_labels():
     """Every picture has one curve per label, and replications have a confidence band."""
     figures = draw({"out/a": mm1(500), "out/b": mm1(500, world="live"), "out/c": sweep({}, 3)})
     assert list(figures) == ["latency-percentiles", "latency-ccdf", "timeline"]
-    assert legend(figures["timeline"]) == ["out/a", "out/b", "out/c"]
+    assert legend(figures["timeline"]) == [
+        "out/a",
+        "out/b",
+        "out/c",
+        "out/a: crash: w2",
+        "out/c: crash: w2",
+    ]
     shown = legend(figures["latency-ccdf"])
     assert [text.partition(" (n = ")[0] for text in shown] == ["out/a", "out/b", "out/c"]
     assert legend(figures["latency-percentiles"]) == [*shown, "95 % confidence, 3 replications"]
@@ -331,10 +340,15 @@ def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
         {"policies.routing": [{"kind": "random"}, {"kind": "power_of_d", "d": 2}], "cluster.workers": [1, 2, 3]}
     )
     figures = draw(grid)
-    assert list(figures) == ["sweep-cluster.workers", "sweep-cluster.workers-by-class"]
+    assert list(figures) == [
+        "sweep-cluster.workers",
+        "sweep-cluster.workers-by-class",
+        "sweep-percentiles",
+        "sweep-timeline",
+    ]
     figure = drawn(figures["sweep-cluster.workers"])
     assert title(figure) == "synthetic: latency against cluster workers"
-    assert [axes.get_title() for axes in figure.axes] == ["p50", "p95", "p99"]
+    assert [axes.get_title() for axes in figure.axes] == ["p50", "p95", "p99", "slowest"]
     assert {x for x, _ in labels(figure)} == {"cluster workers"}
     assert legend(figure) == ["random", "power_of_d d=2"]
     x, y = curve(figure.axes[2])
@@ -348,7 +362,8 @@ def test_every_numeric_key_gets_its_picture():
     """Each of two swept numbers is the axis of one picture and gives the lines of the other."""
     figures = draw(sweep({"workload.arrivals.rate_per_s": [1, 2], "policies.execution_timeout_s": [5, 9]}, 1))
     keys = ("workload.arrivals.rate_per_s", "policies.execution_timeout_s")
-    assert list(figures) == [f"sweep-{key}{classes}" for key in keys for classes in ("", "-by-class")]
+    against = [f"sweep-{key}{classes}" for key in keys for classes in ("", "-by-class")]
+    assert list(figures) == [*against, "sweep-percentiles", "sweep-timeline"]
     assert legend(figures["sweep-workload.arrivals.rate_per_s"]) == [
         "execution timeout (s) 5",
         "execution timeout (s) 9",
@@ -361,16 +376,18 @@ def test_points_of_almost_one_height_are_whole():
     for cell, p50_s in zip(cells, (2.0, 2.01), strict=True):
         cell["latency_s"]["p50"] = p50_s
     figure = sweep_plots.against(cells, "policies.routing.kind", "t", "s")
-    assert figure.axes[0].get_ylim()[1] >= 1.05 * 2.01
+    assert figure.axes[0].get_xlim()[1] >= 1.05 * 2.01
 
 
-def test_names_are_points_with_bars():
-    """If only names are swept, they stand along the axis and no line joins them."""
+def test_names_are_rows_with_points_and_bars():
+    """If only names are swept, they stand in rows, the first on top, and no line joins their points."""
     figure = drawn(draw(sweep({"policies.routing.kind": ["random", "round_robin"]}))["sweep-policies.routing.kind"])
     axes = figure.axes[0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["random", "round_robin"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["random", "round_robin"]
     assert axes.lines[0].get_linestyle() == "None"
-    assert marked(axes) == {0.0, 1.0}
+    bars = [one for one in axes.collections if isinstance(one, LineCollection)]
+    assert [segment[0][1] for one in bars for segment in one.get_segments()] == [0.0, 1.0]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]
 
 
 def test_a_swept_detector_shows_its_trade_off():

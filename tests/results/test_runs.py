@@ -1,7 +1,6 @@
 import subprocess
 import sys
 
-from orchestrator.results.runs import readable
 from tests.results.synthetic import mm1, sweep
 
 
@@ -33,13 +32,6 @@ def test_the_summary_of_a_sweep_has_every_cell():
     assert [cell["values"] for cell in summary["cells"]] == [{"seed": 1}, {"seed": 2}]
     assert all(cell["replications"] == 2 and cell["tasks"]["submitted"] == 100 for cell in summary["cells"])
     assert "latency_s" not in summary
-
-
-def test_swept_values_fit_a_legend():
-    """Mappings become words, whole floats become whole numbers, and null becomes none."""
-    assert readable({"kind": "constant", "value_s": 2.0}) == "constant value_s=2"
-    assert readable([{"kind": "crash", "at_s": 1.5}, 3]) == "crash at_s=1.5 + 3"
-    assert readable(None) == "none"
 
 
 def test_a_run_is_importable_without_its_heavy_parts():
