@@ -19,7 +19,8 @@ from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from orchestrator.cluster.client import AsyncClient, NewTask, Submission
-    from orchestrator.cluster.wire.translate import Metrics, Outcome
+    from orchestrator.cluster.figures import Metrics
+    from orchestrator.cluster.wire.translate import Outcome
 
 app = typer.Typer()
 

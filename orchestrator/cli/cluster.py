@@ -252,10 +252,9 @@ async def _coordinate(
 
     policies, seed, call_timeout_s = decided
     term = time.time_ns() // 1_000_000
-    if store is not None:
-        term = store.begin_term(term)
     durable = None
     if store is not None:
+        term = store.begin_term(term)
         durable = Durability(store, term, limits.settled_s, KEEP_SETTLED_BYTES, limits.keyed_s)
     built: dict[str, Any] = {
         "term": term,

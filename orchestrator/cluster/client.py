@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.figures import Metrics
 from orchestrator.cluster.link import Link
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import (
@@ -36,7 +37,7 @@ from orchestrator.cluster.submissions import (
 from orchestrator.cluster.submitting import DEADLINE_S, NoStreams, Polling, Streaming, Unsettled, Way
 from orchestrator.cluster.wire import contract, translate
 from orchestrator.cluster.wire.rpc import pauses
-from orchestrator.cluster.wire.translate import Metrics, Outcome
+from orchestrator.cluster.wire.translate import Outcome
 from orchestrator.core.model import Priority
 
 __all__ = [

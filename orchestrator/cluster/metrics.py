@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from orchestrator.cluster.wire.translate import Commits, Metrics, Percentiles
+from orchestrator.cluster.figures import Commits, Metrics, Percentiles
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import WorkerState
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from orchestrator.cluster.figures import Commits, Metrics, Percentiles
 from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.wire.frames import Malformed, require_id, require_key
 from orchestrator.cluster.wire.proto import wire_pb2
 from orchestrator.cluster.wire.translate import (
     Assignment,
-    Commits,
     Key,
-    Metrics,
     Outcome,
-    Percentiles,
     Reported,
     duration_s,
     outcome_of,
