@@ -27,7 +27,6 @@
 
 # %%
 import math
-import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -37,8 +36,8 @@ from IPython.display import display
 from scipy import stats
 
 import sim
+from orchestrator import Scenario
 from orchestrator.pictures import draw
-from orchestrator.scenario.schema import Scenario
 
 SCENARIOS = Path("../scenarios")
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
@@ -106,25 +105,27 @@ display(draw(run)["latency-percentiles"])
 #
 # The simulator knows nothing of this formula: it runs a coordinator that queues, assigns, and hears results. If it
 # is honest, it must land on the formula all the same. We take 10 workers with one slot each, and sweep the arrival
-# rate. Any key of a scenario can be overridden, here just as on the command line.
+# rate. Any key of a scenario can be overridden, and `sweep.` before a key gives it several values.
 
 # %%
 queue = Scenario.load(
     SCENARIOS / "reference.yaml",
-    [
-        "name=load",
-        "duration_s=1300",
-        "warmup_s=200",
-        "workload={arrivals: {kind: poisson, rate_per_s: 5}, service: {kind: exponential, mean_s: 1}}",
-        "cluster={workers: 10, capacity: 1}",
-        "network={}",
-        "policies={queue: {kind: fifo}}",
-        "sweep={workload.arrivals.rate_per_s: [5, 6, 7, 8, 8.5, 9]}",
-        "replications=6",
-    ],
+    {
+        "name": "load",
+        "duration_s": 1300,
+        "warmup_s": 200,
+        "workload": {
+            "arrivals": {"kind": "poisson", "rate_per_s": 5},
+            "service": {"kind": "exponential", "mean_s": 1},
+        },
+        "cluster": {"workers": 10, "capacity": 1},
+        "network": {},
+        "policies": {"queue": {"kind": "fifo"}},
+        "sweep.workload.arrivals.rate_per_s": [5, 6, 7, 8, 8.5, 9],
+        "replications": 6,
+    },
 )
-with tempfile.TemporaryDirectory() as folder:
-    load = sim.sweep(queue, folder).table()
+load = sim.sweep(queue).table()
 load["rho"] = load["workload.arrivals.rate_per_s"] / 10
 display(load[["rho", "replication", "tasks.submitted", "utilization", "wait_s.mean", "wait_s.p99"]].head(3).round(3))
 
@@ -187,15 +188,19 @@ print(f"Theory lies inside {sum(inside)} of {len(inside)} intervals of 95 %.")
 #   a moment, and sends the next. In quiet times it makes the same 96 tasks a second.
 
 # %%
-stall = [
-    "duration_s=60",
-    "policies={queue: {kind: fifo}}",
-    "faults=[{kind: pause, at_s: 30, all: true, for_s: 1.5}]",
-    "workload.priorities={normal: 1}",
-]
-clients = "workload.arrivals={kind: closed, clients: 10, think: {kind: exponential, mean_s: 0.05}}"
-open_loop = sim.run(Scenario.load(SCENARIOS / "reference.yaml", [*stall, "name=open loop"]))
-closed_loop = sim.run(Scenario.load(SCENARIOS / "reference.yaml", [*stall, "name=closed loop", clients]))
+stalled = Scenario.load(
+    SCENARIOS / "reference.yaml",
+    {
+        "name": "open loop",
+        "duration_s": 60,
+        "policies": {"queue": {"kind": "fifo"}},
+        "faults": [{"kind": "pause", "at_s": 30, "all": True, "for_s": 1.5}],
+        "workload.priorities": {"normal": 1},
+    },
+)
+clients = {"kind": "closed", "clients": 10, "think": {"kind": "exponential", "mean_s": 0.05}}
+open_loop = sim.run(stalled)
+closed_loop = sim.run(stalled.with_({"name": "closed loop", "workload.arrivals": clients}))
 
 measured = {
     "open loop, from the intended arrival": open_loop.tasks["latency_s"],
@@ -241,7 +246,7 @@ display(draw(crash)["timeline"])
 # task, and the difference is the doing of the crash alone.
 
 # %%
-calm = sim.run(Scenario.load(SCENARIOS / "worker-crash.yaml", ["faults=[]"]))
+calm = sim.run(crash.scenario.with_({"faults": []}))
 assert (crash.tasks["arrival_s"] == calm.tasks["arrival_s"]).all()
 assert (crash.tasks["service_s"] == calm.tasks["service_s"]).all()
 

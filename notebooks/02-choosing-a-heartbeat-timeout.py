@@ -29,7 +29,6 @@
 
 # %%
 import math
-import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -39,7 +38,7 @@ from IPython.display import display
 from scipy import stats
 
 import sim
-from orchestrator.scenario.schema import Scenario
+from orchestrator import Scenario
 
 SCENARIO = Path("../scenarios/heartbeat-timeout.yaml")
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
@@ -68,16 +67,16 @@ print(SCENARIO.read_text())
 # %%
 crashes = Scenario.load(
     SCENARIO,
-    [
-        "sweep={}",
-        "network={}",
-        "cluster.workers=3000",
-        "duration_s=120",
-        "warmup_s=0",
-        "workload.arrivals.rate_per_s=1",
-        "policies.detection={kind: timeout, heartbeat_s: 2, timeout_s: 6, check_every_s: 2}",
-        "faults=[{kind: crash, mtbf_s: 40, all: true}]",
-    ],
+    {
+        "sweep": {},
+        "network": {},
+        "cluster.workers": 3000,
+        "duration_s": 120,
+        "warmup_s": 0,
+        "workload.arrivals.rate_per_s": 1,
+        "policies.detection": {"kind": "timeout", "heartbeat_s": 2, "timeout_s": 6, "check_every_s": 2},
+        "faults": [{"kind": "crash", "mtbf_s": 40, "all": True}],
+    },
 )
 events = sim.run(crashes).events
 moments = {kind: events[events["kind"] == kind].set_index("worker")["time_s"] for kind in ("crash", "dead")}
@@ -134,7 +133,10 @@ assert detection_s[-1] <= 8
 
 # %%
 H, LOSS, DELAY = 2.0, 0.1, 0.02
-ROUGH = [f"network={{delay: {{kind: exponential, mean_s: {DELAY}}}, loss: {LOSS}}}", "workload.arrivals.rate_per_s=1"]
+ROUGH = {
+    "network": {"delay": {"kind": "exponential", "mean_s": DELAY}, "loss": LOSS},
+    "workload.arrivals.rate_per_s": 1,
+}
 
 
 def mistakes_per_h(timeout_s, loss=LOSS, heartbeat_s=H):
@@ -154,17 +156,16 @@ WORKERS, HOURS = 100, 0.3
 grid = [3, 3.7, 4, 4.3, 5, 5.7, 5.9, 5.97, 6, 6.03, 6.1, 6.3, 7, 7.7, 8, 8.3]
 staircase = Scenario.load(
     SCENARIO,
-    [
-        *ROUGH,
-        f"cluster.workers={WORKERS}",
-        f"duration_s={3600 * HOURS}",
-        "faults=[]",
-        "replications=1",
-        f"sweep={{policies.detection.timeout_s: {grid}}}",
-    ],
+    {
+        **ROUGH,
+        "cluster.workers": WORKERS,
+        "duration_s": 3600 * HOURS,
+        "faults": [],
+        "replications": 1,
+        "sweep": {"policies.detection.timeout_s": grid},
+    },
 )
-with tempfile.TemporaryDirectory() as folder:
-    table = sim.sweep(staircase, folder).table()
+table = sim.sweep(staircase).table()
 counts = table.set_index("policies.detection.timeout_s")["detection.false_positives"]
 
 fine = np.arange(2.5, 9, 0.005)
@@ -220,14 +221,14 @@ LEARNING_S, END_S = 60, 900
 
 def judge(loss, detector):
     """Mean detection time, mistakes, and the hours that workers lived, after the first minute."""
-    overrides = [
-        *ROUGH,
-        "sweep={}",
-        f"network.loss={loss}",
-        f"duration_s={END_S}",
-        f"policies.detection={{{detector}, heartbeat_s: {H}}}",
-        "faults=[{kind: crash, mtbf_s: 1000, all: true}]",
-    ]
+    overrides = {
+        **ROUGH,
+        "sweep": {},
+        "network.loss": loss,
+        "duration_s": END_S,
+        "policies.detection": {**detector, "heartbeat_s": H},
+        "faults": [{"kind": "crash", "mtbf_s": 1000, "all": True}],
+    }
     scenario = Scenario.load(SCENARIO, overrides)
     events = sim.run(scenario).events.query(f"{LEARNING_S} < time_s < {END_S}")
     crash_s = events[events["kind"] == "crash"].set_index("worker")["time_s"].reindex(scenario.worker_names())
@@ -240,8 +241,8 @@ def judge(loss, detector):
     }
 
 
-timeouts = {str(t): f"kind: timeout, timeout_s: {t}" for t in (4.3, 6.3, 8.3)}
-phis = {str(threshold): f"kind: phi_accrual, threshold: {threshold}" for threshold in (1, 2, 8)}
+timeouts = {str(t): {"kind": "timeout", "timeout_s": t} for t in (4.3, 6.3, 8.3)}
+phis = {str(threshold): {"kind": "phi_accrual", "threshold": threshold} for threshold in (1, 2, 8)}
 rivals = {
     title: pd.DataFrame({name: judge(loss, detector) for name, detector in (timeouts | phis).items()}).T
     for title, loss in (("calm: no loss", 0), ("rough: 10 % loss", LOSS))
@@ -324,15 +325,15 @@ display(options.round(2))
 # %%
 def mistakes(timeout_s, workers, hours):
     """How many mistakes there are, and the worker-days in which they happened."""
-    overrides = [
-        *ROUGH,
-        "sweep={}",
-        f"network.loss={LOSS_HERE}",
-        f"cluster.workers={workers}",
-        f"duration_s={3600 * hours}",
-        f"policies.detection={{kind: timeout, heartbeat_s: 2, timeout_s: {timeout_s}}}",
-        "faults=[]",
-    ]
+    overrides = {
+        **ROUGH,
+        "sweep": {},
+        "network.loss": LOSS_HERE,
+        "cluster.workers": workers,
+        "duration_s": 3600 * hours,
+        "policies.detection": {"kind": "timeout", "heartbeat_s": 2, "timeout_s": timeout_s},
+        "faults": [],
+    }
     summary = sim.run(Scenario.load(SCENARIO, overrides)).summary
     return summary["detection"]["false_positives"], workers * hours / 24
 

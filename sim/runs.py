@@ -45,8 +45,9 @@ def run(
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
     end the coordinator and the workers prove their invariants; InvariantError names one that does not hold. Raises
-    PolicyError if a policy fails, and RunFolderError if the folder may not be used.
+    PolicyError if a policy fails, RunFolderError if the folder may not be used, and ValueError for a sweep.
     """
+    scenario.require_one_run("sim.sweep")
     began = time.perf_counter()
     if out is not None:
         folders.require_free(Path(out), force)
@@ -75,7 +76,7 @@ def run(
 
 def sweep(
     scenario: Scenario,
-    out: str | Path,
+    out: str | Path | None = None,
     jobs: int = 1,
     replications: int | None = None,
     progress: SweepProgress | None = None,
@@ -87,24 +88,29 @@ def sweep(
 ) -> Sweep:
     """Every cell of the scenario's sweep, `replications` times each, into `out/<cell>/r<k>`, `jobs` at a time.
 
+    Without `out` the tables are in a temporary folder for as long as any of the runs is in use.
     `progress` is called with the share of the runs that is done, and the run. Ctrl-C keeps the finished runs: the
     result is then made of these, and `interrupted`; where there are none, KeyboardInterrupt passes on. `force`,
     `resume` and `precision`: see `orchestrator.results.sweeps.Plan`. Raises PolicyError if a policy fails in one of
     the runs, and RunFolderError if the folder may not be used.
     """
-    plan = Plan(scenario, "sim", Path(out), replications, force, resume, precision)
 
-    def runs(work: Work) -> Iterator[tuple[str, int]]:
-        return unordered(partial(_run_one, plan.out, check), work, jobs)
+    def into(folder: Path) -> Sweep:
+        def runs(work: Work) -> Iterator[tuple[str, int]]:
+            return unordered(partial(_run_one, folder, check), work, jobs)
 
-    return sweeps.sweep(plan, runs, progress)
+        plan = Plan(scenario, "sim", folder, replications, force, resume, precision)
+        return sweeps.sweep(plan, runs, progress)
+
+    return folders.sweep_without_folder(into) if out is None else into(Path(out))
 
 
 def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | None = None) -> Trace:
-    """The heartbeats of a run as they reach its coordinator, and when its workers were up.
+    """The heartbeats of a run as they reach its coordinator, and when its workers were up. ValueError for a sweep.
 
     The tasks are left out where they can change none of it.
     """
+    scenario.require_one_run("sim.sweep")
     plan = draw_plan(scenario, replication)
     if scenario.coordinator.cost_s == 0 and not any(isinstance(fault, WITH_TASKS) for fault in scenario.faults):
         none = np.empty(0)

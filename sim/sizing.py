@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def size(
     key: str,
     values: Sequence[Any],
     objectives: Sequence[Objective],
-    out: str | Path,
+    out: str | Path | None = None,
     jobs: int = 1,
     replications: int | None = None,
     progress: SweepProgress | None = None,
@@ -29,9 +30,12 @@ def size(
     """The smallest of the values of a key with which all objectives are met, as `analysis.sizing` has it.
 
     `values`: the smallest first. Every value is run `replications` times, with the same random streams as every other
-    one, `jobs` runs at a time; each round of tries is a sweep in a folder of its own, `out/round-1` and so on.
-    `progress` is called with the share that is done. KeyboardInterrupt after Ctrl-C.
+    one, `jobs` runs at a time; each round of tries is a sweep in a folder of its own, `out/round-1` and so on, or
+    without `out` in none that stays. `progress` is called with the share that is done. KeyboardInterrupt after Ctrl-C.
     """
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return size(scenario, key, values, objectives, folder, jobs, replications, progress)
     number = replications or scenario.replications
     at_once = max(1, jobs // number)
     expected, done = rounds(len(values), at_once), 0

@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
+from orchestrator.analysis.answer_tables import table_of
 from orchestrator.analysis.assumptions import assumptions
 from orchestrator.analysis.comparison import Incomparable
 from orchestrator.analysis.conclusions import sentences
 from orchestrator.analysis.contenders import Contender, Group, groups_of
+from orchestrator.results.html_tables import html_of
 from orchestrator.results.runs import CellRuns, Run, Sweep
+from orchestrator.results.words import count
 from orchestrator.scenario.titles import cell_title
 
 CHOICES = ("policies", "cluster")
@@ -35,6 +39,17 @@ class Answer:
     runs: int
     """Replications of each cell; the fewest if they differ."""
     groups: Sequence[Group]
+
+    def __repr__(self) -> str:
+        others = count(sum(len(group.others) for group in self.groups), "other")
+        return f"<Answer {self.scenario} ({self.world}): {others} against {self.baseline}>"
+
+    def _repr_html_(self) -> str:
+        table = table_of(self.groups, self.runs)
+        lead = f"<p><b>{escape(self.question)}</b></p>" if self.question else ""
+        told = "".join(f"<li>{escape(one)}</li>" for one in self.sentences)
+        assumed = f"<p>Assumed: {escape('; '.join(self.assumptions))}</p>" if self.assumptions else ""
+        return f"{lead}<ul>{told}</ul>{'' if table is None else html_of(table)}{assumed}"
 
     @property
     def baseline(self) -> str:

@@ -34,9 +34,11 @@ from orchestrator.results import manifests
 from orchestrator.results.confidence import pooled_mean_interval
 from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import load
+from orchestrator.results.html_tables import Table, html_of
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import COUNTS, Summary, classes
 from orchestrator.results.tables import Floats
+from orchestrator.results.words import duration, number, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,6 +123,9 @@ class CellComparison:
             for side, found in each.items()
         }
 
+    def __repr__(self) -> str:
+        return f"<CellComparison {self.name}: {len(self.rows)} statistics>"
+
     def _sides(self) -> dict[str, Sequence[Run]]:
         return dict(zip(SIDES, (self.runs, self.references), strict=True))
 
@@ -155,6 +160,28 @@ class Comparison:
     reference_label: str
     cells: Sequence[CellComparison]
     ranking: Sequence[Rank]
+
+    def __repr__(self) -> str:
+        cells = f", {len(self.cells)} cells" if len(self.cells) > 1 else ""
+        return f"<Comparison {self.scenario}: {self.label} against {self.reference_label}{cells}>"
+
+    def _repr_html_(self) -> str:
+        return "".join(map(html_of, self.tables()))
+
+    def tables(self) -> list[Table]:
+        """One of each cell, for a person: its statistics over the whole run. Then the order of the cells."""
+        found = []
+        for cell in self.cells:
+            name = "" if len(self.cells) == 1 else f"{cell.title}: "
+            title = f"{name}{self.label} against {self.reference_label}, intervals of 95 % by {cell.intervals}"
+            rows = [texts_of(row) for row in cell.rows if row.where == WHOLE]
+            found.append(Table(title, ["", self.label, self.reference_label, "error", "its interval"], rows))
+        ranked = [
+            [_short(r.metric), number(r.tau), r.best, r.reference_best] for r in self.ranking if r.tau is not None
+        ]
+        columns = ["", "Kendall's tau", f"best, {self.label}", f"best, {self.reference_label}"]
+        title = "Do both rank the cells alike? 1: the same order, -1: the reverse"
+        return [*found, Table(title, columns, ranked)] if ranked else found
 
     def table(self) -> pd.DataFrame:
         """One row per cell, stretch of time and metric."""
@@ -306,6 +333,25 @@ def _row(metric: str, where: str, value: float, reference: float, spread: Spread
         theirs and (theirs.low, theirs.high),
         spread.errors.get(metric),
         spread.errors.get(metric, ()) is None,
+    )
+
+
+def texts_of(row: Row) -> list[str]:
+    """As a person reads them: metric, both sides, error and its interval."""
+    show = duration if "_s." in row.metric else number
+    bounds = ((row.value, row.at_least), (row.reference, row.reference_at_least))
+    sides = [f"> {duration(bound)}" if value is None and bound is not None else show(value) for value, bound in bounds]
+    interval = "-" if row.error_ci95 is None else f"{signed(row.error_ci95[0])} to {signed(row.error_ci95[1])}"
+    return [_short(row.metric), *sides, signed(row.error), interval]
+
+
+def _short(metric: str) -> str:
+    return (
+        metric.replace("_s.", " ")
+        .replace(".time ", " time ")
+        .replace("_per_s", " (1/s)")
+        .replace("p999", "p99.9")
+        .replace("_", " ")
     )
 
 

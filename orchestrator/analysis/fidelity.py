@@ -20,13 +20,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.analysis.comparison import JUDGED, WHOLE, CellComparison, Comparison, Incomparable, Row, compare
+from orchestrator.analysis.comparison import (
+    JUDGED,
+    WHOLE,
+    CellComparison,
+    Comparison,
+    Incomparable,
+    Row,
+    compare,
+    texts_of,
+)
 from orchestrator.results import manifests
 from orchestrator.results.confidence import LEVEL
 from orchestrator.results.durations import latency_s
 from orchestrator.results.folders import load
+from orchestrator.results.html_tables import Table, html_of
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.tables import Floats, floats
+from orchestrator.results.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +84,9 @@ class CellFidelity:
     ks_floor: Sequence[float]
     """The same between each two live runs."""
 
+    def __repr__(self) -> str:
+        return f"<CellFidelity {self.name}: {len(self.rows)} statistics>"
+
     def row(self, metric: str, where: str = WHOLE) -> Measured:
         """StopIteration if there is none."""
         return next(one for one in self.rows if (one.row.metric, one.row.where) == (metric, where))
@@ -103,6 +117,22 @@ class Fidelity:
     margin: float
     notes: Sequence[str]
     """What the two have not in common, a sentence each."""
+
+    def __repr__(self) -> str:
+        live, cells = count(self.live_runs, "live run"), f", {len(self.cells)} cells" if len(self.cells) > 1 else ""
+        return f"<Fidelity {self.comparison.scenario}: sim against {live}, margin {self.margin:.0%}{cells}>"
+
+    def _repr_html_(self) -> str:
+        return "".join(html_of(self._verdicts(cell)) for cell in self.cells)
+
+    def _verdicts(self, cell: CellFidelity) -> Table:
+        name = "" if len(self.cells) == 1 else f"{cell.name}: "
+        rows = [[*texts_of(one.row), _largest(one.floor), one.verdict or "-"] for one in cell.rows if one.row.judged]
+        distance = "" if cell.ks is None else f"; KS distance of latency {cell.ks:.3f}"
+        if cell.ks_floor:
+            distance += f", between live runs up to {max(cell.ks_floor):.3f}"
+        title = f"{name}sim against live, margin {self.margin:.0%}{distance}"
+        return Table(title, ["", "sim", "live", "error", "its interval", "live against live", "verdict"], rows)
 
     @property
     def order(self) -> list[Order]:
@@ -281,6 +311,10 @@ def _notes(simulated: Run | Sweep, lived: Sequence[Run | Sweep]) -> list[str]:
         for part in parts
         if any(getattr(one.scenario, part) != getattr(simulated.scenario, part) for one in lived)
     ]
+
+
+def _largest(floor: Sequence[float]) -> str:
+    return f"up to {max(floor):.1%}" if floor else "-"
 
 
 def _plain(one: Measured) -> Mapping[str, Any]:

@@ -16,7 +16,17 @@ from types import MappingProxyType
 
 import numpy as np
 
-from orchestrator.analysis.measures import PERCENTILES, QUANTILES, Clock, Measures, Observed, Together, whole_run
+from orchestrator.analysis.measures import (
+    EXCESS,
+    LATENCY,
+    PERCENTILES,
+    QUANTILES,
+    Clock,
+    Measures,
+    Observed,
+    Together,
+    whole_run,
+)
 from orchestrator.results.confidence import (
     ENOUGH_BEYOND,
     WIDEST,
@@ -67,11 +77,9 @@ class Spread:
     def _over(cls, left: Sequence[Observed], right: Sequence[Observed], serial: bool) -> Spread:
         ours, theirs = dict(_of_side(left, serial)), dict(_of_side(right, serial))
         pooled = Together(left), Together(right)
-        # Pairs wait together, and then their difference grows as the product of their waits:
-        # 1 / (1 - u) - 1 / (1 - v) = (u - v) / ((1 - u) (1 - v)).
-        waits = {"wait_s.mean": effective_number(_waited_s(left) * _waited_s(right))}
+        counts = {} if serial else _effective_pairs(left, right)
         errors = error_intervals(
-            pooled[0].measure, pooled[1].measure, len(left), serial, _least_errors(*pooled), {} if serial else waits
+            pooled[0].measure, pooled[1].measure, len(left), serial, _least_errors(*pooled), counts
         )
         few = {metric for side in (ours, theirs) for metric, interval in side.items() if interval.too_few}
         return cls(ours, theirs, {metric: None if metric in few else interval for metric, interval in errors.items()})
@@ -171,6 +179,32 @@ def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Int
     yield from ((metric, interval) for metric, interval in found.items() if interval is not None)
 
 
+def _effective_pairs(left: Sequence[Observed], right: Sequence[Observed]) -> Measures:
+    """As how many pairs of replications these count, for waits and for the tails of latency, which are long waits.
+
+    Pairs wait together, and then their difference grows as the product of their waits:
+    1 / (1 - u) - 1 / (1 - v) = (u - v) / ((1 - u) (1 - v)). Services count each pair as one, by their part of the
+    variance.
+    """
+    waits = effective_number(_waited_s(left) * _waited_s(right))
+    waiting = max(_waiting(left), _waiting(right))
+    tails = 1 / (waiting / max(waits, 1.0) + (1 - waiting) / len(left))
+    return {**dict.fromkeys(["wait_s.mean", "wait_s.p99", *EXCESS], waits), **dict.fromkeys(LATENCY[1:], tails)}
+
+
+def _waiting(parts: Sequence[Observed]) -> float:
+    """The part of the variance of latency that is waiting."""
+    latency_s, wait_s = (_finite(parts, what) for what in ("latency_s", "wait_s"))
+    varies = float(np.var(latency_s)) if len(latency_s) else 0.0
+    return min(float(np.var(wait_s)) / varies, 1.0) if varies else 1.0
+
+
+def _finite(parts: Sequence[Observed], what: str) -> Floats:
+    """Of the tasks of all parts that have it."""
+    values: Floats = np.concatenate([getattr(part, what) for part in parts])
+    return values[np.isfinite(values)]
+
+
 def _waited_s(parts: Sequence[Observed]) -> Floats:
     """The sum of the waits in each part."""
     return np.array([np.sum(part.wait_s, where=np.isfinite(part.wait_s)) for part in parts], dtype=np.float64)
@@ -185,10 +219,7 @@ def _short_for(parts: Sequence[Observed]) -> set[str]:
     independent, and count by their part of the variance. ENOUGH_BEYOND must be beyond a percentile. A mean is made up
     of the long waits, which count by Kish's effective number: (sum of waits)^2 / sum of squares.
     """
-    latency_s, wait_s = (
-        values[np.isfinite(values)]
-        for values in (np.concatenate([getattr(part, name) for part in parts]) for name in ("latency_s", "wait_s"))
-    )
+    latency_s, wait_s = (_finite(parts, what) for what in ("latency_s", "wait_s"))
     busy_s, could_s = sum(float(part.busy_s[-1]) for part in parts), sum(part.slots * part.length_s for part in parts)
     if busy_s <= 0 or could_s <= 0 or not np.any(wait_s) or not len(latency_s):
         return set()
@@ -196,8 +227,7 @@ def _short_for(parts: Sequence[Observed]) -> set[str]:
     relaxations = tasks * (1 - math.sqrt(min(used, 1.0))) ** 2 / used
     if relaxations < RELAXATIONS:
         return {"wait_s.mean", *(f"{what}.{name}" for what in PERCENTILES for name in QUANTILES)}
-    varies = float(np.var(latency_s))
-    waiting = min(float(np.var(wait_s)) / varies, 1.0) if varies else 1.0
+    waiting = _waiting(parts)
     independent = dict.fromkeys(PERCENTILES, relaxations)
     independent["latency_s"] = 1 / (waiting / relaxations + (1 - waiting) / tasks)
     few = {

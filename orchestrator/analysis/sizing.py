@@ -61,6 +61,10 @@ class Sizing:
     answer: Tried | None
     """The smallest one above all that missed; None if the largest misses."""
 
+    def __repr__(self) -> str:
+        found = "none" if self.answer is None else f"{self.key} = {readable(self.answer.value)}"
+        return f"<Sizing {self.scenario}: {found} of {len(self.values)} values, {len(self.tried)} tried>"
+
     @property
     def below(self) -> Tried | None:
         """The next smaller value, which misses; None if there is none."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.answers import meanings_in, table_of
 from orchestrator.cli.arguments import AsJson, Quiet, examples_of
 from orchestrator.cli.comparing import found_results, of_two_worlds
 from orchestrator.cli.preparing import require_writable
@@ -88,11 +87,12 @@ def found_in(results: dict[str, Run | Sweep]) -> tuple[Answer | None, Comparison
 
 
 def told_of(answer: Answer) -> Told:
-    from orchestrator.pictures.report import Table, Told
+    from orchestrator.analysis.answer_tables import meanings_in, table_of
+    from orchestrator.pictures.report import Told
 
-    table = table_of(answer)
-    tables = [] if table is None else [Table(*table)]
-    return Told(answer.question, answer.sentences, answer.assumptions, tables, meanings_in(answer))
+    table = table_of(answer.groups, answer.runs)
+    tables = [] if table is None else [table]
+    return Told(answer.question, answer.sentences, answer.assumptions, tables, meanings_in(answer.groups))
 
 
 def require_replaceable(file: Path) -> None:

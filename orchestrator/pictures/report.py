@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from plotly.offline import get_plotlyjs
 
 from orchestrator.analysis import task_lives
-from orchestrator.analysis.comparison import WHOLE, Comparison
+from orchestrator.analysis.comparison import Comparison
 from orchestrator.pictures import interactive, marks
 from orchestrator.pictures.distributions import Curve
 from orchestrator.pictures.sweep_plots import is_number
+from orchestrator.results.html_tables import Table, html_of
 from orchestrator.results.runs import Run, Sweep
-from orchestrator.results.statistics import TOO_FEW, UNKNOWN, with_sign
-from orchestrator.results.summaries import Sample, Summary, classes
-from orchestrator.results.words import count, duration, number, percent, signed
+from orchestrator.results.statistics import TOO_FEW, UNKNOWN
+from orchestrator.results.summaries import Sample, Summary
+from orchestrator.results.summary_tables import tables_of
+from orchestrator.results.words import count, duration
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
@@ -32,7 +34,6 @@ SLOWEST, OF_THEM_LOST = 5, 2
 """Tasks that are shown one by one, and how many of them may be such as never completed."""
 MOST_CURVES = 8
 """Cells whose curves are drawn in the same chart."""
-MOMENTS = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "max": "max"}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 STYLE = """
 :root { color-scheme: light; }
@@ -64,14 +65,6 @@ for (const place of document.querySelectorAll(".chart")) {
   if (folded && !folded.open) folded.addEventListener("toggle", draw, {once: true}); else draw();
 }
 """
-
-
-class Table(NamedTuple):
-    """Texts as a terminal shows them."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 class Told(NamedTuple):
@@ -146,7 +139,7 @@ class _Page:
             yield from (f"<p class='muted'>{escape(note)}</p>" for note in self._told.notes)
             if self._told.assumed:
                 yield f"<p class='muted'>Assumed: {escape('; '.join(self._told.assumed))}</p>"
-        yield from _summaries(self._results)
+        yield from map(_table, tables_of(_summaries(self._results)))
         yield (
             f"<p class='muted'>{escape(UNKNOWN)}not known, but longer: too many tasks failed, did not end or never "
             f"started. {TOO_FEW}too few tasks for this percentile. Means are of what completed.</p>"
@@ -205,19 +198,8 @@ class _Page:
     # ---- worlds and tasks
 
     def _compared(self) -> Iterator[str]:
-        found = self._comparison
-        if found is None:
-            return
-        for cell in found.cells:
-            name = "" if len(found.cells) == 1 else f"{cell.title}: "
-            title = f"{name}{found.label} against {found.reference_label}, intervals of 95 % by {cell.intervals}"
-            rows = [_compared_row(row) for row in cell.rows if row.where == WHOLE]
-            yield _table(Table(title, ["", found.label, found.reference_label, "error", "its interval"], rows))
-        ranked = [r for r in found.ranking if r.tau is not None]
-        if ranked:
-            columns = ["", "Kendall's tau", f"best, {found.label}", f"best, {found.reference_label}"]
-            rows = [[_short(r.metric), number(r.tau), r.best, r.reference_best] for r in ranked]
-            yield _table(Table("Do both rank the cells alike? 1: the same order, -1: the reverse", columns, rows))
+        if self._comparison is not None:
+            yield from map(_table, self._comparison.tables())
 
     def _tasks(self) -> Iterator[str]:
         for label, result in self._results.items():
@@ -246,76 +228,20 @@ class _Page:
         )
 
 
-def _summaries(results: Results) -> Iterator[str]:
-    """What became of the tasks and how long they took: of each run, or of each cell."""
+def _summaries(results: Results) -> dict[str, Summary]:
+    """Of each run, or of each cell."""
     whole: dict[str, Summary] = {}
     for label, result in results.items():
         if isinstance(result, Sweep) and len(result.cells) > 1:
             whole |= {f"{label}: {c.title}" if len(results) > 1 else c.title: c.pooled for c in result.cells}
         else:
             whole[label if len(results) > 1 else "all tasks"] = result.summary
-    times, counts = [], []
-    for name, summary in whole.items():
-        for of, one in {name: _all(summary), **{f"  {c}": o for c, o in classes(summary).items()}}.items():
-            times.append([of, f"{one['latency_s']['n']:,}", *(_statistic(one["latency_s"], m) for m in MOMENTS)])
-            counts.append([of, *(f"{one[key]:,}" for key in ("submitted", "completed", "failed", "unfinished"))])
-        counts[-1 - len(classes(summary))] += [
-            f"{number(summary['throughput_per_s'])}/s",
-            percent(summary["utilization"]),
-            f"{summary['detection']['crashes']:,}",
-            f"{summary['detection']['detected']:,}",
-            f"{summary['detection']['false_positives']:,}",
-        ]
-    yield _table(Table("Latency, from arrival to result", ["", "n", *MOMENTS.values()], times))
-    columns = ["", "submitted", "completed", "failed", "unfinished", "throughput", "utilisation", "crashes"]
-    yield _table(Table("Tasks and workers", [*columns, "detected", "mistakes"], counts))
-
-
-def _all(summary: Summary) -> Summary:
-    return {**summary["tasks"], "latency_s": summary["latency_s"]}
-
-
-def _statistic(moments: Mapping[str, Any], name: str) -> str:
-    value, sign = with_sign(moments, name)
-    return sign + duration(value)
-
-
-def _compared_row(row: Any) -> list[str]:
-    show = duration if "_s." in row.metric else number
-    bounds = ((row.value, row.at_least), (row.reference, row.reference_at_least))
-    sides = [f"> {duration(bound)}" if value is None and bound is not None else show(value) for value, bound in bounds]
-    interval = "-" if row.error_ci95 is None else f"{signed(row.error_ci95[0])} to {signed(row.error_ci95[1])}"
-    return [_short(row.metric), *sides, signed(row.error), interval]
-
-
-def _short(metric: str) -> str:
-    return (
-        metric.replace("_s.", " ")
-        .replace(".time ", " time ")
-        .replace("_per_s", " (1/s)")
-        .replace("p999", "p99.9")
-        .replace("_", " ")
-    )
+    return whole
 
 
 def _table(table: Table) -> str:
-    width = len(table.columns)
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.columns)
-    rows = "".join(
-        f'<tr><th scope="row">{_indented(row[0])}</th>'
-        + "".join(f"<td>{escape(text)}</td>" for text in [*row[1:], *[""] * (width - len(row))])
-        + "</tr>"
-        for row in table.rows
-    )
-    table_name = table.title.partition("\n")[0]
-    caption = f"<caption>{escape(table.title)}</caption>"
-    text = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table_name)}">{text}</div>'
-
-
-def _indented(text: str) -> str:
-    bare = text.lstrip()
-    return "&nbsp;" * (len(text) - len(bare)) + escape(bare)
+    name = escape(table.title.partition("\n")[0])
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">{html_of(table)}</div>'
 
 
 def _runs_of(result: Run | Sweep) -> list[Run]:

@@ -61,21 +61,26 @@ class Host:
 
 def run(
     scenario: Scenario,
-    out: str | Path,
+    out: str | Path | None = None,
     replication: int = 0,
     progress: Progress | None = None,
     check: bool = False,
     force: bool = False,
 ) -> Run:
-    """One replication of a scenario without a sweep, on a cluster of its own, written to the folder `out`; `force`: in
-    the place of what an earlier run left there.
+    """One replication of a scenario without a sweep, on a cluster of its own, written to the folder `out` where one is
+    given; `force`: in the place of what an earlier run left there.
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: the
     coordinator proves its invariants while it runs. Raises ScenarioError for what cannot be done here, RunFolderError
-    if the folder may not be used, ClusterBroke if a process ended that was not told to; if a policy stopped the
-    coordinator, its text names the policy. What is left of a run whose processes were all killed: see `recover`.
+    if the folder may not be used, ValueError for a sweep, ClusterBroke if a process ended that was not told to; if a
+    policy stopped the coordinator, its text names the policy. What is left of a run whose processes were all killed:
+    see `recover`.
     """
+    scenario.require_one_run("rehearsal.runs.sweep")
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder, _without_log():
+            return run(scenario, folder, replication, progress, check)
     began = time.perf_counter()
     out = Path(out)
     warn(scenario)
@@ -92,6 +97,16 @@ def run(
         journal.close()
     recorded = record(out / decision_record.NAME, scenario, account)
     return _keep(out, scenario, recorded, lambda: time.perf_counter() - began, interrupted)
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """No error leads to a log that is gone with its folder."""
+    try:
+        yield
+    except ClusterBroke as error:
+        said = str(error).partition(" (see ")[0]
+        raise ClusterBroke(f"{said} (given `out`, its log is kept there)", error.status) from error
 
 
 def recover(folder: Path) -> Run:
@@ -127,7 +142,7 @@ def _keep(out: Path, scenario: Scenario, recorded: Record, wall_s: Callable[[], 
 
 def sweep(
     scenario: Scenario,
-    out: str | Path,
+    out: str | Path | None = None,
     replications: int | None = None,
     progress: SweepProgress | None = None,
     check: bool = False,
@@ -138,27 +153,34 @@ def sweep(
 ) -> Sweep:
     """Every cell of the scenario's sweep, `replications` times each, one after the other, in `out/<cell>/r<k>`.
 
+    Without `out` the tables are in a temporary folder for as long as any of the runs is in use.
     `progress` is called with the share of the whole that is over. Ctrl-C keeps the finished runs. `force`, `resume` and
     `precision`: see `orchestrator.results.sweeps.Plan`.
     """
-    out = Path(out)
 
-    def in_turn(work: sweeps.Work) -> Iterator[tuple[str, int]]:
-        for before, (cell, number) in enumerate(work):
+    def into(folder: Path) -> Sweep:
+        in_turn = functools.partial(_in_turn, folder, progress, check)
+        plan = sweeps.Plan(scenario, "live", folder, replications, force, resume, precision)
+        return sweeps.sweep(plan, in_turn, progress)
 
-            def advance(share: float, before: int = before) -> None:
-                if progress is not None:
-                    progress((before + min(share, 1.0)) / len(work))
+    if out is not None:
+        return into(Path(out))
+    with _without_log():
+        return folders.sweep_without_folder(into)
 
-            finished = run(
-                cell.scenario, folders.run_folder(out, cell.name, number), number, advance, check, force=True
-            )
-            if "interrupted" in finished.summary:
-                raise KeyboardInterrupt
-            yield cell.name, number
 
-    plan = sweeps.Plan(scenario, "live", out, replications, force, resume, precision)
-    return sweeps.sweep(plan, in_turn, progress)
+def _in_turn(out: Path, progress: SweepProgress | None, check: bool, work: sweeps.Work) -> Iterator[tuple[str, int]]:
+    for before, (cell, number) in enumerate(work):
+
+        def advance(share: float, before: int = before) -> None:
+            if progress is not None:
+                progress((before + min(share, 1.0)) / len(work))
+
+        folder = folders.run_folder(out, cell.name, number)
+        finished = run(cell.scenario, folder, number, advance, check, force=True)
+        if "interrupted" in finished.summary:
+            raise KeyboardInterrupt
+        yield cell.name, number
 
 
 def warn(scenario: Scenario, file: str = "scenario") -> list[str]:

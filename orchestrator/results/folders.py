@@ -16,8 +16,12 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -69,6 +73,8 @@ class StoredRun(Run):
         self.folder = folder
         self.summary = summary
         self._known = scenario
+        self.lease: TemporaryFolder | None = None
+        """The folder above this one, if it is to be removed when no run needs it any more."""
 
     @property
     def tables(self) -> Tables:
@@ -80,6 +86,30 @@ class StoredRun(Run):
     @cached_property
     def scenario(self) -> Scenario:
         return self._known or load_scenario(self.folder)
+
+
+class TemporaryFolder:
+    """A folder that is removed when nothing refers to this object any more, or when the process ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="orchestrator-"))
+        weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(folder: Path, owner: int) -> None:
+    """By the process that made it alone: a fork has the object too."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_without_folder(sweep: Callable[[Path], Sweep]) -> Sweep:
+    """What a sweep into a temporary folder gives. The folder lives as long as one of the runs does."""
+    lease = TemporaryFolder()
+    result = sweep(lease.path)
+    for run in result.runs:
+        assert isinstance(run, StoredRun)
+        run.lease = lease
+    return result
 
 
 def load(folder: str | Path) -> Run | Sweep:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -22,21 +23,24 @@ _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 def unordered(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
     """The function's results as they arrive, from `jobs` processes; with one job, from this process.
 
-    Processes are spawned, not forked, because forking a parent that has threads can leave locks held in the child.
+    Processes are spawned, not forked, because forking a parent that has threads can leave locks held in the child. They
+    do not run the caller's script, which therefore needs no `if __name__ == "__main__"`; function and items come from
+    modules.
     """
     jobs = min(jobs, len(items))
     if jobs <= 1:
         yield from map(function, items)
         return
+    others = set(multiprocessing.active_children())
     with _safe_path():  # it starts a process too
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin_process, (list(sys.path),))
     try:
-        with _no_interrupts(), _safe_path():
+        with _no_interrupts(), _safe_path(), _no_script():
             futures = [pool.submit(function, item) for item in items]
         for future in as_completed(futures):
             yield future.result()
     except BaseException:
-        for process in multiprocessing.active_children():
+        for process in set(multiprocessing.active_children()) - others:
             process.kill()
         raise
     finally:
@@ -76,6 +80,17 @@ def _safe_path() -> Iterator[None]:
             del os.environ[_SAFE_PATH]
         else:
             os.environ[_SAFE_PATH] = before
+
+
+@contextmanager
+def _no_script() -> Iterator[None]:
+    """Processes that start meanwhile do not run the main script again, as multiprocessing would have them do."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _begin_process(path: list[str]) -> None:

@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.results.html_tables import html_of
 from orchestrator.results.statistics import flatten
 from orchestrator.results.summaries import Summary, pool
+from orchestrator.results.summary_tables import tables_of
 from orchestrator.results.tables import Tables
+from orchestrator.results.words import count
 from orchestrator.scenario.titles import cell_title, table_value
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from orchestrator.scenario.schema import Scenario
+
+
+MOST_SHOWN = 50
+"""Cells that a notebook shows."""
 
 
 class Run:
@@ -29,6 +36,9 @@ class Run:
     def __repr__(self) -> str:
         tasks = self.summary["tasks"]
         return f"<Run {self.title}: {tasks['completed']} of {tasks['submitted']} tasks completed>"
+
+    def _repr_html_(self) -> str:
+        return "".join(map(html_of, tables_of({"all tasks": self.summary}, f"{self.title}: ")))
 
     @property
     def title(self) -> str:
@@ -74,6 +84,9 @@ class CellRuns:
     """The replication number of each run: 0, 1, ..., with gaps if the sweep was interrupted."""
     pooled: Summary
 
+    def __repr__(self) -> str:
+        return f"<CellRuns {self.name}: {count(len(self.runs), 'run')}>"
+
     @property
     def title(self) -> str:
         """What people call it; its name is that of its folder."""
@@ -86,8 +99,8 @@ class CellRuns:
         return cls(name, values, list(numbered.values()), list(numbered), pool(list(numbered.values())))
 
 
-class Sweep:
-    """Several runs: at least one cell, each with at least one replication."""
+class Sweep(Mapping[str, CellRuns]):
+    """Several runs: at least one cell, each with at least one replication. A mapping of the cells by their names."""
 
     def __init__(self, scenario: Scenario, cells: Sequence[CellRuns], interrupted: bool = False) -> None:
         self.scenario = scenario
@@ -95,7 +108,34 @@ class Sweep:
         self.interrupted = interrupted
 
     def __repr__(self) -> str:
-        return f"<Sweep {self.title}: {len(self.cells)} cells, {len(list(self.runs))} runs>"
+        runs = sum(len(cell.runs) for cell in self.cells)
+        return f"<Sweep {self.title}: {count(len(self.cells), 'cell')}, {count(runs, 'run')}>"
+
+    def _repr_html_(self) -> str:
+        shown = {cell.name: cell.pooled for cell in self.cells[:MOST_SHOWN]}
+        left_out = len(self.cells) - len(shown)
+        more = f"<p>and {count(left_out, 'more cell')}: see table()</p>" if left_out else ""
+        return "".join(map(html_of, tables_of(shown, f"{self.title}: "))) + more
+
+    def __getitem__(self, name: str) -> CellRuns:
+        """The cell of that name; KeyError says which there are."""
+        if name not in self._by_name:
+            names = [cell.name for cell in self.cells[:MOST_SHOWN]]
+            raise KeyError(f"there is no cell {name}, expected one of {', '.join(names)}")
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, CellRuns]:
+        return {cell.name: cell for cell in self.cells}
+
+    def __iter__(self) -> Iterator[str]:
+        return (cell.name for cell in self.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     @property
     def title(self) -> str:

@@ -3,8 +3,7 @@
 Both worlds write the same Arrow tables. Seconds are float64, counted from the start of the run; null stands for what
 never happened. Columns of names (priority, state, outcome, kind, worker, detail) are dictionaries, so a row costs one
 code; `codes` returns these codes as positions in a list of the caller's choice. The
-metadata of each field gives its unit and its meaning (see `columns`). Files leave the metadata out: they hold nothing
-but the rows.
+metadata of each field gives its unit and its meaning (see `columns`), also in the files.
 """
 
 from __future__ import annotations
@@ -235,14 +234,13 @@ class Tables:
     def write(self, folder: Path) -> None:
         """Write the three Parquet files into `folder`; equal tables give equal bytes."""
         for name in SCHEMAS:
-            schema = getattr(self, name).schema
-            bare = pa.schema([field.remove_metadata() for field in schema])
+            table = getattr(self, name)
             pq.write_table(
-                pa.Table.from_arrays(getattr(self, name).columns, schema=bare),
+                table,
                 folder / f"{name}.parquet",
                 compression="lz4",
-                use_dictionary=[field.name for field in schema if pa.types.is_dictionary(field.type)],
-                column_encoding={field.name: code for field in schema if (code := _encoding(field.type))},
+                use_dictionary=[field.name for field in table.schema if pa.types.is_dictionary(field.type)],
+                column_encoding={field.name: code for field in table.schema if (code := _encoding(field.type))},
             )
 
     @classmethod

@@ -60,7 +60,8 @@ for name, expression, first in (
 
 
 class Position(NamedTuple):
-    """A place in a file; or, of an override, its number among them and the column in its text."""
+    """A place in a file; or, of an override, its number among them and the column in its text, which is 0 where a
+    Python value was given instead of a text."""
 
     line: int
     column: int
@@ -95,7 +96,9 @@ class Problem:
         return cls(file, line, column, one_line(dotted(path)) or whole, one_line(message), one_line(text))
 
     def __str__(self) -> str:
-        if self.override:
+        if self.override and not self.column:
+            where = f"override of {_short(self.override)}"
+        elif self.override:
             where = f"{COMMAND_LINE}: override {self.line} ({_short(self.override)}), column {self.column}"
         else:
             where = f"{self.file}:{self.line}:{self.column}"

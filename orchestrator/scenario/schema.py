@@ -7,9 +7,10 @@ any directory. Times are in seconds everywhere.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,7 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from orchestrator.scenario import plausibility, sources, sweeps
 from orchestrator.scenario.datafiles import DataFile
-from orchestrator.scenario.loading import Problem, ScenarioError, read_document, to_yaml
+from orchestrator.scenario.loading import Document, Misfit, Problem, ScenarioError, read_document, to_yaml
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.sections import Group, Network
 from orchestrator.scenario.titles import cell_title
@@ -49,10 +50,21 @@ class Scenario(RunSettings):
             return tree
         return sources.completed({**tree, "model": None}, sources.read_model(file))
 
+    def __repr__(self) -> str:
+        workers = sum(group.workers for group in self.cluster.groups)
+        swept = f", {self._combinations():,} cells" if self.sweep else ""
+        return f"<Scenario {self.name}: {workers:,} worker{'' if workers == 1 else 's'}, {self.duration_s:g} s{swept}>"
+
+    __str__ = __repr__
+
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = (), *, saved: bool = False) -> Self:
-        """Read a YAML file (`-`: standard input) and apply overrides `key=value`, or `key=a,b,c` to sweep the key.
-        ScenarioError lists everything that is wrong.
+    def load(cls, path: str | Path, overrides: sources.Overrides = (), *, saved: bool = False) -> Self:
+        """Read a YAML file (`-`: standard input) and apply overrides. ScenarioError lists everything that is wrong.
+
+        Overrides are Python values by dotted key, `{"cluster.workers": 8, "seed": 7}`; a value takes the place of all
+        that the file has at its key. A list is a list: `{"sweep.cluster.workers": [4, 8]}` sweeps a key. Or they are
+        texts as on the command line: `key=value`, where `key=a,b,c` sweeps the key. A key that is overridden is swept
+        no longer.
 
         Policies of the user's own are imported from the current directory and from the scenario's directory. Files
         that the scenario names are looked for in its directory first, then in the current one. For files that an
@@ -67,13 +79,24 @@ class Scenario(RunSettings):
         if saved:
             document.tree = with_new_names(document.tree)
         document.tree = sources.with_absolute_files(document.tree, (), (beside, here))
-        roots = (here, beside)
-        problems = [
-            problem
-            for number, text in enumerate(overrides, start=1)
-            for problem in sources.override(cls, document, text, roots, number, sweepable=True)
-        ]
-        if problems:
+        return cls._of(document, overrides, (here, beside))
+
+    def with_(self, overrides: Mapping[str, Any]) -> Self:
+        """A scenario with other values at some dotted keys, as for `load`; this one stays as it is.
+
+        ScenarioError for what does not fit. Files are looked for in the current directory.
+        """
+        document = Document("scenario", self._as_written())
+        if "model" in overrides:
+            document.tree["model"] = None
+            message = "fills in what a scenario does not say, and this one says all by now, expected in Scenario.load"
+            raise ScenarioError([document.problem(Misfit(("model",), message))])
+        return self._of(document, overrides, (os.getcwd(),))
+
+    @classmethod
+    def _of(cls, document: Document, overrides: sources.Overrides, roots: Sequence[str]) -> Self:
+        """What a document says with the overrides. ScenarioError lists everything that is wrong."""
+        if problems := list(sources.overridden(cls, document, overrides, roots)):
             raise ScenarioError(problems)
         try:
             scenario = cls.model_validate(document.tree)
@@ -83,7 +106,7 @@ class Scenario(RunSettings):
             found = sweeps.misfits_of(cls, scenario._without_sweep(), scenario.sweep)
             if not found:
                 return scenario
-        raise ScenarioError([document.problem(misfit) for misfit in found])
+        raise ScenarioError([document.problem(sources.hinted(misfit, overrides)) for misfit in found])
 
     def dump(self) -> str:
         """The resolved scenario as YAML; loading it gives an equal scenario."""
@@ -106,11 +129,28 @@ class Scenario(RunSettings):
         """One sentence for each thing that is allowed and probably not meant."""
         return plausibility.warnings(self)
 
+    def require_one_run(self, instead: str) -> None:
+        """ValueError for a scenario that sweeps something. `instead`: the function that runs a sweep."""
+        if self.sweep:
+            keys = " and ".join(self.sweep)
+            raise ValueError(
+                f"{self.name} sweeps {keys}, expected a scenario for one run: {instead} runs all of its "
+                f"{self._combinations():,} cells, and scenario.cells() has the scenario of each"
+            )
+
+    def _combinations(self) -> int:
+        return math.prod(map(len, self.sweep.values()))
+
     def _without_sweep(self) -> dict[str, Any]:
-        """The plain tree of a cell: what the sweep changes in a trace changes a duration_s that the trace decides."""
-        tree = self.model_dump(exclude={"sweep"})
+        """The plain tree of a cell."""
+        return {key: value for key, value in self._as_written().items() if key != "sweep"}
+
+    def _as_written(self) -> dict[str, Any]:
+        """The plain tree that loads as this scenario, and with a change in a trace that decides a duration_s as
+        another one."""
         arrivals = self.workload.arrivals
-        return tree | {"duration_s": "trace"} if isinstance(arrivals, Trace) and arrivals.until else tree
+        decided = isinstance(arrivals, Trace) and arrivals.until is not None
+        return self.model_dump() | ({"duration_s": "trace"} if decided else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,72 @@ from orchestrator.scenario.loading import (
     dotted,
     parse,
     read_document,
+    show,
     undotted,
 )
 from orchestrator.scenario.validation import assign, explain
 
 Marks = dict[KeyPath, Mark]
+Overrides = Mapping[str, Any] | Sequence[str]
+"""Values by dotted key, or texts `key=value`."""
+
+
+def overridden(
+    model: type[BaseModel], document: Document, overrides: Overrides, roots: Sequence[str]
+) -> Iterator[Problem]:
+    """Apply all of them to a scenario's document, in their order. What keeps one from being applied is a problem."""
+    if isinstance(overrides, Mapping):
+        for number, (key, value) in enumerate(overrides.items(), start=1):
+            yield from _given(model, document, key, value, roots, number)
+        return
+    if isinstance(overrides, str):
+        overrides = [overrides]  # otherwise every letter would be one
+    for number, text in enumerate(overrides, start=1):
+        yield from override(model, document, text, roots, number, sweepable=True)
+
+
+def _given(
+    model: type[BaseModel], document: Document, key: str, value: Any, roots: Sequence[str], number: int
+) -> Iterator[Problem]:
+    """Apply one Python value. A list is a list: what is to be swept stands below `sweep`."""
+    start = Position(number, 0, str(key))
+    try:
+        path = undotted(key) if isinstance(key, str) else ()
+        if not path:
+            raise Misfit((str(key),), "is no key, expected text with dots, as in policies.retry.max_attempts", "key")
+        value = with_absolute_files(_plain(value, path), path, roots)
+        _forget_sweep(document.tree, path)
+        assign(model, document.tree, path, value)
+        document.override(path, {(): Mark(start, start)})
+    except Misfit as misfit:
+        yield Problem.at(document.file, start, misfit.path, misfit.message, document.what)
+
+
+def hinted(misfit: Misfit, overrides: Overrides) -> Misfit:
+    """With a hint where a list was given to a key that takes none."""
+    key = dotted(misfit.path)
+    if not isinstance(overrides, Mapping) or not isinstance(overrides.get(key), list | tuple | range):
+        return misfit
+    return Misfit(misfit.path, f"{misfit.message} (to sweep it, give the list to sweep.{key})", misfit.place)
+
+
+def _plain(value: Any, path: KeyPath) -> Any:
+    """What a YAML file could have said instead. Misfit for anything else."""
+    if hasattr(value, "tolist"):  # of numpy and pandas, whose numbers may pass for Python's
+        return _plain(value.tolist(), path)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(item, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [_plain(item, (*path, place)) for place, item in enumerate(value)]
+    raise Misfit(path, f"is {show(value)}, expected numbers, text, null, lists, and mappings with text as keys")
 
 
 def override(

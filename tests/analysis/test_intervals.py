@@ -69,6 +69,36 @@ def test_short_replications_say_too_few_for_a_percentile_and_not_for_the_mean():
     assert Spread.over_runs(ours, ours).errors["wait_s.mean"] == (0.0, 0.0)
 
 
+def test_tails_count_pairs_by_their_waits():
+    """A tail is made up of long waits, as far as latencies differ by them; for the median each pair counts as one."""
+    ours, theirs = ([observed(1_000, load, seed) for seed in range(5)] for load in (0.6, 0.5))
+    times_s = np.array([[side.latency_s for side in sides] for sides in (ours, theirs)])
+    waits_s = np.array([[np.sum(side.wait_s) for side in sides] for sides in (ours, theirs)])
+    waiting = max(
+        np.var([one.wait_s for one in side]) / np.var([one.latency_s for one in side]) for side in (ours, theirs)
+    )
+    effective = 1 / float(waiting / effective_number(np.prod(waits_s, axis=0)) + (1 - waiting) / 5)
+    assert effective < 4.6
+    for metric, q, counted in (("latency_s.p50", 0.5, math.inf), ("latency_s.p90", 0.9, effective)):
+        whole_s = np.quantile(times_s, q, axis=(1, 2))
+        without_s = np.array([np.quantile(np.delete(times_s, left, axis=1), q, axis=(1, 2)) for left in range(5)])
+        expected = jackknife(math.log(np.divide(*whole_s)), np.log(np.divide(*without_s.T)), effective=counted)
+        assert Spread.over_runs(ours, theirs).errors[metric] == pytest.approx(np.expm1(expected))
+
+
+def test_where_no_task_waits_each_pair_counts_as_one():
+    """Their tails are services, which are independent."""
+    ours, theirs = (
+        [replace(one, wait_s=np.zeros_like(one.wait_s)) for one in (observed(1_000, 0.5, seed) for seed in seeds)]
+        for seeds in (range(5), range(5, 10))
+    )
+    times_s = np.array([[side.latency_s for side in sides] for sides in (ours, theirs)])
+    whole_s = np.quantile(times_s, 0.9, axis=(1, 2))
+    without_s = np.array([np.quantile(np.delete(times_s, left, axis=1), 0.9, axis=(1, 2)) for left in range(5)])
+    expected = jackknife(math.log(np.divide(*whole_s)), np.log(np.divide(*without_s.T)))
+    assert Spread.over_runs(ours, theirs).errors["latency_s.p90"] == pytest.approx(np.expm1(expected))
+
+
 def test_pairs_count_by_the_product_of_their_waits():
     """Where both sides wait long together, their difference does: such a pair is most of what all of them tell."""
     run, waits_s = observed(200, 0.5), np.array([[1.0, 1, 1, 1, 2], [0.9, 0.8, 0.9, 0.8, 1.7]])

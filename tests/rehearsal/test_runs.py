@@ -17,8 +17,9 @@ from orchestrator.analysis import promises
 from orchestrator.cli.app import app
 from orchestrator.cli.judging import LIVE_GRACE_S
 from orchestrator.cluster import decision_record, tasks
+from orchestrator.rehearsal import runs
 from orchestrator.rehearsal.drive import ClusterBroke
-from orchestrator.rehearsal.runs import hosts, run, square_of_prime, warn
+from orchestrator.rehearsal.runs import hosts, run, square_of_prime, sweep, warn
 from orchestrator.results import folders
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
@@ -67,6 +68,31 @@ def test_the_plan_is_what_was_run(crashed: tuple[Run, Path]):
     assert np.array_equal(finished.tasks["arrival_s"], arrivals.arrival_s)
     assert np.array_equal(finished.tasks["service_s"], arrivals.service_s)
     assert (finished.tasks["accepted_s"] >= finished.tasks["arrival_s"]).all()
+
+
+def test_a_sweep_needs_no_folder(tmp_path: Path):
+    """Its tables are there as long as a run is used; a single run of a sweep is refused before anything starts."""
+    short = scenario(tmp_path).with_({"duration_s": 1, "sweep.seed": [1, 2]})
+    with pytest.raises(
+        ValueError, match=r"small sweeps seed, expected a scenario for one run: rehearsal\.runs\.sweep runs"
+    ):
+        run(short)
+    swept = sweep(short)
+    assert [len(one.tasks) for one in swept.runs] == [one.summary["tasks"]["completed"] for one in swept.runs]
+    assert run(short.cells()[0].scenario).summary["world"] == swept.summary["world"] == "live"
+
+
+def test_no_error_leads_to_a_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without a folder, what broke is told without a file that nobody can open."""
+
+    def breaks(*_: object) -> None:
+        raise ClusterBroke("a worker ended", 1)
+
+    monkeypatch.setattr(runs, "_execute", breaks)
+    with pytest.raises(ClusterBroke, match=r"^a worker ended \(given `out`, its log is kept there\)$"):
+        run(scenario(tmp_path))
+    with pytest.raises(ClusterBroke, match=r"^a worker ended \(given `out`, its log is kept there\)$"):
+        sweep(scenario(tmp_path))
 
 
 def test_work_takes_the_demanded_seconds(crashed: tuple[Run, Path]):

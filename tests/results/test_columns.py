@@ -1,7 +1,11 @@
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from orchestrator.core.model import Detail
+from orchestrator.results import folders
 from orchestrator.results.columns import COLUMNS, SUMMARY, WORDS
 from orchestrator.results.columns_page import page
 from orchestrator.results.tables import (
@@ -30,6 +34,19 @@ def test_every_column_is_described():
             assert field.metadata == {b"unit": about.unit.encode(), b"meaning": about.meaning.encode()}
             assert (about.unit == "s") == field.name.endswith("_s")
             assert about.meaning.endswith(".")
+
+
+def test_every_column_of_every_file_is_described(tmp_path: Path):
+    """The Parquet files of a run, as another program reads them, say of each column what the page says."""
+    folders.save(tmp_path / "run", mm1(50))
+    text = (ROOT / "docs/columns.md").read_text(encoding="utf-8")
+    files = sorted((tmp_path / "run").glob("*.parquet"))
+    assert [file.name for file in files] == ["attempts.parquet", "events.parquet", "tasks.parquet"]
+    for file in files:
+        section = text.partition(f"## {file.name}\n")[2].partition("\n## ")[0]
+        for field in pq.read_schema(file):
+            row = rf"^\| `{field.name}` \| .* \| {re.escape(field.metadata[b'meaning'].decode())} \|$"
+            assert re.search(row, section, re.M), (file.name, field.name)
 
 
 def test_every_word_is_described():

@@ -1,6 +1,11 @@
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 
+import pytest
+
+from orchestrator.results.runs import Sweep
 from tests.results.synthetic import mm1, sweep
 
 
@@ -16,6 +21,59 @@ def test_a_run_says_what_it_is():
     """The representation names scenario, world and progress."""
     assert repr(mm1(100)) == "<Run synthetic (sim): 100 of 100 tasks completed>"
     assert repr(sweep({"seed": [1, 2]}, n=50)) == "<Sweep synthetic (sim): 2 cells, 4 runs>"
+
+
+def test_a_sweep_is_a_mapping_of_its_cells():
+    """By their names, in their order; a cell has its runs, its values and its pooled summary."""
+    swept = sweep({"seed": [1, 2]}, n=50)
+    assert isinstance(swept, Mapping)
+    assert list(swept) == list(swept.keys()) == ["seed=1", "seed=2"]
+    assert [name for name, cell in swept.items() if cell.values == {"seed": 2}] == ["seed=2"]
+    assert list(swept.values()) == swept.cells
+    assert len(swept) == len(swept["seed=1"].runs) == 2
+    assert "seed=1" in swept
+    assert "seed=3" not in swept
+    assert swept.get("seed=3") is None
+    assert swept["seed=2"].pooled["tasks"]["submitted"] == 100
+    with pytest.raises(KeyError, match=r"there is no cell seed=3, expected one of seed=1, seed=2"):
+        swept["seed=3"]
+
+
+def test_sweeps_are_told_apart_by_identity():
+    """Two sweeps with equal cells are two, so that one may stand in a set."""
+    one = sweep({"seed": [1]}, n=50)
+    assert len({one, one, type(one)(one.scenario, one.cells)}) == 2
+
+
+def test_one_line_says_what_a_part_is():
+    """No representation holds a table or a summary."""
+    swept = sweep({"seed": [1, 2]}, n=50, replications=1)
+    assert repr(swept["seed=1"]) == "<CellRuns seed=1: 1 run>"
+    assert repr(sweep({"seed": [1]}, n=50, replications=1)) == "<Sweep synthetic (sim): 1 cell, 1 run>"
+
+
+def test_a_notebook_shows_tables():
+    """A row for each run or cell, and for each class; not more than a person reads."""
+    shown = mm1(100)._repr_html_()
+    assert shown.startswith("<table><caption>synthetic (sim): Latency, from arrival to result</caption>")
+    assert '<th scope="row">all tasks</th>' in shown
+    shown = sweep({"seed": [1, 2]}, n=50)._repr_html_()
+    assert all(f'<th scope="row">seed={seed}</th>' in shown for seed in (1, 2))
+    swept = sweep({"seed": [1]}, n=50)
+    many = Sweep(swept.scenario, [replace(swept.cells[0], name=f"seed={number}") for number in range(60)])
+    assert many._repr_html_().count('<th scope="row">seed=') == 2 * 50
+    assert many._repr_html_().endswith("<p>and 10 more cells: see table()</p>")
+
+
+def test_what_a_notebook_shows_is_escaped():
+    """A name is text, whatever it holds."""
+    done = mm1(50)
+    done.summary["scenario"] = "<script>alert(1)</script>"
+    swept = sweep({"seed": [1]}, n=50)
+    named = Sweep(swept.scenario, [replace(swept.cells[0], name="<b>&")])
+    assert "<script>" not in done._repr_html_()
+    assert "&lt;script&gt;" in done._repr_html_()
+    assert '<th scope="row">&lt;b&gt;&amp;</th>' in named._repr_html_()
 
 
 def test_a_sweep_is_a_row_for_each_run():

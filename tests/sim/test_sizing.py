@@ -43,3 +43,5 @@ def test_four_workers_keep_up_with_three_and_a_half_seconds_a_second(replication
     assert 0 < shares[0] <= shares[-1] <= 1
     first = folders.load(tmp_path / "round-1")
     assert [cell["cell"] for cell in first.summary["cells"]] == ["workers=1", "workers=16"]
+    without_folder = sim.size(scenario, "cluster.workers", range(1, 17), [objective], replications=replications)
+    assert without_folder.sentences() == found.sentences()
