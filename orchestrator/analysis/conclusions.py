@@ -68,11 +68,14 @@ def _several(group: Group) -> Iterator[str]:
     winner = next((other for other in group.others if other.cell is group.ranked[0]), None)
     yield _best(group, winner)
     yield from _most_hit(group)
-    yield from _worst(group)
-    yield from _prices(group)
+    yield from _farthest(group, winner)
+    prices = list(_prices(group))
+    yield from prices
     yield from _main_effects(group)
     if winner is not None:
         yield from classes(winner)
+    if not prices:
+        yield NO_PRICE
 
 
 def _best(group: Group, winner: Against | None) -> str:
@@ -129,14 +132,14 @@ def _most_hit(group: Group) -> Iterator[str]:
         yield from victims(group.baseline, most)
 
 
-def _worst(group: Group) -> Iterator[str]:
-    """All that is to be said of the last cell, against the baseline."""
-    last = next((other for other in group.others if other.cell is group.ranked[-1]), None)
+def _farthest(group: Group, winner: Against | None) -> Iterator[str]:
+    """All percentiles of the last cell against the baseline; of the first one, if the baseline is the last."""
+    last = next((other for other in group.others if other.cell is group.ranked[-1]), winner)
     if last is not None and group.ranked_by is not None:
         told, shifts = everybody(group.baseline, last), last.shifts
-        if shifts is not None and shifts.later.tasks:
-            later = f"{count(shifts.later.tasks, 'task')} {'is' if shifts.later.tasks == 1 else 'are'} slower"
-            told = f"{told[:-1]}; {later} by {duration(shifts.later.median_s)} in the median."
+        if shifts is not None and shifts.later.tasks > 1:
+            later = f"{count(shifts.later.tasks, 'task')} are slower by {duration(shifts.later.median_s)} in the median"
+            told = f"{told[:-1]}; {later}."
         yield told
 
 
@@ -154,8 +157,6 @@ def _prices(group: Group) -> Iterator[str]:
     if told:
         per_run = a_run(group.others[0])
         yield f"The price against {group.baseline.choice}{per_run}: {'; '.join(told)}."
-    else:
-        yield NO_PRICE
 
 
 def _dearest(group: Group) -> Iterator[str]:
@@ -170,7 +171,8 @@ def _dearest(group: Group) -> Iterator[str]:
             for end in (min(each.values()), max(each.values()))
         ]
         told.append(f"{what} from {' to '.join(ends)}")
-    yield f"The price{a_run(group.others[0])}: {'; '.join(told)}." if told else NO_PRICE
+    if told:
+        yield f"The price{a_run(group.others[0])}: {'; '.join(told)}."
 
 
 def _first(names: Sequence[str]) -> str:

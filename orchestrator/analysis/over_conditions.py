@@ -28,6 +28,7 @@ from orchestrator.results.words import count
 
 LONG = 3
 """More conditions than that are told in one sentence by their first and their last; more choices by their largest."""
+EVERYWHERE = "in every condition"
 
 Places = Mapping[str, str]
 """How a sentence calls each condition."""
@@ -75,7 +76,8 @@ def _each(choices: Sequence[str], every: Sequence[Pair], places: Places) -> Iter
             parts += _rest(by_metric, "", of, places)
             parts += _price(mine[choice], places)
             if choice == largest[:LONG][-1] and len(choices) > LONG:
-                parts.append(f"{count(len(choices) - LONG, 'other choice')} differ less")
+                rest = len(choices) - LONG
+                parts.append(f"{count(rest, 'other choice')} {'differ' if rest > 1 else 'differs'} less")
             yield f"{choice} against {base}: {'; '.join(parts) or 'nothing to compare'}."
 
 
@@ -126,7 +128,8 @@ def _rest(by_metric: Mapping[str, Mapping[Reads, Found]], whose: str, of: int, p
     for what, where, _ in at(Reads.SILENT, Reads.SMALL):
         yield f"no difference is shown in {what} {where}"
     for what, where, one in at(Reads.ONE_UNKNOWN, Reads.BOTH_UNKNOWN):
-        yield f"{what} {'is' if one else 'are'} not known {where}, {LOST}"
+        there = "in any condition" if where == EVERYWHERE else where
+        yield f"{what} {'is' if one else 'are'} not known {there}, {LOST}"
 
 
 def _by_direction(found: Found) -> Iterator[Found]:
@@ -212,7 +215,7 @@ def _there(sentence: str, group: Group, places: Places) -> str:
 
 def _at(groups: Sequence[Group], of: int, places: Places) -> str:
     if len(groups) == of and of > 1:
-        return "in every condition"
+        return EVERYWHERE
     if len(groups) > LONG:
         return f"{places[groups[0].condition]} and {len(groups) - 1} others"
     return listed([places[group.condition] for group in groups])

@@ -18,12 +18,14 @@ FAR = 0.1
 """By how much a maximum must change to be told."""
 UNSURE = "in these runs, too short to say how sure that is"
 LOST = "because too many tasks are lost"
+MISTAKES = "false_positives"
+"""The measure of healthy workers that are declared dead."""
 PRICES = {
     "workers": "worker",
     "slots": "slot",
     "attempts": "attempt",
     "wasted_s": "of slot time wasted",
-    "false_positives": "mistaken verdict",
+    MISTAKES: "mistaken verdict",
 }
 """What a cell may cost more than another."""
 NO_PRICE = "None is shown to cost more than another: in workers, attempts, wasted slots or mistaken verdicts."
@@ -64,9 +66,9 @@ def everybody(base: Contender, other: Against, whom: str = "the latency of all t
     found = [other.delta(f"latency_s.{name}") for name in SHOWN]
     reads = {kind: [one for one in found if Reads.of(one) is kind] for kind in Reads}
     told = [(_size(one), f"{name(one)} {change(one)}, {instead(one)}") for one in reads[Reads.TOLD]]
-    if unsure := reads[Reads.UNSURE]:
+    if unsure := sorted(reads[Reads.UNSURE], key=_size, reverse=True):
         each = "; ".join(f"{name(one)} {change(one)}, {instead(one)}" for one in unsure)
-        told.append((max(map(_size, unsure)), f"{each}: {UNSURE}"))
+        told.append((_size(unsure[0]), f"{each}: {UNSURE}"))
     parts = [part for _, part in sorted(told, key=lambda pair: -pair[0])]
     parts += _unknown(reads[Reads.ONE_UNKNOWN], reads[Reads.BOTH_UNKNOWN])
     parts += _alike(reads)
@@ -202,7 +204,7 @@ def price(base: Contender, other: Against, loses_more: bool) -> str:
         return f"The price of {other.cell.choice}{a_run(other)}: {'; '.join(costs)} than with {base.choice}{more}."
     if gains:
         return f"{other.cell.choice} saves {saved} against {base.choice}."
-    mistakes, found = other.delta("false_positives"), [other.delta(measure) for measure in PRICES]
+    mistakes, found = other.delta(MISTAKES), [other.delta(measure) for measure in PRICES]
     equal = all(one.verdict is Verdict.EQUAL for one in found)
     if not equal and any(one.shown or one.verdict is Verdict.COUNTED for one in found):
         return f"Nothing costs more with {other.cell.choice}, which loses more tasks."
@@ -231,7 +233,7 @@ def gains_of(other: Against, loses_more: bool) -> list[str]:
 def cost_of(other: Against) -> tuple[float, ...]:
     """By how much it costs more or less, what is dearest first."""
     found = {one.measure: abs(one.difference or 0.0) for one in _unequal(other)}
-    return tuple(found.get(measure, 0.0) for measure in ("slots", "workers", "wasted_s", "false_positives", "attempts"))
+    return tuple(found.get(measure, 0.0) for measure in ("slots", "workers", "wasted_s", MISTAKES, "attempts"))
 
 
 def _unequal(other: Against) -> list[Delta]:

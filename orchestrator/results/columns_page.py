@@ -67,8 +67,8 @@ faults) its baseline and the deltas of its other cells. A delta has
   without an interval).
 
 `same_tasks` pairs each task with itself, where both cells have the same arrivals and the baseline has a p50: how many
-tasks took longer (`later`) or shorter (`sooner`) than in the baseline, by how much (median, and the 5 % and 95 % points),
-and the same of those that a fault hit in either cell.
+tasks took longer (`later`) or shorter (`sooner`) than in the baseline, by how much (median, and the 5 % and 95 %
+points), and the same of those that a fault hit in either cell.
 """
 
 

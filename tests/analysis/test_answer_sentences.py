@@ -185,6 +185,26 @@ def test_where_p99_tells_no_cell_from_another_the_next_percentile_does():
     assert lines[2].startswith("queue=b against queue=a, the latency of all tasks: p50 200 % higher")
 
 
+def test_where_the_baseline_is_the_last_the_best_cell_is_described():
+    """The others are faster by a half and by two thirds: the answer has all percentiles of the fastest."""
+    lines = told(cells({"a": by_hand([3.0] * 400), "b": by_hand([1.5] * 400), "c": by_hand([1.0] * 400)}))
+    assert lines[0].startswith("Lowest p99: queue=c, with 1.00 s, against queue=a 67 % lower")
+    assert lines[1].startswith("queue=c against queue=a, the latency of all tasks: p50 67 % lower")
+    assert lines[2] == (
+        "None is shown to cost more than another: in workers, attempts, wasted slots or mistaken verdicts."
+    )
+
+
+def test_where_the_baseline_is_the_best_the_last_cell_is_described():
+    """The others are slower: the answer has all percentiles of the slowest, and how many of the tasks are slower."""
+    lines = told(cells({"a": by_hand([1.0] * 400), "b": by_hand([1.5] * 400), "c": by_hand([3.0] * 400)}))
+    assert lines[0].startswith(
+        "Lowest p99: queue=a, with 1.00 s. Next is queue=b: against queue=a its p99 is 50 % higher"
+    )
+    assert lines[1].startswith("queue=c against queue=a, the latency of all tasks: p50 200 % higher")
+    assert lines[1].endswith("400 tasks are slower by 2.00 s in the median.")
+
+
 def test_cells_that_tie_for_the_best_are_named_together():
     """Two of three cells take 1 s, the third 2 s."""
     lines = told(cells({"a": by_hand([1.0] * 400), "b": by_hand([1.0] * 400), "c": by_hand([2.0] * 400)}))
@@ -260,6 +280,19 @@ def test_each_choice_has_its_price_under_the_condition_where_it_is_highest():
     lines = told(Sweep(scenario(), made))
     assert lines[0].endswith("; its price at rate_per_s=2: 9.00 s more of slot time wasted.")
     assert "price" not in lines[1]
+
+
+def test_one_choice_whose_p99_nobody_knows_under_any_condition_says_so():
+    """All tasks that p99 falls on are lost; p95 and p50 are told instead."""
+
+    def cell(rate: int, name: str, seconds: float) -> CellRuns:
+        values = {"workload.arrivals.rate_per_s": rate, "policies.queue": name}
+        return CellRuns.of(f"rate_per_s={rate},queue={name}", values, {0: by_hand([seconds] * 97, 3)})
+
+    lines = told(Sweep(scenario(), [cell(rate, name, len(name)) for rate in (1, 2) for name in ("a", "bb")]))
+    assert lines[0] == "In every cell, 3 of 100 tasks (3.0 %) fail."
+    assert lines[1] == ("p99 of queue=bb and queue=a is not known in any condition, because too many tasks are lost.")
+    assert "queue=bb has a p95 that is" in lines[2]
 
 
 def test_where_p99_is_known_under_no_condition_another_percentile_is_told():
