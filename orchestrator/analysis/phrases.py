@@ -25,10 +25,10 @@ PRICES = {
     "slots": "slot",
     "attempts": "attempt",
     "wasted_s": "of slot time wasted",
-    MISTAKES: "mistaken verdict",
+    MISTAKES: "mistaken death",
 }
 """What a cell may cost more than another."""
-NO_PRICE = "None is shown to cost more than another: in workers, attempts, wasted slots or mistaken verdicts."
+NO_PRICE = "None is shown to cost more than another: in workers, attempts, wasted slots or mistaken deaths."
 
 
 class Reads(Enum):
@@ -213,7 +213,7 @@ def price(base: Contender, other: Against, loses_more: bool) -> str:
     )  # fmt: skip
     if mistakes.verdict is Verdict.EQUAL:
         n = mistakes.value or 0.0
-        told += f"; {_plural(n, 'mistaken verdict')}{a_run(other)} in both" if n else (
+        told += f"; {_plural(n, PRICES[MISTAKES])}{a_run(other)} in both" if n else (
             "; no healthy worker is declared dead in either"
         )  # fmt: skip
     return f"{told}."
@@ -225,7 +225,7 @@ def costs_of(other: Against) -> list[str]:
 
 
 def gains_of(other: Against, loses_more: bool) -> list[str]:
-    """`8 mistaken verdicts`, of each measure of which it has fewer."""
+    """`8 mistaken deaths`, of each measure of which it has fewer."""
     fewer = [one for one in _unequal(other) if (one.difference or 0.0) < 0]
     return [_less(one) for one in fewer if not (loses_more and one.measure == "attempts")]
 
