@@ -127,9 +127,10 @@ def test_the_axes_have_names_and_units(figures):
     assert any(tick.get_text().endswith(" s") for tick in figure.axes[0].get_yticklabels())
 
 
-def test_a_false_positive_is_marked_as_one():
-    """A verdict on a paused worker looks different from one on a crashed worker."""
-    made = tables([task(20.0, 30.0)], events=[(20.0, "pause", 0, None), (26.0, "dead", 0, "detector")])
+@pytest.mark.parametrize("rule", ["detector", "failed_call"])
+def test_a_mistake_is_marked_as_one(rule: str):
+    """The death of a paused worker looks different from that of a crashed worker, whatever the rule."""
+    made = tables([task(20.0, 30.0)], events=[(20.0, "pause", 0, None), (26.0, "dead", 0, rule)])
     shown = legend(drawn(timelines.timeline(made, scenario(), "t", "s")))
     assert {"pause: w1", "declared dead while alive: w1"} <= set(shown)
 
