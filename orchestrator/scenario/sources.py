@@ -6,13 +6,14 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.scenario.arguments import require
 from orchestrator.scenario.loading import (
     Document,
     KeyPath,
@@ -33,19 +34,25 @@ from orchestrator.scenario.validation import assign, explain
 Marks = dict[KeyPath, Mark]
 Overrides = Mapping[str, Any] | Sequence[str]
 """Values by dotted key, or texts `key=value`."""
+_EXPECTED = 'values by dotted key, as {"seed": 7}, or texts, as ["seed=7"]'
 
 
 def overridden(
     model: type[BaseModel], document: Document, overrides: Overrides, roots: Sequence[str]
 ) -> Iterator[Problem]:
-    """Apply all of them to a scenario's document, in their order. What keeps one from being applied is a problem."""
+    """Apply all of them to a scenario's document, in their order. What keeps one from being applied is a problem.
+
+    TypeError for what is neither a mapping nor texts.
+    """
     if isinstance(overrides, Mapping):
         for number, (key, value) in enumerate(overrides.items(), start=1):
             yield from _given(model, document, key, value, roots, number)
         return
     if isinstance(overrides, str):
         overrides = [overrides]  # otherwise every letter would be one
+    require("overrides", overrides, Iterable, _EXPECTED)
     for number, text in enumerate(overrides, start=1):
+        require(f"override {number}", text, str, _EXPECTED)
         yield from override(model, document, text, roots, number, sweepable=True)
 
 
