@@ -64,7 +64,8 @@ def _fitting(scenario: Scenario, key: str, values: Sequence[Any]) -> Sequence[An
     if not len(values):
         raise ValueError(f"values is empty ({one_line(str(values))}), {expected}")
     if others := [swept for swept in scenario.sweep if swept != key]:
-        raise ValueError(f"{scenario.name} sweeps {' and '.join(others)}, expected one value of it, or sweep={{}}")
+        told = f"{scenario.name} sweeps {' and '.join(others)}, expected a scenario that sweeps nothing else than {key}"
+        raise ValueError(f'{told}, as scenario.with_({{"sweep": {{}}}}) gives one')
     tried = [values[0], values[-1]] if isinstance(values, range) else values
     fit = scenario.with_({f"sweep.{key}": tried}).sweep[key]
     return values if isinstance(values, range) else fit

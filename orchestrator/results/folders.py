@@ -35,6 +35,7 @@ from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.results.statistics import flatten
 from orchestrator.results.summaries import Summary, pooled_engine, summarise
 from orchestrator.results.tables import FILES, Tables, check_files
+from orchestrator.scenario.arguments import require
 from orchestrator.scenario.schema import Scenario, ScenarioError
 from orchestrator.scenario.sources import with_digests
 from orchestrator.scenario.titles import table_value
@@ -121,6 +122,7 @@ def load(folder: str | Path) -> Run | Sweep:
     Every summary is read and every table's schema checked now; tables and scenarios are read at their first use.
     Raises RunFolderError if the folder holds no finished run, or a damaged one.
     """
+    require("folder", folder, (str, os.PathLike), "the name of a folder")
     folder = Path(folder)
     summary = _read_summary(folder)
     if "cells" not in summary:

@@ -83,6 +83,7 @@ class Scenario(RunSettings):
 
         `saved`: a run left the file behind, perhaps one of an older version, so that old keys are understood.
         """
+        require("path", path, (str, os.PathLike), "the name of a YAML file")
         path = Path(path)
         here, beside = os.getcwd(), os.path.abspath(path.parent)
         sys.path.extend(place for place in dict.fromkeys((here, beside)) if place not in sys.path)

@@ -76,7 +76,8 @@ def _given(
 def hinted(misfit: Misfit, overrides: Overrides) -> Misfit:
     """With a hint where a list was given to a key that takes none."""
     key = dotted(misfit.path)
-    if not isinstance(overrides, Mapping) or not isinstance(overrides.get(key), list | tuple | range):
+    listed = isinstance(overrides, Mapping) and isinstance(overrides.get(key), list | tuple | range)
+    if not listed or misfit.path[:1] == ("sweep",):
         return misfit
     return Misfit(misfit.path, f"{misfit.message} (to sweep it, give the list to sweep.{key})", misfit.place)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sim
-from orchestrator import Scenario, compare
+from orchestrator import Scenario, compare, load
 from orchestrator.analysis.answers import answer
 from orchestrator.analysis.fidelity import fidelity
 from orchestrator.analysis.sizing import Sizing
@@ -32,6 +32,8 @@ GROUPS = Scenario.model_validate({**TREE, "cluster": {"groups": [{"name": "a", "
 RUN: Any = mm1(50)
 FILE: Any = "x.yaml"
 FIVE: Any = 5
+NOTHING: Any = None
+MAPPING: Any = {"duration_s": 4}
 TWO: Any = "two"
 LABELS: dict[str, Any] = {"one": ("a",), "other kind": ("a", 1)}
 A_SCENARIO = 'expected a Scenario, as Scenario.load("x.yaml") gives one'
@@ -49,6 +51,12 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "heartbeats of a file": (lambda: sim.heartbeats(FILE), TypeError, f'scenario is "x.yaml", {A_SCENARIO}'),
     "live run of a file": (lambda: live.run(FILE), TypeError, f'scenario is "x.yaml", {A_SCENARIO}'),
     "live sweep of a file": (lambda: live.sweep(FILE), TypeError, f'scenario is "x.yaml", {A_SCENARIO}'),
+    "scenario of a mapping": (
+        lambda: Scenario.load(MAPPING),
+        TypeError,
+        "path is a mapping, expected the name of a YAML file",
+    ),
+    "result of nothing": (lambda: load(NOTHING), TypeError, "folder is nothing (null), expected the name of a folder"),
     "replication": (lambda: sim.run(SMALL, -1), ValueError, "replication is -1, expected a whole number, 0 or more"),
     "jobs in words": (
         lambda: sim.sweep(SWEPT, jobs=TWO),
@@ -96,7 +104,11 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "unknown key": (lambda: size(key="cluster.wrkrs"), ScenarioError, "override of sweep.cluster.wrkrs: "),
     "key beside groups": (lambda: size(GROUPS), ScenarioError, "override of sweep.cluster.workers: "),
     "value out of range": (lambda: size(values=range(3)), ScenarioError, "override of sweep.cluster.workers: "),
-    "another sweep": (lambda: size(SWEPT), ValueError, "small sweeps seed, expected one value of it"),
+    "another sweep": (
+        lambda: size(SWEPT),
+        ValueError,
+        "small sweeps seed, expected a scenario that sweeps nothing else than cluster.workers",
+    ),
 }
 
 
@@ -108,6 +120,7 @@ def test_a_wrong_argument_is_named_in_one_sentence(case: str):
         call()
     assert "\n" not in str(caught.value)
     assert "pydantic" not in str(caught.value)
+    assert "sweep.sweep" not in str(caught.value), "its list is given to the sweep already"
 
 
 @pytest.mark.parametrize(
