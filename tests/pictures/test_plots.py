@@ -391,6 +391,12 @@ def test_names_are_rows_with_points_and_bars():
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
 
 
+def test_failed_calls_are_no_detector():
+    """Sweeping what they mean draws no trade-off of the detector, which would have no false positives with `dead`."""
+    swept = sweep({"policies.detection.on_failed_call": ["hold", "dead"]}, replications=1, n=100)
+    assert "detection" not in sweep_plots.of_sweep(swept)
+
+
 def test_a_swept_detector_shows_its_trade_off():
     """Detection time is drawn against false positives per hour, and each point shows the swept value."""
     cells = sweep({"policies.detection.timeout_s": [2.0, 4.0, 8.0]}).summary["cells"]
