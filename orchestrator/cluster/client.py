@@ -53,6 +53,8 @@ __all__ = [
 
 log = logging.getLogger("orchestrator.client")
 
+PARTING_S = 1.0
+
 T = TypeVar("T")
 CANCELS_AT_ONCE = 64
 PARTING_S = 2.0
@@ -208,11 +210,18 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._do(self._client.__aexit__())
+            self._do(self._close())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+    async def _close(self) -> None:
+        """gRPC's own tasks end a few turns after their calls; else asyncio complains that they were destroyed."""
+        await self._client.__aexit__()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:
+            await asyncio.wait(left, timeout=PARTING_S)
 
     def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "", key: str = "") -> Future[Outcome]:
         """As `submit_batch`."""

@@ -194,7 +194,7 @@ def test_settled_tasks_are_kept_within_bounds():
             for name, key in (("k1", "key"), ("t1", ""), ("t2", ""), ("t3", "")):
                 await settle(made, name, key)
             made.submit("t4")
-        assert [task.id for task in made.store.tasks()] == ["k1", "t2", "t3", "t4"]
+        assert [task.id for task in made.store.tasks()] == ["t2", "t3", "k1", "t4"]
 
     asyncio.run(story())
 
