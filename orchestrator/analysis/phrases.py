@@ -18,7 +18,7 @@ FAR = 0.1
 """By how much a maximum must change to be told."""
 UNSURE = "in these runs, too short to say how sure that is"
 LOST = "because too many tasks are lost"
-MISTAKES = "false_positives"
+MISTAKES = "healthy_declared_dead"
 """The measure of healthy workers that are declared dead."""
 PRICES = {
     "workers": "worker",
