@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.analysis.contenders import Against, Contender, Group
 from orchestrator.analysis.deltas import SHOWN, Delta, Verdict
+from orchestrator.analysis.saturation import cannot_keep_up
 from orchestrator.analysis.victims import Shift
 from orchestrator.results.words import count, duration, number
 from orchestrator.scenario.titles import value_title
@@ -35,7 +36,7 @@ def sentences(groups: Sequence[Group], runs: int) -> list[str]:
         found = [*_best(group), *_mistakes(group), *_main_effects(group), *_most_hit(group), *_losses(groups)]
     else:
         found = _pair(groups[0].baseline, groups[0].others[0])
-    return [*found[: MOST - 1], _not_known(groups, runs)]
+    return [*[*cannot_keep_up(groups), *found][: MOST - 1], _not_known(groups, runs)]
 
 
 Places = Mapping[str, str]
