@@ -179,7 +179,7 @@ class Pareto(Seconds):
         return 1 / (self.alpha * (self.alpha - 2)) if self.alpha > 2 else math.inf
 
     def share_from(self, limit_s: float) -> float:
-        return min(1.0, self._minimum_s / limit_s) ** self.alpha
+        return math.pow(min(1.0, self._minimum_s / limit_s), self.alpha)
 
     def mean_up_to(self, limit_s: float) -> float:
         return min(limit_s, self.mean_s - limit_s * self.share_from(limit_s) / (self.alpha - 1))

@@ -179,7 +179,7 @@ def test_values_between_commas_are_a_sweep(here, override, cells):
     ("override", "words"),
     [
         ("cluster.workers=2,3,2", "column 21: sweep.cluster.workers[2]: is 2 like value 1, expected each value once"),
-        ("policies.detection.timeout_s=2,2.0", "sweep.policies.detection.timeout_s[1]: is 2 like value 1"),
+        ("policies.detection.timeout_s=2,2.0", "sweep.policies.detection.timeout_s[1]: is 2.0 like value 1"),
         ("faults=[],[]", "sweep.faults[1]: is an empty list like value 1"),
         ("name=a,b", "sweep.name: cannot be swept, expected one text, in quotes if it has a comma"),
         ("question=Is it so, or not?", "sweep.question: cannot be swept, expected one text, in quotes"),
