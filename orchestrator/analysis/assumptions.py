@@ -14,8 +14,8 @@ from orchestrator.scenario.workload import Closed
 MOST_NAMED = 2
 """Cells that are named beside a load that they share."""
 GROWS = ": more than it can do, so that the queue grows"
-WORTH = 0.005
-"""A smaller share of the slots' time is not told."""
+WORTH = 0.05
+"""Of the slots' time: a smaller share beyond the work is not told."""
 TAKES_AWAY = ("crash", "pause", "hang", "partition", "drain", "slow")
 """The faults that leave less of the cluster to work."""
 
