@@ -25,6 +25,7 @@ from orchestrator.cli import (
     reports,
     running,
     sizing,
+    storage,
     streams,
     task_lives,
     traces,
@@ -81,6 +82,7 @@ for panel, groups in GROUPS.items():
             command.rich_help_panel = panel
         if group is not asking.app:  # which is a part of the cluster's
             app.add_typer(group)
+app.add_typer(storage.app, name="store", rich_help_panel="A cluster")
 
 
 def _tell_version(wanted: bool) -> None:

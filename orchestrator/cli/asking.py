@@ -19,7 +19,8 @@ from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from orchestrator.cluster.client import AsyncClient, NewTask, Submission
-    from orchestrator.cluster.wire.translate import Metrics, Outcome
+    from orchestrator.cluster.figures import Metrics
+    from orchestrator.cluster.wire.translate import Outcome
 
 app = typer.Typer()
 
@@ -47,6 +48,9 @@ def submit(
     ] = 1,
     random_priority: Annotated[bool, typer.Option("--random-priority", help="A random one for each.")] = False,
     kind: Annotated[str, typer.Option(help="prime, sleep or spin (seconds).")] = "",
+    key: Annotated[
+        str, typer.Option(metavar="KEY", help="Submitted again with it, it is the same task, and executed once.")
+    ] = "",
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -64,6 +68,8 @@ def submit(
 
     if payload is None and (batch == 1 or kind):
         exit_with(2, "--payload is missing")
+    if key and batch > 1:
+        exit_with(2, f"--key {key} names one task, and --batch {batch} are several")
     try:
         tasks = [
             checked(
@@ -71,6 +77,7 @@ def submit(
                     _some_number() if payload is None else payload,
                     random.randrange(4) if random_priority else priority,
                     kind,
+                    key,
                 )
             )
             for _ in range(batch)
@@ -127,7 +134,8 @@ def metrics(address: Address = "localhost:50051", as_json: AsJson = False) -> No
     """Print the coordinator's metrics: rates are of the last seconds, percentiles of the last tasks.
 
     A failed task is slower than every one that completed: a percentile that falls on one is not known, but longer than
-    its age. Tasks wait at the coordinator (queue_depth) or at workers that hold them already.
+    its age. Tasks wait at the coordinator (queue_depth) or at workers that hold them already. Commits are groups of
+    changes that are stored, unknown without --data.
     """
     from orchestrator.cluster.metrics import told_ms
 
@@ -159,8 +167,12 @@ def _facts(told: Metrics) -> dict[str, float | None]:
         ("execution_{}_ms", told.execution_ms),
     ):
         facts |= {name.format(percent): getattr(percentiles_ms, percent, None) for percent in ("p50", "p95", "p99")}
-    counts = told._fields[told._fields.index("queue_depth") :]
-    return facts | {name: getattr(told, name) for name in counts}
+    counts = told._fields[told._fields.index("queue_depth") : told._fields.index("commits")]
+    facts |= {name: getattr(told, name) for name in counts}
+    per_s, tasks_each, latency_ms, recovery_s = told.commits or (None, None, None, None)
+    facts |= {"commits_per_s": per_s, "tasks_per_commit": tasks_each}
+    facts |= {f"commit_{percent}_ms": getattr(latency_ms, percent, None) for percent in ("p50", "p95", "p99")}
+    return facts | {"recovery_s": recovery_s}
 
 
 async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s: float | None, as_json: bool) -> int:

@@ -59,6 +59,7 @@ DieWith = Annotated[
         help="Be killed when the parent of this id ends.",
     ),
 ]
+DAY_S = 24 * 3600.0
 CALL_TIMEOUT_S = 2.0
 CONTRACT_TIMEOUT_S = 3.0  # the reference's
 PARTING_S = 0.5
@@ -124,7 +125,15 @@ def coordinator(
             callback=seconds("--retention"),
             help="Remember settled tasks for so long, as long as they take no more than 512 MiB.",
         ),
-    ] = 3600.0,
+    ] = DAY_S,
+    dedup_ttl: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            callback=seconds("--dedup-ttl"),
+            help="Remember those that were submitted with a key for so long: they are the last to make room.",
+        ),
+    ] = DAY_S,
     journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[
@@ -155,7 +164,7 @@ def coordinator(
     host = listening(host, insecure, "submit tasks and read results")
     decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
     _require_times(decided)
-    limits = Limits(unsettled=max_unsettled, settled_s=retention)
+    limits = Limits(unsettled=max_unsettled, settled_s=retention, keyed_s=dedup_ttl)
     try:
         store = SqliteStore(data) if data else None
         running = _coordinate(decided, replication, host, port, limits, decision_record, store, check, ready_fd)
@@ -243,15 +252,17 @@ async def _coordinate(
 
     policies, seed, call_timeout_s = decided
     term = time.time_ns() // 1_000_000
+    durable = None
     if store is not None:
         term = store.begin_term(term)
-    durable = Durability(store, term, limits.settled_s, KEEP_SETTLED_BYTES) if store is not None else None
+        durable = Durability(store, term, limits.settled_s, KEEP_SETTLED_BYTES, limits.keyed_s)
     built: dict[str, Any] = {
         "term": term,
         "call_timeout_s": call_timeout_s,
         "keep_settled": math.inf,
         "keep_settled_s": limits.settled_s,
         "keep_settled_bytes": KEEP_SETTLED_BYTES,
+        "keep_keyed_s": limits.keyed_s,
     }
     record = DecisionRecord(record_at, policies, seed, replication, **built) if record_at else None
 
@@ -277,7 +288,7 @@ async def _coordinate(
     if durable is None:
         log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
     _tell(ready_fd, f"{host}:{bound}")
-    metrics = asyncio.create_task(log_metrics(live, durable.told if durable else str))
+    metrics = asyncio.create_task(log_metrics(live))
     stopping = asyncio.create_task(stopped.wait())
     try:
         waiting: list[asyncio.Future[Any]] = [stopping, live.failed]
@@ -312,9 +323,11 @@ def _recover(live: LiveCoordinator, durable: Durability, term: int) -> None:
         gc.enable()
     core = live.core
     settled = core.completed + core.failed
+    live.window.groups = durable.groups
+    durable.groups.recovery_s = time.perf_counter() - begin
     log.info(
         "term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s",
-        *(term, core.submitted - settled, settled, time.perf_counter() - begin),
+        *(term, core.submitted - settled, settled, durable.groups.recovery_s),
     )
 
 

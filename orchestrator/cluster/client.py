@@ -22,10 +22,12 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.figures import Metrics
 from orchestrator.cluster.link import Link
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import (
     CoordinatorStopped,
+    KeyTaken,
     NewTask,
     Submission,
     TaskRefused,
@@ -35,12 +37,23 @@ from orchestrator.cluster.submissions import (
 from orchestrator.cluster.submitting import DEADLINE_S, NoStreams, Polling, Streaming, Unsettled, Way
 from orchestrator.cluster.wire import contract, translate
 from orchestrator.cluster.wire.rpc import pauses
-from orchestrator.cluster.wire.translate import Metrics, Outcome
+from orchestrator.cluster.wire.translate import Outcome
 from orchestrator.core.model import Priority
 
-__all__ = ["AsyncClient", "Client", "CoordinatorStopped", "NewTask", "Submission", "TaskRefused", "Unanswered"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "CoordinatorStopped",
+    "KeyTaken",
+    "NewTask",
+    "Submission",
+    "TaskRefused",
+    "Unanswered",
+]
 
 log = logging.getLogger("orchestrator.client")
+
+PARTING_S = 1.0
 
 T = TypeVar("T")
 CANCELS_AT_ONCE = 64
@@ -81,9 +94,9 @@ class AsyncClient:
         finally:
             await self._link.close()
 
-    def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "") -> Submission:
+    def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "", key: str = "") -> Submission:
         """As `submit_batch`."""
-        return self.submit_batch([NewTask(payload, priority, kind)])[0]
+        return self.submit_batch([NewTask(payload, priority, kind, key)])[0]
 
     def submit_batch(self, tasks: Iterable[NewTask]) -> list[Submission]:
         """Sent as fast as the coordinator takes them; await `submission.id` to know that one has been accepted.
@@ -197,15 +210,22 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._do(self._client.__aexit__())
+            self._do(self._close())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
 
-    def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "") -> Future[Outcome]:
+    async def _close(self) -> None:
+        """gRPC's own tasks end a few turns after their calls; else asyncio complains that they were destroyed."""
+        await self._client.__aexit__()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:
+            await asyncio.wait(left, timeout=PARTING_S)
+
+    def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "", key: str = "") -> Future[Outcome]:
         """As `submit_batch`."""
-        return self.submit_batch([NewTask(payload, priority, kind)])[0]
+        return self.submit_batch([NewTask(payload, priority, kind, key)])[0]
 
     def submit_batch(self, tasks: Iterable[NewTask]) -> list[Future[Outcome]]:
         """A future each; concurrent.futures.as_completed gives them as they settle. `cancel()` of one cancels its task.

@@ -10,21 +10,24 @@ import asyncio
 import itertools
 import logging
 import math
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 
+from orchestrator.cluster.believed import believed
 from orchestrator.cluster.calling import CalledWorker
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
 from orchestrator.cluster.durability import Release, at_once
-from orchestrator.cluster.jobs import KIND_CHARACTERS, Job
+from orchestrator.cluster.jobs import Job, digest_of
 from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker, WorkerPeer, unknown
+from orchestrator.cluster.repeats import Repeats
+from orchestrator.cluster.room import Room
 from orchestrator.cluster.sparing_log import SparingLog
 from orchestrator.cluster.wire import rpc, translate
-from orchestrator.cluster.wire.sizes import ERROR_CHARACTERS
 from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import checked_review_at, explained
@@ -78,9 +81,6 @@ class LiveCoordinator:
         self._release = release
         self._alarm: asyncio.TimerHandle | None = None
         self._flushing: asyncio.TimerHandle | None = None
-        self._characters = 0  # of payloads not settled
-        self._room = asyncio.Event()
-        self._turns = asyncio.Lock()  # to wait for room
         self._requests = itertools.count(1)
         self._serials = itertools.count(1)
         self._streams: dict[int, StreamedWorker] = {}  # by what they count their requests from
@@ -93,6 +93,8 @@ class LiveCoordinator:
         # Inputs go by the guarded core; questions that are asked for every task go straight.
         self._asked = record.open(self, build) if record else build(self)
         self.core = intercepted(self._asked, self._guarded)
+        self.repeats = Repeats(self._asked.task, self.limits.keyed_s)
+        self.room = Room(self.limits, self._asked, self.repeats)
         self.window = Window(self.now())
         self._flush()
 
@@ -103,8 +105,6 @@ class LiveCoordinator:
         client = self.clients.get(job.session)
         if client is not None:
             self._release(job.session, client.accept, job.number)
-            if task.settled:
-                self._release(job.session, client.settle, job.number, translate.outcome_of(task))
         elif not job.session:
             self._answer(str(task.id), str(task.id), True)
 
@@ -143,12 +143,17 @@ class LiveCoordinator:
     def settled(self, task: Task, now: float) -> None:
         job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
         self.window.settled(task.state is _COMPLETED, now - task.submitted_at, now)
-        self._characters -= len(job.payload)
+        self.room.characters -= len(job.payload)
+        if job.key:
+            job.digest = digest_of(job.payload)
         job.payload = ""  # nobody needs it any more, and settled tasks are many
         client = self.clients.get(job.session)
         if client is not None:
             self._release(job.session, client.settle, job.number, translate.outcome_of(task))
-        self._room.set()
+        if self.repeats.count:
+            for session, number in self.repeats.settled(task.id):
+                self._tell_settled(session, number, task)
+        self.room.made()
 
     def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
         reporter = self._streams.get(request >> NUMBER_BITS)
@@ -222,46 +227,86 @@ class LiveCoordinator:
         """What an earlier coordinator had taken, before anybody is heard."""
         now = self.now()
         for task in tasks:
-            self._characters += len(task.payload.payload)  # type: ignore[attr-defined]  # a Job
+            job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+            self.room.characters += len(job.payload)
             self.core.recovered(task, now)
+            if job.key:
+                self.repeats.note_first(job.key, task.task_id)
         self._names = sum(1 for _ in self.core.workers())
 
     def submit(self, task_id: str, job: Job, priority: int, execution_timeout_s: float | None = None) -> None:
-        """Raises Refused for a task that makes no sense."""
-        payload = job.payload
-        if not payload:
-            raise Refused(Code.INVALID_ARGUMENT, "the payload is empty")
-        if len(payload) > self.limits.payload_characters:
-            wanted = f"{len(payload)} characters, the limit is {self.limits.payload_characters}"
-            raise Refused(Code.INVALID_ARGUMENT, f"the payload is too large: {wanted}")
-        if len(job.kind) > KIND_CHARACTERS:
-            raise Refused(Code.INVALID_ARGUMENT, f"unknown kind: {job.kind[:80]!r}...")
-        if not translate.is_priority(priority):
-            raise Refused(Code.INVALID_ARGUMENT, f"unknown priority: {priority}")
-        submitted = self._asked.submitted
-        self.core.submit(task_id, priority, job, execution_timeout_s, self.now())
-        if self._asked.submitted > submitted:  # it was not known already
-            self._characters += len(payload)
+        """Raises Refused for a task that makes no sense, or whose key is that of other work."""
+        nonsense = self.limits.nonsense(job, priority)
+        if nonsense:
+            raise Refused(Code.INVALID_ARGUMENT, nonsense)
+        now = self.now()
+        known = self._asked.task(task_id) or (self.repeats.first(job.key, now) if job.key else None)
+        if known is not None:
+            self._submit_again(known, job, priority)
+            return
+        if job.key:
+            self.repeats.note_first(job.key, task_id)
+        self.room.characters += len(job.payload)
+        self.core.submit(task_id, priority, job, execution_timeout_s, now)
 
-    async def accept(self, task_id: str, job: Job, priority: int) -> None:
-        """Take a task of the wire contract, if it is new, and wait until its submitter may be told. Raises Refused."""
-        if self.full and self._asked.task(task_id) is None:
+    def _submit_again(self, task: Task, job: Job, priority: int) -> None:
+        """No input: nothing changes but who is told."""
+        first: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+        is_first = job.session != "" and (first.session, first.number) == (job.session, job.number)
+        if not is_first and not (task.priority == priority and first.is_same(job)):
+            raise Refused(Code.ALREADY_EXISTS, f"the key {job.key!r} is that of a task with other content: {task.id}")
+        client = self.clients.get(job.session)
+        if client is None:
+            return
+        self._release(job.session, client.accept, job.number, "" if is_first else task.id)
+        if task.settled:
+            self._tell_settled(job.session, job.number, task)
+        elif not is_first:
+            self.repeats.add(task.id, (job.session, job.number))
+
+    def _tell_settled(self, session: str, number: int, task: Task) -> None:
+        client = self.clients.get(session)
+        if client is not None:
+            self._release(session, client.settle, number, translate.outcome_of(task))
+
+    def refuse(self, session: str, client: ClientPeer, number: int, refused: Refused) -> None:
+        """One of the client's tasks. That its key is known may be known only once that is stored."""
+        self._release(session, client.refuse, number, str(refused), refused.code is Code.ALREADY_EXISTS)
+
+    async def accept(self, job: Job, priority: int) -> str:
+        """Take a task of the wire contract, if it is new, and wait until its submitter may be told its id. Raises
+        Refused."""
+        known = self.repeats.first(job.key, self.now()) if job.key else None
+        if known is not None:
+            try:
+                self._submit_again(known, job, priority)
+            finally:
+                await self.may_be_told(job.key)
+            return str(known.id)
+        if self.room.full:
             raise Refused(Code.RESOURCE_EXHAUSTED, "too many tasks are waiting")
+        task_id = secrets.token_hex(8)
         call = self._call(task_id)
         try:
             self.submit(task_id, job, priority, self.contract_timeout_s)
             await call
         finally:
             self._calls.pop(task_id, None)
+        return task_id
 
-    async def cancel_task(self, task_id: str) -> Task:
-        """Cancel it, and wait until whoever asked may be told. Raises Refused for an unknown one."""
-        task = self._asked.task(task_id)
+    def find(self, name: str) -> Task:
+        """By its id or its key. Raises Refused for an unknown one."""
+        task = self._asked.task(name) or self.repeats.first(name, self.now())
         if task is None:
-            raise Refused(Code.NOT_FOUND, f"no task {task_id[:80]!r}")
+            raise Refused(Code.NOT_FOUND, f"no task {name[:80]!r}")
+        return task
+
+    async def cancel_task(self, name: str) -> Task:
+        """Cancel it, and wait until whoever asked may be told. Raises Refused for an unknown one."""
+        task = self.find(name)
         self.require_running()
-        self.core.cancel(task_id, self.now())
-        await self.may_be_told(task_id)
+        self.core.cancel(task.id, self.now())
+        await self.may_be_told(name)
         return task
 
     async def may_be_told(self, peer: str) -> None:
@@ -270,32 +315,6 @@ class LiveCoordinator:
         call = self._call(request)
         self._answer(peer, request, True)
         await call
-
-    @property
-    def full(self) -> bool:
-        limits = self.limits
-        return self._unsettled >= limits.unsettled or self._characters >= limits.unsettled_characters
-
-    @property
-    def _unsettled(self) -> int:
-        core = self._asked
-        return core.submitted - core.completed - core.failed
-
-    async def room_for(self, client: ClientPeer) -> int:
-        """Wait until the coordinator, and what waits for this client, are below their limits: by how many tasks.
-        Whoever asked first has the first turn."""
-        while client.waiting >= self.limits.unsettled or client.owes_reading:
-            self._room.clear()
-            await self._room.wait()
-        if self.full or self._turns.locked():
-            async with self._turns:
-                while self.full:
-                    self._room.clear()
-                    await self._room.wait()
-        return self.limits.unsettled - self._unsettled
-
-    def made_room(self) -> None:
-        self._room.set()
 
     # ---- workers
 
@@ -401,19 +420,8 @@ class LiveCoordinator:
         self.workers.pop(worker_id, None)
 
     def _report(self, worker_id: str, reported: Reported, request: int, now: float) -> Report:
-        task_id, attempt, succeeded, result, error, retryable, queued_s, ran_s, _ = reported
-        if len(result) > self.limits.payload_characters:
-            succeeded, result, error = False, "", "the result is too large"
-        if len(error) > ERROR_CHARACTERS:
-            error = error[:ERROR_CHARACTERS]
-        begun_at = None
-        task = self._asked.task(task_id)
-        for live in task.live if task else ():
-            if live.number == attempt or attempt is None:
-                begun_at = started_at(live.assigned_at, queued_s, ran_s, now)
-                break
-        fields = worker_id, task_id, attempt, succeeded, result, error, retryable, begun_at, ran_s, request
-        return translate.make(Report, fields)
+        task = self._asked.task(reported.task_id)
+        return believed(reported, worker_id, task, request, self.limits.payload_characters, now)
 
     # ---- the end
 
@@ -484,12 +492,6 @@ class LiveCoordinator:
         if self._record is not None:
             self._record.flush()
             self._flushing = self._loop.call_later(FLUSH_EVERY_S, self._flush)
-
-
-def started_at(assigned_at: float, queued_s: float, ran_s: float, now: float) -> float:
-    """When an execution reported `now` began, from durations alone: both messages are taken to last equally long."""
-    travelled_s = max(0.0, now - assigned_at - queued_s - ran_s)
-    return min(now, assigned_at + travelled_s / 2 + queued_s)
 
 
 def _resolve(call: asyncio.Future[Answer], answer: Answer) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.metrics import Groups
 from orchestrator.cluster.store import Kept, Store, Unusable
 from orchestrator.cluster.wire import translate
 from orchestrator.core.inputs import Holding, Recovered
@@ -32,6 +34,7 @@ RECORD_BYTES = 1000
 """What a settled task takes in the store beside its result and its error, roughly."""
 FORGET_EVERY_S = 1.0
 _OPEN, _PENDING = AttemptState.OPEN, TaskState.PENDING
+Outdated = tuple[float, float]
 Held = deque[tuple[Callable[..., None], tuple[Any, ...]]]
 
 
@@ -51,16 +54,18 @@ class Driver(Protocol):
 class Durability:
     """Stands between a core, its driver and a store: `noting` goes around the driver's effects, `release` is for them.
 
-    Settled tasks are kept for `keep_settled_s`, as long as they take no more than `keep_settled_bytes`. When the store
-    cannot be written any more, `driver` is stopped, and nothing that waits is ever released.
+    Settled tasks are kept for `keep_settled_s`, those with a key for `keep_keyed_s`, as long as they take no more than
+    `keep_settled_bytes`; those with a key go last. When the store cannot be written any more, `driver` is stopped, and
+    nothing that waits is ever released.
     """
 
-    def __init__(self, store: Store, term: int, keep_settled_s: float, keep_settled_bytes: float) -> None:
+    def __init__(
+        self, store: Store, term: int, keep_settled_s: float, keep_settled_bytes: float, keep_keyed_s: float
+    ) -> None:
         self.driver: Driver | None = None
         self._loop = asyncio.get_running_loop()
         self._store = store
         self._term = term
-        self._keep_s = keep_settled_s
         self._keep_bytes = keep_settled_bytes
         self._writer = ThreadPoolExecutor(1, "store")
         self._changed: dict[Task, None] = {}  # since the last group
@@ -69,10 +74,12 @@ class Durability:
         self._covered: Held = deque()  # until that is stored
         self._begins = False
         self._broken = False
-        self._latencies_s: deque[float] = deque()  # of commits; this and the next since they were last told
-        self._stored = 0
-        self._told_at = self._loop.time()
-        self._settled: deque[tuple[float, int]] = deque()  # when, by the wall clock, and its bytes
+        self.groups = Groups(self._loop.time())
+        # Without a key, and with one: how long they are kept; when each was settled, by the wall clock, and its bytes.
+        self._settled: tuple[tuple[float, deque[tuple[float, int]]], ...] = (
+            (keep_settled_s, deque()),
+            (keep_keyed_s, deque()),
+        )
         self._bytes = 0
         self._forgets_at = 0.0
 
@@ -112,18 +119,6 @@ class Durability:
         self._writer.shutdown()
         self._store.close()
 
-    def told(self) -> str:
-        """For the line of metrics: what was stored since the last call."""
-        latencies_s, now = sorted(self._latencies_s), self._loop.time()
-        count, span_s, stored = len(latencies_s), now - self._told_at, self._stored
-        self._latencies_s.clear()
-        self._told_at, self._stored = now, 0
-        if not count or span_s <= 0:
-            return ", 0.0 commits/s"
-        p50_ms, p99_ms = (1000 * latencies_s[-(-percent * count // 100) - 1] for percent in (50, 99))
-        each = f"{stored / count:.1f} changed tasks each"
-        return f", {count / span_s:.1f} commits/s of {each}, p50 {p50_ms:.2f} ms p99 {p99_ms:.2f} ms"
-
     # ---- groups
 
     @property
@@ -144,7 +139,7 @@ class Durability:
         group = self._next_group()
         self._covered, self._held = self._held, deque()
         self._writing = self._loop.run_in_executor(self._writer, self._write, group, self._outdated())
-        self._writing.add_done_callback(partial(self._written, self._loop.time()))
+        self._writing.add_done_callback(partial(self._written, len(group), self._loop.time()))
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
@@ -152,23 +147,23 @@ class Durability:
         self._changed.clear()
         for kept in group:
             self._note_settled(kept)
-        self._stored += len(group)
         return group
 
-    def _write(self, group: Sequence[Kept], outdated: float | None) -> None:
+    def _write(self, group: Sequence[Kept], outdated: Outdated | None) -> None:
         """In a thread of its own."""
         self._store.append(self._term, group)
         if outdated is not None:
-            self._store.forget(self._term, outdated)
+            self._store.forget(self._term, *outdated)
 
-    def _written(self, begun_at: float, writing: asyncio.Future[None]) -> None:
+    def _written(self, tasks: int, begun_at: float, writing: asyncio.Future[None]) -> None:
         if self._broken:
             return
-        self._latencies_s.append(self._loop.time() - begun_at)
         error = writing.exception()
         if error is not None:
             self._break(str(error) if isinstance(error, Unusable) else f"the store raised {error!r}")
             return
+        now = self._loop.time()
+        self.groups.stored(tasks, now - begun_at, now)
         covered = self._covered
         self._writing = None
         self._begin()  # the next group is written while this one's calls are made
@@ -192,20 +187,21 @@ class Durability:
     def _note_settled(self, kept: Kept) -> None:
         if kept.settled_at is not None:
             size = RECORD_BYTES + len(kept.error) + len(kept.result or "")
-            self._settled.append((kept.settled_at, size))
+            self._settled[kept.key != ""][1].append((kept.settled_at, size))
             self._bytes += size
 
-    def _outdated(self) -> float | None:
-        """Until when settled tasks are to be forgotten now, None for none."""
+    def _outdated(self) -> Outdated | None:
+        """Until when settled tasks are to be forgotten now, without a key and with one; None for none."""
         now = time.time()
         if now < self._forgets_at:
             return None
         self._forgets_at = now + FORGET_EVERY_S
-        until = None
-        while self._settled and (self._settled[0][0] < now - self._keep_s or self._bytes > self._keep_bytes):
-            until, size = self._settled.popleft()
-            self._bytes -= size
-        return until
+        until = [-math.inf, -math.inf]
+        for keyed, (keep_s, settled) in enumerate(self._settled):
+            while settled and (settled[0][0] < now - keep_s or self._bytes > self._keep_bytes):
+                until[keyed], size = settled.popleft()
+                self._bytes -= size
+        return (until[0], until[1]) if max(until) > -math.inf else None
 
 
 class Noting:
@@ -272,6 +268,7 @@ def kept_of(task: Task, since_1970: float) -> Kept:
         [(each.number, each.worker.id, each.worker.incarnation) for each in task.live if each.state is _OPEN],
         *(int(task.state), task.worker_id, None if task.result is None else str(task.result), task.error),
         None if settled_at is None else settled_at + since_1970,
+        *(job.key, job.digest),
     )
     return translate.make(Kept, fields)
 
@@ -281,7 +278,7 @@ def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
     return Recovered(
         kept.id,
         kept.priority,
-        Job(kept.kind, kept.payload, kept.session, kept.number),
+        Job(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
         kept.execution_timeout_s,
         min(now, kept.accepted_at - since_1970),
         kept.tries,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,12 +13,26 @@ KIND_CHARACTERS = 200
 
 @dataclass(slots=True)
 class Job:
-    """A task's payload in the core. `session`, `number`: by which client's stream it came, empty for none."""
+    """A task's payload in the core. `session`, `number`: by which client's stream it came, empty for none.
+
+    `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
+    """
 
     kind: str
     payload: str
     session: str = ""
     number: int = 0
+    key: str = ""
+    digest: str = ""
+
+    def is_same(self, other: Job) -> bool:
+        """Whether the other one, whose payload is there, is the same work."""
+        same = self.digest == digest_of(other.payload) if self.digest else self.payload == other.payload
+        return same and self.kind == other.kind
+
+
+def digest_of(payload: str) -> str:
+    return hashlib.blake2b(payload.encode(), digest_size=16).hexdigest()
 
 
 class Ended(NamedTuple):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.cluster.jobs import PAYLOAD_CHARACTERS
+from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS, Job
+from orchestrator.cluster.wire import translate
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,10 @@ class Limits:
     unsettled: int = 200_000
     unsettled_characters: int = 256 << 20
     payload_characters: int = PAYLOAD_CHARACTERS
-    settled_s: float = 3600.0
+    settled_s: float = 24 * 3600.0
     """For how long settled tasks are remembered."""
+    keyed_s: float = 24 * 3600.0
+    """For how long those that were submitted with a key."""
     workers: int = 20_000
     """Names that are known at a time; those that left or died are forgotten after an hour."""
     held: int = 10_000
@@ -27,3 +30,14 @@ class Limits:
     As many as workers: they all begin at once when a coordinator is started again."""
     unread_characters: int = 128 << 20
     """Of large answers to calls that are on their way."""
+
+    def nonsense(self, job: Job, priority: int) -> str:
+        """What is wrong with a task, empty for nothing."""
+        characters = len(job.payload)
+        if not characters:
+            return "the payload is empty"
+        if characters > self.payload_characters:
+            return f"the payload is too large: {characters} characters, the limit is {self.payload_characters}"
+        if len(job.kind) > KIND_CHARACTERS:
+            return f"unknown kind: {job.kind[:80]!r}..."
+        return "" if translate.is_priority(priority) else f"unknown priority: {priority}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from orchestrator.cluster.wire.translate import Metrics, Percentiles
+from orchestrator.cluster.figures import Commits, Metrics, Percentiles
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import WorkerState
 
@@ -31,6 +31,7 @@ class Window:
         self._ran_s: deque[float] = deque(maxlen=REMEMBERED)
         self.executed = self._ran_s.append
         self._counts: deque[list[int]] = deque()  # [tenth, failed, completed], oldest first
+        self.groups: Groups | None = None  # where changes are stored
 
     def settled(self, completed: bool, latency_s: float, now: float) -> None:
         self._settled.append((completed, latency_s))
@@ -62,6 +63,7 @@ class Window:
             failed=core.failed,
             timeouts=core.counters["timeouts"],
             refused_results=core.counters["refused_results"],
+            commits=None if self.groups is None else self.groups.summary(now),
         )
 
     def _latency_ms(self) -> tuple[Percentiles | None, Percentiles | None]:
@@ -83,6 +85,28 @@ class Window:
         first = int((now - WINDOW_S) * 10) + 1
         while self._counts and self._counts[0][0] < first:
             self._counts.popleft()
+
+
+class Groups:
+    """The last groups of changes that were stored. `recovery_s`: how long it took to read the store."""
+
+    def __init__(self, now: float) -> None:
+        self.recovery_s = 0.0
+        self._began = now
+        self._stored: deque[tuple[float, int, float]] = deque(maxlen=REMEMBERED)  # when, tasks, how long in s
+
+    def stored(self, tasks: int, latency_s: float, now: float) -> None:
+        self._stored.append((now, tasks, latency_s))
+
+    def summary(self, now: float) -> Commits:
+        span_s = max(0.1, min(WINDOW_S, now - self._began))
+        count = len(self._stored)
+        return Commits(
+            sum(at > now - WINDOW_S for at, _, _ in self._stored) / span_s,
+            sum(tasks for _, tasks, _ in self._stored) / count if count else None,
+            _percentiles_ms([latency_s for _, _, latency_s in self._stored]),
+            self.recovery_s,
+        )
 
 
 def _ranks(count: int) -> list[int]:
@@ -109,6 +133,10 @@ def line(metrics: Metrics) -> str:
         parts.append(f"{metrics.timeouts} timeouts")
     if metrics.refused_results:
         parts.append(f"{metrics.refused_results} results refused")
+    if metrics.commits is not None:
+        per_s, tasks_each, latency_ms, _ = metrics.commits
+        each = "" if tasks_each is None else f" of {tasks_each:.1f} changed tasks each, {_shown(latency_ms)}"
+        parts.append(f"{per_s:.1f} commits/s{each}")
     return ", ".join(parts)
 
 

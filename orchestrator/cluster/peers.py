@@ -253,7 +253,8 @@ class ClientPeer(Stream):
         self._unread = unread
         self._owed = 0  # characters of large results that it has not read
         self.accepted: list[int] = []
-        self.refused: deque[tuple[int, str]] = deque()
+        self.known: deque[tuple[int, str]] = deque()
+        self.refused: deque[tuple[int, str, bool]] = deque()
         self.settled: deque[tuple[int, Outcome]] = deque()
         self.unsettled = 0  # of what it has submitted on this stream
         self._loop = asyncio.get_running_loop()
@@ -263,24 +264,29 @@ class ClientPeer(Stream):
     @property
     def waiting(self) -> int:
         """What it has not been told yet, in messages' parts."""
-        return len(self.accepted) + len(self.refused) + len(self.settled)
+        return len(self.accepted) + len(self.known) + len(self.refused) + len(self.settled)
 
     @property
     def owes_reading(self) -> bool:
         """So much waits for it that nothing more is taken from it."""
         return self._owed >= OWED_MAX
 
-    def accept(self, number: int) -> None:
-        """Waits a moment for results to travel with."""
-        self.accepted.append(number)
+    def accept(self, number: int, known: str = "") -> None:
+        """Waits a moment for results to travel with. `known`: the id, where it is a task that was known already."""
+        if known:
+            self.known.append((number, known))
+        else:
+            self.accepted.append(number)
         self.unsettled += 1
         if self._patience is None:
             self._wait_for_company()
 
-    def refuse(self, number: int, reason: str) -> None:
-        self.refused.append((number, reason))
+    def refuse(self, number: int, reason: str, exists: bool = False) -> None:
+        """`exists`: its key is that of other work."""
+        self.refused.append((number, reason, exists))
         self._gathered.set()
-        self.note(taken=False)
+        if not exists:
+            self.note(taken=False)
 
     def settle(self, number: int, outcome: Outcome) -> None:
         if len(outcome.result) >= LARGE_CHARACTERS and not self._owe(len(outcome.result)):
@@ -325,11 +331,12 @@ class ClientPeer(Stream):
                 self._patience = None
             room = rpc.Room()
             accepted = room.take_numbers(self.accepted)
+            known = room.take(self.known, sizes.known_bytes) if self.known else ()
             refused = room.take(self.refused, sizes.refusal_bytes) if self.refused else ()
             settled = room.take(self.settled, sizes.outcome_bytes)
             if not self.waiting:
                 self._gathered.clear()
-            await write(translate.to_client(accepted, refused, settled))
+            await write(translate.to_client(accepted, known, refused, settled))
             if self._owed:
                 self._was_read(settled)
             written()

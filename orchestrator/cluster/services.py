@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -69,11 +68,7 @@ class WireService(Service):
 
     async def SubmitTask(self, request: Any, context: Context) -> Any:
         try:
-            task_id = contract.key_of(sound(request)) or secrets.token_hex(8)
-            known = self._live.core.task(task_id)
-            if known is not None and known.payload.session:  # type: ignore[attr-defined]  # a Job
-                raise Refused(Code.ALREADY_EXISTS, f"{task_id!r} is a task of another submitter")
-            await self._live.accept(task_id, *contract.job_of(request))
+            task_id = await self._live.accept(*contract.job_of(sound(request)))
         except (Refused, Malformed) as refused:
             await self._abort(context, refused)
         return contract.submit_answer(task_id)
@@ -81,10 +76,7 @@ class WireService(Service):
     async def GetTaskStatus(self, request: Any, context: Context) -> Any:
         try:
             self._live.require_running()
-            task = self._live.core.task(sound(request).task_id)
-            if task is None:
-                raise Refused(Code.NOT_FOUND, f"no task {request.task_id[:80]!r}")
-            answer = self._status(task, context)
+            answer = self._status(self._live.find(sound(request).task_id), context)
             await self._live.may_be_told(context.peer())
             return answer
         except Malformed as refused:
@@ -282,13 +274,15 @@ class StreamService(Service):
         try:
             await first_of(
                 self._read_client(session, client, first, requests, host),
-                client.write_to(context.write, live.made_room),
+                client.write_to(context.write, live.room.made),
                 client.ended(),
             )
         finally:
             client.close()
             if live.clients.get(session) is client:
                 del live.clients[session]
+                live.repeats.gone(session)
+                live.room.made()
                 if client.unsettled > 0:
                     line = "session %s: its client has gone, with %d tasks in hand"
                     live.lines.write(logging.INFO, host, line, session, client.unsettled)
@@ -318,17 +312,17 @@ class StreamService(Service):
         tasks = translate.submitted(session, message)
         left = len(message.tasks)
         while left > 0:
-            count = min(SLICE, await live.room_for(client))
-            for job, priority in islice(tasks, count):
+            count = min(SLICE, await live.room.wait_for(client))
+            for task_id, job, priority in islice(tasks, count):
                 left -= 1
                 try:
-                    live.submit(f"{session}-{job.number}", job, priority)
+                    live.submit(task_id, job, priority)
                     if client.refused_in_a_row:
                         client.note(taken=True)
                 except Refused as refused:
                     live.lines.warning(host, "refused a task of session %s: %s", session, refused)
-                    client.refuse(job.number, str(refused))
-                if client.owes_reading or (len(job.payload) > LARGE_CHARACTERS and live.full):
+                    live.refuse(session, client, job.number, refused)
+                if client.owes_reading or (len(job.payload) > LARGE_CHARACTERS and live.room.full):
                     break
             if left > 0:
                 await asyncio.sleep(0)
@@ -370,8 +364,8 @@ async def start(
     return server, bound
 
 
-async def log_metrics(live: LiveCoordinator, further: Callable[[], str] = str) -> None:
-    """A line every five seconds in which something has happened to a task, for ever. `further`: its end."""
+async def log_metrics(live: LiveCoordinator) -> None:
+    """A line every five seconds in which something has happened to a task, for ever."""
     core = live.core
     before = (0, 0)
     while True:
@@ -379,4 +373,4 @@ async def log_metrics(live: LiveCoordinator, further: Callable[[], str] = str) -
         happened = (core.submitted, core.completed + core.failed)
         if happened != before:
             before = happened
-            log.info("%s%s", line(live.window.summary(core, live.now())), further())
+            log.info("%s", line(live.window.summary(core, live.now())))

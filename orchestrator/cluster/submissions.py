@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS
+from orchestrator.cluster.wire.frames import ID_CHARACTERS
 from orchestrator.cluster.wire.translate import Outcome, make
 from orchestrator.core.model import Priority
 
@@ -15,11 +16,16 @@ _LOWEST, _HIGHEST = int(min(Priority)), int(max(Priority))
 
 
 class NewTask(NamedTuple):
-    """What a client submits; an empty kind is the coordinator's default."""
+    """What a client submits; an empty kind is the coordinator's default.
+
+    `key`: what is submitted again with it, by whichever client, is the same task, and executed once. Without one only
+    the client's own repetitions are.
+    """
 
     payload: str
     priority: int = Priority.NORMAL
     kind: str = ""
+    key: str = ""
 
 
 class Unanswered(Exception):
@@ -30,33 +36,42 @@ class TaskRefused(Exception):
     """The coordinator does not take this task."""
 
 
+class KeyTaken(TaskRefused):
+    """The key is that of a task with another kind, payload or priority."""
+
+
 class CoordinatorStopped(Exception):
     """A fault inside the coordinator ended it; the text says which. What it had not settled may never be."""
 
 
 def checked(task: NewTask) -> NewTask:
     """The task, if it can be sent. Raises TypeError or ValueError if not: it is the caller's fault, nobody else's."""
-    payload, given, kind = task
+    if type(task) is not NewTask:
+        task = NewTask(*task)
+    payload, given, kind, key = task
     if (
-        type(task) is NewTask
-        and type(payload) is type(kind) is str
+        type(payload) is type(kind) is str
         and type(given) in (int, Priority)
         and _LOWEST <= given <= _HIGHEST
         and len(payload) <= PAYLOAD_CHARACTERS
         and len(kind) <= KIND_CHARACTERS
         and payload.isascii()
         and kind.isascii()
+        and key == ""
     ):
         return task  # as nearly all are
     _require_text("payload", payload, PAYLOAD_CHARACTERS)
     _require_text("kind", kind, KIND_CHARACTERS)
+    _require_text("key", key, ID_CHARACTERS)
+    if not key.isprintable():
+        raise ValueError(f"a task's key has printable characters only, not {key!a:.80}")
     try:
         priority = operator.index(given)
     except TypeError:
         raise TypeError(f"a task's priority is an integer, not {given!r:.80}") from None
     if not _LOWEST <= priority <= _HIGHEST:
         raise ValueError(f"a task's priority is {_LOWEST} to {_HIGHEST}, not {priority}")
-    return NewTask(payload, priority, kind)
+    return NewTask(payload, priority, kind, key)
 
 
 def _require_text(what: str, text: object, most: int) -> None:
@@ -122,11 +137,12 @@ class Submission:
         if not self.id.done():
             self.id.set_result(task_id)
 
-    def settle(self, outcome: Outcome, now: float) -> None:
-        """The latency that its caller saw is what counts, however often the coordinator was lost meanwhile."""
-        self.accept(outcome.task_id)
+    def settle(self, task_id: str, outcome: Outcome, now: float) -> None:
+        """`task_id`: if it is not known yet. The latency that its caller saw is what counts, however often the
+        coordinator was lost meanwhile."""
+        self.accept(task_id)
         if not self.outcome.done():
-            self.outcome.set_result(make(Outcome, (*outcome[:-1], now - self.submitted_at)))
+            self.outcome.set_result(make(Outcome, (self.id.result(), *outcome[1:-1], now - self.submitted_at)))
 
     def fail(self, error: Exception) -> None:
         for future in (self.id, self.outcome):

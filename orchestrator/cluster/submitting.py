@@ -14,7 +14,7 @@ import grpc.aio
 
 from orchestrator.cluster.link import UNANSWERED, Link
 from orchestrator.cluster.silence import Silence
-from orchestrator.cluster.submissions import CoordinatorStopped, Submission, TaskRefused, Unanswered
+from orchestrator.cluster.submissions import CoordinatorStopped, KeyTaken, Submission, TaskRefused, Unanswered
 from orchestrator.cluster.wire import contract, rpc, sizes, translate
 from orchestrator.cluster.wire.rpc import first_of, pauses
 
@@ -58,7 +58,7 @@ class Streaming:
         self._silence = silence
         self._now = asyncio.get_running_loop().time
         self._waits_since = self._now()  # for a word of the coordinator
-        self._session = secrets.token_hex(4)
+        self._session = secrets.token_hex(6)
         self._unsettled = unsettled
         self._outgoing: deque[int] = deque()
         self._gathered = asyncio.Event()
@@ -116,19 +116,25 @@ class Streaming:
             came_at = self._waits_since = self._now()
             for number in translate.accepted(message):
                 if number in unsettled:
-                    unsettled[number].accept(f"{session}-{number}")
+                    unsettled[number].accept(translate.id_of(session, number))
                 elif number in forsaken:
                     self._release(number)
-            for number, reason in translate.refused(message):
+            for number, task_id in translate.known(message):
                 if number in unsettled:
-                    unsettled.pop(number).fail(TaskRefused(reason))
-            for number, outcome in translate.outcomes(session, message):
+                    unsettled[number].accept(task_id)
+                elif number in forsaken:
+                    self._release(number)
+            for number, reason, exists in translate.refused(message):
                 if number in unsettled:
-                    unsettled.pop(number).settle(outcome, came_at)
+                    unsettled.pop(number).fail(KeyTaken(reason) if exists else TaskRefused(reason))
+            for number, outcome in translate.outcomes(message):
+                if number in unsettled:
+                    unsettled.pop(number).settle(translate.id_of(session, number), outcome, came_at)
 
     def _release(self, number: int) -> None:
         """The coordinator can be told now: it has the task, or will never have it."""
-        self._forsaken.pop(number).accept(f"{self._session}-{number}")
+        submission = self._forsaken.pop(number)
+        submission.accept(submission.task.key or translate.id_of(self._session, number))  # it knows both
 
     async def _write(self, call: Any) -> None:
         try:
@@ -153,19 +159,22 @@ class Streaming:
     def _next_message(self) -> Any:
         return translate.from_client("", self._next_tasks())
 
-    def _next_tasks(self) -> Iterator[tuple[int, str, str, int]]:
+    def _next_tasks(self) -> Iterator[tuple[int, str, str, int, str]]:
         for number in rpc.take(self._outgoing, self._size, self.IN_A_MESSAGE):
             submission = self._unsettled.get(number)
             if submission is None:
                 continue  # cancelled, or sent before, by a stream that broke
-            payload, priority, kind = submission.task
+            payload, priority, kind, key = submission.task
             if number > self._newest_sent:
                 self._newest_sent = number
-            yield number, kind, payload, priority
+            yield number, kind, payload, priority, key
 
     def _size(self, number: int) -> int:
         submission = self._unsettled.get(number)
-        return sizes.task_bytes(submission.task.kind, submission.task.payload) if submission else 0
+        if submission is None:
+            return 0
+        payload, _, kind, key = submission.task
+        return sizes.task_bytes(kind, payload, key)
 
 
 class Polling:
@@ -215,13 +224,13 @@ class Polling:
 
     async def _submit(self, number: int, submission: Submission) -> bool:
         """Whether that is over, well or badly. One that was forsaken meanwhile learns its id, too."""
-        payload, priority, kind = submission.task
+        payload, priority, kind, given = submission.task
         self._silence.begin()
         await self._link.connected()  # before that there is no call whose time could pass
         if number not in self._unsettled:
             return True  # cancelled
         self._sent.add(number)
-        key = f"{self._session}.{number}"
+        key = given or f"{self._session}.{number}"
         try:
             request = contract.submit_message(kind, payload, priority, key)
             submit = self._link.coordinator.SubmitTask
@@ -244,6 +253,8 @@ class Polling:
                     return False
                 failure = Unanswered(f"the submission was not answered ({error.details()}), and is not made again: "
                                      "this coordinator could execute the task twice")  # fmt: skip
+            elif error.code() is Code.ALREADY_EXISTS:
+                failure = KeyTaken(error.details())
             elif error.code() is Code.INVALID_ARGUMENT:
                 failure = TaskRefused(error.details())
             self._unsettled.pop(number, None)
@@ -307,7 +318,7 @@ class Polling:
         outcome = contract.outcome_of_status(answer)
         if outcome.settled:
             self._unsettled.pop(number, None)
-            submission.settle(outcome, asyncio.get_running_loop().time())
+            submission.settle(task_id, outcome, asyncio.get_running_loop().time())
         return outcome.settled
 
 

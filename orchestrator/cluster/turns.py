@@ -171,11 +171,16 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run tim
 class _Brought:
     """A message, and its size in bytes. No tuple: as the last value of an iterator gRPC mistakes that for arguments."""
 
-    __slots__ = ("request", "size")
+    __slots__ = ("_request", "size")
 
     def __init__(self, size: int, request: Any) -> None:
         self.size = size
-        self.request = request
+        self._request = request
+
+    def taken(self) -> Any:
+        """The message. It is not kept: gRPC's iterator has this object until garbage is collected."""
+        request, self._request = self._request, None
+        return request
 
 
 class _Turn:
@@ -206,7 +211,7 @@ class _Turn:
             raise AssertionError("abort raises")
         if brought.size < LARGE_BYTES:
             self.end()
-        return brought.request
+        return brought.taken()
 
     def _await_in(self, seconds: float, then: Callable[[], None]) -> None:
         """`then`, unless the turn has ended by itself."""

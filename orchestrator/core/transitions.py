@@ -54,7 +54,8 @@ class Transitions:
     `execution_timeout_s`: of tasks that have no limit of their own; None for no limit.
     `execution_check`, `detection_check`: None to act at the exact moment.
     `keep_settled`, `keep_settled_s`, `keep_settled_bytes`: settled tasks are remembered, to answer questions and to
-    know a late report, up to that number, for that long, and up to that size in all.
+    know a late report, up to that number, for that long, and up to that size in all. `keep_keyed_s`: for how long those
+    that were submitted with a key.
     `remember_workers_s`: how long a worker that left or died is remembered.
 
     `own_pause_s`: an alarm that rings later than that means that the coordinator slept; it has itself woken that
@@ -103,6 +104,7 @@ class Transitions:
         keep_settled: float = 100_000,
         keep_settled_s: float = math.inf,
         keep_settled_bytes: float = math.inf,
+        keep_keyed_s: float = math.inf,
         remember_workers_s: float = 3600.0,
         term: int = 1,
     ) -> None:
@@ -124,7 +126,7 @@ class Transitions:
         self._tasks: dict[TaskId, Task] = {}
         self._workers: dict[WorkerId, Worker] = {}
         self._free_slots: list[int] = []  # of forgotten workers, a heap
-        self._settled = SettledTasks(self._tasks, keep_settled, keep_settled_s, keep_settled_bytes)
+        self._settled = SettledTasks(self._tasks, keep_settled, keep_settled_s, keep_settled_bytes, keep_keyed_s)
         self._gone: deque[tuple[float, Worker]] = deque()  # since when workers are dead or have left, oldest first
         self._roomy = 0  # assignable workers with load < limit
         self._room_appeared = False  # since the refused tasks were tried

@@ -76,6 +76,7 @@ def build_coordinator(
     keep_settled: float = KEEP_SETTLED,
     keep_settled_s: float = math.inf,
     keep_settled_bytes: float = math.inf,
+    keep_keyed_s: float = math.inf,
     term: int = 1,
     call_timeout_s: float = 2.0,
 ) -> Coordinator:
@@ -116,5 +117,6 @@ def build_coordinator(
         keep_settled=keep_settled,
         keep_settled_s=keep_settled_s,
         keep_settled_bytes=keep_settled_bytes,
+        keep_keyed_s=keep_keyed_s,
         term=term,
     )

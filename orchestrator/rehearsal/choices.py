@@ -20,7 +20,7 @@ def choices(folder: Path, task: int) -> list[Choice]:
     noted: list[Choice] = []
     effects = EffectLog()
     core = head._replace(policies=watched(head.policies, task, noted)).build(effects)
-    for item in recorded.inputs(task_id=row_of):
+    for item in recorded.inputs(task_id=row_of(recorded)):
         if item.raised is not None:
             break
         getattr(core, item.name)(*item.arguments, item.now)

@@ -7,7 +7,7 @@ They cost the run nothing beyond the decision record, and need no coordinator th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ def record(path: Path, scenario: Scenario, account: Account, killed: bool = Fals
     recorded = Recorded(path)
     core = recorded.build(watcher)
     inputs = 0
-    for item in recorded.inputs(task_id=row_of):
+    for item in recorded.inputs(task_id=row_of(recorded)):
         if item.now > account.ended:
             break
         if item.raised is not None:
@@ -107,9 +107,14 @@ def record(path: Path, scenario: Scenario, account: Account, killed: bool = Fals
     return Record(_since(tables, account).with_kinds(account.kinds), inputs, core.counters)
 
 
-def row_of(task_id: str) -> int:
-    """Of the task with that id: clients number their tasks from one."""
-    return int(task_id.rpartition("-")[2]) - 1
+def row_of(recorded: Recorded) -> Callable[[str], Hashable]:
+    """Of the task with that id, which stays as it is where nobody submitted it: the client numbers its tasks from
+    one."""
+    rows: dict[str, int] = {}
+    for item in recorded.inputs(("submit",)):
+        task_id, _, job, _ = item.arguments
+        rows[task_id] = job.number - 1
+    return lambda task_id: rows.get(task_id, task_id)
 
 
 def _since(tables: Tables, account: Account) -> Tables:

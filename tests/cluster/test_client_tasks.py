@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -74,3 +75,24 @@ def test_whatever_is_text_and_counts_is_sent(make_cluster: MakeCluster):
                 assert (await submission).state is TaskState.FAILED, "by its worker, which makes no sense of it"
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_client_without_an_event_loop_leaves_no_task_behind(
+    make_cluster: MakeCluster, capfd: pytest.CaptureFixture[str]
+):
+    """asyncio would complain on stderr, whenever garbage is collected, that it was destroyed."""
+    cluster = make_cluster()
+    ended = []
+
+    async def last_for_some_turns() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        ended.append(True)
+
+    with Client(cluster.address) as client:
+        client.metrics()
+        asyncio.run_coroutine_threadsafe(last_for_some_turns(), client._loop)
+    assert ended
+    del client
+    gc.collect()
+    assert "Task was destroyed" not in capfd.readouterr().err

@@ -39,9 +39,9 @@ class Gated(MemoryStore):
 class Kit:
     """A core whose changes are stored, and what a peer was told."""
 
-    def __init__(self, keep_s: float, keep_bytes: float) -> None:
+    def __init__(self, keep_s: float, keep_bytes: float, keyed_s: float) -> None:
         self.store = Gated()
-        self.durable = Durability(self.store, self.store.begin_term(1), keep_s, keep_bytes)
+        self.durable = Durability(self.store, self.store.begin_term(1), keep_s, keep_bytes, keyed_s)
         self.core: Coordinator = build_coordinator(Policies(), self.durable.noting(EffectLog()))
         self.told: list[str] = []
         self.heard = asyncio.Event()
@@ -61,8 +61,8 @@ class Kit:
         self.told.append(word)
         self.heard.set()
 
-    def submit(self, name: str) -> None:
-        self.core.submit(name, 1, Job("sleep", "0"), None, self.now())
+    def submit(self, name: str, key: str = "") -> None:
+        self.core.submit(name, 1, Job("sleep", "0", key=key), None, self.now())
 
     async def hears(self, count: int) -> list[str]:
         while len(self.told) < count:
@@ -72,8 +72,8 @@ class Kit:
 
 
 @asynccontextmanager
-async def kit(keep_s: float = 100.0, keep_bytes: float = 1e9) -> AsyncIterator[Kit]:
-    made = Kit(keep_s, keep_bytes)
+async def kit(keep_s: float = 100.0, keep_bytes: float = 1e9, keyed_s: float = 100.0) -> AsyncIterator[Kit]:
+    made = Kit(keep_s, keep_bytes, keyed_s)
     try:
         yield made
     finally:
@@ -104,8 +104,10 @@ def test_a_call_waits_for_what_was_decided_before_it():
             assert made.store.groups == [["t1"], ["t2", "t3"]]
             made.tell("nothing has changed")
             assert made.told[5:] == ["nothing has changed"]
-            assert " commits/s of 1.5 changed tasks each, p50 " in made.durable.told()
-            assert made.durable.told() == ", 0.0 commits/s"
+            told = made.durable.groups.summary(made.now())
+            assert told.per_s > 0
+            assert told.tasks_each == 1.5
+            assert told.latency_ms is not None
 
     asyncio.run(story())
 
@@ -172,21 +174,39 @@ def test_what_is_stored_is_the_state_that_recovers():
     asyncio.run(story())
 
 
+async def settle(made: Kit, name: str, key: str = "") -> None:
+    """And let the store forget what it may."""
+    made.submit(name, key)
+    made.core.result(Report("w1", name, 1, True, "done"), made.now())
+    made.tell(name)
+    made.store.gate.release()
+    await made.hears(1)
+    made.told.clear()
+    made.durable._forgets_at = 0.0
+
+
 def test_settled_tasks_are_kept_within_bounds():
-    """Beyond the size the oldest are forgotten, those that an earlier process had settled too."""
+    """Beyond the size the oldest are forgotten, also those of an earlier process; those with a key last."""
 
     async def story() -> None:
-        async with kit(keep_bytes=2500.0) as made:
+        async with kit(keep_bytes=3500.0) as made:
             made.core.register(Registration("w1", "a", 2, 0, True), made.now())
-            for name in ("t1", "t2", "t3"):
-                made.submit(name)
-                made.core.result(Report("w1", name, 1, True, "done"), made.now())
-                made.tell(name)
-                made.store.gate.release()
-                await made.hears(1)
-                made.told.clear()
-                made.durable._forgets_at = 0.0
+            for name, key in (("k1", "key"), ("t1", ""), ("t2", ""), ("t3", "")):
+                await settle(made, name, key)
             made.submit("t4")
-        assert [task.id for task in made.store.tasks()] == ["t2", "t3", "t4"]
+        assert [task.id for task in made.store.tasks()] == ["t2", "t3", "k1", "t4"]
+
+    asyncio.run(story())
+
+
+def test_settled_tasks_with_a_key_are_kept_for_a_time_of_their_own():
+    """Here for none."""
+
+    async def story() -> None:
+        async with kit(keyed_s=0.0) as made:
+            made.core.register(Registration("w1", "a", 2, 0, True), made.now())
+            for name, key in (("t1", ""), ("k1", "key"), ("t2", ""), ("t3", "")):
+                await settle(made, name, key)
+        assert [task.id for task in made.store.tasks()] == ["t1", "t2", "t3"]
 
     asyncio.run(story())

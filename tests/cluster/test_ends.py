@@ -16,6 +16,7 @@ import pytest
 
 from orchestrator.cluster import draining
 from orchestrator.cluster.client import AsyncClient
+from orchestrator.cluster.decision_record import NAME
 from orchestrator.core.model import TaskState
 from orchestrator.rehearsal.local_cluster import LocalCluster, Process
 from tests.cluster.conftest import MakeCluster
@@ -45,6 +46,11 @@ def black_hole() -> Iterator[str]:
     """An address that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def says_that_it_runs_a_task(folder: Path, worker: str) -> bool:
+    """In a heartbeat: a task that is assigned may still be on its way. The record is flushed every second."""
+    return f'"heartbeat",["{worker}",1,' in (folder / f"0-{NAME}").read_text()
 
 
 @pytest.mark.parametrize("options", [[], ["--contract"]], ids=["streams", "contract"])
@@ -91,16 +97,15 @@ def test_a_drain_lasts_no_longer_than_it_may(make_cluster: MakeCluster, executor
     asyncio.run(asyncio.wait_for(run(), 60))
 
 
-def test_a_drain_without_a_limit_waits_for_what_runs(make_cluster: MakeCluster):
+def test_a_drain_without_a_limit_waits_for_what_runs(make_cluster: MakeCluster, tmp_path: Path):
     """Although the coordinator is lost: it may come back. With it the worker reports, and leaves."""
     cluster = make_cluster(1)
     worker = cluster.worker("w1")
 
     async def run() -> None:
         async with AsyncClient(cluster.address) as client:
-            submission = client.submit("2", kind="sleep")
-            while (await client.status(await submission.id)).state is TaskState.PENDING:
-                await asyncio.sleep(0.01)
+            await client.submit("3", kind="sleep").id
+            await asyncio.to_thread(wait_until, lambda: says_that_it_runs_a_task(tmp_path, "w1"))
             cluster.coordinator.kill()
             worker.terminate()
             with pytest.raises(subprocess.TimeoutExpired):
@@ -112,16 +117,15 @@ def test_a_drain_without_a_limit_waits_for_what_runs(make_cluster: MakeCluster):
 
 
 @pytest.mark.parametrize(("executor", "options"), [("process", []), ("thread", ["--contract"])])
-def test_a_second_signal_ends_a_drain(make_cluster: MakeCluster, executor: str, options: list[str]):
+def test_a_second_signal_ends_a_drain(make_cluster: MakeCluster, executor: str, options: list[str], tmp_path: Path):
     """What hangs in a thread, or in a child that stands still itself, and a coordinator that stands still: status 1."""
     cluster = make_cluster(1, executor=executor, options=tuple(options), heartbeat_s=0.1)
     worker = cluster.worker("w1")
 
     async def run() -> None:
         async with AsyncClient(cluster.address) as client:
-            submission = client.submit(*HANG)
-            while (await client.status(await submission.id)).state is TaskState.PENDING:
-                await asyncio.sleep(0.01)
+            await client.submit(*HANG).id
+            await asyncio.to_thread(wait_until, lambda: says_that_it_runs_a_task(tmp_path, "w1"))
             for child in psutil.Process(worker.pid).children():
                 child.send_signal(signal.SIGSTOP)
             cluster.coordinator.signal(signal.SIGSTOP)

@@ -463,7 +463,7 @@ def test_room_is_given_in_turn():
             greedy = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
             tasks = [NewTask(number=number, priority="NORMAL", payload="0") for number in range(50 * SLICE)]
             await greedy.write(FromClient(session="greedy", tasks=tasks))
-            await until(lambda: live.full)
+            await until(lambda: live.room.full)
             modest = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit()
             await modest.write(FromClient(session="modest", tasks=[NewTask(number=1, priority="NORMAL", payload="0")]))
             await until(lambda: "modest" in live.clients)

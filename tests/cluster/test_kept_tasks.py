@@ -136,7 +136,7 @@ def test_tasks_in_hand_outlive_a_coordinator_that_ends_in_order(tmp_path: Path):
             [sys.executable, "-m", "orchestrator.cli.cluster", "coordinator", "--port", "0", "--data", str(data)],
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-        said = f"another coordinator uses the store {data}: its process id is {cluster.coordinator.pid}\n"
+        said = f"another process uses the store {data}: its id is {cluster.coordinator.pid}\n"
         assert (refused.returncode, refused.stderr) == (2, said)
     assert "1 tasks in hand and 0 settled ones are as they were" in log.read_text()
     assert "lost" not in log.read_text()

@@ -46,20 +46,23 @@ outcomes = st.builds(
 @given(
     st.lists(numbers, max_size=5),
     st.lists(st.tuples(numbers, text), max_size=5),
+    st.lists(st.tuples(numbers, text, st.booleans()), max_size=5),
     st.lists(st.tuples(numbers, outcomes), max_size=5),
 )
-def test_to_a_client_no_item_is_larger_than_it_was_taken_for(accepted: list, refused: list, settled: list):
-    """Acceptances, refusals with their reasons, results."""
-    bound = rpc.NUMBER_BYTES * len(accepted) + 2 * sizes.ITEM_BYTES
+def test_to_a_client_no_item_is_larger_than_it_was_taken_for(accepted: list, known: list, refused: list, settled: list):
+    """Acceptances, with ids where they are needed, refusals with their reasons, results."""
+    bound = rpc.NUMBER_BYTES * len(accepted) + 2 * sizes.ITEM_BYTES + sum(map(sizes.known_bytes, known))
     bound += sum(map(sizes.refusal_bytes, refused)) + sum(map(sizes.outcome_bytes, settled))
-    assert translate.to_client(accepted, refused, settled).ByteSize() <= bound
+    assert translate.to_client(accepted, known, refused, settled).ByteSize() <= bound
 
 
-@given(numbers, text, text, st.integers(1, 4))
-def test_from_a_client_no_task_is_larger_than_it_was_taken_for(number: int, kind: str, payload: str, priority: int):
-    """With its kind."""
-    message = translate.from_client("", [(number, kind, payload, priority)])
-    assert message.ByteSize() <= sizes.task_bytes(kind, payload)
+@given(numbers, text, text, st.integers(1, 4), text)
+def test_from_a_client_no_task_is_larger_than_it_was_taken_for(
+    number: int, kind: str, payload: str, priority: int, key: str
+):
+    """With its kind and its key."""
+    message = translate.from_client("", [(number, kind, payload, priority, key)])
+    assert message.ByteSize() <= sizes.task_bytes(kind, payload, key)
 
 
 @given(st.lists(st.integers(0, 3 * FILL_BYTES // 2), max_size=30))

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.cluster.client import AsyncClient, NewTask
 from orchestrator.cluster.effect_log import EffectLog
-from orchestrator.cluster.metrics import LONGEST_S, REMEMBERED, Window, line
+from orchestrator.cluster.metrics import LONGEST_S, REMEMBERED, Groups, Window, line
 from orchestrator.cluster.wire import contract
 from orchestrator.cluster.wire.proto import wire_pb2
 from orchestrator.core.inputs import Registration
@@ -151,7 +151,29 @@ def test_timeouts_and_refused_results_are_told(core):
     core.counters["refused_results"] = 2
     metrics = window.summary(core, 1.0)
     assert line(metrics).endswith(", 3 timeouts, 2 results refused")
-    assert contract.metrics_of(contract.metrics_message(metrics))[-2:] == (3, 2)
+    told = contract.metrics_of(contract.metrics_message(metrics))
+    assert (told.timeouts, told.refused_results) == (3, 2)
+
+
+def test_commits_are_told_where_there_are_any(core):
+    """The rate is of the last five seconds; sizes and times of the last groups; over the wire and in the line."""
+    window = Window(0.0)
+    assert "commits" not in line(window.summary(core, 1.0))
+    window.groups = Groups(0.0)
+    nothing = window.summary(core, 1.0)
+    assert nothing.commits == (0.0, None, None, 0.0)
+    assert line(nothing).endswith(", 0.0 commits/s")
+    window.groups.recovery_s = 0.25
+    for number in range(20):
+        window.groups.stored(1 + number % 2, 0.001 * (1 + number), float(number))
+    metrics = window.summary(core, 20.0)
+    assert metrics.commits is not None
+    per_s, tasks_each, latency_ms, recovery_s = metrics.commits
+    assert (per_s, tasks_each, recovery_s) == (4 / 5, 1.5, 0.25)
+    assert latency_ms == pytest.approx((10, 19, 20))
+    assert line(metrics).endswith(", 0.8 commits/s of 1.5 changed tasks each, p50 10.00 ms p95 19.00 ms p99 20.00 ms")
+    for each in (nothing, metrics):
+        assert contract.metrics_of(contract.metrics_message(each)) == each
 
 
 def test_only_the_last_completions_count(core):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster import tasks
-from orchestrator.cluster.coordinator import started_at
+from orchestrator.cluster.believed import started_at
 from orchestrator.cluster.executor import Executor, Kind, make_executor
 from orchestrator.cluster.jobs import Ended
 from orchestrator.cluster.wire.proto import __main__ as proto

@@ -190,6 +190,48 @@ def test_every_call_comes_to_its_turn(size: int):
     play(story)
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_call_that_is_over_does_not_keep_its_message(refused: bool):
+    """Although gRPC keeps what it has read it by until garbage is collected."""
+
+    class Message:
+        """A mere object has no weak references."""
+
+    kept: list[weakref.ref[Message]] = []
+
+    def deserialize(data: bytes) -> Message:
+        message = Message()
+        kept.append(weakref.ref(message))
+        return message
+
+    async def behave(request: Message, context: Any) -> bytes:
+        if refused:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "it makes no sense")
+        return b""
+
+    async def story() -> None:
+        server = grpc.aio.server(interceptors=[Turns()])
+        handlers = {"Call": grpc.unary_unary_rpc_method_handler(behave, deserialize, None)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Service", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with rpc.channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/Service/Call", None, None)
+            for _ in range(5):
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    await call(b"something")
+            assert len(kept) == 5
+            while any(message() is not None for message in kept):
+                await asyncio.sleep(0.01)
+        await server.stop(0)
+
+    gc.disable()
+    try:
+        asyncio.run(asyncio.wait_for(story(), 20))
+    finally:
+        gc.enable()
+
+
 def test_a_refused_call_does_not_keep_its_message():
     """Although gRPC keeps its exception until garbage is collected."""
 

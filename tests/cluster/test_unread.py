@@ -134,15 +134,15 @@ def test_a_client_that_has_much_to_read_is_read_no_further(monkeypatch: pytest.M
         client = ClientPeer(unread)
         live = LiveCoordinator(lambda fx: build_coordinator(PATIENT, fx))
         for number in (1, 2):
-            assert await live.room_for(client) > 0
+            assert await live.room.wait_for(client) > 0
             client.settle(number, Outcome("t", TaskState.COMPLETED, "x" * LARGE, "", "w", 1, 0.0))
-        waiting = asyncio.ensure_future(live.room_for(client))
+        waiting = asyncio.ensure_future(live.room.wait_for(client))
         written = asyncio.Event()
 
         async def write(message: Any) -> None:
             await written.wait()
 
-        writing = asyncio.ensure_future(client.write_to(write, live.made_room))
+        writing = asyncio.ensure_future(client.write_to(write, live.room.made))
         await asyncio.sleep(0)
         assert not waiting.done()
         written.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 
 import pytest
 
@@ -27,7 +26,6 @@ from tests.core.recording import (
     heartbeat,
     register,
     submit,
-    tell,
 )
 
 NORMAL = Priority.NORMAL
@@ -450,35 +448,3 @@ def test_what_is_settled_or_unknown_is_not_cancelled(make_cluster, task):
     core.cancel(task, 2.0)
     assert fx.take() == []
     assert core.task("t1").state is TaskState.COMPLETED
-
-
-# ---- how long settled tasks are remembered
-
-
-def completed(core, task, now, value="value"):
-    submit(core, task, now=now)
-    tell(core, "result", "w1", task, 1, True, value, "", False, None, None, now)
-
-
-def test_settled_tasks_are_remembered_by_age(make_cluster):
-    """However many they are: a result that was acknowledged can be asked for, until it is that old."""
-    core, _ = make_cluster("w1", keep_settled=math.inf, keep_settled_s=60.0)
-    for number in range(500):
-        completed(core, f"t{number}", 1.0)
-    completed(core, "later", 61.0)
-    assert core.task("t0") is not None
-    completed(core, "last", 61.5)
-    assert core.task("t499") is None
-    assert core.task("later") is not None
-    core.check()
-
-
-def test_settled_tasks_are_remembered_up_to_a_size(make_cluster):
-    """Large results make room for themselves; one that is larger than all the room is forgotten at once."""
-    core, _ = make_cluster("w1", keep_settled=math.inf, keep_settled_bytes=100_000)
-    for number in range(5):
-        completed(core, f"t{number}", 1.0, value="x" * 30_000)
-    assert [core.task(f"t{number}") is not None for number in range(5)] == [False, False, True, True, True]
-    completed(core, "huge", 1.0, value="x" * 200_000)
-    assert [task for task in ("t4", "huge") if core.task(task)] == []
-    core.check()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from orchestrator.cluster.figures import Commits, Metrics, Percentiles
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import Malformed, require_id
+from orchestrator.cluster.wire.frames import Malformed, require_id, require_key
 from orchestrator.cluster.wire.proto import wire_pb2
 from orchestrator.cluster.wire.translate import (
     Assignment,
     Key,
-    Metrics,
     Outcome,
-    Percentiles,
     Reported,
     duration_s,
     outcome_of,
@@ -77,21 +76,14 @@ def submit_message(kind: str, payload: str, priority: int, key: str = "") -> wir
     )
 
 
-def key_of(request: wire_pb2.SubmitTaskRequest) -> str:
-    """Empty where the submitter gives none. Raises Malformed."""
-    if not request.key.isprintable():
-        raise Malformed("a submission's key has printable characters only")
-    return require_id(request.key, "a submission's key")
-
-
 def takes_keys(metrics: wire_pb2.GetMetricsResponse | None) -> bool:
     """Whether the coordinator knows a submission that is made again by its key."""
     return metrics is not None and metrics.takes_keys
 
 
 def job_of(request: wire_pb2.SubmitTaskRequest) -> tuple[Job, int]:
-    """With its priority."""
-    return Job(request.kind, request.payload), request.priority
+    """With its priority. Raises Malformed at a key that can't be one."""
+    return Job(request.kind, request.payload, key=require_key(request.key)), request.priority
 
 
 def submit_answer(task_id: str) -> wire_pb2.SubmitTaskResponse:
@@ -187,6 +179,11 @@ def metrics_message(metrics: Metrics) -> wire_pb2.GetMetricsResponse:
         execution=_percentiles_message(metrics.execution_ms),
         takes_keys=True,
     )
+    if metrics.commits is not None:
+        per_s, tasks_each, latency_ms, recovery_s = metrics.commits
+        latency = _percentiles_message(latency_ms)
+        commits = wire_pb2.Commits(per_s=per_s, tasks_each=tasks_each, latency=latency, recovery_s=recovery_s)
+        message.commits.CopyFrom(commits)
     if metrics.execution_ms is not None:
         rounded = (round(value or 0) for value in metrics.execution_ms)
         message.p50_latency_ms, message.p95_latency_ms, message.p99_latency_ms = rounded
@@ -214,11 +211,17 @@ def metrics_of(message: wire_pb2.GetMetricsResponse) -> Metrics:
         message.total_err,
         message.timeouts,
         message.refused_results,
+        _commits_of(message.commits) if message.HasField("commits") else None,
     )
 
 
+def _commits_of(message: wire_pb2.Commits) -> Commits:
+    tasks_each = message.tasks_each if message.HasField("tasks_each") else None
+    return Commits(message.per_s, tasks_each, _percentiles_of(message, "latency"), message.recovery_s)
+
+
 def _percentiles_of(
-    message: wire_pb2.GetMetricsResponse, name: Literal["latency", "latency_at_least", "execution"]
+    message: wire_pb2.GetMetricsResponse | wire_pb2.Commits, name: Literal["latency", "latency_at_least", "execution"]
 ) -> Percentiles | None:
     if not message.HasField(name):
         return None

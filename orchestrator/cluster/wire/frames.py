@@ -55,6 +55,13 @@ def require_id(text: str, what: str) -> str:
     return text
 
 
+def require_key(text: str) -> str:
+    """The same text, empty where a submitter gives no key. Raises Malformed for one that can't be a key."""
+    if not text.isprintable():
+        raise Malformed("a submission's key has printable characters only")
+    return require_id(text, "a submission's key")
+
+
 def _nested(of: Descriptor) -> dict[int, Nested]:
     """The fields that hold one message, in which there may be many items; with their own such fields."""
     return {

@@ -50,8 +50,8 @@ def assignment_bytes(assignment: tuple[AttemptKey, str, str, int]) -> int:
     return CHARACTER_BYTES * (len(task_id) + len(kind) + len(payload)) + ITEM_BYTES  # type: ignore[arg-type]
 
 
-def task_bytes(kind: str, payload: str) -> int:
-    return CHARACTER_BYTES * (len(kind) + len(payload)) + ITEM_BYTES
+def task_bytes(kind: str, payload: str, key: str) -> int:
+    return CHARACTER_BYTES * (len(kind) + len(payload) + len(key)) + ITEM_BYTES
 
 
 def outcome_bytes(item: tuple[int, tuple[str, TaskState, str, str, str, int, float]]) -> int:
@@ -59,7 +59,11 @@ def outcome_bytes(item: tuple[int, tuple[str, TaskState, str, str, str, int, flo
     return CHARACTER_BYTES * (len(result) + len(error) + len(worker_id)) + ITEM_BYTES
 
 
-def refusal_bytes(item: tuple[int, str]) -> int:
+def known_bytes(item: tuple[int, str]) -> int:
+    return CHARACTER_BYTES * len(item[1]) + ITEM_BYTES
+
+
+def refusal_bytes(item: tuple[int, str, bool]) -> int:
     return CHARACTER_BYTES * len(item[1]) + ITEM_BYTES
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id
+from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key
 from orchestrator.cluster.wire.proto import stream_pb2
 from orchestrator.cluster.wire.rpc import Room
 from orchestrator.cluster.wire.sizes import key_bytes, keys_bytes, report_bytes
@@ -103,39 +103,6 @@ class Outcome(NamedTuple):
     @property
     def settled(self) -> bool:
         return self.state >= TaskState.COMPLETED
-
-
-class Percentiles(NamedTuple):
-    """By nearest rank; None where the rank falls on a task that has none."""
-
-    p50: float | None
-    p95: float | None
-    p99: float | None
-
-
-class Metrics(NamedTuple):
-    """The fields of GetMetrics; None where nothing is known.
-
-    `throughput_per_s`, `failed_per_s`: tasks that completed and that failed, in the last seconds. `latency_ms`: from
-    submission at the coordinator to settled, of the last tasks; one that failed is slower than every one that
-    completed, so a percentile that falls on it is not known, but no less than that of `latency_at_least_ms`.
-    `execution_ms`: by the workers' clocks, of the last that completed. `queue_depth`: tasks that wait at the
-    coordinator; `queue_at_workers`: attempts that workers hold and have not begun. `completed` and the counts after it
-    are of the coordinator's whole life.
-    """
-
-    throughput_per_s: float
-    failed_per_s: float | None
-    latency_ms: Percentiles | None
-    latency_at_least_ms: Percentiles | None
-    execution_ms: Percentiles | None
-    queue_depth: int
-    queue_at_workers: int | None
-    alive_workers: int
-    completed: int
-    failed: int
-    timeouts: int = 0
-    refused_results: int = 0
 
 
 @dataclass(slots=True)
@@ -390,18 +357,28 @@ def session(message: FromClient) -> str:
     return message.session
 
 
-def submitted(session: str, message: FromClient) -> Iterator[tuple[Job, int]]:
-    """Each task with its priority."""
+def submitted(session: str, message: FromClient) -> Iterator[tuple[str, Job, int]]:
+    """Each task with its id and its priority. Raises Malformed at a key that can't be one."""
     for task in message.tasks:
-        yield Job(task.kind, task.payload, session, task.number), task.priority
+        key, number = task.key, task.number
+        if key:
+            require_key(key)
+        yield f"{session}-{number}", Job(task.kind, task.payload, session, number, key), task.priority
 
 
-def from_client(session: str, tasks: Iterable[tuple[int, str, str, int]]) -> FromClient:
-    """`tasks`: number, kind, payload, priority."""
+def id_of(session: str, number: int) -> str:
+    """Of the task that a client submits by that number, if it is a new one."""
+    return f"{session}-{number}"
+
+
+def from_client(session: str, tasks: Iterable[tuple[int, str, str, int, str]]) -> FromClient:
+    """`tasks`: number, kind, payload, priority, key."""
     message = FromClient(session=session)
     add = message.tasks.add
-    for number, kind, payload, priority in tasks:
-        add(number=number, kind=kind, payload=payload, priority=priority)  # the same numbers
+    for number, kind, payload, priority, key in tasks:
+        item = add(number=number, kind=kind, payload=payload, priority=priority)  # the same numbers
+        if key:
+            item.key = key
     return message
 
 
@@ -410,11 +387,16 @@ def cancel_request(task_id: str) -> stream_pb2.CancelTaskRequest:
 
 
 def to_client(
-    accepted: Sequence[int], refused: Sequence[tuple[int, str]], settled: Iterable[tuple[int, Outcome]]
+    accepted: Sequence[int],
+    known: Sequence[tuple[int, str]],
+    refused: Sequence[tuple[int, str, bool]],
+    settled: Iterable[tuple[int, Outcome]],
 ) -> stream_pb2.ToClient:
     message = stream_pb2.ToClient(accepted=accepted)
-    for number, reason in refused:
-        message.refused.add(number=number, reason=reason)
+    for number, task_id in known:
+        message.known.add(number=number, task_id=task_id)
+    for number, reason, exists in refused:
+        message.refused.add(number=number, reason=reason, exists=exists)
     add = message.results.add
     for number, (_, state, result, error, worker_id, attempts, latency_s) in settled:
         item = add(
@@ -435,18 +417,24 @@ def accepted(message: stream_pb2.ToClient) -> Sequence[int]:
     return message.accepted
 
 
-def refused(message: stream_pb2.ToClient) -> Iterator[tuple[int, str]]:
+def known(message: stream_pb2.ToClient) -> Iterator[tuple[int, str]]:
+    for item in message.known:
+        yield item.number, item.task_id
+
+
+def refused(message: stream_pb2.ToClient) -> Iterator[tuple[int, str, bool]]:
+    """Number, reason, and whether that is a task of the same key."""
     for item in message.refused:
-        yield item.number, item.reason
+        yield item.number, item.reason, item.exists
 
 
-def outcomes(session: str, message: stream_pb2.ToClient) -> Iterator[tuple[int, Outcome]]:
-    """Raises ValueError at a state that there is not."""
+def outcomes(message: stream_pb2.ToClient) -> Iterator[tuple[int, Outcome]]:
+    """Without ids: the client knows them. Raises ValueError at a state that there is not."""
     for item in message.results:
         yield (
             item.number,
             Outcome(
-                f"{session}-{item.number}",
+                "",
                 _STATES.get(item.state) or TaskState(item.state),
                 item.result,
                 item.error,

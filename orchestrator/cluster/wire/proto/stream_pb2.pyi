@@ -123,16 +123,18 @@ class ToWorker(_message.Message):
     def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class NewTask(_message.Message):
-    __slots__ = ("number", "priority", "kind", "payload")
+    __slots__ = ("number", "priority", "kind", "payload", "key")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     number: int
     priority: _wire_pb2.TaskPriority
     kind: str
     payload: str
-    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ...) -> None: ...
+    key: str
+    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
 
 class FromClient(_message.Message):
     __slots__ = ("session", "tasks")
@@ -143,12 +145,14 @@ class FromClient(_message.Message):
     def __init__(self, session: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[NewTask, _Mapping]]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("number", "reason")
+    __slots__ = ("number", "reason", "exists")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    EXISTS_FIELD_NUMBER: _ClassVar[int]
     number: int
     reason: str
-    def __init__(self, number: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    exists: bool
+    def __init__(self, number: _Optional[int] = ..., reason: _Optional[str] = ..., exists: _Optional[bool] = ...) -> None: ...
 
 class Settled(_message.Message):
     __slots__ = ("number", "state", "result", "error", "worker_id", "attempts", "latency_s")
@@ -168,15 +172,25 @@ class Settled(_message.Message):
     latency_s: float
     def __init__(self, number: _Optional[int] = ..., state: _Optional[_Union[_wire_pb2.TaskState, str]] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., worker_id: _Optional[str] = ..., attempts: _Optional[int] = ..., latency_s: _Optional[float] = ...) -> None: ...
 
+class Known(_message.Message):
+    __slots__ = ("number", "task_id")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    task_id: str
+    def __init__(self, number: _Optional[int] = ..., task_id: _Optional[str] = ...) -> None: ...
+
 class ToClient(_message.Message):
-    __slots__ = ("accepted", "refused", "results")
+    __slots__ = ("accepted", "refused", "results", "known")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
     accepted: _containers.RepeatedScalarFieldContainer[int]
     refused: _containers.RepeatedCompositeFieldContainer[Refusal]
     results: _containers.RepeatedCompositeFieldContainer[Settled]
-    def __init__(self, accepted: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[Settled, _Mapping]]] = ...) -> None: ...
+    known: _containers.RepeatedCompositeFieldContainer[Known]
+    def __init__(self, accepted: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[Settled, _Mapping]]] = ..., known: _Optional[_Iterable[_Union[Known, _Mapping]]] = ...) -> None: ...
 
 class CancelTaskRequest(_message.Message):
     __slots__ = ("task_id",)

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n*orchestrator/cluster/wire/proto/wire.proto\x12\x0corchestrator\"k\n\x0bTaskPayload\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0f\n\x07payload\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\"\xcc\x01\n\nTaskResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nlatency_ms\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x11\n\tretryable\x18\x07 \x01(\x08\x12\x10\n\x08queued_s\x18\x08 \x01(\x01\x12\x12\n\x05ran_s\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_ran_s\"m\n\x11SubmitTaskRequest\x12,\n\x08priority\x18\x01 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0f\n\x07payload\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\"%\n\x12SubmitTaskResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\'\n\x14GetTaskStatusRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\xa8\x01\n\x15GetTaskStatusResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nlatency_ms\x18\x05 \x01(\x03\x12\x11\n\tworker_id\x18\x06 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\"\x13\n\x11GetMetricsRequest\"]\n\rPercentilesMs\x12\x10\n\x03p50\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03p95\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03p99\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x06\n\x04_p50B\x06\n\x04_p95B\x06\n\x04_p99\"\x87\x04\n\x12GetMetricsResponse\x12 \n\x18throughput_tasks_per_sec\x18\x01 \x01(\x01\x12\x16\n\x0ep50_latency_ms\x18\x02 \x01(\x03\x12\x16\n\x0ep95_latency_ms\x18\x03 \x01(\x03\x12\x16\n\x0ep99_latency_ms\x18\x04 \x01(\x03\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\x03\x12\x15\n\ralive_workers\x18\x06 \x01(\x03\x12\x10\n\x08total_ok\x18\x07 \x01(\x03\x12\x11\n\ttotal_err\x18\x08 \x01(\x03\x12.\n\texecution\x18\t \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12,\n\x07latency\x18\n \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12\x10\n\x08timeouts\x18\x0b \x01(\x03\x12\x17\n\x0frefused_results\x18\x0c \x01(\x03\x12\x1d\n\x10queue_at_workers\x18\r \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0e\x66\x61iled_per_sec\x18\x0e \x01(\x01H\x01\x88\x01\x01\x12\x35\n\x10latency_at_least\x18\x0f \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12\x12\n\ntakes_keys\x18\x10 \x01(\x08\x42\x13\n\x11_queue_at_workersB\x11\n\x0f_failed_per_sec\"M\n\x11\x41ssignTaskRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.orchestrator.TaskPayload\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"&\n\x12\x41ssignTaskResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"M\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\">\n\x16RegisterWorkerResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\"T\n\x10HeartbeatRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63tive_tasks\x18\x02 \x01(\x05\x12\x17\n\x0f\x63ompleted_tasks\x18\x03 \x01(\x05\")\n\x11HeartbeatResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x08\"R\n\x13ReportResultRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x18.orchestrator.TaskResult\",\n\x14ReportResultResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x08*N\n\tTaskState\x12\x0b\n\x07PENDING\x10\x00\x12\x0c\n\x08\x41SSIGNED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04*9\n\x0cTaskPriority\x12\x07\n\x03LOW\x10\x00\x12\n\n\x06NORMAL\x10\x01\x12\x08\n\x04HIGH\x10\x02\x12\n\n\x06URGENT\x10\x03\x32\x90\x02\n\x12\x43oordinatorService\x12O\n\nSubmitTask\x12\x1f.orchestrator.SubmitTaskRequest\x1a .orchestrator.SubmitTaskResponse\x12X\n\rGetTaskStatus\x12\".orchestrator.GetTaskStatusRequest\x1a#.orchestrator.GetTaskStatusResponse\x12O\n\nGetMetrics\x12\x1f.orchestrator.GetMetricsRequest\x1a .orchestrator.GetMetricsResponse2\x99\x02\n\x15WorkerRegistryService\x12[\n\x0eRegisterWorker\x12#.orchestrator.RegisterWorkerRequest\x1a$.orchestrator.RegisterWorkerResponse\x12L\n\tHeartbeat\x12\x1e.orchestrator.HeartbeatRequest\x1a\x1f.orchestrator.HeartbeatResponse\x12U\n\x0cReportResult\x12!.orchestrator.ReportResultRequest\x1a\".orchestrator.ReportResultResponse2`\n\rWorkerService\x12O\n\nAssignTask\x12\x1f.orchestrator.AssignTaskRequest\x1a .orchestrator.AssignTaskResponseb\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n*orchestrator/cluster/wire/proto/wire.proto\x12\x0corchestrator\"k\n\x0bTaskPayload\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0f\n\x07payload\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\"\xcc\x01\n\nTaskResult\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nlatency_ms\x18\x05 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x11\n\tretryable\x18\x07 \x01(\x08\x12\x10\n\x08queued_s\x18\x08 \x01(\x01\x12\x12\n\x05ran_s\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_ran_s\"m\n\x11SubmitTaskRequest\x12,\n\x08priority\x18\x01 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0f\n\x07payload\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0b\n\x03key\x18\x04 \x01(\t\"%\n\x12SubmitTaskResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\'\n\x14GetTaskStatusRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\xa8\x01\n\x15GetTaskStatusResponse\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x12\n\nlatency_ms\x18\x05 \x01(\x03\x12\x11\n\tworker_id\x18\x06 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\"\x13\n\x11GetMetricsRequest\"]\n\rPercentilesMs\x12\x10\n\x03p50\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03p95\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03p99\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x06\n\x04_p50B\x06\n\x04_p95B\x06\n\x04_p99\"\x82\x01\n\x07\x43ommits\x12\r\n\x05per_s\x18\x01 \x01(\x01\x12\x17\n\ntasks_each\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12,\n\x07latency\x18\x03 \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12\x12\n\nrecovery_s\x18\x04 \x01(\x01\x42\r\n\x0b_tasks_each\"\xaf\x04\n\x12GetMetricsResponse\x12 \n\x18throughput_tasks_per_sec\x18\x01 \x01(\x01\x12\x16\n\x0ep50_latency_ms\x18\x02 \x01(\x03\x12\x16\n\x0ep95_latency_ms\x18\x03 \x01(\x03\x12\x16\n\x0ep99_latency_ms\x18\x04 \x01(\x03\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\x03\x12\x15\n\ralive_workers\x18\x06 \x01(\x03\x12\x10\n\x08total_ok\x18\x07 \x01(\x03\x12\x11\n\ttotal_err\x18\x08 \x01(\x03\x12.\n\texecution\x18\t \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12,\n\x07latency\x18\n \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12\x10\n\x08timeouts\x18\x0b \x01(\x03\x12\x17\n\x0frefused_results\x18\x0c \x01(\x03\x12\x1d\n\x10queue_at_workers\x18\r \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0e\x66\x61iled_per_sec\x18\x0e \x01(\x01H\x01\x88\x01\x01\x12\x35\n\x10latency_at_least\x18\x0f \x01(\x0b\x32\x1b.orchestrator.PercentilesMs\x12\x12\n\ntakes_keys\x18\x10 \x01(\x08\x12&\n\x07\x63ommits\x18\x11 \x01(\x0b\x32\x15.orchestrator.CommitsB\x13\n\x11_queue_at_workersB\x11\n\x0f_failed_per_sec\"M\n\x11\x41ssignTaskRequest\x12\'\n\x04task\x18\x01 \x01(\x0b\x32\x19.orchestrator.TaskPayload\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"&\n\x12\x41ssignTaskResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\"M\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x03 \x01(\x05\">\n\x16RegisterWorkerResponse\x12\x0f\n\x07success\x18\x01 \x01(\x08\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\"T\n\x10HeartbeatRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61\x63tive_tasks\x18\x02 \x01(\x05\x12\x17\n\x0f\x63ompleted_tasks\x18\x03 \x01(\x05\")\n\x11HeartbeatResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x08\"R\n\x13ReportResultRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x18.orchestrator.TaskResult\",\n\x14ReportResultResponse\x12\x14\n\x0c\x61\x63knowledged\x18\x01 \x01(\x08*N\n\tTaskState\x12\x0b\n\x07PENDING\x10\x00\x12\x0c\n\x08\x41SSIGNED\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\r\n\tCOMPLETED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04*9\n\x0cTaskPriority\x12\x07\n\x03LOW\x10\x00\x12\n\n\x06NORMAL\x10\x01\x12\x08\n\x04HIGH\x10\x02\x12\n\n\x06URGENT\x10\x03\x32\x90\x02\n\x12\x43oordinatorService\x12O\n\nSubmitTask\x12\x1f.orchestrator.SubmitTaskRequest\x1a .orchestrator.SubmitTaskResponse\x12X\n\rGetTaskStatus\x12\".orchestrator.GetTaskStatusRequest\x1a#.orchestrator.GetTaskStatusResponse\x12O\n\nGetMetrics\x12\x1f.orchestrator.GetMetricsRequest\x1a .orchestrator.GetMetricsResponse2\x99\x02\n\x15WorkerRegistryService\x12[\n\x0eRegisterWorker\x12#.orchestrator.RegisterWorkerRequest\x1a$.orchestrator.RegisterWorkerResponse\x12L\n\tHeartbeat\x12\x1e.orchestrator.HeartbeatRequest\x1a\x1f.orchestrator.HeartbeatResponse\x12U\n\x0cReportResult\x12!.orchestrator.ReportResultRequest\x1a\".orchestrator.ReportResultResponse2`\n\rWorkerService\x12O\n\nAssignTask\x12\x1f.orchestrator.AssignTaskRequest\x1a .orchestrator.AssignTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.cluster.wire.proto.wire_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASKSTATE']._serialized_start=1897
-  _globals['_TASKSTATE']._serialized_end=1975
-  _globals['_TASKPRIORITY']._serialized_start=1977
-  _globals['_TASKPRIORITY']._serialized_end=2034
+  _globals['_TASKSTATE']._serialized_start=2070
+  _globals['_TASKSTATE']._serialized_end=2148
+  _globals['_TASKPRIORITY']._serialized_start=2150
+  _globals['_TASKPRIORITY']._serialized_end=2207
   _globals['_TASKPAYLOAD']._serialized_start=60
   _globals['_TASKPAYLOAD']._serialized_end=167
   _globals['_TASKRESULT']._serialized_start=170
@@ -51,28 +51,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMETRICSREQUEST']._serialized_end=757
   _globals['_PERCENTILESMS']._serialized_start=759
   _globals['_PERCENTILESMS']._serialized_end=852
-  _globals['_GETMETRICSRESPONSE']._serialized_start=855
-  _globals['_GETMETRICSRESPONSE']._serialized_end=1374
-  _globals['_ASSIGNTASKREQUEST']._serialized_start=1376
-  _globals['_ASSIGNTASKREQUEST']._serialized_end=1453
-  _globals['_ASSIGNTASKRESPONSE']._serialized_start=1455
-  _globals['_ASSIGNTASKRESPONSE']._serialized_end=1493
-  _globals['_REGISTERWORKERREQUEST']._serialized_start=1495
-  _globals['_REGISTERWORKERREQUEST']._serialized_end=1572
-  _globals['_REGISTERWORKERRESPONSE']._serialized_start=1574
-  _globals['_REGISTERWORKERRESPONSE']._serialized_end=1636
-  _globals['_HEARTBEATREQUEST']._serialized_start=1638
-  _globals['_HEARTBEATREQUEST']._serialized_end=1722
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1724
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1765
-  _globals['_REPORTRESULTREQUEST']._serialized_start=1767
-  _globals['_REPORTRESULTREQUEST']._serialized_end=1849
-  _globals['_REPORTRESULTRESPONSE']._serialized_start=1851
-  _globals['_REPORTRESULTRESPONSE']._serialized_end=1895
-  _globals['_COORDINATORSERVICE']._serialized_start=2037
-  _globals['_COORDINATORSERVICE']._serialized_end=2309
-  _globals['_WORKERREGISTRYSERVICE']._serialized_start=2312
-  _globals['_WORKERREGISTRYSERVICE']._serialized_end=2593
-  _globals['_WORKERSERVICE']._serialized_start=2595
-  _globals['_WORKERSERVICE']._serialized_end=2691
+  _globals['_COMMITS']._serialized_start=855
+  _globals['_COMMITS']._serialized_end=985
+  _globals['_GETMETRICSRESPONSE']._serialized_start=988
+  _globals['_GETMETRICSRESPONSE']._serialized_end=1547
+  _globals['_ASSIGNTASKREQUEST']._serialized_start=1549
+  _globals['_ASSIGNTASKREQUEST']._serialized_end=1626
+  _globals['_ASSIGNTASKRESPONSE']._serialized_start=1628
+  _globals['_ASSIGNTASKRESPONSE']._serialized_end=1666
+  _globals['_REGISTERWORKERREQUEST']._serialized_start=1668
+  _globals['_REGISTERWORKERREQUEST']._serialized_end=1745
+  _globals['_REGISTERWORKERRESPONSE']._serialized_start=1747
+  _globals['_REGISTERWORKERRESPONSE']._serialized_end=1809
+  _globals['_HEARTBEATREQUEST']._serialized_start=1811
+  _globals['_HEARTBEATREQUEST']._serialized_end=1895
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1897
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1938
+  _globals['_REPORTRESULTREQUEST']._serialized_start=1940
+  _globals['_REPORTRESULTREQUEST']._serialized_end=2022
+  _globals['_REPORTRESULTRESPONSE']._serialized_start=2024
+  _globals['_REPORTRESULTRESPONSE']._serialized_end=2068
+  _globals['_COORDINATORSERVICE']._serialized_start=2210
+  _globals['_COORDINATORSERVICE']._serialized_end=2482
+  _globals['_WORKERREGISTRYSERVICE']._serialized_start=2485
+  _globals['_WORKERREGISTRYSERVICE']._serialized_end=2766
+  _globals['_WORKERSERVICE']._serialized_start=2768
+  _globals['_WORKERSERVICE']._serialized_end=2864
 # @@protoc_insertion_point(module_scope)

@@ -121,8 +121,20 @@ class PercentilesMs(_message.Message):
     p99: float
     def __init__(self, p50: _Optional[float] = ..., p95: _Optional[float] = ..., p99: _Optional[float] = ...) -> None: ...
 
+class Commits(_message.Message):
+    __slots__ = ("per_s", "tasks_each", "latency", "recovery_s")
+    PER_S_FIELD_NUMBER: _ClassVar[int]
+    TASKS_EACH_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    RECOVERY_S_FIELD_NUMBER: _ClassVar[int]
+    per_s: float
+    tasks_each: float
+    latency: PercentilesMs
+    recovery_s: float
+    def __init__(self, per_s: _Optional[float] = ..., tasks_each: _Optional[float] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., recovery_s: _Optional[float] = ...) -> None: ...
+
 class GetMetricsResponse(_message.Message):
-    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results", "queue_at_workers", "failed_per_sec", "latency_at_least", "takes_keys")
+    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results", "queue_at_workers", "failed_per_sec", "latency_at_least", "takes_keys", "commits")
     THROUGHPUT_TASKS_PER_SEC_FIELD_NUMBER: _ClassVar[int]
     P50_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     P95_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +151,7 @@ class GetMetricsResponse(_message.Message):
     FAILED_PER_SEC_FIELD_NUMBER: _ClassVar[int]
     LATENCY_AT_LEAST_FIELD_NUMBER: _ClassVar[int]
     TAKES_KEYS_FIELD_NUMBER: _ClassVar[int]
+    COMMITS_FIELD_NUMBER: _ClassVar[int]
     throughput_tasks_per_sec: float
     p50_latency_ms: int
     p95_latency_ms: int
@@ -155,7 +168,8 @@ class GetMetricsResponse(_message.Message):
     failed_per_sec: float
     latency_at_least: PercentilesMs
     takes_keys: bool
-    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ..., queue_at_workers: _Optional[int] = ..., failed_per_sec: _Optional[float] = ..., latency_at_least: _Optional[_Union[PercentilesMs, _Mapping]] = ..., takes_keys: _Optional[bool] = ...) -> None: ...
+    commits: Commits
+    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ..., queue_at_workers: _Optional[int] = ..., failed_per_sec: _Optional[float] = ..., latency_at_least: _Optional[_Union[PercentilesMs, _Mapping]] = ..., takes_keys: _Optional[bool] = ..., commits: _Optional[_Union[Commits, _Mapping]] = ...) -> None: ...
 
 class AssignTaskRequest(_message.Message):
     __slots__ = ("task", "attempt")

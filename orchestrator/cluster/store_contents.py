@@ -1,0 +1,92 @@
+"""What can be read of a store that no coordinator uses, whole or damaged. Nothing of it is changed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from orchestrator.cluster import wal
+from orchestrator.cluster.store import DATABASE, SCHEMA, Kept, Unusable, in_a_line, kept, locked
+
+MISSES = 10_000
+"""So many numbers without a task in a row, behind damage: there are no more."""
+
+
+class Contents:
+    """`term`: of the last coordinator, None where that can't be read. `torn`: how many bytes the next one will cut off.
+    `problems`: a sentence for each thing that is damaged, those that `tasks` comes across included.
+
+    Raises Unusable where there is no store, or somebody uses it, or nothing can be read without changing it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / DATABASE
+        shared = folder / f"{DATABASE}-shm"
+        if not self._file.exists():
+            raise Unusable(f"{folder} holds no store: there is no {DATABASE} in it")
+        self._lock = locked(folder)
+        self._shared = None if shared.exists() else shared
+        self.problems: list[str] = []
+        self.term: int | None = None
+        try:
+            log = wal.examine(self._file)
+            if log.damage and not self._file.stat().st_size:
+                raise Unusable(log.damage)
+            # Where there is no log, nothing has to be shared, and no file is made for that.
+            how = "mode=ro" if wal.log_of(self._file).exists() else "immutable=1"
+            self._database = sqlite3.connect(f"file:{quote(str(self._file))}?{how}", uri=True, isolation_level=None)
+        except (OSError, sqlite3.Error, Unusable) as error:
+            self._lock.close()
+            raise Unusable(f"cannot read the store {self._file}: {error}") from None
+        self.torn = log.torn
+        if log.damage:
+            self.problems.append(log.damage)
+        self._examine()
+
+    def tasks(self) -> Iterator[Kept]:
+        """As they were accepted, as far as they can be read."""
+        for number, text in self._rows():
+            try:
+                yield kept(text)
+            except (ValueError, TypeError) as error:
+                self.problems.append(f"{self._file}: what is stored as number {number} is no task: {error}")
+
+    def close(self) -> None:
+        self._database.close()
+        if self._shared is not None:
+            self._shared.unlink(missing_ok=True)
+        self._lock.close()
+
+    def _examine(self) -> None:
+        try:
+            (schema,) = self._database.execute("PRAGMA user_version").fetchone()
+            if schema not in (0, SCHEMA):
+                self.problems.append(f"{self._file} is of another version: its schema is {schema}, expected {SCHEMA}")
+            found = [text for (text,) in self._database.execute("PRAGMA integrity_check(10)")]
+            self.problems += [f"{self._file}: {in_a_line(text)}" for text in found if text != "ok"]
+            self.term = self._database.execute("SELECT term FROM coordinator").fetchone()[0]
+        except (sqlite3.Error, TypeError) as error:
+            self.problems.append(f"{self._file}: {in_a_line(str(error))}")
+
+    def _rows(self) -> Iterator[tuple[int, str]]:
+        """From the beginning as far as that goes; then one by one, for a page that is damaged hides only its own."""
+        last = 0
+        try:
+            for last, text in self._database.execute("SELECT number, task FROM tasks ORDER BY number"):
+                yield last, text
+            return
+        except sqlite3.Error as error:
+            self.problems.append(f"{self._file}: behind number {last}: {in_a_line(str(error))}")
+        number, misses = last, 0
+        while misses < MISSES:
+            number += 1
+            misses += 1
+            try:
+                found = self._database.execute("SELECT task FROM tasks WHERE number = ?", (number,)).fetchone()
+            except sqlite3.Error:
+                continue
+            if found is not None:
+                misses = 0
+                yield number, found[0]
