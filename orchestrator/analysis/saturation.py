@@ -19,8 +19,9 @@ LEAST = 0.01
 PIECES = 20
 QUARTERS = 4
 SURE = 3.0
-"""Standard errors by which the mean growth of the pieces of a run is over 0. A stable queue that begins empty grows so
-much about once in a thousand runs, and then seldom in all quarters."""
+"""Standard errors by which the mean growth of the pieces of a run is over 0. Of 4,000 runs of 1,000 tasks on two M/M/1
+queues that begin empty it is told of none at a load of 0.9, of 2 at 0.95 and of 16 at 0.99; and of 967 at 1.1, where
+such short runs seldom show it."""
 MOST_NAMED = 2
 
 
