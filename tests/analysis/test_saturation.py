@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import sim
-from orchestrator.analysis.answers import answer
+from orchestrator.analysis.answer_tables import table_of
+from orchestrator.analysis.answers import answer, between
 from orchestrator.analysis.contenders import Contender
 from orchestrator.analysis.saturation import overrun
 from orchestrator.results.runs import CellRuns, Run, Sweep
@@ -96,6 +97,21 @@ def test_what_cannot_keep_up_is_said_first_of_all():
         "with prefetch=0, the load is 60 %, and 108 % of the slots' time with messages on their way (0.004 s a task, "
         "which more prefetch would hide): more than it can do, so that the queue grows"
     )
+
+
+def test_a_table_heads_its_conditions_with_what_holds_the_slots():
+    """Two sweeps of the same cells are compared cell by cell: a load of 60 % is not all that is to be said of one."""
+    grid = given(duration_s=2, sweep={"cluster.prefetch": [0, 4]})
+    sweeps = []
+    for seed in (1, 2):
+        seeded = grid.model_copy(update={"seed": seed})
+        cells = [CellRuns.of(one.name, one.values, {0: sim.run(one.scenario)}) for one in seeded.cells()]
+        sweeps.append((f"seed {seed}", Sweep(seeded, cells)))
+    told = between(sweeps)
+    table = table_of(told.groups, told.runs)
+    assert table is not None
+    heads = [row[0] for row in table.rows if not any(row[1:])]
+    assert heads == ["prefetch=0, load 60%, occupancy 108%", "prefetch=4, load 60%"]
 
 
 def test_several_that_cannot_keep_up_share_a_sentence():
