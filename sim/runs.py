@@ -22,9 +22,10 @@ from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import engine_summary, summarise
 from orchestrator.results.sweeps import Plan, Progress, SweepProgress, Work
 from orchestrator.results.tables import event_rows
+from orchestrator.scenario.arguments import require_number
 from orchestrator.scenario.faults import Delay, Drain, Duplicate, Loss, Restart
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
-from orchestrator.scenario.schema import Cell, Scenario
+from orchestrator.scenario.schema import Cell, Scenario, require_one_run
 from sim.world import World
 
 WITH_TASKS = (Delay, Loss, Duplicate, Restart, Drain)
@@ -40,14 +41,15 @@ def run(
     force: bool = False,
 ) -> Run:
     """One replication of a scenario without a sweep, written to the folder `out` where one is given; `force`: in the
-    place of what an earlier run left there.
+    place of what an earlier run left there. It is number `replication`, of those that the scenario's `replications`
+    have `sweep` run.
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: at its
     end the coordinator and the workers prove their invariants; InvariantError names one that does not hold. Raises
     PolicyError if a policy fails, RunFolderError if the folder may not be used, and ValueError for a sweep.
     """
-    scenario.require_one_run("sim.sweep")
+    require_one_run(scenario, replication, "sim.sweep")
     began = time.perf_counter()
     if out is not None:
         folders.require_free(Path(out), force)
@@ -94,6 +96,7 @@ def sweep(
     `resume` and `precision`: see `orchestrator.results.sweeps.Plan`. Raises PolicyError if a policy fails in one of
     the runs, and RunFolderError if the folder may not be used.
     """
+    jobs = require_number("jobs", jobs, 1)
 
     def into(folder: Path) -> Sweep:
         def runs(work: Work) -> Iterator[tuple[str, int]]:
@@ -110,7 +113,7 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
 
     The tasks are left out where they can change none of it.
     """
-    scenario.require_one_run("sim.sweep")
+    require_one_run(scenario, replication, "sim.sweep")
     plan = draw_plan(scenario, replication)
     if scenario.coordinator.cost_s == 0 and not any(isinstance(fault, WITH_TASKS) for fault in scenario.faults):
         none = np.empty(0)

@@ -20,14 +20,14 @@ NAMES = {
     "latency_s.max": "max",
     "sped_up": "sped up",
     "wasted_s": "wasted",
-    "false_positives": "mistakes",
+    "healthy_declared_dead": "mistakes",
 }
 MEANINGS = {
     "hit": "hit: tasks at a worker while a fault of it lasted",
     "delayed": "delayed, sped up: tasks whose latency differs from their own in the baseline by over {threshold}",
     "sped_up": "delayed, sped up: tasks whose latency differs from their own in the baseline by over {threshold}",
-    "wasted_s": "wasted: slot time of attempts that settled nothing",
-    "false_positives": "mistakes: healthy workers declared dead",
+    "wasted_s": "wasted: executed seconds of attempts that settled nothing",
+    "healthy_declared_dead": "mistakes: healthy workers declared dead, by the detector or after a failed call",
 }
 
 
@@ -105,11 +105,13 @@ def meanings_in(groups: Sequence[Group]) -> list[str]:
     thresholds = {other.shifts.threshold_s for other in every if other.shifts is not None}
     threshold = duration(thresholds.pop()) if len(thresholds) == 1 else "the baseline's p50"
     told = list(dict.fromkeys(MEANINGS[m].format(threshold=threshold) for m in measures if m in MEANINGS))
-    same = [
-        name_of(m) for m in dict.fromkeys(one.measure for other in every for one in other.deltas) if m not in measures
-    ]
+    alike = [one for other in every for one in other.deltas if one.measure not in measures]
+    lost = dict.fromkeys(name_of(one.measure) for one in alike if one.at_least is not None)
+    same = dict.fromkeys(name for one in alike if (name := name_of(one.measure)) not in lost)
     if same:
         told.append(f"the same in all cells: {', '.join(same)}")
+    if lost:
+        told.append(f"alike, but not known, because tasks failed or did not end: {', '.join(lost)}")
     return told
 
 

@@ -23,6 +23,7 @@ from orchestrator.analysis.contenders import Contender, Group, groups_of
 from orchestrator.results.html_tables import html_of
 from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.results.words import count
+from orchestrator.scenario.arguments import require
 from orchestrator.scenario.titles import cell_title
 
 CHOICES = ("policies", "cluster")
@@ -94,8 +95,10 @@ class Answer:
 def answer(sweep: Sweep, baseline: str | None = None) -> Answer | None:
     """Every cell of a sweep against the baseline, which is the first cell if none is named; None if there is one cell.
 
-    Raises Incomparable if no cell has that name, or if no two cells have a replication in common.
+    Raises Incomparable if no cell has that name, or if no two cells have a replication in common, and TypeError for
+    what is no sweep.
     """
+    require("sweep", sweep, Sweep, "a Sweep, as sim.sweep gives one; orchestrator.compare takes runs")
     if len(sweep.cells) < 2:
         return None
     contenders = list(_contenders(sweep.cells))

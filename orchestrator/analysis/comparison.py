@@ -38,7 +38,8 @@ from orchestrator.results.html_tables import Table, html_of
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.summaries import COUNTS, Summary, classes
 from orchestrator.results.tables import Floats
-from orchestrator.results.words import duration, number, signed
+from orchestrator.results.words import count, duration, number, signed
+from orchestrator.scenario.arguments import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -236,9 +237,11 @@ def compare(
     """Compare two results, given as runs, as sweeps or as the folders in which they are saved.
 
     The live result is the reference. If both are of one world, the second is the reference, and `labels` name the
-    two. Raises Incomparable if no cell is on both sides, and RunFolderError for a folder without a finished run.
+    two. Raises Incomparable if no cell is on both sides, RunFolderError for a folder without a finished run, and
+    TypeError or ValueError for what is no result, or no pair of labels.
     """
     one, other = (load(side) if isinstance(side, str | Path) else side for side in (one, other))
+    _require_results(one, other, labels)
     worlds = one.summary["world"], other.summary["world"]
     labels = labels if labels is not None and worlds[0] == worlds[1] else worlds
     if worlds[0] == "live" != worlds[1]:
@@ -249,6 +252,20 @@ def compare(
         for name, runs, references in _pairs(one, other)
     ]
     return Comparison(other.summary["scenario"], *labels, cells, list(_ranking(cells)) if len(cells) > 1 else [])
+
+
+def _require_results(one: object, other: object, labels: Any) -> None:
+    """TypeError for what is no result, or no pair of labels."""
+    for name, side in (("one", one), ("other", other)):
+        require(name, side, (Run, Sweep), "a Run, a Sweep, or the folder of one")
+    if labels is None:
+        return
+    expected = 'two texts, as ("before", "after")'
+    require("labels", labels, (tuple, list), expected)
+    if len(labels) != 2:
+        raise ValueError(f"labels has {count(len(labels), 'text')}, expected {expected}")
+    for place, label in enumerate(labels):
+        require(f"labels[{place}]", label, str, expected)
 
 
 # ---- what is compared with what

@@ -171,7 +171,7 @@ def _price(base: Contender, other: Against) -> str:
         "slots": "slot",
         "attempts": "attempt",
         "wasted_s": "of slot time wasted",
-        "false_positives": "mistaken verdict",
+        "healthy_declared_dead": "mistaken death",
     }
     told = []
     for measure, what in words.items():
@@ -187,7 +187,7 @@ def _price(base: Contender, other: Against) -> str:
             told.append(f"{_amount(by)} {what}{'' if by == 1 else 's'} {way}{_interval(one)}")
     if told:
         return f"The price{_a_run(other)}: {'; '.join(told)} than with {base.choice}."
-    mistakes = other.delta("false_positives")
+    mistakes = other.delta("healthy_declared_dead")
     nobody = mistakes.verdict is Verdict.EQUAL and not mistakes.value
     equal = all(other.delta(measure).verdict is Verdict.EQUAL for measure in words)
     same = (
@@ -221,10 +221,10 @@ def _best(group: Group) -> Iterator[str]:
 
 def _mistakes(group: Group) -> Iterator[str]:
     """The cells in which healthy workers are declared dead, if that differs."""
-    found = {other.cell.choice: other.delta("false_positives") for other in group.others}
+    found = {other.cell.choice: other.delta("healthy_declared_dead") for other in group.others}
     if not any(one.differs for one in found.values()):
         return
-    each = {group.baseline.choice: group.others[0].delta("false_positives").baseline or 0.0}
+    each = {group.baseline.choice: group.others[0].delta("healthy_declared_dead").baseline or 0.0}
     each |= {choice: one.value or 0.0 for choice, one in found.items()}
     worst, least = (side(each, key=lambda choice: each[choice]) for side in (max, min))
     a_run = _a_run(group.others[0])

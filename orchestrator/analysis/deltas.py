@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -20,7 +20,7 @@ from orchestrator.analysis.measures import LATENCY, Clock, Observed, Together, a
 from orchestrator.analysis.victims import TaskShifts, Trial, hit_tasks, shifts
 from orchestrator.results.confidence import jackknife
 from orchestrator.results.durations import latency_s
-from orchestrator.results.executions import Executions, slots
+from orchestrator.results.executions import slots
 from orchestrator.results.runs import Run
 from orchestrator.results.summaries import class_keys, kind_codes
 from orchestrator.results.tables import PRIORITIES, Tables, codes, floats
@@ -37,7 +37,7 @@ COUNTED = (
     "unfinished",
     "attempts",
     "wasted_s",
-    "false_positives",
+    "healthy_declared_dead",
     "workers",
     "slots",
 )
@@ -104,7 +104,6 @@ class Reading:
         clock = Clock.of([whole_run(run)])
         observed = Observed.of(run, clock)
         hit = hit_tasks(tables, scenario)
-        runs_s, settled = Executions.of(tables, scenario), tables.attempts.column("settled").to_numpy()
         tasks = run.summary["tasks"]
         return cls(
             observed,
@@ -112,9 +111,8 @@ class Reading:
             Trial(floats(tables.tasks, "arrival_s"), latency_s(tables.tasks), hit),
             {
                 "hit": float(np.count_nonzero(hit)),
-                **{key: float(tasks[key]) for key in ("failed", "unfinished", "attempts")},
-                "wasted_s": float(np.sum((runs_s.free_s - runs_s.start_s)[~settled])),
-                "false_positives": float(run.summary["detection"]["false_positives"]),
+                **{key: float(tasks[key]) for key in ("failed", "unfinished", "attempts", "wasted_s")},
+                "healthy_declared_dead": float(run.summary["detection"]["healthy_declared_dead"]),
                 "workers": float(len(scenario.worker_names())),
                 "slots": slots(scenario),
             },
@@ -204,15 +202,9 @@ def _maximum(ours: Sequence[Observed], theirs: Sequence[Observed]) -> Delta:
         max((float(np.max(one.latency_s)) for one in side if len(one.latency_s)), default=math.nan)
         for side in (ours, theirs)
     )
-    known = math.isfinite(value) and math.isfinite(baseline)
-    verdict = Verdict.COUNTED if known and value != baseline else Verdict.EQUAL
-    bounds = (
-        float(max(np.max(one.age_s) for one in side)) if math.isinf(most) else None
-        for side, most in ((theirs, baseline), (ours, value))
-    )
-    difference = value - baseline if known else None
-    change = _known(relative_error(value, baseline))
-    return Delta("latency_s.max", _known(baseline), _known(value), difference, change, None, verdict, *bounds)
+    bound, baseline_bound = (at_least(side).get("latency_s.max") for side in (ours, theirs))
+    found = _percentile("latency_s.max", value, baseline, None, bound, baseline_bound)
+    return replace(found, verdict=Verdict.COUNTED) if found.differs else found
 
 
 def _numbers(key: str, others: Sequence[Reading], baseline: Sequence[Reading]) -> Delta:

@@ -38,6 +38,7 @@ from orchestrator.results.html_tables import Table, html_of
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.results.tables import Floats, floats
 from orchestrator.results.words import count
+from orchestrator.scenario.arguments import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,9 +193,12 @@ def fidelity(results: Sequence[Run | Sweep | str | Path], margin: float = 0.1) -
     order. Two or more live results are of the same scenario and seed, and give the noise floor.
 
     Raises Incomparable if there is not one simulated and at least one live result, or if they have no cell in common,
-    and RunFolderError for a folder without a finished run.
+    RunFolderError for a folder without a finished run, and TypeError for what is no result.
     """
+    require("results", results, (list, tuple), "a list of a simulated result and live ones")
     found = [load(one) if isinstance(one, str | Path) else one for one in results]
+    for place, one in enumerate(found):
+        require(f"results[{place}]", one, (Run, Sweep), "a Run, a Sweep, or the folder of one")
     worlds = [one.summary["world"] for one in found]
     simulated = [one for one, world in zip(found, worlds, strict=True) if world == "sim"]
     lived = [one for one, world in zip(found, worlds, strict=True) if world == "live"]

@@ -92,12 +92,14 @@ def _unsettled(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _price_of_detection(found: Mapping[str, Any]) -> dict[str, str]:
-    """What the detector's mistakes and its slowness cost, where there were any."""
+    """The deaths of healthy workers, what those by the detector cost, and its slowness, where there were any."""
     told = {}
+    if found["healthy_declared_dead"]:
+        told["mistakes"] = f"healthy workers declared dead {count(found['healthy_declared_dead'], 'time')}"
     if found["mistakes"]:
         per_day = f"{number(found['mistake_rate_per_s'] * 86400)} a worker and day"
         wasted = f"wasted {duration(found['mistake_wasted_s'])}"
-        told["mistakes"] = f"{per_day}, {wasted}, query accuracy {found['query_accuracy']:.4%}"
+        told["mistakes"] += f"; by the detector {per_day}, {wasted}, query accuracy {found['query_accuracy']:.4%}"
     if found["tasks_delayed"]:
         told["delayed"] = f"{count(found['tasks_delayed'], 'task')} on crashed workers"
     return told
@@ -129,7 +131,7 @@ def print_cells(summary: Mapping[str, Any]) -> None:
         "through": lambda cell: f"{number(cell['throughput_per_s'])}/s",
         "busy": lambda cell: percent(cell["utilization"]),
         "detection": lambda cell: duration(cell["detection"]["time_s"]["p50"]),
-        "false": lambda cell: f"{cell['detection']['false_positives']:,}",
+        "mistakes": lambda cell: f"{cell['detection']['healthy_declared_dead']:,}",
         "late": lambda cell: f"{cell['tasks']['late_results']:,}",
         "wasted": lambda cell: duration(cell["tasks"]["wasted_s"]),
         "tasks/s": lambda cell: number(cell["engine"]["tasks_per_s"]),

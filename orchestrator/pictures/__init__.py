@@ -20,6 +20,7 @@ from orchestrator.pictures.style import Figures
 from orchestrator.results import manifests
 from orchestrator.results.folders import TRACE
 from orchestrator.results.runs import Run, Sweep
+from orchestrator.scenario.arguments import require
 
 __all__ = ["Drawable", "Figures", "draw"]
 
@@ -54,4 +55,6 @@ def _figures(result: Drawable) -> Figures:
         case Judgement():
             return detector_plots.of_judgement(result)
         case _:
+            kinds = "a Run, a Sweep, what analysis makes of them, or runs and sweeps by their labels"
+            require("result", result, Mapping, kinds)
             return run_plots.of_several(result)

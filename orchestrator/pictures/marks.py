@@ -80,7 +80,7 @@ def name_of_fault(kind: str) -> str:
 
 def marks_of(tables: Tables) -> dict[str, list[Moment]]:
     """When each kind of MARKS happened, and to which worker; without the kinds that never happened."""
-    mistakes = set(DetectionRecord.of(tables).false_positives)
+    mistakes = set(DetectionRecord.of(tables).healthy_declared_dead)
     marks: dict[str, list[Moment]] = {kind: [] for kind in MARKS}
     for time_s, kind, worker, detail in event_rows(tables.events):
         if kind == WorkerEvent.DEAD:

@@ -39,6 +39,8 @@ from orchestrator.scenario.titles import cell_title, value_title
 SHOWN = ("p50", "p95", "p99")
 _SHOWN = [f"latency_s.{name}" for name in SHOWN]
 PANELS = {"p50": "p50", "p95": "p95", "p99": "p99", "max": "slowest"}
+FAILED_CALLS = "policies.detection.on_failed_call"
+"""No setting of the detector: what it declares dead is not among the detector's detections and false positives."""
 MOST_CURVES, MOST_LINES = 8, 24
 
 
@@ -56,7 +58,7 @@ def of_sweep(sweep: Sweep) -> Figures:
         if by_class := cells_of_classes(cells):
             title = f"{name}: latency of each class against {axis_label(key)}"
             figures[f"sweep-{key}-by-class"] = against(by_class, key, title, setting)
-    detector = [key for key in keys if key.startswith("policies.detection")]
+    detector = [key for key in keys if key.startswith("policies.detection") and key != FAILED_CALLS]
     if detector:
         key = next((key for key in detector if key in numeric), detector[0])
         figures["detection"] = detection_tradeoff(cells, key, f"{name}: how fast against how often wrong", setting)
@@ -137,7 +139,7 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
     delay.set(**{f"{which}lim": (0, None)})
     getattr(delay, f"{which}axis").set_major_formatter(FuncFormatter(seconds))
     delay.set_title("how fast: filled mean, hollow p99", loc="left")
-    mistakes.set_title("how often wrong", loc="left")
+    mistakes.set_title("how often the detector is wrong", loc="left")
     _name_axes(delay, key, "detection time", numeric)
     _name_axes(mistakes, key, "false positives per hour", numeric)
     if all(np.isnan(metric_of(cell, mean)) for cell in cells):

@@ -35,7 +35,7 @@ from orchestrator.results.sweeps import Progress, SweepProgress
 from orchestrator.scenario.faults import OfNetwork
 from orchestrator.scenario.loading import Problem
 from orchestrator.scenario.plan import FaultAction, Plan, draw_plan
-from orchestrator.scenario.schema import Group, Scenario, ScenarioError
+from orchestrator.scenario.schema import Group, Scenario, ScenarioError, require_one_run
 from orchestrator.scenario.streams import generator
 from orchestrator.scenario.workload import Closed
 
@@ -68,7 +68,8 @@ def run(
     force: bool = False,
 ) -> Run:
     """One replication of a scenario without a sweep, on a cluster of its own, written to the folder `out` where one is
-    given; `force`: in the place of what an earlier run left there.
+    given; `force`: in the place of what an earlier run left there. It is number `replication`, of those that the
+    scenario's `replications` have `sweep` run.
 
     `progress` is called now and then with the share of `duration_s` that is over (more than 1 while it drains).
     Ctrl-C ends the run early: what was done until then is kept, and its summary says `interrupted`. `check`: the
@@ -77,7 +78,7 @@ def run(
     policy stopped the coordinator, its text names the policy. What is left of a run whose processes were all killed:
     see `recover`.
     """
-    scenario.require_one_run("rehearsal.runs.sweep")
+    require_one_run(scenario, replication, "rehearsal.runs.sweep")
     if out is None:
         with tempfile.TemporaryDirectory() as folder, _without_log():
             return run(scenario, folder, replication, progress, check)

@@ -156,6 +156,9 @@ SUMMARY: dict[str, Column] = {
     ),
     "detection.false_positives": Column("count", "Verdicts on workers whose process was up."),
     "detection.by_failed_call": Column("count", "Workers declared dead after a failed call, not by the detector."),
+    "detection.healthy_declared_dead": Column(
+        "count", "Workers declared dead whose process was up: `false_positives`, and those after a failed call."
+    ),
     "detection.false_positives_per_h": Column("1/h", "`false_positives` divided by the length of the run."),
     "detection.time_s": Column("s", "Crash to verdict, of the detected crashes: statistics."),
     "detection.judged_s": Column("s", "Worker-seconds in which a worker was registered and its process up."),

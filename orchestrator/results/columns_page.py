@@ -58,8 +58,8 @@ faults) its baseline and the deltas of its other cells. A delta has
 
 - `measure`: `latency_s.p50`, `.p95`, `.p99`, `.p999`, `.max`, the same of each class, or one of the counts: `hit`
   (tasks with an attempt at a worker while a fault of it lasted), `delayed` and `sped_up` (tasks whose latency differs
-  from their own in the baseline by more than the baseline's p50), `failed`, `unfinished`, `attempts`, `wasted_s` (slot
-  time of attempts that settled nothing), `false_positives`, `workers`, `slots`. Counts are those of a run, on average;
+  from their own in the baseline by more than the baseline's p50), `failed`, `unfinished`, `attempts`, `wasted_s` (as in
+  `tasks`), `healthy_declared_dead` (as in `detection`), `workers`, `slots`. Counts are those of a run, on average;
 - `baseline`, `value`, `difference`, and for percentiles the `change` (`difference` / `baseline`); `at_least` and
   `baseline_at_least` as above;
 - `ci95`: of the change of a percentile, of the difference of a count; null where nothing tells it;

@@ -23,6 +23,9 @@ from orchestrator.core.model import Detail, WorkerEvent
 from orchestrator.results.statistics import ratio
 from orchestrator.results.tables import FaultEvent, Floats, HealDetail, Tables, event_rows
 
+Death = tuple[float, str]
+"""When a worker was declared dead, and which."""
+
 
 @dataclass(frozen=True)
 class DetectionRecord:
@@ -36,8 +39,10 @@ class DetectionRecord:
     """Workers declared dead after a failed call."""
     time_s: Floats
     """From crash to verdict, of each detected crash."""
-    false_positives: list[tuple[float, str]]
-    """Time and worker of each mistaken verdict."""
+    false_positives: list[Death]
+    """The mistaken verdicts of the detector."""
+    wrong_calls: list[Death]
+    """Healthy workers declared dead after a failed call."""
     mistake_s: Floats
     """How long each mistake lasted: until the worker was trusted again, crashed or left, or the run ended."""
     judged_s: float
@@ -47,12 +52,18 @@ class DetectionRecord:
     down: list[tuple[str, float, float]]
     """Worker, time of a crash, and time of its next process's registration or the end of the run."""
 
+    @property
+    def healthy_declared_dead(self) -> list[Death]:
+        """By whatever rule: the detector, or a failed call."""
+        return [*self.false_positives, *self.wrong_calls]
+
     @classmethod
     def of(cls, tables: Tables, until_s: float | None = None) -> DetectionRecord:
         """`until_s`: the end of the run; the time of the last event by default."""
         crashes = missed = by_failed_call = 0
         ended: list[_Crashes] = []
-        false_positives: list[tuple[float, str]] = []
+        false_positives: list[Death] = []
+        wrong_calls: list[Death] = []
         crashed: defaultdict[str, _Crashes] = defaultdict(_Crashes)  # of the worker's last process
         down: set[str] = set()  # in truth
         dead: set[str] = set()  # as the coordinator sees it
@@ -86,6 +97,8 @@ class DetectionRecord:
                     worker.unjudged(at_s)
                     if name in crashed:
                         crashed[name].by_call = True
+                    elif name not in down:
+                        wrong_calls.append((at_s, name))
                 elif name in crashed:
                     crashed[name].declared_s = at_s
                 elif name not in down:
@@ -113,6 +126,7 @@ class DetectionRecord:
             by_failed_call,
             np.array([time_s for each in ended for time_s in each.times_s]),
             false_positives,
+            wrong_calls,
             np.array([length_s for worker in workers.values() for length_s in worker.mistakes_s]),
             sum(worker.judged_s for worker in workers.values()),
             sum(worker.beating_s for worker in workers.values()),

@@ -29,11 +29,13 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.results import manifests
+from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.manifests import PART, Manifest, RunFolderError
 from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.results.statistics import flatten
 from orchestrator.results.summaries import Summary, pooled_engine, summarise
 from orchestrator.results.tables import FILES, Tables, check_files
+from orchestrator.scenario.arguments import require
 from orchestrator.scenario.schema import Scenario, ScenarioError
 from orchestrator.scenario.sources import with_digests
 from orchestrator.scenario.titles import table_value
@@ -60,6 +62,8 @@ _RUN_KEYS = {"scenario", "world", "seed", "duration_s", "ended_s", "tasks", "lat
 _LATER_KEYS = {"ended_s", "slots", "queue"}
 """Keys that older versions did not write."""
 _SWEEP_KEYS = {"scenario", "world", "seed", "duration_s", "cells"}
+_HEALTHY_DEAD = "healthy_declared_dead"
+"""Of the detection; older versions did not count them."""
 
 
 SUMMARY_BYTES = 1 << 30
@@ -118,6 +122,7 @@ def load(folder: str | Path) -> Run | Sweep:
     Every summary is read and every table's schema checked now; tables and scenarios are read at their first use.
     Raises RunFolderError if the folder holds no finished run, or a damaged one.
     """
+    require("folder", folder, (str, os.PathLike), "the name of a folder")
     folder = Path(folder)
     summary = _read_summary(folder)
     if "cells" not in summary:
@@ -141,8 +146,8 @@ def load_cell(folder: Path, cell: str) -> Sweep:
 def load_run(folder: Path, scenario: Scenario | None = None) -> StoredRun:
     """The single run in `folder`; raises the same errors as `load`. `scenario`: its own, where that is known already.
 
-    The summary of an older version, which does not say when its run ended, is made anew from its tables: the run is
-    taken to have ended with the last thing that happened.
+    What an older version did not write is read from the tables. A summary that does not say when its run ended is made
+    anew: the run is taken to have ended with the last thing that happened.
     """
     run = StoredRun(folder, _read_summary(folder), scenario)
     older = "ended_s" not in run.summary
@@ -160,6 +165,9 @@ def load_run(folder: Path, scenario: Scenario | None = None) -> StoredRun:
         run.summary = summarise(
             run.tables, run.scenario, told["world"], told["engine"], told["tasks"], interrupted=interrupted
         )
+    elif _HEALTHY_DEAD not in run.summary["detection"]:
+        found = DetectionRecord.of(run.tables, run.summary["ended_s"])
+        run.summary["detection"][_HEALTHY_DEAD] = len(found.healthy_declared_dead)
     return run
 
 
@@ -367,6 +375,8 @@ def _load_cell(folder: Path, entry: dict[str, Any]) -> CellRuns:
         return CellRuns.of(entry["cell"], entry["values"], runs)
     pooled = {key: value for key, value in entry.items() if key not in ("cell", "values", "runs")}
     pooled.setdefault("engine", pooled_engine([run.summary["engine"] for run in runs.values()]))
+    counts = [run.summary["detection"][_HEALTHY_DEAD] for run in runs.values()]
+    pooled["detection"].setdefault(_HEALTHY_DEAD, sum(counts))
     return CellRuns(entry["cell"], entry["values"], list(runs.values()), entry["runs"], pooled)
 
 

@@ -20,11 +20,13 @@ from orchestrator.results.columns import SUMMARY
 from orchestrator.results.confidence import Interval
 from orchestrator.results.summaries import DETECTION_QUANTILES, LATENCY_QUANTILES
 from orchestrator.results.tables import PRIORITIES
+from orchestrator.scenario.arguments import require
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
 
 OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+EXAMPLE = '"latency_s.p99 < 2"'
 
 _OBJECTIVE = re.compile(r"\s*(?P<metric>[^\s<>=]+)\s*(?P<operator><=|>=|<|>)\s*(?P<limit>\S+)\s*")
 _STATISTICS = ("mean", "max", "n", "unknown")
@@ -48,9 +50,10 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str) -> Objective:
-        """From `METRIC OPERATOR NUMBER`; ObjectiveError if it is none."""
+        """From `METRIC OPERATOR NUMBER`; ObjectiveError if it is none, TypeError if it is no text."""
+        require("objective", text, str, f"a text, as {EXAMPLE}")
         found = _OBJECTIVE.fullmatch(text)
-        expected = 'expected KEY < NUMBER (or <=, >, >=), as in "latency_s.p99 < 2"'
+        expected = f"expected KEY < NUMBER (or <=, >, >=), as in {EXAMPLE}"
         if found is None:
             raise ObjectiveError(f'"{text}" is no objective, {expected}')
         try:
@@ -129,11 +132,13 @@ class Verdict:
         }
 
 
-def objectives(texts: Iterable[str], scenario: Scenario) -> list[Objective]:
-    """Each text as an objective of a run of the scenario. ObjectiveError says what is wrong, and names keys that exist
-    and are alike."""
+def objectives(wanted: str | Objective | Iterable[str | Objective], scenario: Scenario) -> list[Objective]:
+    """Each of them as an objective of a run of the scenario. ObjectiveError says what is wrong, and names keys that
+    exist and are alike; TypeError says what is no text."""
+    listed = [wanted] if isinstance(wanted, str | Objective) else wanted
+    require("objectives", listed, Iterable, f"a list of texts, as [{EXAMPLE}]")
     known = metrics(scenario)
-    found = [Objective.parse(text) for text in texts]
+    found = [one if isinstance(one, Objective) else Objective.parse(one) for one in listed]
     for one in found:
         if one.metric not in known:
             raise ObjectiveError(f'there is no number "{one.metric}" in a summary: {_instead(one.metric, known)}')

@@ -37,6 +37,15 @@ LATENCY_QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0
 DETECTION_QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 COUNTS = ("submitted", *STATES)
+_OF_WORKERS = (
+    "crashes",
+    "detected",
+    "missed",
+    "already_dead",
+    "false_positives",
+    "by_failed_call",
+    "healthy_declared_dead",
+)
 _COMPLETED = STATES.index(State.COMPLETED)
 _NOT_DELAYED = (Outcome.COMPLETED, Outcome.FAILED, Outcome.CANCELLED, Outcome.REJECTED)
 """Outcomes of attempts that delay no task: a result was on its way, the attempt was not needed, or it never began."""
@@ -165,6 +174,7 @@ def summarise(
             "already_dead": detection.already_dead,
             "false_positives": len(detection.false_positives),
             "by_failed_call": detection.by_failed_call,
+            "healthy_declared_dead": len(detection.healthy_declared_dead),
             "false_positives_per_h": ratio(3600.0 * len(detection.false_positives), ended_s),
             "time_s": describe(detection.time_s, DETECTION_QUANTILES),
             **quality_of_service(len(detection.false_positives), detection.mistake_s, detection.judged_s),
@@ -212,10 +222,7 @@ def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) 
         **({"by_kind": by_kind} if by_kind else {}),
         "queue": {where: _mean([s["queue"][where] for s in summaries]) for where in first["queue"]},
         "detection": {
-            **{
-                key: sum(s["detection"][key] for s in summaries)
-                for key in ("crashes", "detected", "missed", "already_dead", "false_positives", "by_failed_call")
-            },
+            **{key: sum(s["detection"][key] for s in summaries) for key in _OF_WORKERS},
             "false_positives_per_h": _mean([s["detection"]["false_positives_per_h"] for s in summaries]),
             "time_s": describe(sample.detection_s, DETECTION_QUANTILES),
             **quality_of_service(

@@ -27,7 +27,7 @@ def tables_of(summaries: Mapping[str, Summary], of: str = "") -> list[Table]:
             percent(summary["utilization"]),
             f"{summary['detection']['crashes']:,}",
             f"{summary['detection']['detected']:,}",
-            f"{summary['detection']['false_positives']:,}",
+            f"{summary['detection']['healthy_declared_dead']:,}",
         ]
     columns = ["", "submitted", "completed", "failed", "unfinished", "throughput", "utilisation", "crashes"]
     return [

@@ -13,7 +13,8 @@ from orchestrator.results import folders
 from orchestrator.results.folders import RunFolderError
 from orchestrator.results.precision import Precision
 from orchestrator.results.runs import CellRuns, Run, Sweep
-from orchestrator.scenario.schema import Cell, Scenario
+from orchestrator.scenario.arguments import require_number
+from orchestrator.scenario.schema import Cell, Scenario, require_scenario
 
 Progress = Callable[[float], None]
 Work = list[tuple[Cell, int]]
@@ -44,6 +45,11 @@ class Plan:
     force: bool = False
     resume: bool = False
     precision: Precision | None = None
+
+    def __post_init__(self) -> None:
+        require_scenario(self.scenario)
+        if self.replications is not None:
+            require_number("replications", self.replications, 1)
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from orchestrator.scenario import plausibility, sources, sweeps
+from orchestrator.scenario.arguments import require, require_number
 from orchestrator.scenario.datafiles import DataFile
 from orchestrator.scenario.loading import Document, Misfit, Problem, ScenarioError, read_document, to_yaml
 from orchestrator.scenario.run_settings import RunSettings
@@ -26,7 +27,17 @@ from orchestrator.scenario.titles import cell_title
 from orchestrator.scenario.validation import explain, with_new_names
 from orchestrator.scenario.workload import Trace
 
-__all__ = ["Cell", "Group", "Network", "Problem", "Scenario", "ScenarioError", "json_schema"]
+__all__ = [
+    "Cell",
+    "Group",
+    "Network",
+    "Problem",
+    "Scenario",
+    "ScenarioError",
+    "json_schema",
+    "require_one_run",
+    "require_scenario",
+]
 
 
 class Scenario(RunSettings):
@@ -72,6 +83,7 @@ class Scenario(RunSettings):
 
         `saved`: a run left the file behind, perhaps one of an older version, so that old keys are understood.
         """
+        require("path", path, (str, os.PathLike), "the name of a YAML file")
         path = Path(path)
         here, beside = os.getcwd(), os.path.abspath(path.parent)
         sys.path.extend(place for place in dict.fromkeys((here, beside)) if place not in sys.path)
@@ -84,10 +96,11 @@ class Scenario(RunSettings):
     def with_(self, overrides: Mapping[str, Any]) -> Self:
         """A scenario with other values at some dotted keys, as for `load`; this one stays as it is.
 
-        ScenarioError for what does not fit. Files are looked for in the current directory.
+        ScenarioError for what does not fit, TypeError for what is no overrides. Files are looked for in the current
+        directory.
         """
         document = Document("scenario", self._as_written())
-        if "model" in overrides:
+        if isinstance(overrides, Mapping) and "model" in overrides:
             document.tree["model"] = None
             message = "fills in what a scenario does not say, and this one says all by now, expected in Scenario.load"
             raise ScenarioError([document.problem(Misfit(("model",), message))])
@@ -129,15 +142,6 @@ class Scenario(RunSettings):
         """One sentence for each thing that is allowed and probably not meant."""
         return plausibility.warnings(self)
 
-    def require_one_run(self, instead: str) -> None:
-        """ValueError for a scenario that sweeps something. `instead`: the function that runs a sweep."""
-        if self.sweep:
-            keys = " and ".join(self.sweep)
-            raise ValueError(
-                f"{self.name} sweeps {keys}, expected a scenario for one run: {instead} runs all of its "
-                f"{self._combinations():,} cells, and scenario.cells() has the scenario of each"
-            )
-
     def _combinations(self) -> int:
         return math.prod(map(len, self.sweep.values()))
 
@@ -151,6 +155,23 @@ class Scenario(RunSettings):
         arrivals = self.workload.arrivals
         decided = isinstance(arrivals, Trace) and arrivals.until is not None
         return self.model_dump() | ({"duration_s": "trace"} if decided else {})
+
+
+def require_scenario(value: object) -> None:
+    """TypeError for anything else, such as the name of its file."""
+    require("scenario", value, Scenario, 'a Scenario, as Scenario.load("x.yaml") gives one')
+
+
+def require_one_run(scenario: Scenario, replication: int, instead: str) -> None:
+    """TypeError for what is no scenario or no number of a replication, ValueError for a scenario that sweeps something.
+    `instead`: the function that runs a sweep."""
+    require_scenario(scenario)
+    require_number("replication", replication, 0)
+    if scenario.sweep:
+        raise ValueError(
+            f"{scenario.name} sweeps {' and '.join(scenario.sweep)}, expected a scenario for one run: {instead} runs "
+            f"all of its {scenario._combinations():,} cells, and scenario.cells() has the scenario of each"
+        )
 
 
 @dataclass(frozen=True, slots=True)

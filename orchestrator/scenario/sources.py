@@ -6,13 +6,14 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.scenario.arguments import require
 from orchestrator.scenario.loading import (
     Document,
     KeyPath,
@@ -33,19 +34,25 @@ from orchestrator.scenario.validation import assign, explain
 Marks = dict[KeyPath, Mark]
 Overrides = Mapping[str, Any] | Sequence[str]
 """Values by dotted key, or texts `key=value`."""
+_EXPECTED = 'values by dotted key, as {"seed": 7}, or texts, as ["seed=7"]'
 
 
 def overridden(
     model: type[BaseModel], document: Document, overrides: Overrides, roots: Sequence[str]
 ) -> Iterator[Problem]:
-    """Apply all of them to a scenario's document, in their order. What keeps one from being applied is a problem."""
+    """Apply all of them to a scenario's document, in their order. What keeps one from being applied is a problem.
+
+    TypeError for what is neither a mapping nor texts.
+    """
     if isinstance(overrides, Mapping):
         for number, (key, value) in enumerate(overrides.items(), start=1):
             yield from _given(model, document, key, value, roots, number)
         return
     if isinstance(overrides, str):
         overrides = [overrides]  # otherwise every letter would be one
+    require("overrides", overrides, Iterable, _EXPECTED)
     for number, text in enumerate(overrides, start=1):
+        require(f"override {number}", text, str, _EXPECTED)
         yield from override(model, document, text, roots, number, sweepable=True)
 
 
@@ -69,7 +76,8 @@ def _given(
 def hinted(misfit: Misfit, overrides: Overrides) -> Misfit:
     """With a hint where a list was given to a key that takes none."""
     key = dotted(misfit.path)
-    if not isinstance(overrides, Mapping) or not isinstance(overrides.get(key), list | tuple | range):
+    listed = isinstance(overrides, Mapping) and isinstance(overrides.get(key), list | tuple | range)
+    if not listed or misfit.path[:1] == ("sweep",):
         return misfit
     return Misfit(misfit.path, f"{misfit.message} (to sweep it, give the list to sweep.{key})", misfit.place)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import sim
+from orchestrator.analysis.answer_tables import meanings_in, table_of
 from orchestrator.analysis.answers import Answer, answer, between
 from orchestrator.analysis.comparison import Incomparable
 from orchestrator.analysis.deltas import Verdict
@@ -159,6 +160,68 @@ def test_cells_that_lose_tasks_say_so():
     assert delta.at_least == pytest.approx(5.0)
     assert "p50, p95, p99 and p99.9 not known, because too many tasks were lost" in told.sentences[0]
     assert "With queue=b, 3 more failed tasks than with queue=a." in told.sentences
+
+
+def rows_of(told: Answer) -> dict[str, list[str]]:
+    """The table by the names of its measures."""
+    table = table_of(told.groups, told.runs)
+    assert table is not None
+    return {row[0]: list(row[1:]) for row in table.rows}
+
+
+def test_healthy_workers_declared_dead_are_mistakes_whatever_the_rule(rack: Scenario):
+    """The rack is cut off for 10 s while it is idle, and called at 9 s. Both rules declare its two workers dead, though
+    their processes are up; a detector that waits for 30 s does not."""
+    fault = {"kind": "partition", "at_s": 8.7, "group": "rack", "for_s": 10}
+    cut = rack.with_({"faults": [fault], "policies.detection.timeout_s": 5, "workload.service.value_s": 0.5})
+    sweep = swept(cut, "policies.detection.on_failed_call", ["hold", "dead"])
+    for cell in sweep.cells:
+        assert sorted(cell.runs[0].events.query("kind == 'dead'").worker) == ["w5", "w6"]
+    assert [cell.pooled["detection"]["false_positives"] for cell in sweep.cells] == [2, 0]
+    told = found(sweep)
+    delta = told.groups[0].others[0].delta("healthy_declared_dead")
+    assert (delta.baseline, delta.value, delta.verdict) == (2, 2, Verdict.EQUAL)
+    assert not any("fewer" in one or "no healthy" in one for one in told.sentences)
+    patient = found(swept(cut, "policies.detection.timeout_s", [5, 30]))
+    assert rows_of(patient)["mistakes"] == ["2", "0", "-2"]
+    assert any("2 mistaken deaths" in one for one in patient.sentences)
+    assert "mistakes: healthy workers declared dead, by the detector or after a failed call" in meanings_in(
+        patient.groups
+    )
+
+
+def test_what_is_wasted_is_one_number(rack: Scenario):
+    """The answer has the executed seconds of the summary; how long slots were taken, `slots` says."""
+    cut = rack.with_({"faults": [{"kind": "partition", "at_s": 10.5, "group": "rack", "for_s": 10}]})
+    one, other = sim.run(cut), sim.run(rack)
+    assert one.summary["tasks"]["wasted_s"] != other.summary["tasks"]["wasted_s"]
+    delta = between([("one", one), ("other", other)]).groups[0].others[0].delta("wasted_s")
+    assert (delta.baseline, delta.value) == tuple(run.summary["tasks"]["wasted_s"] for run in (one, other))
+
+
+def lossy(given_up_after_s: float) -> Run:
+    """Three tasks take a second; one is given up after so many."""
+    return run(tables([*[task(20.0, 21.0)] * 3, task(20.0, 20.0 + given_up_after_s, state="failed")]))
+
+
+def test_a_longest_latency_that_is_not_known_is_a_bound():
+    """It falls on a task that failed: it is longer than its age, and than every latency that is known."""
+    told = between([("A", lossy(4.0)), ("B", lossy(15.5))])
+    delta = told.groups[0].others[0].delta("latency_s.max")
+    assert (delta.value, delta.baseline, delta.difference, delta.verdict) == (None, None, None, Verdict.COUNTED)
+    assert rows_of(told)["max"] == ["> 4.00 s", "> 15.5 s", "not known"]
+    assert rows_of(between([("A", lossy(0.5)), ("B", by_hand([2.0] * 4))]))["max"] == [
+        "> 1.00 s",
+        "2.00 s",
+        "not known",
+    ]
+
+
+def test_what_is_not_known_is_not_the_same():
+    """Two bounds that are alike say nothing of what they are bounds of."""
+    first, second = meanings_in(between([("A", lossy(4.0)), ("B", lossy(4.0))]).groups)
+    assert first.startswith("the same in all cells: p50, hit,")
+    assert second == "alike, but not known, because tasks failed or did not end: p95, p99, p99.9, max"
 
 
 def test_runs_without_tasks_have_an_answer_too():

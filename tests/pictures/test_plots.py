@@ -127,9 +127,10 @@ def test_the_axes_have_names_and_units(figures):
     assert any(tick.get_text().endswith(" s") for tick in figure.axes[0].get_yticklabels())
 
 
-def test_a_false_positive_is_marked_as_one():
-    """A verdict on a paused worker looks different from one on a crashed worker."""
-    made = tables([task(20.0, 30.0)], events=[(20.0, "pause", 0, None), (26.0, "dead", 0, "detector")])
+@pytest.mark.parametrize("rule", ["detector", "failed_call"])
+def test_a_mistake_is_marked_as_one(rule: str):
+    """The death of a paused worker looks different from that of a crashed worker, whatever the rule."""
+    made = tables([task(20.0, 30.0)], events=[(20.0, "pause", 0, None), (26.0, "dead", 0, rule)])
     shown = legend(drawn(timelines.timeline(made, scenario(), "t", "s")))
     assert {"pause: w1", "declared dead while alive: w1"} <= set(shown)
 
@@ -388,6 +389,12 @@ def test_names_are_rows_with_points_and_bars():
     bars = [one for one in axes.collections if isinstance(one, LineCollection)]
     assert [segment[0][1] for one in bars for segment in one.get_segments()] == [0.0, 1.0]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
+
+
+def test_failed_calls_are_no_detector():
+    """Sweeping what they mean draws no trade-off of the detector, which would have no false positives with `dead`."""
+    swept = sweep({"policies.detection.on_failed_call": ["hold", "dead"]}, replications=1, n=100)
+    assert "detection" not in sweep_plots.of_sweep(swept)
 
 
 def test_a_swept_detector_shows_its_trade_off():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.results.detection import DetectionRecord
-from orchestrator.results.summaries import DETECTION_QUANTILES
+from orchestrator.results.summaries import DETECTION_QUANTILES, pool
 from tests.results.synthetic import run, tables
 
 
@@ -147,3 +147,22 @@ def test_the_summary_tells_of_detection():
     assert {told["time_s"][name] for name in ("mean", *DETECTION_QUANTILES, "max")} == {6.0}
     assert (told["crashes"], told["detected"], told["missed"], told["by_failed_call"]) == (1, 1, 0, 0)
     assert (told["false_positives"], told["false_positives_per_h"]) == (1, pytest.approx(36.0))
+
+
+def test_a_healthy_worker_declared_dead_is_a_mistake_whatever_the_rule():
+    """After a failed call as by the detector; not the one that has crashed, nor one whose next process has not come."""
+    events = [
+        (10.0, "dead", 0, "failed_call"),
+        (12.0, "up", 0, "revived"),
+        (20.0, "dead", 1, "detector"),
+        (25.0, "crash", 0, None),
+        (25.1, "dead", 0, "failed_call"),
+        (30.0, "heal", 0, "restart"),
+        (30.1, "dead", 0, "failed_call"),
+    ]
+    found = detection(*events)
+    assert found.healthy_declared_dead == [(20.0, "w2"), (10.0, "w1")]
+    assert (found.false_positives, found.by_failed_call) == ([(20.0, "w2")], 3)
+    made = run(tables(events=[(0.0, "up", 0, "registered"), (0.0, "up", 1, "registered"), *events]))
+    assert made.summary["detection"]["healthy_declared_dead"] == 2
+    assert pool([made, made])["detection"]["healthy_declared_dead"] == 4

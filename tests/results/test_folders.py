@@ -12,7 +12,8 @@ from orchestrator.pictures import draw
 from orchestrator.results import folders, manifests
 from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.scenario.schema import Scenario, ScenarioError
-from tests.results.synthetic import mm1, scenario, sweep
+from tests.results import synthetic
+from tests.results.synthetic import mm1, scenario, sweep, tables, task
 
 RUN_FILES = {
     "engine.json",
@@ -94,6 +95,22 @@ def test_a_run_of_an_older_version_is_read(tmp_path):
     assert folders.load_run(tmp_path).scenario == run.scenario
     with pytest.raises(ScenarioError, match="was renamed"):
         Scenario.load(path)
+
+
+def test_what_an_older_version_did_not_count_is_read_from_the_tables(tmp_path):
+    """How often healthy workers were declared dead, of a run and of a sweep."""
+    events = [(0.0, "up", 0, "registered"), (20.0, "dead", 0, "failed_call"), (22.0, "up", 0, "revived")]
+    one = synthetic.run(tables([task(20.0, 21.0)], events=events))
+    folders.save(tmp_path, Sweep(scenario(), [CellRuns.of("base", {}, {0: one, 1: one})]))
+    for path in tmp_path.rglob("summary.json"):
+        told = json.loads(path.read_text())
+        for level in (told, *told.get("cells", ())):
+            level.get("detection", {}).pop("healthy_declared_dead", None)
+        path.write_text(json.dumps(told))
+    loaded = folders.load(tmp_path)
+    assert isinstance(loaded, Sweep)
+    assert [each.summary["detection"]["healthy_declared_dead"] for each in loaded.runs] == [1, 1]
+    assert loaded.cells[0].pooled["detection"]["healthy_declared_dead"] == 2
 
 
 def test_equal_runs_give_equal_bytes(tmp_path):

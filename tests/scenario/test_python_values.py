@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
-from orchestrator.scenario.schema import Scenario, ScenarioError
+from orchestrator.scenario.schema import Scenario, ScenarioError, require_one_run
 from tests.scenario.writing import BASE, load, write
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -102,8 +103,24 @@ def test_a_scenario_says_what_it_is_in_a_line():
 
 def test_a_scenario_for_one_run_is_told_from_a_sweep():
     """Nothing is swept, or ValueError says what is, and what runs it."""
-    load().with_({"sweep": {}}).require_one_run("sim.sweep")
+    require_one_run(load().with_({"sweep": {}}), 0, "sim.sweep")
     with pytest.raises(
         ValueError, match=r"^base sweeps policies\.detection\.timeout_s, .*: sim\.sweep runs all of its 2"
     ):
-        load().require_one_run("sim.sweep")
+        require_one_run(load(), 0, "sim.sweep")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (5, 'overrides is 5, expected values by dotted key, as {"seed": 7}, or texts, as ["seed=7"]'),
+        (None, "overrides is nothing (null), expected values by dotted key"),
+        ([5], "override 1 is 5, expected values by dotted key"),
+    ],
+)
+def test_what_is_no_override_is_refused_in_a_sentence(overrides: Any, told: str):
+    """Loaded or changed later."""
+    with pytest.raises(TypeError, match=f"^{re.escape(told)}"):
+        load().with_(overrides)
+    with pytest.raises(TypeError, match=f"^{re.escape(told)}"):
+        Scenario.load(write(), overrides)
