@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from orchestrator.analysis.assumptions import WORTH
 from orchestrator.analysis.contenders import Group
 from orchestrator.analysis.deltas import Delta
 from orchestrator.results.html_tables import Table
@@ -84,6 +85,8 @@ def _rows_of(group: Group, measures: Sequence[str], conditions: bool) -> Iterato
     if conditions:
         indent = "  "
         load = "" if group.load is None else f", load {group.load:.0%}"
+        if group.load is not None and group.occupancy is not None and abs(group.occupancy - group.load) >= WORTH:
+            load += f", occupancy {group.occupancy:.0%}"
         yield [f"{group.condition}{load}", *([""] * len(measures))]
     first = {one.measure: one for one in group.others[0].deltas}
     yield [

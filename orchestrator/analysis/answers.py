@@ -117,7 +117,7 @@ def between(results: Sequence[tuple[str, Run | Sweep]], baseline: str | None = N
     each = [(label, _cells(result)) for label, result in results]
     single = all(len(cells) == 1 for _, cells in each)
     contenders = [
-        Contender(label if single else f"{label}: {name}", label, "" if single else name, {}, runs)
+        Contender(f"{label}: {name}" if name and not single else label, label, "" if single else name, {}, runs)
         for label, cells in each
         for name, runs in cells.items()
     ]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.analysis.contenders import Group
-from orchestrator.scenario.faults import Slow, WorkerFault
+from orchestrator.scenario.faults import Fault, Slow, WorkerFault
+from orchestrator.scenario.loads import beyond_work, occupancy
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.sections import Network
+from orchestrator.scenario.workload import Closed
 
 MOST_NAMED = 2
 """Cells that are named beside a load that they share."""
+GROWS = ": more than it can do, so that the queue grows"
+WORTH = 0.05
+"""Of the slots' time: a smaller share beyond the work is not told."""
 TAKES_AWAY = ("crash", "pause", "hang", "partition", "drain", "slow")
 """The faults that leave less of the cluster to work."""
 
@@ -25,14 +30,21 @@ def assumptions(groups: Sequence[Group]) -> list[str]:
         told.append("messages take no time")
     if simulated and not any(cell.scenario.coordinator.cost_s for cell in cells):
         told.append("the coordinator decides at no cost")
-    loads: dict[str, list[str]] = {}
+    found: dict[tuple[str, str], dict[str, float | None]] = {}
     for cell in cells:
-        for load in _load_left(cell.scenario):
-            loads.setdefault(load, []).append(cell.title or cell.name)
-    return told + [
-        load if len(names) == len(cells) else f"with {' and '.join(names[:MOST_NAMED])}{_more(names)}, {load}"
-        for load, names in loads.items()
-    ]
+        for before, share, after in _loads(cell.scenario):
+            found.setdefault((before, after), {})[cell.title or cell.name] = share
+    for (before, after), shares in found.items():
+        names = list(shares)
+        where = "" if len(names) == len(cells) else f"with {' and '.join(names[:MOST_NAMED])}{_more(names)}, "
+        told.append(f"{where}{before}{_range(shares.values())}{after}")
+    return told
+
+
+def _range(shares: Iterable[float | None]) -> str:
+    percents = dict.fromkeys(f"{100 * share:.0f}" for share in sorted(share for share in shares if share is not None))
+    ends = list(percents)[:: max(len(percents) - 1, 1)]
+    return f"{' to '.join(ends)} %" if ends else ""
 
 
 def _more(names: Sequence[str]) -> str:
@@ -44,27 +56,32 @@ def _instant(network: Network) -> bool:
     return not any(network.delay_of(kind).mean() for kind in kinds)
 
 
-def _load_left(scenario: RunSettings) -> Iterator[str]:
-    """The load while each planned fault lasts, on what is left of the cluster."""
-    load = scenario.offered_load()
-    if load is None:
+def _loads(scenario: RunSettings) -> Iterator[tuple[str, float | None, str]]:
+    """The load while each planned fault lasts, on what is left of the cluster; without faults the load alone, where it
+    is not the work alone, or more than there is. Each is a share, if there is one, and the words around it."""
+    load, held = scenario.offered_load(), occupancy(scenario)
+    if load is None or held is None:
         return
-    for fault in scenario.faults:
-        if not isinstance(fault, WorkerFault) or fault.mtbf_s is not None or fault.stagger_s:
-            continue  # one worker at a time
-        left = 1 - _share(scenario, fault)
+    told, more = f"the load is {100 * load:.0f} %, and ", abs(held - load) >= WORTH
+    beyond = f" of the slots' time with {' and '.join(beyond_work(scenario))}"
+    shares = [_share(scenario, fault) for fault in scenario.faults]
+    if not any(shares) and not isinstance(scenario.workload.arrivals, Closed) and (more or held >= 1):
+        yield told if more else "the load is ", held, f"{beyond if more else ''}{GROWS if held >= 1 else ''}"
+    for fault, share in zip(scenario.faults, shares, strict=True):
+        left = 1 - share
         if left <= 0:
-            yield f"the fault leaves nothing that works ({fault})"
+            yield f"the fault leaves nothing that works ({fault})", None, ""
         elif left < 1:
-            grows = ": more than it can do, so that the queue grows" if load / left > 1 else ""
-            share = f"{100 * load / left:.0f} % of what the fault leaves ({fault})"
-            yield f"the load is {100 * load:.0f} %, and {share}{grows}"
+            before = f"{told}{100 * held:.0f} %{beyond}, and " if more else told
+            yield before, held / left, f" of what the fault leaves ({fault}){GROWS if held > left else ''}"
 
 
-def _share(scenario: RunSettings, fault: WorkerFault) -> float:
-    """The share of all work that a fault takes away."""
-    if fault.kind not in TAKES_AWAY:
+def _share(scenario: RunSettings, fault: Fault) -> float:
+    """The share of all work that a planned fault takes away at once."""
+    if not isinstance(fault, WorkerFault) or fault.kind not in TAKES_AWAY:
         return 0.0
+    if fault.mtbf_s is not None or fault.stagger_s:
+        return 0.0  # one worker at a time
     groups = scenario.cluster.groups
     speeds = [group.capacity * group.speed for group in groups for _ in range(group.workers)]
     names = scenario.worker_names()

@@ -31,6 +31,7 @@ from orchestrator.analysis.phrases import (
     price,
     victims,
 )
+from orchestrator.analysis.saturation import cannot_keep_up
 from orchestrator.results.words import count, duration
 from orchestrator.scenario.titles import value_title
 
@@ -41,14 +42,15 @@ FEW = 3
 
 
 def sentences(groups: Sequence[Group], runs: int) -> list[str]:
-    """At most MOST: what is lost; who is better and by how much, for whom, at what price; and what is not known."""
+    """At most MOST: who cannot keep up, and what is lost; who is better and by how much, for whom, at what price; and what is not known."""
     if len(groups) > 1:
         found = list(over_conditions.told(groups))
     elif len(groups[0].others) > 1:
         found = list(_several(groups[0]))
     else:
         found = list(_pair(groups[0].baseline, groups[0].others[0]))
-    return [*[*losses.told(groups), *found][: MOST - 1], _not_known(groups, runs)]
+    told = [*cannot_keep_up(groups), *losses.told(groups), *found]
+    return [*told[: MOST - 1], _not_known(groups, runs)]
 
 
 def _pair(base: Contender, other: Against) -> Iterator[str]:

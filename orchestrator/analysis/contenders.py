@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.analysis.deltas import Delta, Reading, deltas
 from orchestrator.analysis.victims import TaskShifts
 from orchestrator.results.runs import Run
+from orchestrator.scenario.loads import occupancy
 
 if TYPE_CHECKING:
     from orchestrator.scenario.schema import Scenario
@@ -74,6 +75,12 @@ class Group:
         """The offered load if it is the same in all cells."""
         loads = {cell.scenario.offered_load() for cell in self.cells}
         return loads.pop() if len(loads) == 1 else None
+
+    @property
+    def occupancy(self) -> float | None:
+        """The share of the slots' time that tasks hold, if it is the same in all cells."""
+        shares = {occupancy(cell.scenario) for cell in self.cells}
+        return shares.pop() if len(shares) == 1 else None
 
     @property
     def cells(self) -> list[Contender]:

@@ -78,6 +78,8 @@ def explain(
     from orchestrator.cli import explaining
 
     with explained():
+        if key is not None and not key.strip():
+            raise Refusal("the key is empty, expected one that `orchestrator explain` lists")
         keys = explaining.scenario_keys()
         chosen = [keys[""]] if key is None else explaining.find(key, keys)
         results = {} if key is None else explaining.find_results(key)
@@ -111,7 +113,7 @@ def _print_key(key: Key, keys: Mapping[str, Key]) -> None:
         print(key.name)
     for form in key.forms:
         facts = [("  meaning", form.meaning), ("  type", form.type)]
-        facts.append(("  default", "none, it must be given" if form.default is None else form.default))
+        facts.append(("  default", form.without))
         if key.unit:
             facts.append(("  unit", key.unit))
         around = key.name.rpartition(".")[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,7 @@ def compare(
     plots: Plots = True,
 ) -> None:
     """Say what folders or cells have against the first one. `fidelity` runs a scenario in both worlds."""
-    with explained():
+    with explained(), _with_the_way_to_name_cells():
         if not is_result(what):
             raise Refusal(f"{what} is no folder of results; of a scenario, fidelity compares the two worlds")
         names = [str(what), *(further or [])]
@@ -103,6 +104,17 @@ def plot(
             print(target)
         else:
             print_pictures(target)
+
+
+@contextmanager
+def _with_the_way_to_name_cells() -> Iterator[None]:
+    """Where results have no cell in common, a person may know which of their cells belong together."""
+    from orchestrator.analysis.comparison import Incomparable
+
+    try:
+        yield
+    except Incomparable as error:
+        raise Refusal(f"{error}: one cell of each can be named, as DIR:CELL") from None
 
 
 def is_result(path: Path) -> bool:

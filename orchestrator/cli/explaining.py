@@ -12,6 +12,8 @@ from typing import Any
 from orchestrator.cli.examples import shipped
 
 UNITS = {"_per_s": "per second", "_s": "seconds", "_bytes": "bytes"}
+NOTHING = {"[]": "empty", "{}": "empty"}
+NO_DEFAULT = "none, it need not be given"
 ANY = "*"
 """In a key, the place of a name that the user chooses."""
 
@@ -23,7 +25,9 @@ class Form:
     type: str
     meaning: str
     default: str | None
-    """As YAML; None where the key must be given."""
+    """As YAML; None where there is none."""
+    without: str
+    """What holds where the key is not given."""
     kinds: list[str] = field(default_factory=list)
 
 
@@ -58,7 +62,8 @@ def scenario_keys() -> dict[str, Key]:
 
 def _collect(node: dict[str, Any], defs: dict[str, Any], name: str, found: dict[str, Key]) -> None:
     here = found[name]
-    for shape in _shapes(node, defs):
+    shapes = list(_shapes(node, defs))
+    for shape in shapes:
         if "items" in shape:
             _collect(shape["items"], defs, name, found)
         properties = dict(shape.get("properties", {}))
@@ -79,21 +84,21 @@ def _collect(node: dict[str, Any], defs: dict[str, Any], name: str, found: dict[
                 below,
                 defs,
                 kind,
-                child not in shape.get("required", ()),
+                _required(shape, child, name, shapes),
                 here.forms[0].meaning if here.forms else "",
             )
             _collect(below, defs, path, found)
 
 
 def _add_form(
-    key: Key, node: dict[str, Any], defs: dict[str, Any], kind: str | None, optional: bool, around: str
+    key: Key, node: dict[str, Any], defs: dict[str, Any], kind: str | None, required: str, around: str
 ) -> None:
     meaning = " ".join(node.get("description", "").split()) or _described(node, defs)
     if not meaning and key.name.endswith("kind"):
         meaning = "Which kind it is; each has keys of its own."
     meaning = meaning or around
-    default = json.dumps(node["default"]) if "default" in node and optional else None
-    form = Form(in_words(node, defs), meaning, default)
+    default = None if required else _default(node)
+    form = Form(in_words(node, defs), meaning, default, required or NOTHING.get(default or "", default or NO_DEFAULT))
     same = next(
         (one for one in key.forms if (one.type, one.meaning, one.default) == (form.type, meaning, default)), None
     )
@@ -102,6 +107,28 @@ def _add_form(
         same = form
     if kind is not None and kind not in same.kinds:
         same.kinds.append(kind)
+
+
+def _required(shape: dict[str, Any], child: str, name: str, shapes: list[dict[str, Any]]) -> str:
+    """A sentence on a key that must be given; empty where it need not be. Mappings without kinds that stand for each
+    other, each with keys that it demands, are told apart by these."""
+    if child not in shape.get("required", ()):
+        return ""
+    others = [one for one in shapes if one is not shape and child not in one.get("properties", {})]
+    instead = [
+        f"{name}.{key}"
+        for other in others
+        for key in other.get("required", ())
+        if "kind" not in other["properties"] and key not in shape["properties"]
+    ]
+    return f"none, it or {' or '.join(instead)} must be given" if instead else "none, it must be given"
+
+
+def _default(node: dict[str, Any]) -> str | None:
+    """As JSON; the schema is silent of what is made anew for each scenario, which is an empty list or mapping."""
+    if "default" in node:
+        return json.dumps(node["default"])
+    return {"array": "[]", "object": "{}"}.get(node.get("type", ""))
 
 
 def _shapes(node: dict[str, Any], defs: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+COLUMNS = {"offered_load": "offered load", "occupancy": "occupancy", "over_timeout": "time out"}
 LIVE_GRACE_S = 1.0
 """What a message or a process may take of itself on a busy machine."""
 
@@ -57,9 +59,17 @@ def check(
         raise typer.Exit(0 if clean else 1)
     with explained():
         from orchestrator.scenario.effort import effort
+        from orchestrator.scenario.loads import occupancy, over_timeout
 
         loaded, cells = load(what, overrides)
-        loads = [cell.scenario.offered_load() for cell in cells]
+        found = [
+            {
+                "offered_load": cell.scenario.offered_load(),
+                "occupancy": occupancy(cell.scenario),
+                "over_timeout": over_timeout(cell.scenario),
+            }
+            for cell in cells
+        ]
         efforts = [effort(cell.scenario) for cell in cells]
         if as_json:
             print_json(
@@ -70,29 +80,30 @@ def check(
                         {
                             "cell": cell.name,
                             "values": cell.values,
-                            "offered_load": offered_load,
+                            **shares,
                             "tasks": takes.tasks,
                             "simulated_s": takes.simulated_s,
                             "live_s": takes.live_s,
                             "warnings": cell.scenario.warnings(),
                         }
-                        for cell, offered_load, takes in zip(cells, loads, efforts, strict=True)
+                        for cell, shares, takes in zip(cells, found, efforts, strict=True)
                     ],
                 }
             )
             return
+        shown = [name for name in COLUMNS if name == "offered_load" or any(map(partial(_tells, name), found))]
         print_table(
             f"{loaded.name}: {count(len(cells), 'cell')} x {count(loaded.replications, 'replication')}",
-            ["cell", "offered load", "tasks, about", "a run takes, simulated", "live"],
+            ["cell", *(COLUMNS[name] for name in shown), "tasks, about", "a run takes, simulated", "live"],
             [
                 [
                     cell.title,
-                    "-" if offered_load is None else f"{offered_load:.3f}",
+                    *("-" if shares[name] is None else f"{shares[name]:.3f}" for name in shown),
                     f"{takes.tasks:,.0f}",
                     roughly(takes.simulated_s),
                     roughly(takes.live_s),
                 ]
-                for cell, offered_load, takes in zip(cells, loads, efforts, strict=True)
+                for cell, shares, takes in zip(cells, found, efforts, strict=True)
             ],
         )
 
@@ -176,6 +187,12 @@ def calibrate(
             return
         print_calibration(found.model())
         print(f"\nmodel in {out}")
+
+
+def _tells(name: str, shares: Mapping[str, float | None]) -> bool:
+    """Whether it says what the offered load does not."""
+    share, load = shares[name] or 0.0, shares["offered_load"] or 0.0
+    return share >= 0.0005 if name == "over_timeout" else abs(share - load) >= 0.0005
 
 
 def check_history(folder: Path, overrides: list[str], settled: bool, as_json: bool) -> bool:

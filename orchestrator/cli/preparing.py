@@ -129,7 +129,7 @@ def pictures(folder: Path) -> list[Path]:
     return [folder / name for name in names if (folder / name).is_file()]
 
 
-def tell_results(folder: Path, told: Any, show: Callable[[], None], as_json: bool, quiet: bool = False) -> None:
+def tell_results(folder: Path, told: Any, show: Callable[[], None], as_json: bool, quiet: bool) -> None:
     """The end of a command: what was found as JSON; or where it is; or what `show` prints, and then where it is."""
     if as_json:
         print_json(told)

@@ -77,7 +77,7 @@ def size(
         require_patience([runs[-1]] * min(tries, len(values)), number, at_once, yes)
         folder = result_folder(f"{loaded.name}-size", out, Use(force))
         renew(folder)
-        with progress(f"{loaded.name} ({key})") as advance:
+        with progress(f"{loaded.name} ({key})", None) as advance:
             found = sim.size(loaded, key, values, objectives, folder, at_once, number, advance)
         found.save(folder)
         tell_results(folder, found.summary(), lambda: print_sizing(found), as_json, quiet)
@@ -114,14 +114,18 @@ def load_for_sizing(
     """The scenario without a sweep, and those of the smallest and of the largest value, or of each one of a list."""
     import json
 
-    from orchestrator.scenario.schema import Scenario
+    from orchestrator.scenario.schema import Scenario, ScenarioError
 
     loaded, _ = load(path, overrides)
     others = [swept for swept in loaded.sweep if swept != key]
     if others:
         raise Refusal(f"{path} sweeps {others[0]}: choose one value of it, or sweep={{}}")
-    tried = [values[0], values[-1]] if isinstance(values, range) else list(values)
-    swept = Scenario.load(path, [*(overrides or ()), f"sweep={json.dumps({key: tried})}"])
+    tried = list(dict.fromkeys([values[0], values[-1]])) if isinstance(values, range) else list(values)
+    try:
+        swept = Scenario.load(path, [*(overrides or ()), f"sweep={json.dumps({key: tried})}"])
+    except ScenarioError as error:  # the sweep is none that the user wrote
+        told = [f"--over: {problem.key.removeprefix('sweep.')}: {problem.message}" for problem in error.problems]
+        raise Refusal("\n".join(told)) from None
     return loaded.model_copy(update={"sweep": {}}), [cell.scenario for cell in swept.cells()]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.arguments import AsJson, examples_of
-from orchestrator.cli.terminal import Refusal, duration, explained, print_json, terminal_width
+from orchestrator.cli.terminal import Refusal, duration, explained, print_json, say, terminal_width
 
 if TYPE_CHECKING:
     from orchestrator.analysis.choices import Choice
@@ -100,11 +100,11 @@ def _decided_again(run: StoredRun, task: int) -> tuple[Sequence[Choice], str, st
 
 
 def print_life(found: Life, source: str) -> None:
-    print(found.title)
-    print(f"arrived {duration(found.arrival_s)} after the start of the run; times below count from its arrival\n")
+    say(found.title)
+    say(f"arrived {duration(found.arrival_s)} after the start of the run; times below count from its arrival", "")
     times = [f"+{duration(step.after_s)}" for step in found.steps]
     margin = max(map(len, times)) + 2
     for time, step in zip(times, found.steps, strict=True):
         lines = textwrap.wrap(step.what, max(terminal_width() - margin, 20), break_long_words=False)
         print(f"{time:>{margin - 2}}  {f'{chr(10)}{chr(32) * margin}'.join(lines)}")
-    print(f"\n{source}")
+    say("", source)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -161,11 +163,15 @@ def _bar(label: str, runs: int | None) -> Iterator[Advance]:
     bar = Progress(*told, left, last, console=console, transient=True, expand=True)
     task = bar.add_task(label if runs in (1, None) else f"{label}: 0 of {runs:,}", total=1.0, run="")
 
+    ended = 0
+
     def advance(done: float, run: str = "") -> None:
+        nonlocal ended
         bar.update(task, completed=min(done, 1.0))
         if run:
-            done_runs = "" if runs is None else f": {round(done * runs):,} of {runs:,}"
-            bar.update(task, description=f"{label}{done_runs}", run=run)
+            ended += 1
+            done_runs = count(ended, "run") if runs is None else f"{round(done * runs):,} of {runs:,}"
+            bar.update(task, description=f"{label}: {done_runs}", run=run)
 
     begin = threading.Timer(BAR_AFTER_S, bar.start)  # whatever the run tells until then
     begin.start()
@@ -179,14 +185,16 @@ def _bar(label: str, runs: int | None) -> Iterator[Advance]:
 
 @contextmanager
 def _lines(label: str, runs: int | None) -> Iterator[Advance]:
-    begun = time.monotonic()
+    begun, ended = time.monotonic(), 0
 
     def advance(done: float, run: str = "") -> None:
+        nonlocal ended
         passed_s = time.monotonic() - begun
+        ended += bool(run)
         if run and passed_s >= LINES_AFTER_S:
             left = f", about {duration(passed_s * (1 - done) / done)} left" if done < 1 and runs is not None else ""
-            done_runs = "" if runs is None else f"{round(done * runs):,} of {runs:,} runs in "
-            complain([f"{label}: {done_runs}{duration(passed_s)}{left}: {run}"])
+            done_runs = count(ended, "run") if runs is None else f"{round(done * runs):,} of {runs:,} runs"
+            complain([f"{label}: {done_runs} in {duration(passed_s)}{left}: {run}"])
 
     yield advance
     passed_s = time.monotonic() - begun
@@ -200,7 +208,8 @@ def print_json(data: Any) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """The first column names the row; numbers stand to the right of it. What is too wide for the terminal is divided
-    between columns, and each part names the rows again: nothing is cut, and no number breaks."""
+    between columns, and each part names the rows again: nothing is cut, and no number breaks. Where one column beside
+    the names is too wide already, its heading breaks between words, and then the names behind commas."""
     from rich.console import Console
     from rich.text import Text
 
@@ -216,9 +225,37 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         parts[-1].append(column)
     console.print(Text(title, style="bold"))
     for chosen in parts:
-        table = _table(columns, rows, chosen)
+        table = _table(*_folded(widest, columns, rows, chosen, console.width), chosen)
         console.width = max(console.width, widest.measure(table).minimum)
         console.print(*([] if chosen is parts[0] else [""]), table, sep="\n")
+
+
+def _folded(
+    widest: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int], width: int
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Headings and rows of a part of a table, on several lines where they have to be."""
+    over = _width(widest, columns, rows, chosen) - width
+    if over <= 0:
+        return columns, rows
+    columns = [
+        textwrap.fill(heading, max(len(heading) - over, 1), break_long_words=False) if place in chosen[1:] else heading
+        for place, heading in enumerate(columns)
+    ]
+    over = _width(widest, columns, rows, chosen) - width
+    if over <= 0:
+        return columns, rows
+    longest = max(len(row[0]) for row in rows) - over
+    return columns, [["\n".join(_behind_commas(row[0], longest)), *row[1:]] for row in rows]
+
+
+def _behind_commas(text: str, width: int) -> list[str]:
+    """Lines of so many characters at most, as far as commas and blanks allow."""
+    lines = [""]
+    for part in re.findall(r"[^, ]*(?:, ?| |$)", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> Table:

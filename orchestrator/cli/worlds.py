@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.arguments import AsJson, Plots, examples_of
+from orchestrator.cli.arguments import AsJson, Plots, Quiet, examples_of
 from orchestrator.cli.intervals import print_intervals
 from orchestrator.cli.preparing import Use, draw_into, tell_results
-from orchestrator.cli.terminal import Refusal, complain, explained, progress
+from orchestrator.cli.terminal import Refusal, complain, count, explained, progress
 from orchestrator.cli.views import print_summary
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ app = typer.Typer()
 def recover(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a live run that was killed.")],
     as_json: AsJson = False,
+    quiet: Quiet = False,
     plots: Plots = True,
 ) -> None:
     """Make a result of what a killed live run left: what it did until then, from its decision record."""
@@ -40,7 +41,7 @@ def recover(
             print_summary(found.summary)
             print_intervals(found.summary)
 
-        tell_results(run, found.summary, show, as_json)
+        tell_results(run, found.summary, show, as_json, quiet)
 
 
 def use_of(scenario: Scenario, force: bool, resume: bool, half_width: float | None, metric: str, most: int) -> Use:
@@ -121,8 +122,13 @@ def _kept(scenario: Scenario, folder: Path, world: str, use: Use) -> Run | None:
         return folders.load_run(folder)
     if use.force:
         return None
-    if found:
+    if folder in found:
         raise Refusal(f"{folder} holds a run of another scenario or world: --resume --force replaces it")
+    if found:
+        raise Refusal(
+            f"{folder} holds {count(len(found), 'run')} of a sweep or of replications, and this is a single run: "
+            "resume it as it was, or --resume --force replaces them"
+        )
     if world == "live" and (folder / "driver.jsonl").exists():
         raise Refusal(
             f"{folder} holds a live run that was killed, which can't go on: orchestrator recover {folder} makes a "

@@ -43,6 +43,23 @@ def at_workers(tables: Tables) -> Changes:
     return _changes([assigned_s[waited], left_s[waited]], [1.0, -1.0])
 
 
+def everywhere(tables: Tables) -> Changes:
+    """A task waits, from its arrival on, while it is neither executed nor settled; at the door of a coordinator that
+    is too busy to accept it, too."""
+    moments = [floats(tables.tasks, "arrival_s"), floats(tables.tasks, "accepted_s")]
+    parts = [_changes(moments, [1.0, -1.0]), at_coordinator(tables), at_workers(tables)]
+    time_s, change = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return time_s, change
+
+
+def levels(changes: Changes, moments_s: Floats) -> Floats:
+    """At each of the moments, of a level that starts at 0."""
+    order = np.argsort(changes[0], kind="stable")
+    level = np.append(0.0, np.cumsum(changes[1][order]))
+    found: Floats = level[np.searchsorted(changes[0][order], moments_s, side="right")]
+    return found
+
+
 def mean_level(changes: Changes, start_s: float, stop_s: float) -> float | None:
     """The time average, between two moments, of a level that starts at 0; None if there is no time between them."""
     time_s, change = changes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,11 +89,37 @@ def kept(plan: Plan) -> dict[Path, tuple[Cell, int]]:
         if path in found and found[path] == folders.identity(cell.scenario, plan.world, number)
     }
     if (others := sorted(found.keys() - same.keys())) and not plan.force:
-        raise RunFolderError(
-            f"{len(others):,} of the {len(found):,} finished runs in {plan.out} are of another scenario or world, "
-            f"such as {others[0]}: --resume --force replaces them"
-        )
+        raise RunFolderError(_why_not_kept(plan, found, others))
     return same
+
+
+def _why_not_kept(plan: Plan, found: Mapping[Path, str | None], others: Sequence[Path]) -> str:
+    """Of finished runs that this plan does not have: what tells them from it, by the first of them."""
+    cells = {cell.name: cell for cell in plan.cells}
+    highest = 0
+
+    def reason(path: Path) -> str:
+        nonlocal highest
+        number = int(path.name[1:]) if re.fullmatch(r"r\d+", path.name) else None
+        if number is None:
+            return "a single run, which has no place in a sweep or among replications"
+        if path.parent.name not in cells:
+            return "of cells that this sweep does not have"
+        if found[path] != folders.identity(cells[path.parent.name].scenario, plan.world, number):
+            return "of another scenario or world"
+        highest = max(highest, number + 1)
+        return f"beyond the {plan.counts()[path.parent.name]:,} replications that are asked for"
+
+    reasons: dict[str, list[Path]] = {}
+    for path in others:
+        reasons.setdefault(reason(path), []).append(path)
+    told = "; ".join(
+        f"{len(paths):,} of the {len(found):,} finished runs in {plan.out} {'is' if len(paths) == 1 else 'are'} {why}, "
+        f"such as {paths[0]}"
+        for why, paths in reasons.items()
+    )
+    keep = f"--replications {highest} keeps them, and " if highest and len(reasons) == 1 else ""
+    return f"{told}: {keep}--resume --force replaces them"
 
 
 def sweep(plan: Plan, runs: Runs, progress: SweepProgress | None = None) -> Sweep:

@@ -1,4 +1,5 @@
-"""Distributions of seconds: parameters of each kind, its draws, its mean and squared coefficient of variation.
+"""Distributions of seconds: parameters of each kind, its draws, its mean and squared coefficient of variation, and what
+a limit on the seconds makes of it.
 
 Draws come one after the other from the generator, so the first n draws of a longer sample equal a sample of n. A
 task's demand therefore depends only on the task's index.
@@ -34,6 +35,14 @@ class Seconds(Strict):
     def cv2(self) -> float:
         """Variance over squared mean: 0 for a constant, 1 for an exponential, inf without a variance."""
 
+    @abstractmethod
+    def share_from(self, limit_s: float) -> float:
+        """The probability of a draw of at least so many seconds, which are more than 0."""
+
+    @abstractmethod
+    def mean_up_to(self, limit_s: float) -> float:
+        """The mean if every longer draw is cut to so many seconds, which are more than 0."""
+
 
 class Constant(Seconds):
     """Always the same."""
@@ -50,6 +59,12 @@ class Constant(Seconds):
 
     def cv2(self) -> float:
         return 0.0
+
+    def share_from(self, limit_s: float) -> float:
+        return float(self.value_s >= limit_s)
+
+    def mean_up_to(self, limit_s: float) -> float:
+        return min(self.value_s, limit_s)
 
 
 class Uniform(Seconds):
@@ -77,6 +92,15 @@ class Uniform(Seconds):
         mean = self.mean()
         return ((self.high_s - self.low_s) / mean) ** 2 / 12 if mean else 0.0
 
+    def share_from(self, limit_s: float) -> float:
+        if self.low_s >= limit_s:
+            return 1.0
+        return max(0.0, self.high_s - limit_s) / (self.high_s - self.low_s) if self.high_s > self.low_s else 0.0
+
+    def mean_up_to(self, limit_s: float) -> float:
+        beyond = self.share_from(limit_s)
+        return beyond * limit_s + (1 - beyond) * (self.low_s + min(self.high_s, limit_s)) / 2
+
 
 class Exponential(Seconds):
     """Memoryless."""
@@ -93,6 +117,12 @@ class Exponential(Seconds):
 
     def cv2(self) -> float:
         return 1.0
+
+    def share_from(self, limit_s: float) -> float:
+        return math.exp(-limit_s / self.mean_s)
+
+    def mean_up_to(self, limit_s: float) -> float:
+        return -self.mean_s * math.expm1(-limit_s / self.mean_s)
 
 
 class Lognormal(Seconds):
@@ -115,6 +145,20 @@ class Lognormal(Seconds):
     def cv2(self) -> float:
         return self.cv**2
 
+    def share_from(self, limit_s: float) -> float:
+        return 1 - self._normal_below(limit_s, 0.5)
+
+    def mean_up_to(self, limit_s: float) -> float:
+        return self.mean_s * self._normal_below(limit_s, -0.5) + limit_s * self.share_from(limit_s)
+
+    def _normal_below(self, limit_s: float, variances: float) -> float:
+        """The standard normal distribution at ln(limit / mean) plus so many variances, in standard deviations."""
+        variance = math.log1p(self.cv**2)
+        distance = math.log(limit_s / self.mean_s) + variances * variance
+        if not variance:
+            return float(distance > 0)
+        return math.erfc(-distance / math.sqrt(2 * variance)) / 2
+
 
 class Pareto(Seconds):
     """A power law, P(X > x) = (minimum / x)^alpha, with minimum = mean_s (alpha - 1) / alpha."""
@@ -126,14 +170,23 @@ class Pareto(Seconds):
     """Tail index; up to 2 the variance is infinite."""
 
     def sample(self, rng: np.random.Generator, size: int) -> Floats:
-        minimum_s = self.mean_s * (self.alpha - 1) / self.alpha
-        return minimum_s * (1 + rng.pareto(self.alpha, size))
+        return self._minimum_s * (1 + rng.pareto(self.alpha, size))
 
     def mean(self) -> float:
         return self.mean_s
 
     def cv2(self) -> float:
         return 1 / (self.alpha * (self.alpha - 2)) if self.alpha > 2 else math.inf
+
+    def share_from(self, limit_s: float) -> float:
+        return math.pow(min(1.0, self._minimum_s / limit_s), self.alpha)
+
+    def mean_up_to(self, limit_s: float) -> float:
+        return min(limit_s, self.mean_s - limit_s * self.share_from(limit_s) / (self.alpha - 1))
+
+    @property
+    def _minimum_s(self) -> float:
+        return self.mean_s * (self.alpha - 1) / self.alpha
 
 
 class Empirical(Seconds):
@@ -166,6 +219,12 @@ class Empirical(Seconds):
     def cv2(self) -> float:
         values = self.values()
         return float(values.var() / values.mean() ** 2) if values.any() else 0.0
+
+    def share_from(self, limit_s: float) -> float:
+        return float(np.mean(self.values() >= limit_s))
+
+    def mean_up_to(self, limit_s: float) -> float:
+        return float(np.mean(np.minimum(self.values(), limit_s)))
 
 
 @lru_cache(maxsize=8)

@@ -6,10 +6,14 @@ import math
 from collections.abc import Iterator
 
 from orchestrator.policies.detection import TimeoutConfig
+from orchestrator.scenario import loads
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.traces import LATE
 from orchestrator.scenario.workload import Trace
 
+MANY_TIME_OUT = 0.1
+"""The share of tasks that may be stuck: so many more are not what a timeout is for."""
+ROUNDING = 1e-9
 SLACK = 0.01
 """The share of duration_s by which a trace may end before it without a warning."""
 
@@ -20,30 +24,44 @@ def warnings(run: RunSettings) -> list[str]:
 
 
 def _of_load(run: RunSettings) -> Iterator[str]:
-    workload = run.workload
-    offered_load = run.offered_load()
-    if offered_load is not None and offered_load > 1 and not _soon_over(run):
+    occupied = loads.occupancy(run)
+    if occupied is not None and occupied >= 1 - ROUNDING and not _ends(run, occupied):
+        outcome = "so the queue grows until duration_s and latencies depend on how long the run is"
+        yield f"{_overload(run, occupied)}, {outcome}"
+    busy = loads.coordinator_load(run)
+    if busy is not None and busy >= 1:
         yield (
-            f"offered load is {offered_load:.3g}: more work arrives than all workers can do, "
-            "so the queue grows until duration_s and latencies depend on how long the run is"
+            f"coordinator.cost_s ({run.coordinator.cost_s:g}) is too long: heartbeats, tasks and results keep the "
+            f"coordinator busy for {busy:.3g} s of each second, so the queue in front of it grows until duration_s"
         )
-    if isinstance(workload.arrivals, Trace):
-        yield from _of_trace(workload.arrivals, run)
-    limit_s, slowest = run.policies.execution_timeout_s, min(group.speed for group in run.cluster.groups)
-    mean_s = 0.0 if workload.served_by_trace else workload.mean_service_s() / slowest
-    if limit_s is not None and mean_s >= limit_s:
+    if isinstance(run.workload.arrivals, Trace):
+        yield from _of_trace(run.workload.arrivals, run)
+    over = loads.over_timeout(run)
+    if over is not None and over >= MANY_TIME_OUT:
+        limit_s, own_s = run.policies.attempt_timeout_s, run.policies.execution_timeout_s
+        key = "policies.execution_timeout_s" if limit_s == own_s else "policies.detection.start_to_close_s"
         yield (
-            f"policies.execution_timeout_s ({limit_s:g}) is not above the mean execution "
-            f"({mean_s:g} s): most attempts time out, and each retry runs as long again"
+            f"{key} ({limit_s:g}) is too short for {over:.0%} of the tasks: "
+            "all attempts of these time out, because each retry runs as long again"
         )
 
 
-def _soon_over(run: RunSettings) -> bool:
+def _overload(run: RunSettings, occupied: float) -> str:
+    """The work alone, or all that holds a slot, where that is another number."""
+    work = run.offered_load()
+    if work is not None and work >= 1 - ROUNDING and math.isclose(work, occupied, rel_tol=0.01):
+        return f"offered load is {work:.3g}: more work arrives than all workers can do"
+    alone = "" if work is None else f" (offered load {work:.3g})"
+    counted = " and ".join(loads.beyond_work(run))
+    return f"occupancy is {occupied:.3g}{alone}: with {counted}, tasks would hold all slots and more"
+
+
+def _ends(run: RunSettings, occupied: float) -> bool:
     """Whether `tasks` ends the arrivals so early that all of them can be done within duration_s."""
-    workload = run.workload
-    if workload.tasks is None or isinstance(workload.arrivals, Trace):
-        return False
-    return workload.tasks * workload.mean_service_s() <= run.slots_of_speed_1() * run.duration_s
+    tasks, rate = run.workload.tasks, loads.arrivals_per_s(run)
+    if tasks is None or not rate or isinstance(run.workload.arrivals, Trace):
+        return not rate
+    return tasks * occupied <= rate * run.duration_s * (1 + ROUNDING)
 
 
 def _of_trace(trace: Trace, run: RunSettings) -> Iterator[str]:

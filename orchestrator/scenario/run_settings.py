@@ -125,7 +125,7 @@ class RunSettings(Strict):
 
     def _trace_load(self, trace: Trace, slots: float) -> float | None:
         data = trace.data()
-        arrived = int(min(trace.expected(self.duration_s), self.workload.tasks or math.inf))
+        arrived = self.workload.traced(self.duration_s)
         if not arrived or not data.arrival_s[arrived - 1]:
             return None
         span_s = float(data.arrival_s[arrived - 1]) / trace.speedup

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +16,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.scenario.loading import KeyPath, Misfit, dotted, undotted
+from orchestrator.scenario.loading import KeyPath, Misfit, dotted, show, undotted
 from orchestrator.scenario.validation import assign, explain
 
 Sweep = Mapping[str, Sequence[Any]]
 """The values to try, by dotted key."""
 
 MAX_CELLS = 10_000
+TEXTS = ("name", "question")
+"""What a scenario is called, and what it asks: of all its cells together."""
 
 
 def points(sweep: Sweep) -> list[dict[str, Any]]:
@@ -43,8 +46,8 @@ def misfits_of(model: type[BaseModel], tree: Mapping[str, Any], sweep: Sweep) ->
     if cells > MAX_CELLS:
         return [Misfit(("sweep",), f"has {cells:,} combinations, expected at most {MAX_CELLS:,}", "key")]
     found: dict[tuple[KeyPath, str], Misfit] = {}
-    for key in sweep:
-        if misfit := _unsweepable(model, tree, key):
+    for key, values in sweep.items():
+        for misfit in (*_unsweepable(model, tree, key), *_repeated(key, values)):
             found[misfit.path, misfit.message] = misfit
     if not found and sweep:
         for indices in itertools.product(*(range(len(values)) for values in sweep.values())):
@@ -53,15 +56,35 @@ def misfits_of(model: type[BaseModel], tree: Mapping[str, Any], sweep: Sweep) ->
     return list(found.values())
 
 
-def _unsweepable(model: type[BaseModel], tree: Mapping[str, Any], key: str) -> Misfit | None:
+def _unsweepable(model: type[BaseModel], tree: Mapping[str, Any], key: str) -> Iterator[Misfit]:
     try:
         path = undotted(key)
+        if path[0] in TEXTS:
+            raise Misfit(path, "cannot be swept, expected one text, in quotes if it has a comma", "key")
         if path[0] in ("model", "replications", "sweep"):
             raise Misfit(path, "cannot be swept, expected a key of one run", "key")
         tree_at(model, tree, {key: None})
     except Misfit as misfit:
-        return Misfit(("sweep", key), misfit.message, "key")
-    return None
+        yield Misfit(("sweep", key), misfit.message, "key")
+
+
+def _repeated(key: str, values: Sequence[Any]) -> Iterator[Misfit]:
+    """Cells that are alike would be one cell, run twice."""
+    first: dict[str, int] = {}
+    for place, value in enumerate(values):
+        earlier = first.setdefault(json.dumps(_plain(value), sort_keys=True, default=str), place)
+        if earlier != place:
+            message = f"is {show(value)} like value {earlier + 1}, expected each value once"
+            yield Misfit(("sweep", key, place), message)
+
+
+def _plain(value: Any) -> Any:
+    """With 2 for 2.0, which are one value of a setting."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _misfits_at(

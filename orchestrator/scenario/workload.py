@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Annotated, Literal, NamedTuple
 
@@ -272,15 +273,25 @@ class Workload(Strict):
 
     def mean_service_s(self, tasks: int | None = None) -> float:
         """Mean service seconds where they are drawn, of all kinds in their shares; of a trace's first so many tasks."""
+        return float(sum(share * service.mean() for share, service in self.services(tasks)))
+
+    def services(self, tasks: int | None = None) -> list[tuple[float, Distribution]]:
+        """The same as distributions, each with its share of the tasks."""
         names, trace = self.kind_names(), self._trace()
-        means = [self._service_of(name).mean() for name in names or ("",)]
         if not names:
-            return means[0]
+            return [(1.0, self._service_of(""))]
         if trace and trace.kind is not None:
-            shares = np.bincount(trace.kind[:tasks], minlength=len(names)) / len(trace.kind[:tasks])
+            counts = np.bincount(trace.kind[:tasks], minlength=len(names))
+            shares = (counts / counts.sum()).tolist()
         else:
-            shares = np.array([self.kinds[name].share for name in names], dtype=np.float64)
-        return float(shares @ means)
+            shares = [self.kinds[name].share for name in names]
+        return [(share, self._service_of(name)) for share, name in zip(shares, names, strict=True)]
+
+    def traced(self, duration_s: float) -> int:
+        """How many of a trace's arrivals are used; 0 without a trace."""
+        if not isinstance(self.arrivals, Trace):
+            return 0
+        return int(min(self.arrivals.expected(duration_s), self.tasks or math.inf))
 
     def demands(self, arrivals: int, stream: Stream) -> Demands:
         """Of the first so many tasks of an open loop."""

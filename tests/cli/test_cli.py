@@ -183,6 +183,12 @@ def test_a_sweep_is_resumed_from_the_latest_folder(scenario: Path, tmp_path: Pat
     whole = succeed("simulate", scenario, "--no-plots", "--json").stdout
     assert succeed("simulate", scenario, "--no-plots", "--json", "--resume").stdout == whole
     assert "--resume --force replaces it" in fail("simulate", scenario, "seed=8", "--resume")
+    assert "is a single run, which has no place in a sweep" in fail(
+        "simulate", scenario, "--replications", "2", "--resume"
+    )
+    assert "out/small/1 holds 3 runs of a sweep or of replications" in fail(
+        "simulate", scenario, "--resume", "--out", "out/small/1"
+    )
     assert sorted(path.name for path in (tmp_path / "out/small").iterdir()) == ["1", "2", "latest"]
 
 

@@ -136,10 +136,19 @@ def test_a_quiet_command_says_where_the_results_are(here: Path):
     overloaded = run("simulate", "small.yaml", "-q", "--no-plots", "--out", "then", "workload.arrivals.rate_per_s=90")
     assert overloaded.stdout == "then\n"
     assert overloaded.stderr.startswith("warning: offered load")
+    assert run("recover", "there", "--quiet").stderr.startswith("there")
     pictures = json.loads(run("plot", "there", "--json").stdout)["pictures"]
     assert pictures
     assert all(Path(picture).is_file() for picture in pictures)
     assert json.loads(run("init", "gc-pause", "--json").stdout) == {"files": ["gc-pause.yaml"]}
+
+
+def test_the_page_on_the_command_line_names_the_commands_that_can_be_quiet():
+    """All of them, and no other."""
+    page = (Path(__file__).parents[2] / "docs/command-line.md").read_text(encoding="utf-8")
+    sentence = page.partition("with `--json` it prints JSON.")[2].partition("log warnings only")[0]
+    quiet = {name for name, command in COMMANDS.items() if any("--quiet" in one.opts for one in command.params)}
+    assert set(re.findall(r"`([a-z-]+)`", sentence)) - {"--quiet"} == quiet
 
 
 # ---- what a key means
@@ -149,7 +158,11 @@ def test_a_quiet_command_says_where_the_results_are(here: Path):
     ("key", "words"),
     [
         ("policies.detection.timeout_s", ["number > 0", "6.0", "seconds", "policies.detection.kind is timeout"]),
-        ("cluster.workers", ["How many.", "none, it must be given", "integer >= 1", "cluster.workers="]),
+        ("cluster.workers", ["How many.", "none, it or cluster.groups must be given", "cluster.workers="]),
+        ("cluster.groups", ["default  none, it or cluster.workers must be given"]),
+        ("cluster.groups.workers", ["default  none, it must be given", "integer >= 1"]),
+        ("sweep", ["default  empty"]),
+        ("faults", ["default  empty"]),
         ("faults[0].restart_after_s", ["faults.kind is crash", "faults.0.restart_after_s="]),
         ("workload.kinds.report.share", ["workload.kinds.*.share", "kinds.lookup.share=0.98", "kinds-of-tasks"]),
         ("policies.detection", ["phi_accrual", "Keys of policies.detection:", "threshold", "(phi_accrual)"]),
@@ -180,6 +193,13 @@ def test_explain_suggests_what_was_meant():
     told = run("explain", "policies.detection.timout_s")
     assert (told.exit_code, told.stdout) == (2, "")
     assert "did you mean policies.detection.timeout_s" in told.stderr
+
+
+def test_explain_of_nothing_is_an_error():
+    """No list of all keys, and no guess without a name."""
+    told = run("explain", " ")
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert told.stderr == "the key is empty, expected one that `orchestrator explain` lists\n"
 
 
 def test_explain_tells_a_program_the_same():
@@ -223,6 +243,20 @@ def test_a_table_is_divided_between_its_columns(monkeypatch: pytest.MonkeyPatch)
         assert [cell.strip() for part in parts for cell in part[1:] if cell.strip()] == row[1:]
 
 
+def test_long_names_of_rows_break_behind_commas(monkeypatch: pytest.MonkeyPatch):
+    """Where no column fits beside them, its heading breaks first, at blanks; a name never breaks inside of a value."""
+    screen = narrow(monkeypatch)
+    names = [f"max_attempts={n},execution_timeout_s=10" for n in (1, 3)]
+    rows = [[name, "0.1 s", "1,000,000,000,000,000,000 ms"] for name in names]
+    terminal.print_table("A title", ["cell", "a run takes, simulated", "wide"], rows)
+    lines = [line.rstrip() for line in screen.shown().splitlines()]
+    assert all(len(line) <= 60 for line in lines)
+    assert [line for line in lines if line.endswith("a run takes,")]
+    assert [line for line in lines if re.fullmatch(r"cell +simulated", line)]
+    broken = [place for place, line in enumerate(lines) if re.fullmatch(r"max_attempts=\d, +1,0\S+ ms", line)]
+    assert [lines[place + 1] for place in broken] == ["execution_timeout_s=10"] * 2
+
+
 def test_a_pipe_gets_whole_rows(capsys: pytest.CaptureFixture[str]):
     """However long, for grep."""
     terminal.print_table("A title", ["", *map(str, range(40))], [["row", *(["1,000 ms"] * 40)]])
@@ -263,6 +297,12 @@ def test_without_a_terminal_each_run_is_a_line(capsys: pytest.CaptureFixture[str
     first, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"small \(sim\): 1 of 2 runs in .+, about .+ left: workers=2 r0", first)
     assert re.fullmatch(r"small \(sim\): 2 of 2 runs in .+: workers=4 r0", last)
+    with terminal.progress("small (size)", None) as advance:
+        advance(0.2, "workers=2 r0")
+        advance(0.3, "workers=4 r0")
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"small \(size\): 1 run in [^,]+: workers=2 r0", first)
+    assert re.fullmatch(r"small \(size\): 2 runs in [^,]+: workers=4 r0", last)
     with terminal.progress("small (live)") as advance:
         advance(0.5)
     assert re.fullmatch(r"small \(live\): ended after .+\n", capsys.readouterr().err)

@@ -143,6 +143,8 @@ def test_what_cannot_be_compared_is_told(folders, tmp_path: Path):
     told = fail("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c")
     assert told.startswith("nothing to compare: ")
     assert "workers=2" in told
+    alone = fail("compare", folders[0], tmp_path / "a", "--out", tmp_path / "c")
+    assert "(fast, a: workers=2, a: workers=3): one cell of each can be named, as DIR:CELL\n" in alone
 
 
 def test_compare_takes_no_scenario(tmp_path: Path):

@@ -75,12 +75,14 @@ def test_size_takes_a_list_and_exits_with_1_if_nothing_is_enough(scenario: Path,
         ("cluster.workers", "names no values, expected KEY=FROM..TO"),
         ("cluster.workers=8..4", "8..4 is empty, expected the smaller end first"),
         ("cluster.workers=4..", "is neither a range nor a list"),
-        ("cluster.wrkers=1..4", "cluster.wrkers"),
-        ("cluster.workers=0..4", "is 0, expected at least 1"),
+        ("cluster.wrkers=1..4", "--over: cluster.wrkers: unknown key, did you mean workers? expected one of "),
+        ("cluster.workers=0..4", "--over: cluster.workers[0]: is 0, expected at least 1\n"),
+        ("cluster.workers=2,4,2", "--over: cluster.workers[2]: is 2 like value 1, expected each value once\n"),
     ],
 )
 def test_size_says_what_is_wrong_with_a_range(over: str, told: str, scenario: Path):
-    """One sentence about what was given."""
+    """One sentence about what was given, and no word of what was made of it."""
+    assert "sweep" not in fail("size", scenario, "--over", over, "--objective", "latency_s.p50 < 1")
     assert told in fail("size", scenario, "--over", over, "--objective", "latency_s.p50 < 1")
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.analysis.task_lives import find, life
+from orchestrator.cli import task_lives
 from tests.cli.test_cli import SCENARIO, fail, succeed
+from tests.cli.test_command_line import narrow
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,18 @@ def test_explain_task_tells_candidates_and_outcome(folder: Path):
     told = json.loads(succeed("explain-task", one, "3", "--json").stdout)
     assert told["task"] == 3
     assert told["attempts"][0]["choice"]["exact"] is True
+
+
+def test_the_life_of_a_task_fits_a_narrow_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of 60 columns, to the last line: where the choices come from."""
+    screen = narrow(monkeypatch)
+    run = task_lives.single_run(folder / "workers=2" / "r0")
+    number = find(run, "slowest")
+    choices, source = task_lives.choices_of(run, number)
+    task_lives.print_life(life(run, number, choices), source)
+    lines = [line.rstrip() for line in screen.shown().splitlines()]
+    assert max(map(len, lines)) <= 60
+    assert " ".join(lines).endswith(task_lives.AGAIN)
 
 
 def test_explain_task_falls_back_on_the_tables(folder: Path, tmp_path: Path):

@@ -19,9 +19,10 @@ from orchestrator.policies.detection import PhiAccrualConfig, TimeoutConfig
 from orchestrator.policies.queueing import PriorityConfig
 from orchestrator.policies.retry import ConstantBackoff, ExponentialBackoff
 from orchestrator.policies.routing import LeastLoadedConfig, PowerOfDConfig
+from orchestrator.scenario import sweeps
 from orchestrator.scenario.loading import parse, to_yaml
 from orchestrator.scenario.schema import Scenario, ScenarioError, json_schema
-from tests.scenario.writing import ARRIVALS, BASE, SWEPT, load, swap
+from tests.scenario.writing import ARRIVALS, BASE, SWEPT, load, problems, swap
 
 
 def test_defaults_are_those_of_the_design(here):
@@ -163,7 +164,7 @@ def test_a_sweep_is_a_grid_of_named_cells(here):
         ("workload.service={kind: uniform, low_s: 0, high_s: 1}", ["base"]),
         ("name='a,b'", ["base"]),
         ("name=x", ["base"]),
-        ('name="a,b","c"', ["name=a,b", "name=c"]),
+        ('policies.routing.kind="random","power_of_d"', ["routing=random", "routing=power_of_d"]),
         ("sweep={cluster.workers: [2, 4]}", ["workers=2", "workers=4"]),
         ("sweep.cluster.workers=2,4", ["workers=2", "workers=4"]),
     ],
@@ -172,6 +173,27 @@ def test_values_between_commas_are_a_sweep(here, override, cells):
     """A list or a mapping is one value, and so is what stands in quotes."""
     unswept = swap("sweep:\n  " + SWEPT, "")
     assert [cell.name for cell in load(unswept, override).cells()] == cells
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("cluster.workers=2,3,2", "column 21: sweep.cluster.workers[2]: is 2 like value 1, expected each value once"),
+        ("policies.detection.timeout_s=2,2.0", "sweep.policies.detection.timeout_s[1]: is 2.0 like value 1"),
+        ("faults=[],[]", "sweep.faults[1]: is an empty list like value 1"),
+        ("name=a,b", "sweep.name: cannot be swept, expected one text, in quotes if it has a comma"),
+        ("question=Is it so, or not?", "sweep.question: cannot be swept, expected one text, in quotes"),
+    ],
+)
+def test_a_sweep_that_nobody_means_is_an_error(here, override, words):
+    """One with a value twice, also as another number of the same size; or of a text that has a comma."""
+    (problem,) = problems(swap("sweep:\n  " + SWEPT, ""), override)
+    assert words in problem
+
+
+def test_large_numbers_are_told_apart(here):
+    """Seeds that are one as floats are two."""
+    assert len(load(BASE, "seed=1,100000000000000001,100000000000000002").cells()) == 2 * 3
 
 
 def test_sweeps_of_the_command_line_join_that_of_the_file(here):
@@ -236,8 +258,8 @@ def test_cell_names_are_fit_for_directories_and_never_alike(here):
         "routing=random,faults.0.at_s=1,faults.1.at_s=1",
         "routing=power_of_d-d=2,faults.0.at_s=1,faults.1.at_s=1",
     ]
-    names = [cell.name for cell in load(swap(SWEPT, "name: [a@b, a#b, é b]")).cells()]
-    assert names == ["name=a-b", "name=a-b-2", "name=é-b"]
+    names = sweeps.names([{"file": "a@b"}, {"file": "a#b"}, {"file": "é b"}, {"file": "x/a,b"}])
+    assert names == ["file=a-b", "file=a-b-2", "file=é-b", "file=a,b"]
 
 
 def test_a_scenario_without_a_sweep_is_its_only_cell(here):
@@ -273,10 +295,14 @@ def test_offered_load_is_work_over_slots(here, arrivals, expected):
         ("timeout_s: 6.5", "timeout_s: 1", "timeout_s (1) is below heartbeat_s (2)"),
         (
             "{kind: timeout, timeout_s: 6.5}",
-            "{kind: timeout}\nnetwork: {delay: {kind: exponential, mean_s: 1}}",
+            "{kind: timeout}\nnetwork: {message_kinds: {heartbeat: {kind: exponential, mean_s: 1}}}",
             "a knife-edge",
         ),
-        ("{kind: timeout, timeout_s: 6.5}", "{kind: timeout}\n  execution_timeout_s: 0.1", "most attempts time out"),
+        (
+            "{kind: timeout, timeout_s: 6.5}",
+            "{kind: timeout}\n  execution_timeout_s: 0.1\n  retry: {max_attempts: 1}",
+            "policies.execution_timeout_s (0.1) is too short for 100% of the tasks",
+        ),
         (ARRIVALS, "{kind: trace, file: t.csv}", "1 of the trace's 2 arrivals come after duration_s (10)"),
         (ARRIVALS, "{kind: trace, file: s.csv}", "workload.service is not used"),
     ],
@@ -352,7 +378,7 @@ def scenarios() -> st.SearchStrategy[dict[str, Any]]:
         optional={
             "network": st.fixed_dictionaries({"delay": distributions(), "loss": st.floats(0, 1)}),
             "policies": st.just({"detection": {"kind": "phi_accrual"}, "retry": {"max_attempts": 3}}),
-            "sweep": st.just({"name": ["on", "1e3", "~", "1:30", "<<"], "seed": [1, 2]}),
+            "sweep": st.just({"workload.task": ["sleep", "spin"], "seed": [1, 2]}),
         },
     )
 

@@ -139,12 +139,29 @@ def test_more_replications_are_added(tmp_path, scenario, ran):
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
+def test_runs_beyond_the_replications_are_no_others(tmp_path, scenario, ran):
+    """Four of each cell are there and two are asked for: that is said, and how many keep them."""
+    sim.sweep(scenario(cells=1), tmp_path / "out", replications=4)
+    ran.clear()
+    told = (
+        r"2 of the 4 finished runs in .*out are beyond the 2 replications that are asked for, such as .*/r2: "
+        r"--replications 4 keeps them, and --resume --force replaces them"
+    )
+    with pytest.raises(RunFolderError, match=told):
+        sim.sweep(scenario(cells=1), tmp_path / "out", replications=2, resume=True)
+    assert ran == []
+    assert len(list(sim.sweep(scenario(cells=1), tmp_path / "out", replications=4, resume=True).runs)) == 4
+    assert ran == []
+
+
 def test_what_changed_is_run_again_if_it_may_be_replaced(tmp_path, scenario, ran):
     """Another duration of one cell, a cell less: refused as long as nobody says that finished runs may go."""
     sim.sweep(scenario(cells=3), tmp_path / "out")
     before = files(tmp_path / "out")
     ran.clear()
-    with pytest.raises(RunFolderError, match=r"1 of the 3 finished runs .* --resume --force replaces them"):
+    with pytest.raises(
+        RunFolderError, match=r"1 of the 3 finished runs .* is of cells that this sweep does not have, such as"
+    ):
         sim.sweep(scenario(cells=2), tmp_path / "out", resume=True)
     with pytest.raises(RunFolderError, match=r"3 of the 3 finished runs .* are of another scenario or world"):
         sim.sweep(scenario("duration_s=5"), tmp_path / "out", resume=True)
