@@ -42,7 +42,8 @@ FEW = 3
 
 
 def sentences(groups: Sequence[Group], runs: int) -> list[str]:
-    """At most MOST: who cannot keep up, and what is lost; who is better and by how much, for whom, at what price; and what is not known."""
+    """At most MOST: who cannot keep up; what is lost; who is better and by how much, for whom, at what price; and what
+    is not known."""
     if len(groups) > 1:
         found = list(over_conditions.told(groups))
     elif len(groups[0].others) > 1:

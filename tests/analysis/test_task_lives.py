@@ -62,7 +62,7 @@ def test_choices_of_a_live_run_are_decided_again_from_its_record(tmp_path: Path)
     for name in ("w1", "w2"):
         core.register(Registration(name, "", 3, 0, False), 0.0)
     for number in range(1, 6):
-        core.submit(f"client-{number}", 1, Job("sleep", "1"), None, float(number))
+        core.submit(f"client-{number}", 1, Job("sleep", "1", "client", number), None, float(number))
     assigned = [effect[3] for effect in log.take() if effect[0] == "assign"]
     book.close()
     for row in (2, 4):
