@@ -248,6 +248,7 @@ async def _coordinate(
     from orchestrator.cluster.decision_record import DecisionRecord
     from orchestrator.cluster.durability import Durability, at_once
     from orchestrator.cluster.services import log_metrics, start
+    from orchestrator.cluster.wire.rpc import last_turns
     from orchestrator.policies.settings import KEEP_SETTLED_BYTES, build_coordinator
 
     policies, seed, call_timeout_s = decided
@@ -296,6 +297,7 @@ async def _coordinate(
         return 70 if live.failed.done() else 0
     finally:
         metrics.cancel()
+        stopping.cancel()
         live.close()
         if durable is not None:
             await durable.close()
@@ -304,6 +306,7 @@ async def _coordinate(
         if live.failed.done():
             await asyncio.sleep(PARTING_S)
         await server.stop(0.1)
+        await last_turns()
         if record:
             record.close()
 

@@ -36,7 +36,7 @@ from orchestrator.cluster.submissions import (
 )
 from orchestrator.cluster.submitting import DEADLINE_S, NoStreams, Polling, Streaming, Unsettled, Way
 from orchestrator.cluster.wire import contract, translate
-from orchestrator.cluster.wire.rpc import pauses
+from orchestrator.cluster.wire.rpc import last_turns, pauses
 from orchestrator.cluster.wire.translate import Outcome
 from orchestrator.core.model import Priority
 
@@ -52,8 +52,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("orchestrator.client")
-
-PARTING_S = 1.0
 
 T = TypeVar("T")
 CANCELS_AT_ONCE = 64
@@ -217,11 +215,8 @@ class Client:
             self._loop.close()
 
     async def _close(self) -> None:
-        """gRPC's own tasks end a few turns after their calls; else asyncio complains that they were destroyed."""
         await self._client.__aexit__()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        if left:
-            await asyncio.wait(left, timeout=PARTING_S)
+        await last_turns()
 
     def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "", key: str = "") -> Future[Outcome]:
         """As `submit_batch`."""

@@ -334,3 +334,4 @@ async def run_relay(
         ready(f"{HOST}:{port}")
         await stopped.wait()
         await server.stop(0)
+    await rpc.last_turns()

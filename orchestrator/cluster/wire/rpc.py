@@ -34,6 +34,7 @@ log = logging.getLogger("orchestrator.rpc")
 
 Item = TypeVar("Item")
 
+LAST_TURNS_S = 1.0
 PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 2.0
 STOPPED = "the coordinator stopped: "
 """How the details of status INTERNAL begin when a coordinator stops because of a fault of its own."""
@@ -215,6 +216,14 @@ def server(
 def _is_fault(line: logging.LogRecord) -> bool:
     """Not that a caller went while its answer was on the way, which grpc logs with a traceback."""
     return line.exc_info is None or not isinstance(line.exc_info[1], cygrpc.ExecuteBatchError)
+
+
+async def last_turns() -> None:
+    """When all is closed, before the event loop ends: gRPC's own tasks have some turns left. Those that are cancelled
+    then write a traceback, and asyncio complains of those that are forgotten."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    if left:
+        await asyncio.wait(left, timeout=LAST_TURNS_S)
 
 
 def channel(address: str) -> grpc.aio.Channel:
