@@ -290,10 +290,9 @@ async def _coordinate(
         log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
     _tell(ready_fd, f"{host}:{bound}")
     metrics = asyncio.create_task(log_metrics(live))
-    stopping = asyncio.create_task(stopped.wait())
+    stopping: asyncio.Future[Any] = asyncio.create_task(stopped.wait())
     try:
-        waiting: list[asyncio.Future[Any]] = [stopping, live.failed]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopping, live.failed], return_when=asyncio.FIRST_COMPLETED)
         return 70 if live.failed.done() else 0
     finally:
         metrics.cancel()
@@ -328,10 +327,8 @@ def _recover(live: LiveCoordinator, durable: Durability, term: int) -> None:
     settled = core.completed + core.failed
     live.window.groups = durable.groups
     durable.groups.recovery_s = time.perf_counter() - begin
-    log.info(
-        "term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s",
-        *(term, core.submitted - settled, settled, durable.groups.recovery_s),
-    )
+    told = term, core.submitted - settled, settled, durable.groups.recovery_s
+    log.info("term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s", *told)
 
 
 def _tell_what_is_lost(live: LiveCoordinator) -> None:
