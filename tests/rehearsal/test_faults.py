@@ -127,14 +127,12 @@ def test_messages_that_take_long_add_to_both_ways(noisy: Run):
 
 
 def test_what_is_repeated_in_the_end_arrives(noisy: Run):
-    """A registration, a drain and a leave, whatever was lost before."""
+    """A registration and a leave, whatever was lost before. Where the drain is lost, the leave may come before the next
+    message that says it."""
     told = story(noisy, "w3")
     assert told[:2] == ["up registered", "crash"]
-    assert [change for change in told if change in ("up reregistered", "drain", "left")] == [
-        "up reregistered",
-        "drain",
-        "left",
-    ]
+    ends = [change for change in told if change in ("up reregistered", "drain", "left")]
+    assert ends in (["up reregistered", "drain", "left"], ["up reregistered", "left"])
 
 
 def test_a_lost_report_is_no_failed_call(tmp_path: Path):
