@@ -25,14 +25,13 @@ from orchestrator.analysis.phrases import (
     everybody,
     gains_of,
     hit_wait_s,
-    listed,
     moved,
     percent,
     price,
     victims,
 )
 from orchestrator.analysis.saturation import cannot_keep_up
-from orchestrator.results.words import count, duration
+from orchestrator.results.words import count, duration, listed
 from orchestrator.scenario.titles import value_title
 
 MOST = 5

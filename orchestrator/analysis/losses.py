@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.analysis.contenders import Against, Contender, Group
-from orchestrator.analysis.phrases import amount, interval, listed, percent
+from orchestrator.analysis.phrases import amount, interval, percent
 from orchestrator.results.summaries import class_keys
-from orchestrator.results.words import count
+from orchestrator.results.words import count, listed
 
 ALIKE = 0.1
 """Losses that differ by no larger share are about as many."""

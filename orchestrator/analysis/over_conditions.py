@@ -20,11 +20,10 @@ from orchestrator.analysis.phrases import (
     gains_of,
     hit_wait_s,
     instead,
-    listed,
     price,
     victims,
 )
-from orchestrator.results.words import count
+from orchestrator.results.words import count, listed
 
 LONG = 3
 """More conditions than that are told in one sentence by their first and their last; more choices by their largest."""

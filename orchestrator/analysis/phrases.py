@@ -9,7 +9,7 @@ from enum import Enum, auto
 from orchestrator.analysis.contenders import SMALL, Against, Contender
 from orchestrator.analysis.deltas import SHOWN, Delta, Verdict
 from orchestrator.analysis.victims import Shift
-from orchestrator.results.words import count, duration, number
+from orchestrator.results.words import count, duration, listed, number
 
 NAMES = {"p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "max": "max"}
 UNTOLD = 0.01
@@ -304,10 +304,6 @@ def interval(one: Delta) -> str:
 
 def percent(share: float | None) -> str:
     return f"{_number(abs(share or 0.0))} %"
-
-
-def listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _number(share: float) -> str:

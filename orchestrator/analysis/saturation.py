@@ -11,7 +11,7 @@ from orchestrator.analysis.contenders import Contender, Group
 from orchestrator.results.queues import everywhere, levels
 from orchestrator.results.runs import Run
 from orchestrator.results.tables import Floats, floats
-from orchestrator.results.words import number
+from orchestrator.results.words import listed, number
 from orchestrator.scenario.workload import Closed
 
 LEAST = 0.01
@@ -47,8 +47,7 @@ def cannot_keep_up(groups: Sequence[Group]) -> list[str]:
     found.sort(key=lambda one: one.completed_per_s / one.arrivals_per_s)
     named = [f"{one.cell} ({one})" for one in found[:MOST_NAMED]]
     rest = [f"{len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
-    listed = " and ".join([", ".join([*named, *rest][:-1]), [*named, *rest][-1]])
-    return [f"{listed} cannot keep up: their latencies depend on how long they run."]
+    return [f"{listed([*named, *rest])} cannot keep up: their latencies depend on how long they run."]
 
 
 def overrun(cell: Contender) -> Overrun | None:

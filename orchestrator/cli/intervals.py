@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.cli.terminal import duration, number, percent, print_table
-from orchestrator.cli.views import MOMENTS
+from orchestrator.results.words import MOMENTS
 
 
 def print_intervals(summary: Mapping[str, Any]) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.cli.terminal import count, duration, number, percent, print_facts, print_table, say, signed
+from orchestrator.results.words import MOMENTS
 
 COUNTS = ("submitted", "completed", "failed", "unfinished")
 PERCENTILES = ("p50", "p95", "p99")
-MOMENTS = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "max": "max"}
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """One run, or the pooled replications of one cell."""
+    from orchestrator.results.statistics import statistic_of
     from orchestrator.results.summaries import classes
 
     by_class = {f"  {name}": one["latency_s"] for name, one in classes(summary).items()}
@@ -40,14 +41,6 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     print()
     told = facts(summary)
     print_facts(told.items(), 11)
-
-
-def statistic_of(moments: Mapping[str, Any], name: str) -> str:
-    """A statistic with its sign: `> 3 s` if it is not known but longer, `~ 3 s` if the sample is too small for it."""
-    from orchestrator.results.statistics import with_sign
-
-    value, sign = with_sign(moments, name)
-    return sign + duration(value)
 
 
 def print_signs(shown: Iterable[Mapping[str, Any]], names: Iterable[str] = MOMENTS) -> None:
@@ -117,6 +110,7 @@ def _title_of(cell: Mapping[str, Any]) -> str:
 
 def print_cells(summary: Mapping[str, Any]) -> None:
     """A sweep: one row a cell, its replications pooled; what no cell has is left out. Then its classes of tasks."""
+    from orchestrator.results.statistics import statistic_of
     from orchestrator.results.summaries import classes
 
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -161,6 +155,8 @@ def print_cells(summary: Mapping[str, Any]) -> None:
 
 def _print_classes(by_class: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
     """The classes of each cell; what no class has is left out."""
+    from orchestrator.results.statistics import statistic_of
+
     lost = [key for key in ("failed", "unfinished") if any(one[key] for _, _, one in by_class)]
     print_table(
         "Latency of each class of tasks",

@@ -67,7 +67,7 @@ _AT_ONCE = 500
 def kept(text: str) -> Kept:
     """From JSON. ValueError or TypeError where that is no task."""
     task = Kept(*json.loads(text))
-    if not isinstance(task.id, str) or not isinstance(task.state, int):
+    if not _is_sound(task):
         raise ValueError("its fields are of other types")
     return task
 
@@ -75,11 +75,13 @@ def kept(text: str) -> Kept:
 def kept_of_many(texts: Sequence[str]) -> list[Kept]:
     """The same of each. It takes a third of the time."""
     found = [make(Kept, fields) for fields in json.loads(f"[{','.join(texts)}]")]
-    if len(found) != len(texts) or not all(
-        len(task) == _FIELDS and type(task.id) is str and type(task.state) is int for task in found
-    ):
+    if len(found) != len(texts) or not all(map(_is_sound, found)):
         raise ValueError("one of them is no task")
     return found
+
+
+def _is_sound(task: Kept) -> bool:
+    return len(task) == _FIELDS and type(task.id) is str and type(task.state) is int
 
 
 class Store(Protocol):
@@ -258,9 +260,8 @@ class SqliteStore:
                 )
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
-            database.execute(
-                "PRAGMA cache_spill = OFF"
-            )  # nothing of a group is written before it ends: `wal` relies on it
+            # Nothing of a group is written before it ends: `wal` relies on it.
+            database.execute("PRAGMA cache_spill = OFF")
             if schema == 0:
                 database.executescript(f"""
                     BEGIN;

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.results.tables import Floats
+from orchestrator.results.words import duration
 
 UNKNOWN, TOO_FEW = "> ", "~ "
 """Signs of a statistic: it is not known but longer than what follows; the sample is too small for it."""
@@ -55,6 +56,12 @@ def with_sign(described: Mapping[str, Any], name: str) -> tuple[float | None, st
     if name in described["at_least"]:
         return described["at_least"][name], UNKNOWN
     return described.get(name), TOO_FEW if name in described["too_few"] else ""
+
+
+def statistic_of(described: Mapping[str, Any], name: str) -> str:
+    """A duration with its sign: `> 3 s` if it is not known but longer, `~ 3 s` if the sample is too small for it."""
+    value, sign = with_sign(described, name)
+    return sign + duration(value)
 
 
 def quantile(values: Floats, points: Sequence[float] | Floats) -> Floats:

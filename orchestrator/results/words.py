@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+MOMENTS = {"mean": "mean", "p50": "p50", "p95": "p95", "p99": "p99", "p999": "p99.9", "max": "max"}
+"""What a summary tells of a duration, and what people call it."""
+
 
 def duration(seconds: float | None) -> str:
     """In the unit that leaves a whole part, to three digits; a dash for nothing."""
@@ -28,3 +33,7 @@ def signed(share: float | None) -> str:
 
 def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -16,22 +16,14 @@ from orchestrator.analysis.saturation import overrun
 from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.scenario.schema import Scenario
 from tests.results.synthetic import attempt, mm1, run, scenario, tables, task
+from tests.scenario.ten_slots import ten_slots
 
 LENGTH_S = 100
 
 
 def given(**changes: Any) -> Scenario:
-    tree: dict[str, Any] = {
-        "name": "small",
-        "duration_s": 10,
-        "workload": {
-            "arrivals": {"kind": "poisson", "rate_per_s": 1200},
-            "service": {"kind": "exponential", "mean_s": 0.005},
-        },
-        "cluster": {"workers": 10, "capacity": 1},
-        "network": {"delay": {"kind": "constant", "value_s": 0.002}},
-    }
-    return Scenario.model_validate(tree | changes)
+    short: dict[str, Any] = {"duration_s": 10, "network": {"delay": {"kind": "constant", "value_s": 0.002}}}
+    return ten_slots(**short | changes)
 
 
 def cell(*runs: Run, name: str = "a") -> Contender:

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.scenario.loads import coordinator_load, occupancy, over_timeout
 from orchestrator.scenario.schema import Scenario
+from tests.scenario.ten_slots import ten_slots
 
 DELAY = {"delay": {"kind": "constant", "value_s": 0.002}}
 STUCK = {
@@ -20,23 +21,9 @@ STUCK = {
 }
 
 
-def scenario(**changes: Any) -> Scenario:
-    """Ten slots, 1,200 tasks of 5 ms a second: 60 % of them are busy."""
-    tree: dict[str, Any] = {
-        "name": "small",
-        "duration_s": 60,
-        "workload": {
-            "arrivals": {"kind": "poisson", "rate_per_s": 1200},
-            "service": {"kind": "exponential", "mean_s": 0.005},
-        },
-        "cluster": {"workers": 10, "capacity": 1},
-    }
-    return Scenario.model_validate(tree | changes)
-
-
 def stuck(timeout_s: float, max_attempts: int | None, **changes: Any) -> Scenario:
     policies = {"execution_timeout_s": timeout_s, "retry": {"max_attempts": max_attempts}}
-    return scenario(workload=STUCK, cluster={"workers": 10, "capacity": 2}, policies=policies, **changes)
+    return ten_slots(workload=STUCK, cluster={"workers": 10, "capacity": 2}, policies=policies, **changes)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +50,7 @@ def stuck(timeout_s: float, max_attempts: int | None, **changes: Any) -> Scenari
 )  # fmt: skip
 def test_a_slot_is_held_by_all_that_keeps_the_next_task_out(changes: dict[str, Any], held: float):
     """Work at the worker's speed, overhead, and where prefetch does not hide them the way there and back."""
-    given = scenario(**changes)
+    given = ten_slots(**changes)
     assert occupancy(given) == pytest.approx(held)
 
 
@@ -85,13 +72,13 @@ def test_a_coordinator_without_news_of_the_start_counts_the_messages_too():
     policies = {"execution_timeout_s": 0.009, "retry": {"max_attempts": 1}}
     uniform = {"kind": "uniform", "low_s": 0.0, "high_s": 0.008}
     workload = {"arrivals": {"kind": "poisson", "rate_per_s": 100}, "service": uniform}
-    assert over_timeout(scenario(network=network, policies=policies, workload=workload)) == pytest.approx(0.5)
+    assert over_timeout(ten_slots(network=network, policies=policies, workload=workload)) == pytest.approx(0.5)
     early = {"workers": 10, "capacity": 1, "prefetch": 1}
-    assert over_timeout(scenario(network=network, policies=policies, workload=workload, cluster=early)) == 0
+    assert over_timeout(ten_slots(network=network, policies=policies, workload=workload, cluster=early)) == 0
     policies = {"detection": {"kind": "two_level", "start_to_close_s": 0.009}, "retry": {"max_attempts": 1}}
-    (warning,) = scenario(network=network, policies=policies, workload=workload).warnings()
+    (warning,) = ten_slots(network=network, policies=policies, workload=workload).warnings()
     assert warning.startswith("policies.detection.start_to_close_s (0.009) is too short for 50% of the tasks: ")
-    assert over_timeout(scenario()) is None
+    assert over_timeout(ten_slots()) is None
 
 
 def test_a_trace_is_taken_as_it_is(tmp_path: Path):
@@ -99,7 +86,7 @@ def test_a_trace_is_taken_as_it_is(tmp_path: Path):
     (tmp_path / "t.csv").write_text("arrival_s,service_s\n1,1\n2,1\n3,1\n4,9\n9,100\n")
     workload = {"arrivals": {"kind": "trace", "file": str(tmp_path / "t.csv")}}
     policies = {"execution_timeout_s": 2, "retry": {"max_attempts": 2}}
-    given = scenario(workload=workload, duration_s=8, cluster={"workers": 2, "capacity": 2}, policies=policies)
+    given = ten_slots(workload=workload, duration_s=8, cluster={"workers": 2, "capacity": 2}, policies=policies)
     assert given.offered_load() == pytest.approx(12 / 4 / 4)
     assert occupancy(given) == pytest.approx(7 / 4 / 4)
     assert over_timeout(given) == pytest.approx(1 / 4)
@@ -110,26 +97,26 @@ def test_closed_clients_never_ask_for_more_than_there_is():
     for clients, held in ((30, 1.0), (5, 5 * 0.009 / 0.014 / 10)):
         arrivals = {"kind": "closed", "clients": clients, "think": {"kind": "constant", "value_s": 0.005}}
         workload = {"arrivals": arrivals, "service": {"kind": "constant", "value_s": 0.005}}
-        given = scenario(workload=workload, network=DELAY)
+        given = ten_slots(workload=workload, network=DELAY)
         assert occupancy(given) == pytest.approx(held)
         assert given.warnings() == []
 
 
 def test_a_saturated_system_is_a_warning_that_says_why():
     """By its messages, its retries, or a coordinator that is too slow; and none that prefetch keeps busy."""
-    (warning,) = scenario(network=DELAY).warnings()
+    (warning,) = ten_slots(network=DELAY).warnings()
     assert warning == (
         "occupancy is 1.08 (offered load 0.6): with messages on their way (0.004 s a task, which more prefetch would "
         "hide), tasks would hold all slots and more, so the queue grows until duration_s and latencies depend on how "
         "long the run is"
     )
-    assert scenario(network=DELAY, cluster={"workers": 10, "capacity": 1, "prefetch": 1}).warnings() == []
+    assert ten_slots(network=DELAY, cluster={"workers": 10, "capacity": 1, "prefetch": 1}).warnings() == []
     (warning,) = stuck(10, 4).warnings()
     assert warning.startswith("occupancy is 1.2 (offered load 18.3): with attempts cut off by the timeout, ")
     workers = {"workers": 20, "capacity": 1}
-    (warning,) = scenario(coordinator={"cost_s": 0.0005}, cluster=workers).warnings()
+    (warning,) = ten_slots(coordinator={"cost_s": 0.0005}, cluster=workers).warnings()
     assert warning.startswith("coordinator.cost_s (0.0005) is too long: ")
-    assert coordinator_load(scenario(coordinator={"cost_s": 0.0005}, cluster=workers)) == pytest.approx(
+    assert coordinator_load(ten_slots(coordinator={"cost_s": 0.0005}, cluster=workers)) == pytest.approx(
         0.0005 * (2 * 1200 + 20 / 2)
     )
 
@@ -140,5 +127,5 @@ def test_a_load_of_one_is_too_much():
         "arrivals": {"kind": "poisson", "rate_per_s": 2000},
         "service": {"kind": "exponential", "mean_s": 0.005},
     }
-    (warning,) = scenario(workload=workload).warnings()
+    (warning,) = ten_slots(workload=workload).warnings()
     assert warning.startswith("offered load is 1: ")
