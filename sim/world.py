@@ -63,8 +63,6 @@ class World:
         self.ended = self.recorder.ended
         self._duration_s = scenario.duration_s
         self._heartbeat_s = policies.detection.heartbeat_s
-        timeout_s = policies.attempt_timeout_s
-        self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
         self._draws = AttemptDraws(scenario, replication)
         self._alarm_at = math.inf
@@ -236,6 +234,9 @@ class World:
     def accepted(self, task: Task, now: float) -> None:
         pass
 
+    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
+        pass
+
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         if request is not None:  # the life of a process that held something; to any other the answer says nothing
             to = self.by_name[worker.id]
@@ -253,7 +254,7 @@ class World:
             starts_at = now + delay_s
             finishes_at = starts_at + work_s
             arrives_at = finishes_at + result_delay_s
-            undisturbed = arrives_at < worker.next_fault_s and arrives_at < now + self._timeout_s
+            undisturbed = arrives_at < worker.next_fault_s and arrives_at < attempt.times_out_at
             if undisturbed and starts_at >= worker.registered_arrives_at:
                 attempt.note = starts_at, finishes_at, work_s, result_delay_s, False
                 self._call_at(arrives_at, fused_result_key(attempt), self._fused_result, attempt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.core.model import Attempt, AttemptKey, Task, Worker, WorkerEvent, WorkerId
+from orchestrator.core.model import Attempt, AttemptKey, Task, TaskId, Worker, WorkerEvent, WorkerId
 from orchestrator.core.ports import Effects
 
 
@@ -25,6 +25,11 @@ class EffectLog:
         self.noted.append(["accepted", task.id])
         if self._onward:
             self._onward.accepted(task, now)
+
+    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
+        self.noted.append(["refused", task_id, why])
+        if self._onward:
+            self._onward.refused(task_id, payload, why, now)
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         self.noted.append(["registered", worker.id, request, [list(key) for key in dropped]])

@@ -6,7 +6,7 @@ import heapq
 import math
 
 from orchestrator.core.culprit import checked_review_at, nonsense
-from orchestrator.core.inputs import Holding, Registration
+from orchestrator.core.inputs import Holding, Recovered, Registration
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
@@ -136,6 +136,16 @@ class Membership(Transitions):
             self._fx.worker_changed(worker, WorkerEvent.FORGOTTEN, Detail.NONE, now)
 
     # ---- what an earlier coordinator knew
+
+    def _recover_settled(self, task: Task, stored: Recovered, now: float) -> None:
+        task.state = TaskState(stored.state)
+        task.worker_id = stored.worker_id
+        task.result = stored.result
+        task.error = stored.error
+        task.settled_at = stored.settled_at
+        self.completed += task.state is TaskState.COMPLETED
+        self.failed += task.state is TaskState.FAILED
+        self._settled.add(task, now)
 
     def _recover_attempt(self, task: Task, holding: Holding, now: float) -> None:
         """Its worker may have it still. Until that registers, or is declared dead, the task counts on it."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.cluster.decision_record import Recorded
-from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, Worker, WorkerEvent, WorkerId
+from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, TaskId, Worker, WorkerEvent, WorkerId
 from orchestrator.results.folders import RunFolderError
 from orchestrator.results.recorder import Recorder
 from orchestrator.results.tables import FaultEvent, Tables, faults_ended_by
@@ -182,6 +182,7 @@ class _Watcher:
         return found
 
     def accepted(self, task: Task, now: float) -> None: ...
+    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None: ...
     def assign(self, attempt: Attempt, now: float) -> None: ...
     def cancel(self, attempt: Attempt, now: float) -> None: ...
     def timed_out(self, attempt: Attempt, now: float) -> None: ...

@@ -60,6 +60,7 @@ class History:
         self.clock = clock
         self.news = news
         self.ids: dict[int, TaskId] = {}
+        self.refusals: list[str] = []
         self.assigned: list[Attempt] = []
         self.settled_tasks: list[Task] = []
         self.workers: list[tuple[WorkerId, str]] = []
@@ -72,6 +73,11 @@ class History:
     def accepted(self, task: Task, now: float) -> None:
         self.ids[task.seq + 1] = task.id
         self.onward.accepted(task, now)
+        self.news()
+
+    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
+        self.refusals.append(why)
+        self.onward.refused(task_id, payload, why, now)
         self.news()
 
     def assign(self, attempt: Attempt, now: float) -> None:
