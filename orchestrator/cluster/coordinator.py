@@ -29,7 +29,7 @@ from orchestrator.cluster.repeats import Repeats
 from orchestrator.cluster.room import Room
 from orchestrator.cluster.sparing_log import SparingLog
 from orchestrator.cluster.wire import rpc, translate
-from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
+from orchestrator.cluster.wire.translate import Introduction, Refusal, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import checked_review_at, explained
 from orchestrator.core.deadlines import EXPIRED
@@ -39,7 +39,6 @@ from orchestrator.core.model import (
     Attempt,
     AttemptKey,
     Task,
-    TaskId,
     TaskState,
     TimeLimits,
     Worker,
@@ -119,15 +118,15 @@ class LiveCoordinator:
         elif not job.session:
             self._calls.answer(str(task.id), str(task.id), True)
 
-    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
-        job: Job = payload  # type: ignore[assignment]  # every task's payload in this world
+    def refused(self, task: Task, why: str, now: float) -> None:
+        job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
         self.room.characters -= len(job.payload)
         refused = Refused(Code.RESOURCE_EXHAUSTED, why)
         client = self.clients.get(job.session)
         if client is not None:
             self.refuse(job.session, client, job.number, refused)
         elif not job.session:
-            self._calls.refuse(str(task_id), str(task_id), refused)
+            self._calls.refuse(str(task.id), str(task.id), refused)
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         if request is not None:
@@ -287,7 +286,8 @@ class LiveCoordinator:
 
     def refuse(self, session: str, client: ClientPeer, number: int, refused: Refused) -> None:
         """One of the client's tasks. That its key is known may be known only once that is stored."""
-        self._release(session, client.refuse, number, str(refused), refused.code is Code.ALREADY_EXISTS)
+        exists, busy = refused.code is Code.ALREADY_EXISTS, refused.code is Code.RESOURCE_EXHAUSTED
+        self._release(session, client.refuse, Refusal(number, str(refused), exists, busy))
 
     async def accept(self, job: Job, priority: int, limits: TimeLimits | None = None) -> str:
         """Take a task of the wire contract, if it is new, and wait until its submitter may be told its id. Raises

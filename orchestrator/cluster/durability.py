@@ -43,7 +43,6 @@ RECORD_BYTES = 1000
 """What a settled task takes in the store beside its result and its error, roughly."""
 FORGET_EVERY_S = 1.0
 _OPEN, _PENDING = AttemptState.OPEN, TaskState.PENDING
-NO_LIMITS = TimeLimits()
 Outdated = tuple[float, float]
 Held = deque[tuple[Callable[..., None], tuple[Any, ...]]]
 
@@ -273,7 +272,7 @@ def kept_of(task: Task, since_1970: float) -> Kept:
     """`since_1970`: what the wall clock is ahead of the core's."""
     job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
     settled_at = task.settled_at
-    queue_timeout_s, execution_timeout_s, deadline_s = task.limits or NO_LIMITS
+    queue_timeout_s, execution_timeout_s, deadline_s = task.limits or translate.NO_LIMITS
     fields = (
         *(task.id, task.priority, job.kind, job.payload, job.session, job.number, execution_timeout_s),
         *(task.submitted_at + since_1970, task.tries, task.attempt),
@@ -292,7 +291,7 @@ def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
         kept.id,
         kept.priority,
         Job(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
-        None if limits == NO_LIMITS else limits,
+        None if limits == translate.NO_LIMITS else limits,
         min(now, kept.accepted_at - since_1970),
         kept.tries,
         kept.attempt,

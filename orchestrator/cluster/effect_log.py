@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.core.model import Attempt, AttemptKey, Task, TaskId, Worker, WorkerEvent, WorkerId
+from orchestrator.core.model import Attempt, AttemptKey, Task, Worker, WorkerEvent, WorkerId
 from orchestrator.core.ports import Effects
 
 
@@ -26,10 +26,10 @@ class EffectLog:
         if self._onward:
             self._onward.accepted(task, now)
 
-    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
-        self.noted.append(["refused", task_id, why])
+    def refused(self, task: Task, why: str, now: float) -> None:
+        self.noted.append(["refused", task.id, why])
         if self._onward:
-            self._onward.refused(task_id, payload, why, now)
+            self._onward.refused(task, why, now)
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         self.noted.append(["registered", worker.id, request, [list(key) for key in dropped]])

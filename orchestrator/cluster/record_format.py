@@ -154,4 +154,6 @@ def _field_types(record: Any) -> tuple[Any, ...]:
 
 def _if_there(kind: Any) -> Any:
     """Of a record that may be missing, the record."""
-    return next((one for one in get_args(kind) if hasattr(one, "_fields")), kind) if isinstance(kind, UnionType) else kind
+    return (
+        next((one for one in get_args(kind) if hasattr(one, "_fields")), kind) if isinstance(kind, UnionType) else kind
+    )

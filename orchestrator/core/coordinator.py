@@ -95,9 +95,7 @@ class Coordinator(Membership):
     # ---- inputs from clients
 
     @declared
-    def submit(
-        self, task_id: TaskId, priority: int, payload: object, limits: TimeLimits | None, now: float
-    ) -> None:
+    def submit(self, task_id: TaskId, priority: int, payload: object, limits: TimeLimits | None, now: float) -> None:
         """A task, to be settled exactly once, or refused. An id that is known already is only acknowledged again.
 
         `limits`: the task's own, None for none. Of a task that was refused nothing is known.
@@ -109,14 +107,15 @@ class Coordinator(Membership):
             return
         if self._room_for is not None and self.pending >= self._room_for[priority]:
             self.counters["refused_submissions"] += 1
-            self._fx.refused(task_id, payload, refusal(self.pending, priority), now)
+            task = Task(task_id, self.submitted, priority, payload, now, limits)
+            self._fx.refused(task, refusal(self.pending, priority), now)
             return
         task = Task(task_id, self.submitted, priority, payload, now, limits)
         self._tasks[task_id] = task
         self.submitted += 1
         self.pending += 1
         if limits is not None:
-            self._ring_by(self._expiries.begin(task))
+            self._ring_by(self._expiries.begin(task, now))
         self._fx.accepted(task, now)
         backlog = self._backlog
         if self._roomy and not backlog.size and not backlog.lanes:
@@ -161,7 +160,7 @@ class Coordinator(Membership):
             self._recover_attempt(task, holding, now)
             task.begin()
         if limits is not None:
-            self._ring_by(max(now, self._expiries.begin(task)))
+            self._ring_by(self._expiries.begin(task, now))
         if not task.live:
             self.pending += 1
             self._backlog.add(task)
@@ -452,8 +451,8 @@ class Coordinator(Membership):
             self._retry_or_fail(attempt, now)
             if not attempt.task.settled:
                 self._fx.cancel(attempt, now)
-        for task, why in self._expiries.due(now):
-            self.counters["expired"] += 1
+        for task, counter, why in self._expiries.due(now):
+            self.counters[counter] += 1
             self._settle(task, _FAILED, None, None, why, now)
             self._announce(task, now)
         while self._reviews.earliest <= now:

@@ -17,6 +17,11 @@ Item = TypeVar("Item")
 
 EXPIRED = "expired: "
 """The error of a task that expired begins so, and names its limit."""
+_MISSED = {
+    "queue_timeout_s": ("queue_timeouts", "did not begin"),
+    "deadline_s": ("missed_deadlines", "was not settled"),
+}
+"""What counts the tasks that expired by a limit, and what they did not do in time."""
 _OPEN = AttemptState.OPEN  # read for every task
 _WEED_BEYOND = 1000
 
@@ -182,10 +187,11 @@ class Expiries:
     def earliest(self) -> float:
         return self._due.earliest
 
-    def begin(self, task: Task) -> float:
-        """The task has been accepted. Gives when it expires at the earliest, inf for never."""
+    def begin(self, task: Task, now: float) -> float:
+        """The task has been accepted. Gives when it is looked at first, inf for never."""
         earliest = math.inf
         for at, limit in _ends(task):
+            at = max(now, at)
             self._due.add(at, limit)
             earliest = min(earliest, at)
         self._due.weed(self._is_stale)
@@ -193,40 +199,41 @@ class Expiries:
 
     def wait_again(self, task: Task, now: float) -> float:
         """An attempt that counted as its start is over, and was none: an end of the waiting that passed meanwhile
-        counts now. Gives that, or inf."""
+        counts now. Gives now, or inf."""
         for at, limit in _ends(task):
             if limit.name == "queue_timeout_s" and at <= now:
-                self._due.add(at, limit)
-                return at
+                self._due.add(now, limit)
+                return now
         return math.inf
 
-    def due(self, now: float) -> Iterator[tuple[Task, str]]:
-        """The tasks that expire, and why."""
+    def due(self, now: float) -> Iterator[tuple[Task, str, str]]:
+        """The tasks that expire, each with what counts it, and why."""
         while self._due.earliest <= now:
             at, limit = self._due.pop()
             if self._is_stale(at, limit):
                 continue
             task = self._tasks[limit.task_id]
             if _holds(task, limit):
-                seconds = getattr(task.limits, limit.name)
-                what = "was not settled" if limit.name == "deadline_s" else "did not begin"
-                yield task, f"{EXPIRED}it {what} within {seconds:g} s ({limit.name})"
+                seconds, (counter, what) = getattr(task.limits, limit.name), _MISSED[limit.name]
+                yield task, counter, f"{EXPIRED}it {what} within {seconds:g} s ({limit.name})"
 
     def drop_stale(self) -> None:
         self._due.drop(self._is_stale)
 
     def violations(self, tasks: Iterable[Task]) -> Iterator[str]:
         """A sentence for each limit of a task that nothing keeps; `tasks` are all that the coordinator knows."""
-        kept = set(self._due)
+        kept: dict[Limit, float] = {}
+        for at, limit in self._due:
+            kept[limit] = max(at, kept.get(limit, -math.inf))
         for task in tasks:
-            for end in () if task.settled else _ends(task):
-                if end not in kept and _holds(task, end[1]):
-                    yield f"{task} has a {end[1].name} that is not kept"
+            for at, limit in () if task.settled else _ends(task):
+                if kept.get(limit, -math.inf) < at and _holds(task, limit):
+                    yield f"{task} has a {limit.name} that is not kept"
 
     def _is_stale(self, at: float, limit: Limit) -> bool:
         """It is settled, or has begun. The id may have gone to another task since."""
         task = self._tasks.get(limit.task_id)
-        return task is None or task.settled or (at, limit) not in _ends(task)
+        return task is None or task.settled or all(other != limit or end > at for end, other in _ends(task))
 
 
 def _ends(task: Task) -> list[tuple[float, Limit]]:
@@ -237,7 +244,7 @@ def _ends(task: Task) -> list[tuple[float, Limit]]:
     return [
         (task.submitted_at + seconds, Limit(task.id, name))
         for name, seconds in named
-        if seconds is not None and name != "execution_timeout_s"
+        if seconds is not None and name in _MISSED
     ]
 
 

@@ -16,7 +16,6 @@ from orchestrator.core.model import (
     AttemptKey,
     FailureDetector,
     Task,
-    TaskId,
     Verdict,
     Worker,
     WorkerEvent,
@@ -52,8 +51,9 @@ class Effects(Protocol):
     def accepted(self, task: Task, now: float) -> None:
         """The submitter may be told that the coordinator has the task."""
 
-    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
-        """The submitter may be told that the coordinator does not take the task, while so many wait."""
+    def refused(self, task: Task, why: str, now: float) -> None:
+        """The submitter may be told that the coordinator does not take the task, while so many wait. It keeps no record
+        of it."""
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         """Answer to a registration. `dropped`: what the worker is to stop of the attempts that it said it holds."""

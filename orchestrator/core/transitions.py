@@ -153,7 +153,13 @@ class Transitions:
         self.completed = 0
         self.failed = 0
         self.counters: Counter[str] = Counter(
-            late_results=0, unknown_results=0, refused_results=0, duplicate_submits=0, timeouts=0, expired=0,
+            late_results=0,
+            unknown_results=0,
+            refused_results=0,
+            duplicate_submits=0,
+            timeouts=0,
+            queue_timeouts=0,
+            missed_deadlines=0,
             refused_submissions=0,
         )
 
@@ -347,7 +353,7 @@ class Transitions:
     def _wait_again(self, task: Task, now: float) -> None:
         """What seemed to run may not have begun."""
         if task.limits is not None:
-            self._ring_by(max(now, self._expiries.wait_again(task, now)))
+            self._ring_by(self._expiries.wait_again(task, now))
 
     def _give_up(self, attempt: Attempt, outcome: Outcome, reason: str, now: float) -> None:
         attempt.state = _ABANDONED

@@ -75,9 +75,9 @@ class History:
         self.onward.accepted(task, now)
         self.news()
 
-    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
+    def refused(self, task: Task, why: str, now: float) -> None:
         self.refusals.append(why)
-        self.onward.refused(task_id, payload, why, now)
+        self.onward.refused(task, why, now)
         self.news()
 
     def assign(self, attempt: Attempt, now: float) -> None:

@@ -152,8 +152,8 @@ class Recorder(Record):
     def accepted(self, task: Task, now: float) -> None:
         self.effects.append(Accepted(task.id))
 
-    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
-        self.effects.append(Refused(task_id))
+    def refused(self, task: Task, why: str, now: float) -> None:
+        self.effects.append(Refused(task.id))
 
     def assign(self, attempt: Attempt, now: float) -> None:
         self.effects.append(Assign(attempt.task.id, attempt.worker.id, attempt.number))

@@ -148,7 +148,7 @@ class Model(Meaning):
         assert core.pending == sum(job.ready_at is not None for job in self.jobs.values())
         assert (core.counters["late_results"], core.counters["unknown_results"]) == (self.late, self.unknown)
         assert (core.counters["refused_results"], core.counters["timeouts"]) == (self.refused, self.timeouts)
-        told = core.counters["refused_submissions"], core.counters["expired"]
+        told = core.counters["refused_submissions"], core.counters["queue_timeouts"] + core.counters["missed_deadlines"]
         assert told == (self.turned_away, self.expired)
         idle = [host.id for host in self.hosts.values() if self.may_take(host)]
         assert not (self.waiting() and idle), f"{self.waiting()} wait although {idle} have room"

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.core.deadlines import Ticks
 from orchestrator.core.model import Priority, TaskId, TaskState, TimeLimits, WorkerId
 from tests.core.recording import Accepted, Acknowledged, Answered, Changed, Ended, Refused
-from tests.core.reference_records import Death, Host, Job, Rules, Try
+from tests.core.reference_records import NO_LIMITS, Death, Host, Job, Rules, Try
 
 Name = tuple[TaskId, WorkerId, int]
 CALL_TIMEOUT_S = 2.0
@@ -50,7 +50,7 @@ class Meaning:
             return
         self._to_answer.append(Accepted(job_id))
         if job_id not in self.jobs:
-            job = Job(job_id, self.submitted, priority, accepted_at=now, limits=limits or TimeLimits())
+            job = Job(job_id, self.submitted, priority, accepted_at=now, limits=limits or NO_LIMITS)
             self.jobs[job_id] = job
             self.submitted += 1
 

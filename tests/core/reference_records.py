@@ -11,6 +11,7 @@ from orchestrator.core.model import TaskId, TaskState, TimeLimits, WorkerId
 
 Name = tuple[TaskId, WorkerId, int]
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
+NO_LIMITS = TimeLimits()
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Job:
     ready_at: float | None = 0.0  # while it waits: for a worker (0) or for its retry; None: an attempt is open
     outcome: TaskState | None = None
     accepted_at: float = 0.0
-    limits: TimeLimits = TimeLimits()
+    limits: TimeLimits = NO_LIMITS
     begun: bool = False
 
     def live(self) -> list[Try]:

@@ -44,7 +44,7 @@ def test_a_refused_task_is_not_known(make_cluster):
 def test_the_refusal_says_why(make_coordinator):
     """How many wait, and which priority is not taken."""
     core, fx = make_coordinator(max_waiting=1)
-    fx.refused = lambda task_id, payload, why, now: said.append((task_id, payload, why))
-    said: list[tuple[str, str, str]] = []
+    said: list[tuple[str, object, str]] = []
+    fx.refused = lambda task, why, now: said.append((task.id, task.payload, why))
     submit(core, "a", "b", priority=Priority.HIGH)
     assert said == [("b", "payload of b", "1 task waits: no more of high priority are taken at present")]

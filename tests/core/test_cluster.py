@@ -185,7 +185,7 @@ class Cluster(RuleBasedStateMachine):
     def accepted(self, task: Task, now: float) -> None:
         pass
 
-    def refused(self, task_id: TaskId, payload: object, why: str, now: float) -> None:
+    def refused(self, task: Task, why: str, now: float) -> None:
         pass
 
     def assign(self, attempt: Attempt, now: float) -> None:
