@@ -17,13 +17,17 @@ class Calls:
         self._loop = asyncio.get_running_loop()
         self._numbers = itertools.count(1)
         self._waiting: dict[int | str, asyncio.Future[Any]] = {}
+        self._ended: Exception | None = None
 
     def begin(self) -> tuple[int, asyncio.Future[Any]]:
-        """A call under a number of its own."""
+        """A call under a number of its own. Raises the error of the end, once nothing is answered any more."""
         number = next(self._numbers)
         return number, self.submission(number)
 
     def submission(self, request: int | str) -> asyncio.Future[Any]:
+        """The same under this name."""
+        if self._ended is not None:
+            raise self._ended
         call = self._waiting[request] = self._loop.create_future()
         return call
 
@@ -43,6 +47,7 @@ class Calls:
 
     def end(self, error: Exception) -> None:
         """Nothing is answered any more."""
+        self._ended = error
         for call in self._waiting.values():
             _fail(call, error)
         self._waiting.clear()

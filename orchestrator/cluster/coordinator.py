@@ -12,7 +12,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 
@@ -21,6 +21,7 @@ from orchestrator.cluster.calling import CalledWorker
 from orchestrator.cluster.calls import Calls
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
 from orchestrator.cluster.durability import Release, at_once
+from orchestrator.cluster.guard import Guard
 from orchestrator.cluster.jobs import Job, digest_of
 from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
@@ -31,10 +32,9 @@ from orchestrator.cluster.sparing_log import SparingLog
 from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.translate import Introduction, Refusal, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.culprit import checked_review_at, explained
+from orchestrator.core.culprit import checked_review_at
 from orchestrator.core.deadlines import EXPIRED
 from orchestrator.core.inputs import Recovered, Registration, Report, intercepted
-from orchestrator.core.invariants import InvariantError
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
@@ -97,12 +97,11 @@ class LiveCoordinator:
         self._calls = Calls(release)
         self._names = 0  # of the workers that the core knows
         self.lines = SparingLog(log, self._loop)
-        self._next_check = 0.0
-        self._check = check
         self._record = record
         # Inputs go by the guarded core; questions that are asked for every task go straight.
         self._asked = record.open(self, build) if record else build(self)
-        self.core = intercepted(self._asked, self._guarded)
+        self._guard = Guard(self._asked, self.stop, check, self.now)
+        self.core = intercepted(self._asked, self._guard)
         self.repeats = Repeats(self._asked.task, self.limits.keyed_s)
         self.room = Room(self.limits, self._asked, self.repeats)
         self.window = Window(self.now())
@@ -231,11 +230,6 @@ class LiveCoordinator:
     def _cannot_reach(self, worker_id: WorkerId, key: AttemptKey) -> None:
         self.core.call_failed(worker_id, *key, self.now())
 
-    def _begin_call(self) -> tuple[int, asyncio.Future[Any]]:
-        """Raises Refused once nothing is answered any more."""
-        self.require_running()
-        return self._calls.begin()
-
     # ---- tasks
 
     def recover(self, tasks: Iterable[Recovered]) -> None:
@@ -302,7 +296,6 @@ class LiveCoordinator:
         if self.room.full:
             raise Refused(Code.RESOURCE_EXHAUSTED, "too many tasks are waiting")
         task_id = secrets.token_hex(8)
-        self.require_running()
         call = self._calls.submission(task_id)
         if self._contract_timeout_s is not None and (limits is None or limits.execution_timeout_s is None):
             limits = (limits or TimeLimits())._replace(execution_timeout_s=self._contract_timeout_s)
@@ -330,7 +323,7 @@ class LiveCoordinator:
 
     async def may_be_told(self, peer: str) -> None:
         """Wait until that peer may be told what is decided by now."""
-        request, call = self._begin_call()
+        request, call = self._calls.begin()
         self._calls.answer(peer, request, True)
         await call
 
@@ -344,21 +337,21 @@ class LiveCoordinator:
 
     async def answer_report(self, worker_id: str, reported: Reported) -> bool:
         """What a worker says by a call. Whether the task is known."""
-        request, call = self._begin_call()
+        request, call = self._calls.begin()
         now = self.now()
         self.core.result(self._report(worker_id, reported, request, now), now)
         return bool(await call)
 
     async def answer_heartbeat(self, worker_id: str, active: int) -> bool:
         """A heartbeat by a call. Whether the worker is known."""
-        request, call = self._begin_call()
+        request, call = self._calls.begin()
         self.core.heartbeat(worker_id, max(0, active), request, self.now())
         return bool(await call)
 
     async def register_called(self, worker_id: str, address: str, capacity: int) -> None:
         """A worker of the wire contract, which says neither what it holds nor which process it is."""
         self._require_place(worker_id)
-        request, call = self._begin_call()
+        request, call = self._calls.begin()
         peer = CalledWorker(worker_id, address, self.core, self.call_timeout_s)
         self._attach(worker_id, peer, Refused(Code.ABORTED, f"worker {worker_id} goes on by calls"))
         self._note_name(worker_id)
@@ -457,38 +450,13 @@ class LiveCoordinator:
         if self._parting is not None:
             return
         self._parting = reason
+        self._guard.closed = True
         peers: list[WorkerPeer | ClientPeer] = [*self.workers.values(), *self.clients.values()]
         for peer in peers:
             peer.end(reason)
         self.workers.clear()
         self.clients.clear()
         self._calls.end(reason)
-
-    def _guarded(self, name: str, call: Callable[..., None], *arguments: Any) -> None:
-        """Around every input, whoever gives it, timers included."""
-        if self._parting is not None:
-            return
-        try:
-            call(*arguments)
-        except Exception as error:  # whatever a policy raises
-            policy = explained(self.core, error)
-            if policy is None:
-                log.error("a fault of the coordinator itself", exc_info=error)
-            self.stop(str(policy or f"the input {name} raised {type(error).__name__}: {error}"))
-            return
-        if self._check:
-            self._prove(name, arguments)
-
-    def _prove(self, name: str, arguments: Sequence[Any]) -> None:
-        begin = self.now()
-        if begin < self._next_check:
-            return
-        try:
-            self.core.check()
-        except InvariantError as error:
-            self.stop(f"after {name}{arguments!r}: {error}")
-        end = self.now()
-        self._next_check = end + 10 * (end - begin)
 
     def stop(self, sentence: str) -> None:
         log.critical("%s%s", rpc.STOPPED, sentence)

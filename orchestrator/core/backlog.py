@@ -146,24 +146,23 @@ class Backlog:
     def _weed(self) -> None:
         """Take settled tasks out of the queue and the lanes, which may never come to them. One that stands for a lane
         is left where it is."""
-        self.queue = self._weeded(self.queue, self.size)
+        for queue in (self.queue, *self.lanes.values()):
+            self._weed_queue(queue)
         self.size = len(self.queue)
-        for lane, queue in self.lanes.items():
-            self.lanes[lane] = self._weeded(queue, len(queue))
-        open_lanes = set(self.open_lanes.values())
-        for lane in [lane for lane, queue in self.lanes.items() if not len(queue) and lane not in open_lanes]:
+        still_open = dict.fromkeys(self.open_lanes.values())
+        for lane in [lane for lane, queue in self.lanes.items() if not len(queue) and lane not in still_open]:
             del self.lanes[lane]
         self._left_behind = 0
         self._weed_beyond = self.size + sum(map(len, self.lanes.values())) + _WEED_BEYOND
 
-    def _weeded(self, queue: QueueDiscipline, size: int) -> QueueDiscipline:
-        """A new queue, with what is left pushed in the order in which it was popped."""
-        kept = self._new_queue()
-        for left in range(size, 0, -1):
+    def _weed_queue(self, queue: QueueDiscipline) -> None:
+        kept = []
+        for left in range(len(queue), 0, -1):
             task = self._take(queue, left)
             if not task.settled or task in self.open_lanes:
-                self._put(kept, len(kept), task)
-        return kept
+                kept.append(task)
+        for size, task in enumerate(kept):
+            self._put(queue, size, task)
 
     def _push(self, task: Task) -> None:
         self._put(self.queue, self.size, task)

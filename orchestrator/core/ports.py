@@ -115,8 +115,8 @@ class LaneAware(Protocol):
 class QueueDiscipline(Protocol):
     """The order in which waiting tasks are tried. A requeued task is pushed again and keeps its `seq`.
 
-    Iteration gives every task that stands in the queue once, in any order. Where many that stand in it are settled, a
-    new queue is made, and what was popped of the old one is pushed to it in that order.
+    Iteration gives every task that stands in the queue once, in any order. Where many that stand in it are settled, all
+    are popped, and the others are pushed again in the order in which they were popped.
     """
 
     def push(self, task: Task) -> None: ...

@@ -341,10 +341,6 @@ class Transitions:
 
     # ---- attempts
 
-    def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
-        task = self._tasks.get(task_id)
-        return None if task is None else task.newest(worker_id, number)
-
     def _time_out_later(self, attempt: Attempt, now: float) -> None:
         at = self._timeouts.start(attempt, now)
         if at < self._alarm:
@@ -391,24 +387,6 @@ class Transitions:
                 self._backlog.release(task)
         elif not task.live:
             self._settled.add(task, now)
-
-    def _reopen(self, attempt: Attempt, now: float) -> None:
-        """The task counts on it again; its execution timeout begins anew."""
-        task, worker = attempt.task, attempt.worker
-        attempt.state = _OPEN
-        attempt.outcome = Outcome.UNFINISHED
-        attempt.reason = ""
-        attempt.given_up_at = None
-        del worker.abandoned[attempt]
-        worker.open[attempt] = None
-        if task.state is _PENDING:
-            self.pending -= 1
-            self._backlog.forget(task)
-        task.state = _ASSIGNED if attempt.started_at is None else _RUNNING
-        if not worker.reports_start or attempt.started_at is not None:
-            self._time_out_later(attempt, now)
-        self._wait_again(task, now)
-        self._hedges.look_again(attempt, now)
 
     # ---- hedges
 
@@ -462,14 +440,6 @@ class Transitions:
         if worker.quarantined is not Quarantine.FAILED_CALL:
             worker.quarantined = why
         self._make_unassignable(worker)
-
-    def _passed_trial(self, worker: Worker) -> None:
-        """The worker does say what becomes of what it is given."""
-        worker.on_trial = False
-        worker.trial_pause_s = 0.0
-        if worker.quarantined is Quarantine.TRIAL:
-            worker.quarantined = None
-            self._reconsider(worker)
 
     def _reconsider(self, worker: Worker) -> None:
         """After something that may have made the worker assignable."""
