@@ -221,7 +221,7 @@ class World:
         arrivals, received = plan.arrivals, self.inbox.received
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
         self.end = RunEnd(due, lambda: self._stop_at(self.now), self._is_hopeless)
-        self._refusals = Refusals(self.env, self.coordinator, received, scenario, replication, self._given_up)
+        self._refusals = Refusals(self.env, received, scenario, replication, self._submit_again, self._given_up)
         self._clients: ClientSubmissions | None = None
         self.arrivals: OpenSubmissions | ClientSubmissions
         if isinstance(arrivals, ClosedArrivals):
@@ -258,7 +258,7 @@ class World:
         pass
 
     def refused(self, task: Task, why: str, now: float) -> None:
-        self._refusals.later(task, now)
+        self._release(f"client of {task.id}", self._refusals.later, task)
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         if request is not None:  # the life of a process that held something; to any other the answer says nothing
@@ -321,6 +321,9 @@ class World:
     def wake_at(self, at: float) -> None:
         self._alarm_at = at
         self.env.call_at(max(at, self.env._now), keys.Rank.ALARM, self._wake, at)
+
+    def _submit_again(self, task: Task) -> None:
+        self.coordinator.submit(task.id, task.priority, task.payload, task.limits, self.now)
 
     def _given_up(self, task: int) -> None:
         """Its client does not want it any more, and the coordinator never took it."""

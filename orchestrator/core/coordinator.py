@@ -451,10 +451,11 @@ class Coordinator(Membership):
             self._retry_or_fail(attempt, now)
             if not attempt.task.settled:
                 self._fx.cancel(attempt, now)
-        for task, counter, why in self._expiries.due(now):
-            self.counters[counter] += 1
-            self._settle(task, _FAILED, None, None, why, now)
-            self._announce(task, now)
+        if self._expiries.earliest <= now:
+            for task, counter, why in self._expiries.due(now):
+                self.counters[counter] += 1
+                self._settle(task, _FAILED, None, None, why, now)
+                self._announce(task, now)
         while self._reviews.earliest <= now:
             at, worker = self._reviews.pop()
             if worker.review_at == at:
@@ -474,7 +475,8 @@ class Coordinator(Membership):
 
     def _rearm(self, now: float) -> None:
         self._timeouts.drop_stale()
-        self._expiries.drop_stale()
+        if self._expiries.earliest < math.inf:
+            self._expiries.drop_stale()
         if self._hedges.policy is not None:
             self._hedges.drop_stale_ages()
         earliest = self._next_deadline()

@@ -171,30 +171,26 @@ class Limit(NamedTuple):
     name: str
 
 
-class Expiries:
+class Expiries(AnyOrder[Limit]):
     """When tasks with limits of their own expire, which did not begin in time, or are not settled in time.
 
     `tasks`: all that the coordinator knows.
     """
 
-    __slots__ = ("_due", "_tasks")
+    __slots__ = ("_tasks",)
 
     def __init__(self, tasks: Mapping[TaskId, Task]) -> None:
+        super().__init__()
         self._tasks = tasks
-        self._due: AnyOrder[Limit] = AnyOrder()
-
-    @property
-    def earliest(self) -> float:
-        return self._due.earliest
 
     def begin(self, task: Task, now: float) -> float:
         """The task has been accepted. Gives when it is looked at first, inf for never."""
         earliest = math.inf
         for at, limit in _ends(task):
             at = max(now, at)
-            self._due.add(at, limit)
+            self.add(at, limit)
             earliest = min(earliest, at)
-        self._due.weed(self._is_stale)
+        self.weed(self._is_stale)
         return earliest
 
     def wait_again(self, task: Task, now: float) -> float:
@@ -202,14 +198,14 @@ class Expiries:
         counts now. Gives now, or inf."""
         for at, limit in _ends(task):
             if limit.name == "queue_timeout_s" and at <= now:
-                self._due.add(now, limit)
+                self.add(now, limit)
                 return now
         return math.inf
 
     def due(self, now: float) -> Iterator[tuple[Task, str, str]]:
         """The tasks that expire, each with what counts it, and why."""
-        while self._due.earliest <= now:
-            at, limit = self._due.pop()
+        while self.earliest <= now:
+            at, limit = self.pop()
             if self._is_stale(at, limit):
                 continue
             task = self._tasks[limit.task_id]
@@ -218,12 +214,12 @@ class Expiries:
                 yield task, counter, f"{EXPIRED}it {what} within {seconds:g} s ({limit.name})"
 
     def drop_stale(self) -> None:
-        self._due.drop(self._is_stale)
+        self.drop(self._is_stale)
 
     def violations(self, tasks: Iterable[Task]) -> Iterator[str]:
         """A sentence for each limit of a task that nothing keeps; `tasks` are all that the coordinator knows."""
         kept: dict[Limit, float] = {}
-        for at, limit in self._due:
+        for at, limit in self:
             kept[limit] = max(at, kept.get(limit, -math.inf))
         for task in tasks:
             for at, limit in () if task.settled else _ends(task):

@@ -181,7 +181,7 @@ def test_limits_that_lost_their_meaning_take_no_room(make_cluster):
         submit(core, f"t{number}", now=number / 10_000, limits=limits)
         complete(core, "w1", f"t{number}", 1, number / 10_000)
         fx.take()
-    assert len(list(core._expiries._due)) < 2500
+    assert len(list(core._expiries)) < 2500
     assert len(list(core._timeouts._own)) < 2500
 
 
@@ -202,7 +202,7 @@ def test_a_limit_that_nothing_keeps_breaks_an_invariant(make_coordinator):
     """Such as one that was dropped by mistake."""
     core, _ = make_coordinator()
     submit(core, "t1", limits=ENDS)
-    core._expiries._due.pop()
+    core._expiries.pop()
     with pytest.raises(InvariantError, match="has a deadline_s that is not kept"):
         core.check()
     core.cancel("t1", 1.0)
