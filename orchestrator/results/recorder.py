@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.inputs import Recovered
 from orchestrator.core.model import Attempt, Outcome, Task, TaskState, Worker, WorkerEvent
 from orchestrator.results.tables import STATES, State, Tables
 
@@ -23,7 +24,7 @@ _COMPLETED = Outcome.COMPLETED
 _STATE_OF = {TaskState.COMPLETED: State.COMPLETED, TaskState.FAILED: State.FAILED}
 _FLUSH = 14_000  # numbers in the list before they are packed
 _PLAIN = 7  # numbers in a plain row
-_ASSIGNED_S, _STARTED_S, _RAN_S = 3, 4, 7  # places in a row of the attempts
+_ASSIGNED_S, _STARTED_S, _ENDED_S, _RAN_S, _SETTLED = 3, 4, 6, 7, 9  # places in a row of the attempts
 _ABSENT = float("nan")
 
 
@@ -43,6 +44,8 @@ class Recorder:
         self._tasks: list[tuple[Any, ...]] = []
         self._starts: dict[Attempt, float] = {}
         self._first_start: dict[int, float] = {}
+        self._begun: dict[tuple[Any, int], float] = {}
+        """When attempts began that a former coordinator knew: by task and number."""
         self._events: list[tuple[float, str, str | None, str | None]] = []
         self._silent: dict[tuple[Any, int], int] = {}
         """The rows of attempts that began, and were closed without a report: by task and number."""
@@ -108,6 +111,49 @@ class Recorder:
     def event(self, time_s: float, kind: str, worker: str | None, detail: str | None = None) -> None:
         """A row of the events table. `kind`: a WorkerEvent or a FaultEvent; `worker`: None for the coordinator."""
         self._events.append((time_s, kind, worker, detail))
+
+    def crashed(self, coordinator: Coordinator, stored: Mapping[Any, Recovered], at: float) -> None:
+        """The coordinator ended at that time, and of what it decided only what is stored has happened: the rest is
+        taken out. An attempt that counts by the store gets its row when it ends, under whichever coordinator."""
+        self._pack()
+        settled = {task_id for task_id, task in stored.items() if task.state >= TaskState.COMPLETED}
+        held = {(task_id, each.number) for task_id, task in stored.items() for each in task.held}
+        begun: dict[tuple[Any, int], float] = {}
+        plain = np.frombuffer(self._packed, dtype=np.float64).reshape(-1, _PLAIN)
+        lasts = np.isin(plain[:, 0], np.fromiter(settled, dtype=np.float64, count=len(settled)))
+        begun.update(((int(row[0]), 1), float(row[4])) for row in plain[~lasts])
+        self._packed = array("d", plain[lasts].tobytes())
+        self._last_plain = None
+        self._tasks = [task for task in self._tasks if task[0] in settled]
+        attempts, self._attempts, self._silent = self._attempts, [], {}
+        for row in attempts:
+            key = row[:2]
+            if row[_STARTED_S] is not None:
+                begun[key] = row[_STARTED_S]
+            if key not in held and key[1] <= _attempts_of(stored.get(key[0])):
+                self._keep(row if key[0] in settled else _unsettled(row, at))
+        for worker in coordinator.workers():
+            for attempt in (*worker.open, *worker.abandoned):
+                start = self._starts.pop(attempt, attempt.started_at)
+                if start is not None:
+                    begun[attempt.key] = start  # type: ignore[index]  # ids are row numbers here
+                if attempt.key not in held and attempt.number <= _attempts_of(stored.get(attempt.task.id)):
+                    attempt.started_at, attempt.ended_at = start, at
+                    attempt.settles = False
+                    self._attempt(attempt)
+        self._begun = {key: start for key, start in begun.items() if key in held}
+        self._first_start = {task: start for task, start in self._first_start.items() if task in stored}
+        self._starts.clear()
+        self._position.clear()
+
+    def recovered(self, coordinator: Coordinator) -> None:
+        """The next one goes on from what is stored."""
+        for worker in coordinator.workers():
+            self._seat(worker)
+            for attempt in worker.open:
+                start = self._begun.get(attempt.key)  # type: ignore[arg-type]
+                if start is not None:
+                    self._starts[attempt] = start
 
     def close(self, coordinator: Coordinator) -> None:
         """At the end of a run, record the attempts still with a worker and the tasks not settled."""
@@ -195,6 +241,12 @@ class Recorder:
             )
         )
 
+    def _keep(self, row: tuple[Any, ...]) -> None:
+        """A row of before."""
+        if row[_STARTED_S] is not None and row[_RAN_S] is None:
+            self._silent[row[:2]] = len(self._attempts)  # type: ignore[index]
+        self._attempts.append(row)
+
     def _task(self, task: Task) -> None:
         state = _STATE_OF.get(task.state, State.UNFINISHED)
         self._tasks.append((task.id, task.submitted_at, task.settled_at, state, task.attempt, task.worker_id))
@@ -251,3 +303,18 @@ class Recorder:
         times, kinds, names, details = zip(*self._events, strict=True) if self._events else ((), (), (), ())
         workers = [-1 if name is None else place[name] for name in names]
         return {"time_s": times, "kind": kinds, "worker": workers, "detail": details}
+
+
+def _attempts_of(task: Recovered | None) -> int:
+    """How many attempts the store knows of. Those beyond never left their coordinator."""
+    return 0 if task is None else task.attempt
+
+
+def _unsettled(row: tuple[Any, ...], at: float) -> tuple[Any, ...]:
+    """The row of an attempt whose task is not settled after all. It had been given up before its report came: the next
+    coordinator knows nothing of it."""
+    if not row[_SETTLED]:
+        return row
+    told = list(row)
+    told[_ENDED_S], told[_SETTLED] = at, False
+    return tuple(told)
