@@ -1,4 +1,4 @@
-"""Bugs to plant in what outlives a coordinator, as those in `mutations`: of the core, of group commit, and of the driver
+"""Bugs to plant in what outlives a coordinator, as in `mutations`: of the core, of group commit, and of the driver
 that keeps the store, which here is the simulated world."""
 
 from __future__ import annotations
