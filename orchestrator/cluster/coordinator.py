@@ -439,7 +439,8 @@ class LiveCoordinator:
         if self._parting is not None:
             return
         self._parting = reason
-        for peer in (*self.workers.values(), *self.clients.values()):
+        peers: list[WorkerPeer | ClientPeer] = [*self.workers.values(), *self.clients.values()]
+        for peer in peers:
             peer.end(reason)
         self.workers.clear()
         self.clients.clear()

@@ -136,7 +136,7 @@ class Recorder:
             for attempt in (*worker.open, *worker.abandoned):
                 start = self._starts.pop(attempt, attempt.started_at)
                 if start is not None:
-                    begun[attempt.key] = start  # type: ignore[index]  # ids are row numbers here
+                    begun[attempt.key] = start
                 if attempt.key not in held and attempt.number <= _attempts_of(stored.get(attempt.task.id)):
                     attempt.started_at, attempt.ended_at = start, at
                     attempt.settles = False
@@ -151,7 +151,7 @@ class Recorder:
         for worker in coordinator.workers():
             self._seat(worker)
             for attempt in worker.open:
-                start = self._begun.get(attempt.key)  # type: ignore[arg-type]
+                start = self._begun.get(attempt.key)
                 if start is not None:
                     self._starts[attempt] = start
 
@@ -244,7 +244,7 @@ class Recorder:
     def _keep(self, row: tuple[Any, ...]) -> None:
         """A row of before."""
         if row[_STARTED_S] is not None and row[_RAN_S] is None:
-            self._silent[row[:2]] = len(self._attempts)  # type: ignore[index]
+            self._silent[row[:2]] = len(self._attempts)
         self._attempts.append(row)
 
     def _task(self, task: Task) -> None:
