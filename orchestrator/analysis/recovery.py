@@ -60,8 +60,8 @@ def adopted(h: History) -> Iterator[Breach]:
 
 
 class _Return(NamedTuple):
-    """The first registration of a worker with a later coordinator. `changed_s`: when a fault last changed which process
-    the worker is."""
+    """The first registration of a worker with a later coordinator that still waits for it. `changed_s`: when a fault
+    last changed which process the worker is."""
 
     worker: int
     crashed_s: float
@@ -78,6 +78,8 @@ def _returns(h: History) -> Iterator[_Return]:
             crashed_s, unknown = at_s, set(range(len(h.workers)))
         elif kind in (FaultEvent.CRASH, FaultEvent.RESTART) or detail == HealDetail.RESTART:
             changed_s[worker] = at_s
+        elif kind == WorkerEvent.DEAD:
+            unknown.discard(worker)  # nobody waits for it any more
         elif kind == WorkerEvent.UP and worker in unknown:
             unknown.discard(worker)
             yield _Return(worker, crashed_s, at_s, changed_s.get(worker, -math.inf))
