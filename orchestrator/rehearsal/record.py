@@ -155,7 +155,9 @@ class _Lives:
 
     def _follow(self, former: Coordinator, read: Mapping[Hashable, Recovered], now: float, term: int) -> None:
         """A coordinator of that term goes on with what it has read."""
-        self._watcher.presume_starts(former)
+        for worker in former.workers():
+            for attempt in worker.abandoned:  # of one that counts it is known when it has ended
+                self._watcher.presume_start(attempt)
         crashed_at = max((at for at in self._crashes if at <= now), default=now)
         self._recorder.crashed(former, read, crashed_at)
         for stored in read.values():
