@@ -248,6 +248,10 @@ class History:
         """The position of the worker (-1: the coordinator) and the event, in the order of time."""
         return zip(codes(self._events, "worker", self.workers).tolist(), event_rows(self._events), strict=True)
 
+    def events_of(self, kind: str) -> list[Event]:
+        """Those of one kind, in the order of time. It costs little where they are few."""
+        return list(event_rows(self._events, [kind]))
+
     @property
     def absences(self) -> list[Absence]:
         """When nothing may be assigned to a worker."""

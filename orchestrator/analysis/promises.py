@@ -420,9 +420,9 @@ PROMISES = (
     Promise("membership", "nothing is assigned to a worker that is away, or left with one that is dead", _membership),
     Promise("load", "no worker holds more than its capacity and prefetch", _load),
     Promise("cancel", "other attempts at a settled task are stopped", _cancels, _cancels_uncertain),
-    Promise("durable", "nothing is lost that a client was told", recovery.durable, recovery.never_crashes),
-    Promise("terms", "each coordinator has a higher term than the one before", recovery.terms, recovery.never_crashes),
-    Promise("adopted", "what workers hold outlives the coordinator", recovery.adopted, recovery.never_crashes),
+    Promise("durable", "nothing is lost that a client was told", recovery.durable),
+    Promise("terms", "each coordinator has a higher term than the one before", recovery.terms),
+    Promise("adopted", "what workers hold outlives the coordinator", recovery.adopted),
     Promise("progress", "after the faults, every task is settled", _progress),
 )
 

@@ -12,21 +12,13 @@ import numpy as np
 from orchestrator.analysis.history import Breach, History, Violation, at_time
 from orchestrator.core.model import Outcome, WorkerEvent
 from orchestrator.results.tables import FaultEvent, HealDetail
-from orchestrator.scenario.faults import CoordinatorCrash
-from orchestrator.scenario.schema import Scenario
 
 _LOST = (Outcome.CALL_FAILED, Outcome.WORKER_DIED)
 
 
-def never_crashes(scenario: Scenario) -> str:
-    """Why the tables of a scenario can't show any of this, or ""."""
-    crashes = any(isinstance(fault, CoordinatorCrash) for fault in scenario.faults)
-    return "" if crashes else "the coordinator never crashes"
-
-
 def durable(h: History) -> Iterator[Breach]:
     """What a client was told, that its task is taken or how it ended, is known to every later coordinator."""
-    lost = [event for _, event in h.events() if event.kind == FaultEvent.LOST]
+    lost = h.events_of(FaultEvent.LOST)
 
     def say(i: int) -> Violation:
         task, at_s = int(lost[i].detail or -1), lost[i].time_s
@@ -38,7 +30,7 @@ def durable(h: History) -> Iterator[Breach]:
 
 def terms(h: History) -> Iterator[Breach]:
     """Each coordinator has a higher term than the one before."""
-    told = [int((event.detail or "").split()[-1]) for _, event in h.events() if event.kind == FaultEvent.RECOVERED]
+    told = [int((event.detail or "").split()[-1]) for event in h.events_of(FaultEvent.RECOVERED)]
     fell = [(before, term) for before, term in pairwise(told) if term <= before]
     yield Breach(
         np.arange(len(fell)),
@@ -70,6 +62,8 @@ class _Return(NamedTuple):
 
 
 def _returns(h: History) -> Iterator[_Return]:
+    if not h.events_of(FaultEvent.COORDINATOR_CRASH):
+        return
     crashed_s = math.inf
     unknown: set[int] = set()
     changed_s: dict[int, float] = {}

@@ -13,6 +13,7 @@ from typing import Any
 import grpc.aio
 
 from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask, Submission
+from orchestrator.cluster.figures import Commits
 from orchestrator.cluster.tasks import named_kind
 from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.rehearsal.injector import Injector
@@ -31,6 +32,7 @@ HEAD_START_S = 0.1
 COMMON_S = 5.0
 WATCH_S = 0.2
 LATE_S = 0.05
+ASKING_S = 2.0
 STOPPED = 70
 """The exit status of a coordinator that a fault of a policy, or of its own, has stopped."""
 
@@ -67,6 +69,7 @@ class Drive:
         self._stopped = False
         self._late_s = 0.0
         self._promised: dict[int, Promised] | None = None if scenario.coordinator.commit is None else {}
+        self._commits: Commits | None = None
         self.began = self.ended = 0.0
         arrivals = plan.arrivals
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
@@ -101,11 +104,19 @@ class Drive:
                 await self._over
             finally:
                 self.ended = self._loop.time()
+                self._commits = await self._told_of_commits()
                 for task in background:
                     task.cancel()
                 self._injector.release()
         if self._late_s > LATE_S:
             log.warning("the driver fell behind: a task was sent up to %.3f s after its arrival", self._late_s)
+
+    async def _told_of_commits(self) -> Commits | None:
+        """By the coordinator, if it is there and has a store."""
+        if self._promised is not None and self._cluster.coordinator.status is None:
+            with contextlib.suppress(grpc.aio.AioRpcError, TimeoutError):
+                return (await asyncio.wait_for(self._client.metrics(), ASKING_S)).commits
+        return None
 
     def stop(self) -> None:
         """End the run within a moment. May be called from another thread."""
@@ -129,7 +140,8 @@ class Drive:
 
     def account(self) -> Account:
         columns, kinds = self._arrivals.columns(), self._arrivals.kinds()
-        return Account(self.began, self.ended, *columns, kinds, self._injector.injections, self._promised or {})
+        told = self._injector.injections, self._promised or {}, self._commits
+        return Account(self.began, self.ended, *columns, kinds, *told)
 
     # ---- for the arrivals
 

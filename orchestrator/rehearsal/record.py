@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.cluster.decision_record import Input, Process, Recorded
+from orchestrator.cluster.figures import Commits
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import Recovered
 from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, TaskState, Worker, WorkerEvent, WorkerId
@@ -72,6 +73,8 @@ class Account:
     faults: list[Injection] = field(default_factory=list)
     promised: Mapping[int, Promised] = field(default_factory=dict)
     """By task, where the coordinator may crash."""
+    commits: Commits | None = None
+    """What the coordinator told at the end of the groups that it had stored."""
 
 
 class Record(NamedTuple):
