@@ -130,6 +130,10 @@ class DurableWorld(World):
             worker.lose_what_is_under_way()
             for direction in _DIRECTIONS:
                 worker.impair(direction, _SEVERED, Severed())
+            worker.receive(self._lose_connection, worker)
+
+    def _lose_connection(self, worker: SimWorker) -> None:
+        worker.agent.connection_lost(self.now)
 
     def _restart(self) -> None:
         """The next coordinator: it reads what is stored, and then everybody reaches it, one after the other."""

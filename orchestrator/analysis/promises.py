@@ -195,8 +195,10 @@ def _tries(h: History) -> Iterator[Breach]:
     most = math.inf if retry.max_attempts is None else retry.max_attempts
     used = h.per_task(h.consumed & ~h.perhaps_hedge)
     yield h.tasks(np.flatnonzero(used > most), lambda i: f"used {used[i]} tries, of {most} that it had")
-    # If a call failed after its worker was declared dead, the attempt had consumed a try.
-    may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED))
+    # If a call failed after its worker was declared dead, or the worker returned and was told to stop the attempt, that
+    # had consumed a try.
+    stopped = (h.outcome == Outcome.CANCELLED) & (h.given_up_s < h.of_task(h.settled_s))
+    may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED) | stopped)
     enough = min(most, retry.max_worker_kills or math.inf)
     # A reported failure may come from a process that has been replaced since. It is final, and no row shows it.
     reported = np.isin(h.outcome, (Outcome.COMPLETED, Outcome.FAILED))

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from orchestrator.analysis.history import Breach, History, Violation, at_time
-from orchestrator.core.model import Outcome, WorkerEvent
+from orchestrator.core.model import Detail, Outcome, WorkerEvent
 from orchestrator.results.tables import FaultEvent, HealDetail
 
+_NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
 _LOST = (Outcome.CALL_FAILED, Outcome.WORKER_DIED)
 
 
@@ -52,8 +53,8 @@ def adopted(h: History) -> Iterator[Breach]:
 
 
 class _Return(NamedTuple):
-    """The first registration of a worker with a later coordinator that still waits for it. `changed_s`: when a fault
-    last changed which process the worker is."""
+    """The first registration of a worker with a later coordinator that still waits for it. `changed_s`: when the one
+    before last heard which process the worker is; infinite if a fault has changed that since."""
 
     worker: int
     crashed_s: float
@@ -71,9 +72,12 @@ def _returns(h: History) -> Iterator[_Return]:
         if kind == FaultEvent.COORDINATOR_CRASH:
             crashed_s, unknown = at_s, set(range(len(h.workers)))
         elif kind in (FaultEvent.CRASH, FaultEvent.RESTART) or detail == HealDetail.RESTART:
-            changed_s[worker] = at_s
+            changed_s[worker] = math.inf
         elif kind == WorkerEvent.DEAD:
             unknown.discard(worker)  # nobody waits for it any more
-        elif kind == WorkerEvent.UP and worker in unknown:
-            unknown.discard(worker)
-            yield _Return(worker, crashed_s, at_s, changed_s.get(worker, -math.inf))
+        elif kind == WorkerEvent.UP:
+            if worker in unknown:
+                unknown.discard(worker)
+                yield _Return(worker, crashed_s, at_s, changed_s.get(worker, -math.inf))
+            if detail in _NEW_PROCESS:
+                changed_s[worker] = at_s
