@@ -157,7 +157,8 @@ class History:
             if not math.isinf(parting.back_s):
                 rows = self.given(parting.worker, -math.inf, parting.at_s)
                 released_s = self.released_s[rows]
-                yield parting, rows[(released_s > parting.at_s) & (released_s >= parting.back_s)]
+                # Everything may be of one moment, when a coordinator hears what came while it stood still.
+                yield parting, rows[(released_s >= parting.at_s) & (released_s >= parting.back_s)]
 
     def _counted_until(self, released_s: Floats) -> Floats:
         """For each attempt, when its task had stopped counting on every earlier one; -infinity for the first."""

@@ -226,7 +226,10 @@ def _policies(dice: Dice, duration_s: float) -> Tree:
     detection = _detection(dice, limit_s, hedges=not restless)
     timeout_s = dice.maybe(0.3, limit_s)
     # An attempt that times out is stopped: a task that takes longer than its limit never ends by itself.
+    # Hedges of suspects would replace it for ever, if the detector is hasty: they cost no try either.
     hopeless = timeout_s is not None or detection["kind"] == "two_level"
+    if hopeless:
+        detection["on_suspect"] = "hold"
     return {
         "routing": dice.pick(
             [
