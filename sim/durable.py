@@ -98,7 +98,8 @@ class DurableWorld(World):
         self.store.release(self._submitters.told, task.id)
 
     def _told_settled(self, number: Any) -> None:
-        if self._clients is not None:
+        first = self._impatient is None or self._impatient.settled(number)
+        if self._clients is not None and first:
             self._clients.send_settled(number)
         self.end.settled()
 

@@ -35,6 +35,7 @@ from sim.fused import FusedPath
 from sim.inbox import Handler, Handlers, Inbox
 from sim.keys import fused_result_key
 from sim.network import MessageKind
+from sim.patience import Impatient
 from sim.to_coordinator import Introduction, ToCoordinator
 from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
@@ -101,6 +102,7 @@ class World:
         self._record_settled = self.recorder.settled
         self.unfuse = self._fused_path.unfuse
 
+        self._impatient: Impatient | None = None
         self.workers: list[SimWorker] = []
         self.by_name: dict[WorkerId, SimWorker] = {}
         self._by_slot: list[SimWorker] = []
@@ -185,6 +187,10 @@ class World:
         """What the coordinator does with a submission, behind the queue of its server."""
         return self.inbox.received(handler)
 
+    def _from_impatient(self, handler: Handler) -> Handler:
+        assert self._impatient is not None
+        return self._impatient.sending(self._from_clients(handler))
+
     def _name_handlers(self) -> Handlers:
         received = self.inbox.received
         return Handlers(
@@ -237,6 +243,10 @@ class World:
 
     def _submit_all(self, scenario: Scenario, plan: Plan, replication: int) -> None:
         arrivals, received = plan.arrivals, self._from_clients
+        resubmit = scenario.workload.resubmit
+        if resubmit is not None:
+            self._impatient = Impatient(self.env, resubmit, self._draws, lambda *task: self.arrivals.repeat(*task))
+            received = self._from_impatient
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
         self.end = RunEnd(due, lambda: self._stop_at(self.now), self._is_hopeless)
         self._clients: ClientSubmissions | None = None
@@ -247,7 +257,7 @@ class World:
             )
         else:
             self.arrivals = OpenSubmissions(
-                self.env, self.coordinator, received, arrivals, scenario, replication, self._draws
+                self.env, self.coordinator, received, arrivals, scenario, replication, self.end, self._draws
             )
 
     # ---- effects of the core
@@ -297,8 +307,9 @@ class World:
 
     def settled(self, task: Task, now: float) -> None:
         self._record_settled(task, now)
-        if self._clients is not None:
-            number: Any = task.id
+        number: Any = task.id
+        first = self._impatient is None or self._impatient.settled(number)
+        if first and self._clients is not None:
             client = self._clients.client_of(number)
             self._release(f"client {client}", self._clients.send_settled, number)
         self.end.settled()

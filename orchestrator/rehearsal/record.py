@@ -197,13 +197,18 @@ def _by_one_clock(stored: Recovered, known: Task | None) -> Recovered:
     return stored._replace(submitted_at=known.submitted_at, settled_at=settled_at, held=held)
 
 
+def key_of(row: int) -> str:
+    """Where tasks have keys."""
+    return f"task-{row}"
+
+
 def row_of(recorded: Recorded) -> Callable[[str], Hashable]:
-    """Of the task with that id, which stays as it is where nobody submitted it: the client numbers its tasks from
-    one."""
+    """Of the task with that id, which stays as it is where nobody submitted it: the client numbers its tasks from one,
+    but those with a key may have come again, by another number."""
     rows: dict[str, int] = {}
     for item in recorded.inputs(("submit",)):
         task_id, _, job, _ = item.arguments
-        rows[task_id] = job.number - 1
+        rows[task_id] = int(job.key.rpartition("-")[2]) if job.key else job.number - 1
     return lambda task_id: rows.get(task_id, task_id)
 
 

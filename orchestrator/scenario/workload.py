@@ -213,6 +213,18 @@ class Demands(NamedTuple):
     """None without kinds."""
 
 
+class Resubmit(Strict):
+    """Clients that lose patience."""
+
+    after_s: Positive
+    """A task that is not settled so many seconds after it was last submitted is submitted again."""
+    most: Count = 1
+    """So many times at most."""
+    keys: bool = True
+    """Each task has a key, by which the coordinator knows it when it comes again. Without keys what comes again is
+    another task, which is executed as well; its client takes the first result."""
+
+
 class Workload(Strict):
     """The tasks."""
 
@@ -226,6 +238,8 @@ class Workload(Strict):
     """Kinds of tasks by name; those of a trace with columns.kind are in the trace."""
     tasks: Count | None = None
     """At most so many tasks; null: as many as arrive."""
+    resubmit: Resubmit | None = None
+    """Which tasks are submitted again; null: none."""
     task: Literal["sleep", "spin", "prime"] = "sleep"
     """What a live worker does for a task's seconds."""
 
