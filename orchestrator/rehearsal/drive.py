@@ -164,8 +164,8 @@ class Drive:
         if not self.over:
             function(argument)
 
-    def submit(self, at_s: float, service_s: float, priority: int) -> None:
-        """The next row, now; `at_s` is when it was to be."""
+    def submit(self, at_s: float, service_s: float, priority: int, again: bool = False) -> None:
+        """The next row, now; `at_s` is when it was to be. `again`: it is the work of another one."""
         self._late_s = max(self._late_s, self.now - at_s)
         row = len(self._sent)
         work = self._scenario.workload.task
@@ -178,7 +178,7 @@ class Drive:
         submission.outcome.add_done_callback(partial(self._settled, row))
         if self._promised is not None:
             self._note_promises(submission, row, self._promised)
-        if self._patience is not None:
+        if self._patience is not None and not again:
             self._patience.submitted(row, at_s)
 
     def _submit_again(self, row: int, at_s: float) -> int:
@@ -273,15 +273,13 @@ class _Submissions:
         planned, _ = self._rows[row]
         plan = self._plan
         self._end.submitted()
-        self._submit(planned, at_s, plan.demands(slice(planned, planned + 1))[0], int(plan.priority[planned]))
+        self._rows.append((planned, at_s))
+        self._drive.submit(at_s, plan.demands(slice(planned, planned + 1))[0], int(plan.priority[planned]), again=True)
 
     def _send(self, row: tuple[float, int, float, int]) -> None:
         at_s, _, service_s, priority = row
+        self._rows.append((self._sent, at_s))
         self._sent += 1
-        self._submit(self._sent - 1, at_s, service_s, priority)
-
-    def _submit(self, planned: int, at_s: float, service_s: float, priority: int) -> None:
-        self._rows.append((planned, at_s))
         self._drive.submit(at_s, service_s, priority)
 
 
@@ -307,7 +305,7 @@ class _Clients:
         """The work of that row once more."""
         number = self._clients.repeat(row, at_s)
         _, service_s, priority = self._clients.row(number)
-        self._drive.submit(at_s, service_s, priority)
+        self._drive.submit(at_s, service_s, priority, again=True)
 
 
 def beginning(scenario: Scenario, at: float) -> float:
