@@ -18,7 +18,7 @@ from orchestrator.core.invariants import raise_if_broken
 from orchestrator.core.model import Task, Worker
 from orchestrator.core.redialling import reached_after
 from orchestrator.policies.streams import python_random
-from orchestrator.results.tables import FaultEvent, Tables
+from orchestrator.results.tables import CoordinatorEvent, Tables
 from orchestrator.scenario.plan import FaultAction, Plan
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
@@ -162,9 +162,9 @@ class DurableWorld(World):
             for job in worker.jobs.values():
                 job.attempt = adopted.get(job.key, job.attempt)
         self.recorder.recovered(self.coordinator)
-        self.recorder.event(self.now, FaultEvent.RECOVERED, None, f"term {self.store.term}")
+        self.recorder.event(self.now, CoordinatorEvent.RECOVERED, None, f"term {self.store.term}")
         for lost in self._submitters.lost(self.coordinator):
-            self.recorder.event(self.now, FaultEvent.LOST, None, str(lost))
+            self.recorder.event(self.now, CoordinatorEvent.LOST, None, str(lost))
 
     def _connect(self, event: tuple[SimWorker, int]) -> None:
         worker, crashes = event

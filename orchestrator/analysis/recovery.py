@@ -11,7 +11,7 @@ import numpy as np
 
 from orchestrator.analysis.history import Breach, History, Violation, at_time
 from orchestrator.core.model import Detail, Outcome, WorkerEvent
-from orchestrator.results.tables import FaultEvent, HealDetail
+from orchestrator.results.tables import CoordinatorEvent, FaultEvent, HealDetail
 
 _NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
 _LOST = (Outcome.CALL_FAILED, Outcome.WORKER_DIED)
@@ -19,7 +19,7 @@ _LOST = (Outcome.CALL_FAILED, Outcome.WORKER_DIED)
 
 def durable(h: History) -> Iterator[Breach]:
     """What a client was told, that its task is taken or how it ended, is known to every later coordinator."""
-    lost = h.events_of(FaultEvent.LOST)
+    lost = h.events_of(CoordinatorEvent.LOST)
 
     def say(i: int) -> Violation:
         task, at_s = int(lost[i].detail or -1), lost[i].time_s
@@ -31,7 +31,7 @@ def durable(h: History) -> Iterator[Breach]:
 
 def terms(h: History) -> Iterator[Breach]:
     """Each coordinator has a higher term than the one before."""
-    told = [int((event.detail or "").split()[-1]) for event in h.events_of(FaultEvent.RECOVERED)]
+    told = [int((event.detail or "").split()[-1]) for event in h.events_of(CoordinatorEvent.RECOVERED)]
     fell = [(before, term) for before, term in pairwise(told) if term <= before]
     yield Breach(
         np.arange(len(fell)),

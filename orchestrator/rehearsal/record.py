@@ -26,7 +26,7 @@ from orchestrator.core.inputs import Recovered
 from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, TaskState, Worker, WorkerEvent, WorkerId
 from orchestrator.results.folders import RunFolderError
 from orchestrator.results.recorder import Recorder
-from orchestrator.results.tables import FaultEvent, Tables, faults_ended_by
+from orchestrator.results.tables import CoordinatorEvent, FaultEvent, Tables, faults_ended_by
 from orchestrator.scenario.schema import Scenario
 
 MOMENTS = {
@@ -166,14 +166,14 @@ class _Lives:
         for stored in read.values():
             self.core.recovered(_by_one_clock(stored, former.task(stored.task_id)), now)
         self._recorder.recovered(self.core)
-        self._recorder.event(now, FaultEvent.RECOVERED, None, f"term {term}")
+        self._recorder.event(now, CoordinatorEvent.RECOVERED, None, f"term {term}")
         for task, promised in self._account.promised.items():
             known = read.get(task)
             settled = known is not None and known.state >= TaskState.COMPLETED
             if (known is None and promised.acknowledged_at < crashed_at) or (
                 not settled and promised.told_at < crashed_at
             ):
-                self._recorder.event(now, FaultEvent.LOST, None, str(task))
+                self._recorder.event(now, CoordinatorEvent.LOST, None, str(task))
 
     def _apply(self, item: Input) -> None:
         self._require_sound(item)
