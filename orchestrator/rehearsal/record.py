@@ -103,7 +103,7 @@ def record(path: Path, scenario: Scenario, account: Account, killed: bool = Fals
     for process in recorded.processes:
         lives.decide(process, task_id)
     core = lives.core
-    if not (recorded.closed or killed):
+    if not (recorded.closed or killed or lives.killed_at_the_end):
         raise RunFolderError(f"{path} ends before the run does: {path.with_name('cluster.log')} says why")
     watcher.presume_starts(core)
     recorder.close(core)
@@ -135,6 +135,12 @@ class _Lives:
     def core(self) -> Coordinator:
         assert self._core is not None
         return self._core
+
+    @property
+    def killed_at_the_end(self) -> bool:
+        """The run ended while there was no coordinator."""
+        of_coordinator = [fault.kind for fault in self._account.faults if fault.worker is None]
+        return of_coordinator[-1:] == [FaultEvent.COORDINATOR_CRASH]
 
     def decide(self, process: Process, task_id: Callable[[str], Hashable]) -> None:
         inputs = (item for item in process.inputs(task_id=task_id) if item.now <= self._account.ended)

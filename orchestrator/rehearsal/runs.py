@@ -441,7 +441,7 @@ def _divisions_per_s() -> float:
 def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Keys, and what is wrong with them."""
     plan = draw_plan(scenario)
-    starts = sum(action.starts for action in plan.faults)
+    starts = sum(map(needs_standby, plan.faults))
     if starts > RESTARTS_MAX:
         yield "faults", f"start {starts:,} processes, expected at most {RESTARTS_MAX:,} in a live run"
     processes = hosts(scenario, plan)
