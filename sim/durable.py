@@ -151,7 +151,8 @@ class DurableWorld(World):
     def _begin_anew(self) -> None:
         self._crashed_at = None
         self.inbox.open(self.now)
-        self.coordinator = self._new_coordinator()
+        former, self.coordinator = self.coordinator, self._new_coordinator()
+        self.coordinator.counters.update(former.counters)
         self.arrivals.coordinator = self.coordinator
         for task in self.store.recovered():
             self.coordinator.recovered(task, self.now)

@@ -160,7 +160,7 @@ class _Lives:
             self._follow(former, read, first.now, process.head.built["term"])
         for item in others:
             self._apply(item)
-        self.counters += self.core.counters
+        self.counters.update(self.core.counters)
 
     def _follow(self, former: Coordinator, read: Mapping[Hashable, Recovered], now: float, term: int) -> None:
         """A coordinator of that term goes on with what it has read."""
