@@ -66,21 +66,13 @@ class DurableWorld(World):
 
     # ---- the parts
 
-    def _new_coordinator(self, keep_settled: float = math.inf) -> Coordinator:
+    def _new_coordinator(self, *_: Any) -> Coordinator:
         """It knows by their keys what its clients submit again, so it forgets no task."""
         if self._store is None:
             commit = self._scenario.coordinator.commit
             assert commit is not None
             self._store = Store(self.env, commit, partial(generator, self._scenario.seed, self._replication))
-        self._store.begin_term()
-        return super()._new_coordinator(math.inf)
-
-    def _effects(self) -> Any:
-        return Noting(self.store.note, self)
-
-    @property
-    def _term(self) -> int:
-        return self.store.term
+        return super()._new_coordinator(math.inf, Noting(self._store.note, self), self._store.begin_term())
 
     def _from_clients(self, handler: Handler) -> Handler:
         return self._submitters.sending(super()._from_clients(handler))

@@ -32,9 +32,11 @@ class Impatient:
         self._patience = Patience(resubmit, env.call_at, self._again, keys.patience_key(0))
         self.settled = self._patience.settled
 
-    def sending(self, send: Handler) -> Handler:
-        """`send`, by a client that watches what becomes of it."""
+    def patient(self, sending: Callable[[Handler], Handler]) -> Callable[[Handler], Handler]:
+        """The same ways to send, by clients that watch what becomes of it."""
+        return lambda handler: self._sending(sending(handler))
 
+    def _sending(self, send: Handler) -> Handler:
         def submit(message: Any) -> None:
             self._sent.setdefault(message[-3], (send, message))
             self._patience.submitted(message[-3], self._env._now)

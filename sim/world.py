@@ -164,32 +164,21 @@ class World:
 
     # ---- the parts
 
-    def _new_coordinator(self, keep_settled: float) -> Coordinator:
-        scenario, call_timeout_s = self._scenario, self._rpc_timeout_s
+    def _new_coordinator(self, keep_settled: float, effects: Effects | None = None, term: int = 1) -> Coordinator:
+        scenario = self._scenario
         return build_coordinator(
             scenario.policies,
-            self._effects(),
+            effects or self,
             scenario.seed,
             self._replication,
             keep_settled=keep_settled,
-            term=self._term,
-            call_timeout_s=call_timeout_s,
+            term=term,
+            call_timeout_s=self._rpc_timeout_s,
         )
-
-    def _effects(self) -> Effects:
-        return self
-
-    @property
-    def _term(self) -> int:
-        return 1
 
     def _from_clients(self, handler: Handler) -> Handler:
         """What the coordinator does with a submission, behind the queue of its server."""
         return self.inbox.received(handler)
-
-    def _from_impatient(self, handler: Handler) -> Handler:
-        assert self._impatient is not None
-        return self._impatient.sending(self._from_clients(handler))
 
     def _name_handlers(self) -> Handlers:
         received = self.inbox.received
@@ -246,7 +235,7 @@ class World:
         resubmit = scenario.workload.resubmit
         if resubmit is not None:
             self._impatient = Impatient(self.env, resubmit, self._draws, lambda *task: self.arrivals.repeat(*task))
-            received = self._from_impatient
+            received = self._impatient.patient(received)
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
         self.end = RunEnd(due, lambda: self._stop_at(self.now), self._is_hopeless)
         self._clients: ClientSubmissions | None = None
@@ -445,10 +434,7 @@ class World:
 
     def inject_into_coordinator(self, action: FaultAction) -> None:
         """Its process stands still, or goes on."""
-        if action.heals:
-            self.go_on()
-        else:
-            self.sleep()
+        (self.go_on if action.heals else self.sleep)()
 
     def sleep(self) -> None:
         """The coordinator's process stands still."""
