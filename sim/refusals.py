@@ -60,6 +60,10 @@ class Refusals:
             there_and_back += self._rpc_timeout_s * float(rng.geometric(1 - self._loss) - 1)
         self._env.call_at(now + there_and_back + pause, keys.submit_again_key(number), self._arrive, task)
 
+    def forget_pauses(self) -> None:
+        """The coordinator is gone; who submits to the next one does not ask here."""
+        self._pausing.clear()
+
     def _come(self, task: Task) -> None:
         self._pausing.discard(task.id)
         self._submit(task)

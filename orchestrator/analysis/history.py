@@ -159,7 +159,8 @@ class History:
             if not math.isinf(parting.back_s):
                 rows = self.given(parting.worker, -math.inf, parting.at_s)
                 released_s = self.released_s[rows]
-                yield parting, rows[(released_s > parting.at_s) & (released_s >= parting.back_s)]
+                # Everything may be of one moment, when a coordinator hears what came while it stood still.
+                yield parting, rows[(released_s >= parting.at_s) & (released_s >= parting.back_s)]
 
     def _counted_until(self, released_s: Floats) -> Floats:
         """For each attempt, when its task had stopped counting on every earlier one; -infinity for the first."""
@@ -249,6 +250,10 @@ class History:
     def events(self) -> Iterator[tuple[int, Event]]:
         """The position of the worker (-1: the coordinator) and the event, in the order of time."""
         return zip(codes(self._events, "worker", self.workers).tolist(), event_rows(self._events), strict=True)
+
+    def events_of(self, kind: str) -> list[Event]:
+        """Those of one kind, in the order of time. It costs little where they are few."""
+        return list(event_rows(self._events, [kind]))
 
     @property
     def absences(self) -> list[Absence]:

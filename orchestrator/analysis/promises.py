@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orchestrator.analysis import limits
+from orchestrator.analysis import limits, recovery
 from orchestrator.analysis.absences import Absence, Parting
 from orchestrator.analysis.history import (
     Breach,
@@ -195,8 +195,10 @@ def _tries(h: History) -> Iterator[Breach]:
     most = math.inf if retry.max_attempts is None else retry.max_attempts
     used = h.per_task(h.consumed & ~h.perhaps_hedge)
     yield h.tasks(np.flatnonzero(used > most), lambda i: f"used {used[i]} tries, of {most} that it had")
-    # If a call failed after its worker was declared dead, the attempt had consumed a try.
-    may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED))
+    # If a call failed after its worker was declared dead, or the worker returned and was told to stop the attempt, that
+    # had consumed a try.
+    stopped = (h.outcome == Outcome.CANCELLED) & (h.given_up_s < h.of_task(h.settled_s))
+    may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED) | stopped)
     enough = min(most, retry.max_worker_kills or math.inf)
     # A reported failure may come from a process that has been replaced since. It is final, and no row shows it.
     reported = np.isin(h.outcome, (Outcome.COMPLETED, Outcome.FAILED))
@@ -328,7 +330,10 @@ def _load(h: History) -> Iterator[Breach]:
 def _cancels(h: History) -> Iterator[Breach]:
     """When a task is settled, its other attempts are stopped."""
     settled_s = h.of_task(h.settled_s)
-    heard_s = settled_s + longest_s(h.scenario.network.delay_of("cancel")) + h.grace_s
+    commit = h.scenario.coordinator.commit
+    # A cancel leaves when the group is stored that is written at that moment, and then its own.
+    leaves_s = 0.0 if commit is None else 2 * longest_s(commit)
+    heard_s = settled_s + leaves_s + longest_s(h.scenario.network.delay_of("cancel")) + h.grace_s
     ran_on = ~h.settles & (h.started_s + h.ran_s > heard_s + EPSILON_S) & (or_never(h.ended_s) > settled_s)
     rows = np.flatnonzero(ran_on)
     if len(rows):
@@ -396,9 +401,11 @@ def _queue_unknown(scenario: Scenario) -> str:
 
 
 def _cancels_uncertain(scenario: Scenario) -> str:
-    network = scenario.network
+    network, commit = scenario.network, scenario.coordinator.commit
     if network.loss:
         return "messages are lost"
+    if commit is not None and not math.isfinite(longest_s(commit)):
+        return "commits may take any time"
     return "" if math.isfinite(longest_s(network.delay_of("cancel"))) else "messages may take any time"
 
 
@@ -416,6 +423,9 @@ PROMISES = (
     Promise("membership", "nothing is assigned to a worker that is away, or left with one that is dead", _membership),
     Promise("load", "no worker holds more than its capacity and prefetch", _load),
     Promise("cancel", "other attempts at a settled task are stopped", _cancels, _cancels_uncertain),
+    Promise("durable", "nothing is lost that a client was told", recovery.durable),
+    Promise("terms", "each coordinator has a higher term than the one before", recovery.terms),
+    Promise("adopted", "what workers hold outlives the coordinator", recovery.adopted),
     Promise("progress", "after the faults, every task is settled", _progress),
 )
 

@@ -359,6 +359,11 @@ def print_calibration(model: Mapping[str, Any]) -> None:
                 f"{told['messages']:,}",
                 "-",
             ]
+        ]
+        + [
+            ["commit", one["kind"], duration(one.get("mean_s", one.get("value_s"))), number(one.get("cv")), "-", "-"]
+            for one in (model["coordinator"].get("commit"),)
+            if one is not None
         ],
     )
 

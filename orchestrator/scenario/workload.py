@@ -219,6 +219,18 @@ class Demands(NamedTuple):
     """None without kinds."""
 
 
+class Resubmit(Strict):
+    """Clients that lose patience."""
+
+    after_s: Positive
+    """A task that is not settled so many seconds after it was last submitted is submitted again."""
+    most: Count = 1
+    """So many times at most."""
+    keys: bool = True
+    """Each task has a key, by which the coordinator knows it when it comes again. Without keys what comes again is
+    another task, which is executed as well; its client takes the first result."""
+
+
 class Workload(Strict):
     """The tasks."""
 
@@ -241,6 +253,8 @@ class Workload(Strict):
     give_up_after_s: NonNegative | None = None
     """A task that is refused (coordinator.max_waiting) is submitted again, after pauses that grow, for so many seconds;
     then it counts as failed. Null: for ever."""
+    resubmit: Resubmit | None = None
+    """Which tasks are submitted again; null: none."""
     task: Literal["sleep", "spin", "prime"] = "sleep"
     """What a live worker does for a task's seconds."""
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -18,6 +18,7 @@ from orchestrator.cluster.effect_log import EffectLog
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.wire import contract, rpc
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
+from orchestrator.core.group_commit import stored
 from orchestrator.core.model import Task, TaskState, TimeLimits
 from orchestrator.policies.settings import Policies
 from orchestrator.rehearsal.local_cluster import LocalCluster
@@ -70,11 +71,11 @@ def test_a_limit_that_is_none_is_refused_wherever_it_is_given(make_cluster: Make
     async def story() -> None:
         async with AsyncClient(cluster.address) as client:
             with pytest.raises(ValueError, match=sentence):
-                client.submit("0", **{name: seconds})
+                client.submit("0", **cast(dict[str, Any], {name: seconds}))
             with pytest.raises(TypeError, match=f"a task's {name} is a number of seconds, or None, not '5'"):
-                client.submit("0", **{name: "5"})
+                client.submit("0", **cast(dict[str, Any], {name: "5"}))
         async with rpc.channel(cluster.address) as channel:
-            request = wire_pb2.SubmitTaskRequest(payload="7", **{name: seconds})
+            request = wire_pb2.SubmitTaskRequest(payload="7", **cast(dict[str, Any], {name: seconds}))
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await rpc.Stub(channel, rpc.COORDINATOR).SubmitTask(request)
             assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, sentence)
@@ -158,13 +159,13 @@ def test_limits_on_the_command_line(make_cluster: MakeCluster):
 def test_limits_are_stored_by_the_wall_clock_and_recorded():
     """The next coordinator's clock says something else; what has begun is not stored as waiting."""
     task = Task("t", 0, 1, Job("sleep", "0"), 100.0, TimeLimits(5.0, None, 7.0))
-    kept = kept_of(task, 1000.0)
+    kept = kept_of(stored(task), 1000.0)
     assert (kept.accepted_at, kept.queue_timeout_s, kept.deadline_s) == (1100.0, 5.0, 7.0)
     again = recovered_of(kept, 1090.0, 20.0)
     assert (again.submitted_at, again.limits) == (10.0, TimeLimits(5.0, None, 7.0))
     task.begin()
-    assert kept_of(task, 1000.0).queue_timeout_s is None
-    assert recovered_of(kept_of(Task("t", 0, 1, Job("sleep", "0"), 0.0), 0.0), 0.0, 0.0).limits is None
+    assert kept_of(stored(task), 1000.0).queue_timeout_s is None
+    assert recovered_of(kept_of(stored(Task("t", 0, 1, Job("sleep", "0"), 0.0)), 0.0), 0.0, 0.0).limits is None
 
 
 def test_limits_and_refusals_are_decided_again(tmp_path: Path):

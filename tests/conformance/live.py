@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import psutil
 
@@ -17,7 +17,7 @@ from orchestrator.cluster.client import AsyncClient, Submission
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.decision_record import NAME, DecisionRecord, replay
 from orchestrator.cluster.durability import Release, at_once
-from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.services import start
 from orchestrator.cluster.wire import contract, rpc, translate
 from orchestrator.core.coordinator import Coordinator
@@ -81,7 +81,7 @@ class Live(Cluster):
         self._registry = rpc.Stub(self._channel, rpc.REGISTRY)
 
     def _build(self, effects: Effects) -> Coordinator:
-        self.history = History(effects, self._loop.time, lambda task: task.payload.number, self._news.set)
+        self.history = History(effects, self._loop.time, lambda task: cast(Job, task.payload).number, self._news.set)
         return build_coordinator(
             self._scenario.policies,
             self.history,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Stage(World):
         # Without one to come, the coordinator would be unable to stand still when it is told to.
         never = FaultAction(scenario.duration_s, "coordinator_pause", None, 0)
         super().__init__(scenario, Plan(arrivals, [never]), fuse=False)
-        self.history = History(self, lambda: self.now, lambda task: task.id)
+        self.history = History(self, lambda: self.now, lambda task: int(cast(int, task.id)))
         self.coordinator = build_coordinator(
             scenario.policies,
             self.history,

@@ -196,7 +196,7 @@ def tell(core: Coordinator, name: str, *arguments: Any) -> None:
     *given, now = arguments
     if name == "submit":
         task, priority, payload, *limits = given
-        core.submit(task, priority, payload, *(limits or [None]), now)
+        core.submit(task, priority, payload, limits[0] if limits else None, now)
     elif name == "register":
         worker, *of_worker = given
         core.register(Registration(worker, "", *of_worker), now)

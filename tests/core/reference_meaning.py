@@ -44,7 +44,7 @@ class Meaning:
 
     def submit(self, job_id: str, priority: int, payload: object, limits: TimeLimits | None, now: float) -> None:
         waiting = sum(job.ready_at is not None for job in self.jobs.values())
-        if job_id not in self.jobs and waiting >= ROOM[priority] * (self.rules.max_waiting or math.inf):
+        if job_id not in self.jobs and waiting >= ROOM[Priority(priority)] * (self.rules.max_waiting or math.inf):
             self.turned_away += 1
             self._to_answer.append(Refused(job_id))
             return

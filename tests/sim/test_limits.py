@@ -10,6 +10,7 @@ import pytest
 import sim
 from orchestrator.results import queues
 from orchestrator.results.runs import Run
+from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario, ScenarioError
 from sim.world import World
 from tests.sim.conftest import MakeScenario, assert_same_run, world_of
@@ -93,7 +94,7 @@ def test_a_summary_without_limits_says_nothing_of_them(make: MakeScenario):
 
 def test_a_task_that_is_tried_for_ever_may_have_a_deadline(make: MakeScenario):
     """Where none has one, such a run would never end, and is refused."""
-    endless = {"execution_timeout_s": 0.5}
+    endless: dict[str, Any] = {"execution_timeout_s": 0.5}
     with pytest.raises(ScenarioError, match=r"6 of 6 tasks take longer than the timeout of an attempt \(0\.5 s\)"):
         sim.run(crowded(make, **endless))
     run = counted(crowded(make, **endless, deadline_s=3.2))
@@ -171,7 +172,7 @@ def test_low_priority_is_refused_first(make: MakeScenario):
 def test_the_queue_holds_no_more_than_may_wait(make: MakeScenario):
     """At no moment."""
     scenario = crowded(make, {"max_waiting": 4}, arrivals={"kind": "poisson", "rate_per_s": 5}).with_({"drain_s": 0})
-    world = World(scenario, sim.runs.draw_plan(scenario))
+    world = World(scenario, draw_plan(scenario))
     most = 0
     submit = world.coordinator.submit
 
@@ -180,7 +181,8 @@ def test_the_queue_holds_no_more_than_may_wait(make: MakeScenario):
         submit(*arguments)
         most = max(most, world.coordinator.pending)
 
-    world.arrivals._coordinator = type("Watched", (), {"submit": staticmethod(watched)})()
+    arrivals: Any = world.arrivals
+    arrivals.coordinator = type("Watched", (), {"submit": staticmethod(watched)})()
     world.run()
     assert most == 3  # three quarters, of normal priority
     assert np.isfinite(world.now)
