@@ -22,7 +22,7 @@ from orchestrator.core.model import Outcome
 from orchestrator.results import durations
 from orchestrator.results.detection import DetectionRecord, quality_of_service
 from orchestrator.results.executions import Executions, end_s, slots, window_s
-from orchestrator.results.pooled_intervals import Clusters, intervals
+from orchestrator.results.pooled_intervals import Cluster, Clusters, intervals
 from orchestrator.results.queues import at_coordinator, at_workers, mean_level
 from orchestrator.results.statistics import describe, ratio
 from orchestrator.results.tables import KIND, OUTCOMES, PRIORITIES, STATES, Codes, Floats, State, Tables, codes, floats
@@ -262,17 +262,23 @@ def _limits(tables: Tables, scenario: Scenario, state: Codes, counters: Mapping[
 
 def _clusters(samples: Sequence[Sample], kinds: Sequence[str]) -> Clusters:
     """What the percentiles of the pooled summary are taken of, replication by replication."""
-    clusters: dict[str, tuple[Sequence[Floats], Mapping[str, float]]] = {
-        name: ([getattr(sample, name) for sample in samples], LATENCY_QUANTILES)
-        for name in ("latency_s", "wait_s", "accept_s")
+    wait_s = [sample.wait_s for sample in samples]
+    clusters = {
+        "latency_s": Cluster([sample.latency_s for sample in samples], LATENCY_QUANTILES, wait_s),
+        "wait_s": Cluster(wait_s, LATENCY_QUANTILES, wait_s),
+        "accept_s": Cluster([sample.accept_s for sample in samples], LATENCY_QUANTILES),
     }
     for key, field, names in (("by_priority", "priority", PRIORITIES), ("by_kind", "kind", kinds)):
         for code, name in enumerate(names):
-            mine = [sample.latency_s[getattr(sample, field) == code] for sample in samples]
-            if any(map(len, mine)):
-                clusters[f"{key}.{name}.latency_s"] = mine, LATENCY_QUANTILES
+            mine = [getattr(sample, field) == code for sample in samples]
+            if any(map(np.any, mine)):
+                latency_s, waits_s = (
+                    [values[of] for values, of in zip(each, mine, strict=True)]
+                    for each in ([sample.latency_s for sample in samples], wait_s)
+                )
+                clusters[f"{key}.{name}.latency_s"] = Cluster(latency_s, LATENCY_QUANTILES, waits_s)
     for name, field in (("time_s", "detection_s"), ("mistake_s", "mistake_s"), ("delayed_s", "delayed_s")):
-        clusters[f"detection.{name}"] = [getattr(sample, field) for sample in samples], DETECTION_QUANTILES
+        clusters[f"detection.{name}"] = Cluster([getattr(s, field) for s in samples], DETECTION_QUANTILES)
     return clusters
 
 
