@@ -36,10 +36,12 @@ def digest_of(payload: str) -> str:
 
 
 class Ended(NamedTuple):
-    """How an execution ended; `ran_s` is its duration in seconds by the worker's clock."""
+    """How an execution ended; `ran_s` is its duration in seconds by the worker's clock. `retry_after_s`: the least
+    delay before the task's next attempt, where the failure is retryable."""
 
     succeeded: bool
     result: str
     error: str
     retryable: bool
     ran_s: float
+    retry_after_s: float = 0.0

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from orchestrator.cluster.executor import Kind, make_executor
 from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.placing import Kind, make_executor
+from orchestrator.cluster.programs import Program
 from orchestrator.cluster.wire.sizes import sendable
 from orchestrator.cluster.wire.translate import Done
 from orchestrator.core.model import AttemptKey
@@ -40,7 +41,7 @@ class Settings:
     """Of every worker of a process. `prefetch` negative: any number. `speed`: of its work, as a share of the usual.
     `beat_phase_s`: of some by name, when they beat: at times of the monotonic clock that leave this remainder; others
     at random. `address`: where a calling coordinator reaches it, host:port; a port 0 stands for a free one.
-    `incarnation`: names the process.
+    `program`: what subprocesses execute. `incarnation`: names the process.
     """
 
     coordinator: str
@@ -51,6 +52,7 @@ class Settings:
     beat_phase_s: Mapping[str, float] = field(default_factory=dict)
     listen_host: str = "127.0.0.1"
     address: str = "127.0.0.1:0"
+    program: Program = field(default_factory=Program)
     incarnation: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -78,7 +80,9 @@ class Worker(ABC):
         self._queued_s: dict[AttemptKey, float] = {}  # of those that are executed
         self._finishes = 0
         self._alarm: asyncio.TimerHandle | None = None
-        self._executor = make_executor(settings.executor, settings.capacity, self._finished, self._use_slots)
+        self._executor = make_executor(
+            settings.executor, settings.capacity, self._finished, self._use_slots, settings.program
+        )
         self.agent = WorkerAgent(
             self,
             capacity=settings.capacity,

@@ -292,7 +292,7 @@ class Coordinator(Membership):
     @declared
     def result(self, report: Report, now: float) -> None:
         """An attempt's own word on how it ended."""
-        worker_id, task_id, number, succeeded, value, error, retryable, started_at, ran_s, request = report
+        worker_id, task_id, number, succeeded, value, error, retryable, started_at, ran_s, request, after_s = report
         task = self._tasks.get(task_id)
         if task is None or not task.attempt or (number is not None and not 0 < number <= task.attempt):
             self.counters["unknown_results"] += 1
@@ -332,7 +332,7 @@ class Coordinator(Membership):
         if settles:
             self._announce(task, now)
         elif consumed and attempt is not None:
-            self._retry_or_fail(attempt, now)
+            self._retry_or_fail(attempt, now, after_s)
         if request is not None:
             self._fx.acknowledged(worker_id, request, True, now)
         if attempt is not None and attempt.worker.quarantined is _REJECTED:

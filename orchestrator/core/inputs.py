@@ -31,7 +31,7 @@ class Report(NamedTuple):
     `attempt`: its number; None where the protocol has none, for the worker's newest attempt of the task.
     `started_at`: the driver's estimate of the start, on the coordinator's clock. `ran_s`: seconds of execution by the
     worker's clock. `request`: the driver's name for this message, which the effect `acknowledged` gives back; None
-    where no answer is wanted.
+    where no answer is wanted. `retry_after_s`: the least delay before the next attempt, of a retryable failure.
     """
 
     worker_id: WorkerId
@@ -44,6 +44,7 @@ class Report(NamedTuple):
     started_at: float | None = None
     ran_s: float | None = None
     request: int | None = None
+    retry_after_s: float = 0.0
 
 
 class Registration(NamedTuple):

@@ -261,8 +261,9 @@ class Transitions:
                 self._give_up(other, Outcome.CANCELLED, "settled by another attempt", now)
             self._fx.cancel(other, now)
 
-    def _retry_or_fail(self, attempt: Attempt, now: float) -> None:
-        """An attempt of the task was consumed: try again after the policy's delay, or give the task up."""
+    def _retry_or_fail(self, attempt: Attempt, now: float, after_s: float = 0.0) -> None:
+        """An attempt of the task was consumed: try again after the policy's delay, and no sooner than `after_s`, or
+        give the task up."""
         task = attempt.task
         failure = Failure(attempt.number, attempt.worker.id, attempt.outcome, attempt.reason, now)
         if task.failures is None:
@@ -278,7 +279,7 @@ class Transitions:
         delay_s = None if self._blame.is_poison(task) else self._retry_delay_s(task.tries)
         if delay_s is None:
             self._fail(attempt, now)
-        elif delay_s > 0:
+        elif (delay_s := max(delay_s, after_s)) > 0:
             self._make_pending(task)
             self._backlog.retry_later(task, now + delay_s)
             self._ring_by(now + delay_s)

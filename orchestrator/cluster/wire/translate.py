@@ -46,6 +46,7 @@ class Reported(NamedTuple):
     queued_s: float
     ran_s: float
     number: int = 0
+    retry_after_s: float = 0.0
 
 
 class Done(NamedTuple):
@@ -260,7 +261,7 @@ def _add_keys(items: Any, keys: Iterable[Key]) -> None:
 
 def _add_report(message: FromWorker, key: Key, done: Done) -> None:
     (task_id, attempt), (ended, queued_s, number) = key, done
-    succeeded, result, error, retryable, ran_s = ended
+    succeeded, result, error, retryable, ran_s, after_s = ended
     item = message.reports.add(
         task_id=task_id,
         attempt=attempt,
@@ -274,6 +275,7 @@ def _add_report(message: FromWorker, key: Key, done: Done) -> None:
         item.error = error
     if retryable:
         item.retryable = retryable
+        item.retry_after_s = after_s
 
 
 def started(message: FromWorker) -> Iterable[Key]:
@@ -312,6 +314,7 @@ def reports(message: FromWorker) -> Iterator[Reported]:
             duration_s(item.queued_s),
             duration_s(item.ran_s),
             item.number,
+            duration_s(item.retry_after_s),
         )
         yield make(Reported, fields)
 

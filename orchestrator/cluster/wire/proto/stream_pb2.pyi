@@ -47,7 +47,7 @@ class AttemptKey(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("task_id", "attempt", "succeeded", "result", "error", "retryable", "queued_s", "ran_s", "number")
+    __slots__ = ("task_id", "attempt", "succeeded", "result", "error", "retryable", "queued_s", "ran_s", "number", "retry_after_s")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class Report(_message.Message):
     QUEUED_S_FIELD_NUMBER: _ClassVar[int]
     RAN_S_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     attempt: int
     succeeded: bool
@@ -66,7 +67,8 @@ class Report(_message.Message):
     queued_s: float
     ran_s: float
     number: int
-    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., succeeded: _Optional[bool] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ..., number: _Optional[int] = ...) -> None: ...
+    retry_after_s: float
+    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., succeeded: _Optional[bool] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ..., number: _Optional[int] = ..., retry_after_s: _Optional[float] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ("active", "completed")
