@@ -193,6 +193,7 @@ def program_of(
 ) -> Program:
     """What a worker's subprocesses are to execute."""
     from orchestrator.cluster import programs
+    from orchestrator.cluster.child import Unusable
 
     given = {"--app": app_spec, "--memory-limit": memory_limit, "--max-tasks-per-child": max_tasks}
     for flag, value in given.items():
@@ -204,7 +205,7 @@ def program_of(
     sys.path.extend({os.getcwd()}.difference(sys.path))  # behind everything else, as for policies of the user's own
     try:
         return programs.program_of(app_spec, memory_bytes, max_tasks)
-    except programs.Unusable as error:
+    except Unusable as error:
         exit_with(2, f"--app {app_spec}: {error}")
     except OSError as error:
         exit_with(1, f"--app {app_spec}: {error}")

@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from orchestrator.cluster.executions import ERROR_CHARACTERS, Answer
+from orchestrator.cluster.invalid import InvalidPayload, InvalidResult, InvalidTask
 
 if TYPE_CHECKING:
     from orchestrator.cluster.arguments import Signature
@@ -34,14 +35,6 @@ MAX_ATTEMPTS = 3
 MESSAGE_CHARACTERS = ERROR_CHARACTERS // 4
 TRACEBACK = "\nTraceback (most recent call last):\n"
 _COROUTINE = 0x80  # `inspect.CO_COROUTINE`: that module alone takes as long to import as all the rest
-
-
-class InvalidPayload(ValueError):
-    """The arguments mean nothing to this kind of task."""
-
-
-class InvalidResult(ValueError):
-    """What a function returned can't be its result."""
 
 
 class Retry(Exception):
@@ -159,10 +152,6 @@ class Task(Generic[P, R]):
 
             self._signature = signature_of(self.name, self.function, is_text=self.text)
         return self._signature
-
-
-class InvalidTask(Exception):
-    """What is declared as a task can't be one."""
 
 
 class App:

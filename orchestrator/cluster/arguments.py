@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, PydanticSerializationError, from_json, to_json
 
-from orchestrator.cluster.app import InvalidPayload, InvalidResult, InvalidTask
+from orchestrator.cluster.invalid import InvalidPayload, InvalidResult, InvalidTask
 
 BY_POSITION = "*"
 """The member of an object of arguments that has those by position."""
@@ -69,13 +69,13 @@ class CheckedSignature(Signature):
     """Of a function that is here. InvalidTask where one of its annotations means nothing to pydantic."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        @functools.wraps(function)
         def given(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
             return args, kwargs
 
+        functools.update_wrapper(given, function)
         try:
             self._signature = inspect.signature(function)
-            self._arguments: TypeAdapter[Any] = TypeAdapter(given, config=_CONFIG)
+            self._arguments: TypeAdapter[Any] = TypeAdapter(cast(Any, given), config=_CONFIG)
             returned = inspect.signature(function, eval_str=True).return_annotation
             returned = Any if returned is inspect.Signature.empty else returned
             try:

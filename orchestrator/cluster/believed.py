@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.cluster.executions import ERROR_CHARACTERS
 from orchestrator.cluster.wire import translate
-from orchestrator.cluster.wire.sizes import ERROR_CHARACTERS
 from orchestrator.cluster.wire.translate import Reported
 from orchestrator.core.inputs import Report
 from orchestrator.core.model import Task

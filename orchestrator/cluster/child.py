@@ -88,7 +88,7 @@ def _in_a_line(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__} at {error.filename}:{error.lineno}: {error.msg}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    own = [frame for frame in frames if frame.filename != __file__]
+    own = [frame for frame in frames if os.path.dirname(frame.filename) != os.path.dirname(__file__)]
     return f"{told} ({own[-1].filename}:{own[-1].lineno})" if own else told
 
 

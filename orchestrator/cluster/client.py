@@ -99,11 +99,11 @@ class AsyncClient(AsyncCalls):
     def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncCall[R]: ...
     @overload
     def submit(self, payload: str, priority: int = ..., kind: str = ..., key: str = ...) -> Submission: ...
-    def submit(self, task: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # it takes whatever there is
         """A task of an App with its arguments: its value. Or what a NewTask is made of, as `submit_batch`."""
-        if isinstance(task, Task):
-            return self.submit_calls([Call(task, args, kwargs)])[0]
-        return self.submit_batch([NewTask(*_text(task, kwargs), *args, **kwargs)])[0]
+        if args and callable(args[0]):
+            return self.submit_calls([Call(required(args[0]), args[1:], kwargs)])[0]
+        return self.submit_batch([NewTask(*args, **kwargs)])[0]
 
     def submit_batch(self, tasks: Iterable[NewTask]) -> list[Submission]:
         """Sent as fast as the coordinator takes them; await `submission.id` to know that one has been accepted.
@@ -231,12 +231,12 @@ class Client(Calls):
     def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[R]: ...
     @overload
     def submit(self, payload: str, priority: int = ..., kind: str = ..., key: str = ...) -> TaskFuture[Outcome]: ...
-    def submit(self, task: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # it takes whatever there is
         """A task of an App with its arguments: a future of its value. Or what a NewTask is made of, as
         `submit_batch`."""
-        if isinstance(task, Task):
-            return self.submit_calls([Call(task, args, kwargs)])[0]
-        return self.submit_batch([NewTask(*_text(task, kwargs), *args, **kwargs)])[0]
+        if args and callable(args[0]):
+            return self.submit_calls([Call(required(args[0]), args[1:], kwargs)])[0]
+        return self.submit_batch([NewTask(*args, **kwargs)])[0]
 
     def submit_calls(self, calls: Iterable[Call]) -> list[TaskFuture[Any]]:
         """A future of each call's value. TypeError or ValueError where one can't be sent; then none is."""
@@ -283,15 +283,6 @@ class Client(Calls):
 
 def _put(queue: asyncio.Queue[Submission], submission: Submission, _: object) -> None:
     queue.put_nowait(submission)
-
-
-def _text(payload: Any, named: dict[str, Any]) -> tuple[Any, ...]:
-    """A payload that is given by position."""
-    if payload is None and "payload" in named:
-        return ()
-    if callable(payload):
-        required(payload)
-    return (payload,)
 
 
 def _cancel(submission: Submission, loop: asyncio.AbstractEventLoop, future: Future[Outcome]) -> None:

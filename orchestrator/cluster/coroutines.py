@@ -27,14 +27,15 @@ log = logging.getLogger("orchestrator.worker")
 LOOK_S = 1.0
 BLOCKED_S = 5.0
 """For how long a step of one task may keep the others from theirs."""
-BEGUN_AGAIN_MOST = 3
-"""How often an execution begins again because another one ended its process."""
+SUSPECTED_MOST = 2
+"""How often an execution begins again where its process ended and nobody knows by whose fault."""
 
 
 class _Execution:
-    """`key`: None once nobody wants it. `over`: why it is to end, empty while it may go on."""
+    """`key`: None once nobody wants it. `over`: why it is to end, empty while it may go on. `suspected`: how often its
+    process ended by nobody's known fault."""
 
-    __slots__ = ("began", "begun", "key", "kind", "limit", "offer", "over", "payload")
+    __slots__ = ("began", "key", "kind", "limit", "offer", "over", "payload", "suspected")
 
     def __init__(self, key: Key, kind: str, payload: str, offer: Offer) -> None:
         self.key: Key | None = key
@@ -42,7 +43,7 @@ class _Execution:
         self.payload = payload
         self.offer = offer
         self.over = ""
-        self.begun = 0
+        self.suspected = 0
         self.began = 0.0
         self.limit: asyncio.TimerHandle | None = None
 
@@ -75,7 +76,6 @@ class CoroutineExecutor(Executor):
         self._count += 1
         number = self._count
         self._executions[number] = execution
-        execution.begun += 1
         execution.began = time.perf_counter()
         key = execution.key
         assert key is not None
@@ -184,17 +184,19 @@ class CoroutineExecutor(Executor):
         numbers = list(self._executions)
         if culprit not in self._executions and len(numbers) == 1:
             culprit = numbers[0]
+        known = culprit in self._executions or any(execution.over for execution in self._executions.values())
         began = [(number, self._forget(number)) for number in numbers]
         self._spawn()
         for number, execution in began:
             if execution is None or execution.key is None:
                 continue
+            execution.suspected += not known
             if execution.over:
                 self._fail(execution, execution.over)
             elif number == culprit:
                 self._fail(execution, why(status))
-            elif execution.begun > BEGUN_AGAIN_MOST:
-                self._fail(execution, f"{why(status)}, as that of other tasks was before")
+            elif execution.suspected > SUSPECTED_MOST:
+                self._fail(execution, f"{why(status)}, and so did the one before")
             else:
                 self._begin(execution)
 

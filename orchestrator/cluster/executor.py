@@ -17,8 +17,9 @@ from queue import SimpleQueue
 from typing import ClassVar
 
 from orchestrator.cluster import tasks
-from orchestrator.cluster.app import DEFAULT, InvalidPayload, work_of
+from orchestrator.cluster.app import DEFAULT, work_of
 from orchestrator.cluster.executions import Answer
+from orchestrator.cluster.invalid import InvalidPayload
 from orchestrator.cluster.jobs import Ended
 from orchestrator.core.model import AttemptKey as Key
 

@@ -33,12 +33,16 @@ class Offer(NamedTuple):
         return self.max_attempts is None or attempt < self.max_attempts
 
 
+_BUILT_IN = {name: Offer(text=True) for name in tasks.app.tasks}
+_UNKNOWN = Offer()
+
+
 class Program(NamedTuple):
     """`spec`: MODULE:NAME of the app; `offers`: its kinds. A subprocess may have `memory_bytes` of its own, and
     executes `max_tasks` at most; None for no limit."""
 
     spec: str = BUILT_IN
-    offers: Mapping[str, Offer] = {name: Offer(text=True) for name in tasks.app.tasks}
+    offers: Mapping[str, Offer] = _BUILT_IN
     memory_bytes: int | None = None
     max_tasks: int | None = None
 
@@ -79,9 +83,6 @@ class Program(NamedTuple):
             stdout=output,
             stderr=output,
         )
-
-
-_UNKNOWN = Offer()
 
 
 def program_of(spec: str, memory_bytes: int | None = None, max_tasks: int | None = None) -> Program:

@@ -6,7 +6,8 @@ import math
 import re
 import time
 
-from orchestrator.cluster.app import App, InvalidPayload
+from orchestrator.cluster.app import App
+from orchestrator.cluster.invalid import InvalidPayload
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.cluster import executions
 from orchestrator.cluster.jobs import Ended
 from orchestrator.cluster.wire import rpc, sizes, translate
 from orchestrator.cluster.wire.frames import ITEMS_MAX, Malformed, reader
@@ -88,7 +89,7 @@ def test_news_of_a_worker_fits_into_messages_that_a_coordinator_takes():
     """However much has gathered; all of it is said, starts first."""
     news = WorkerNews()
     news.started.extend((LETTER * 200, number) for number in range(30_000))
-    result = Ended(True, LETTER * sizes.RESULT_CHARACTERS, "", False, 0.1)
+    result = Ended(True, LETTER * executions.RESULT_CHARACTERS, "", False, 0.1)
     news.reports.extend((("t", number), Done(result, 0.0, number)) for number in range(3))
     said = []
     while news.keys_wait:
@@ -119,7 +120,7 @@ def test_an_error_that_cannot_be_sent_is_cut():
     """What can't be encoded is replaced."""
     sent = sizes.sendable(Ended(False, "", "\ud800" + LETTER * (2 << 20), True, 0.5))
     assert sent.error.startswith("?" + LETTER)
-    assert len(sent.error) == sizes.ERROR_CHARACTERS
+    assert len(sent.error) == executions.ERROR_CHARACTERS
     assert (sent.succeeded, sent.retryable) == (False, True)
 
 
