@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.analysis.comparison import compare
     from orchestrator.cluster.app import App, Cancelled, Retry, current_task
-    from orchestrator.cluster.calls import TaskFailed
     from orchestrator.cluster.client import AsyncClient, Client
+    from orchestrator.cluster.futures import TaskFailed
     from orchestrator.results.folders import load
     from orchestrator.scenario.schema import Scenario
 
@@ -37,7 +37,7 @@ _DEFINED_IN = {
     "Retry": "orchestrator.cluster.app:Retry",
     "Scenario": "orchestrator.scenario.schema:Scenario",
     "compare": "orchestrator.analysis.comparison:compare",
-    "TaskFailed": "orchestrator.cluster.calls:TaskFailed",
+    "TaskFailed": "orchestrator.cluster.futures:TaskFailed",
     "current_task": "orchestrator.cluster.app:current_task",
     "load": "orchestrator.results.folders:load",
 }

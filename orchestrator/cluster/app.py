@@ -17,13 +17,11 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from orchestrator.cluster.executions import ERROR_CHARACTERS, Answer
 from orchestrator.cluster.invalid import InvalidPayload, InvalidResult, InvalidTask
-
-if TYPE_CHECKING:
-    from orchestrator.cluster.arguments import Signature
+from orchestrator.cluster.signatures import Signature, TextSignature
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -148,9 +146,12 @@ class Task(Generic[P, R]):
     def signature(self) -> Signature:
         """How its arguments and its result travel. InvalidTask where an annotation can't be understood."""
         if self._signature is None:
-            from orchestrator.cluster.arguments import signature_of
+            if self.text:
+                self._signature = TextSignature()
+            else:
+                from orchestrator.cluster.arguments import signature_of
 
-            self._signature = signature_of(self.name, self.function, is_text=self.text)
+                self._signature = signature_of(self.name, self.function)
         return self._signature
 
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, PydanticSerializationError, from_json, to_json
 
 from orchestrator.cluster.invalid import InvalidPayload, InvalidResult, InvalidTask
+from orchestrator.cluster.signatures import Signature
 
 BY_POSITION = "*"
 """The member of an object of arguments that has those by position."""
@@ -23,46 +24,14 @@ _CONFIG = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", arbitrary
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-class Signature:
-    """Of a task whose function is not here: nothing can be checked."""
+class UncheckedSignature(Signature):
+    """Of a task whose function is not here."""
 
     def dump_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """TypeError where they do not fit, or can't travel as JSON."""
-        if BY_POSITION in kwargs:
-            raise TypeError(f"no argument can be named {BY_POSITION!r}")
-        return _json({BY_POSITION: list(args), **kwargs} if args and kwargs else kwargs or list(args), "an argument")
-
-    def arguments(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """InvalidPayload where they do not fit."""
-        raise NotImplementedError
-
-    def dump_result(self, value: Any) -> str:
-        """InvalidResult for one that can't travel, or is not as annotated."""
-        raise NotImplementedError
+        return _dumped(args, kwargs)
 
     def result(self, text: str) -> Any:
-        """ValueError for what is no such result."""
         return from_json(text)
-
-
-class TextSignature(Signature):
-    """One text in, one text out, as they are."""
-
-    def dump_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        if kwargs or len(args) != 1 or not isinstance(args[0], str):
-            raise TypeError("this task takes one text")
-        return args[0]
-
-    def arguments(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (payload,), {}
-
-    def dump_result(self, value: Any) -> str:
-        if not isinstance(value, str):
-            raise InvalidResult(f"a task of texts returns a text, not {value!r:.80}")
-        return value
-
-    def result(self, text: str) -> Any:
-        return text
 
 
 class CheckedSignature(Signature):
@@ -96,7 +65,7 @@ class CheckedSignature(Signature):
             raise TypeError(_sentence("wrong arguments", error)) from None
         except InvalidPayload as error:
             raise TypeError(str(error)) from None
-        return super().dump_arguments(args, kwargs)
+        return _dumped(args, kwargs)
 
     def arguments(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if f'"{BY_POSITION}"' in payload:
@@ -143,10 +112,14 @@ class CheckedSignature(Signature):
             raise ValueError(_sentence("the result is not what the annotation says", error)) from None
 
 
-def signature_of(name: str, function: Callable[..., Any] | None, is_text: bool) -> Signature:
-    if is_text:
-        return TextSignature()
-    return Signature() if function is None else CheckedSignature(name, function)
+def signature_of(name: str, function: Callable[..., Any] | None) -> Signature:
+    return UncheckedSignature() if function is None else CheckedSignature(name, function)
+
+
+def _dumped(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    if BY_POSITION in kwargs:
+        raise TypeError(f"no argument can be named {BY_POSITION!r}")
+    return _json({BY_POSITION: list(args), **kwargs} if args and kwargs else kwargs or list(args), "an argument")
 
 
 def _json(value: Any, what: str) -> str:

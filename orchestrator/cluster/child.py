@@ -126,7 +126,7 @@ class PlainChild:
         signal.signal(CANCEL_SIGNAL, self._cancel)
         incoming = executions.Incoming()
         while True:
-            piece = self._connection.recv(1 << 18)
+            piece = self._connection.recv(executions.PIECE_BYTES)
             if not piece:
                 return
             for message in incoming.feed(piece):

@@ -22,8 +22,8 @@ import grpc
 import grpc.aio
 
 from orchestrator.cluster.app import Task
-from orchestrator.cluster.calls import AsyncCall, AsyncCalls, Call, Calls, TaskFailed, TaskFuture, copied, required
 from orchestrator.cluster.figures import Metrics
+from orchestrator.cluster.futures import AsyncCall, AsyncCalls, Call, Calls, TaskFailed, TaskFuture, copied, required
 from orchestrator.cluster.link import Link
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import (

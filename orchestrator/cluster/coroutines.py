@@ -272,7 +272,7 @@ class _Child:
 
     def _readable(self) -> None:
         try:
-            piece = self._socket.recv(1 << 18)
+            piece = self._socket.recv(executions.PIECE_BYTES)
         except BlockingIOError:
             return
         except OSError:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 RESULT_CHARACTERS = 1 << 20
 """What the result of a task may have at most."""
 ERROR_CHARACTERS = 1 << 16
+PIECE_BYTES = 1 << 16
+"""What is read at once: a larger buffer would be taken from the system, and given back, each time."""
 BEGIN, CANCEL, LISTENING, ENDED, PROGRESS = range(5)
 """The kinds of message: the first two go to the subprocess, the others come from it."""
 _HEADER = struct.Struct("=BBQIddIII")

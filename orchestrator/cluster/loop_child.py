@@ -133,7 +133,7 @@ class LoopChild:
 
     def _readable(self) -> None:
         try:
-            piece = self._connection.recv(1 << 18)
+            piece = self._connection.recv(executions.PIECE_BYTES)
         except BlockingIOError:
             return
         except OSError:

@@ -93,7 +93,7 @@ def program_of(spec: str, memory_bytes: int | None = None, max_tasks: int | None
     incoming = executions.Incoming()
     with ours, theirs, program.spawn(theirs.fileno(), "describe") as process:
         theirs.close()
-        while piece := ours.recv(1 << 18):
+        while piece := ours.recv(executions.PIECE_BYTES):
             for message in incoming.feed(piece):
                 if isinstance(message, executions.Listening):
                     raise Unusable(message.reason)

@@ -321,7 +321,7 @@ class _Child:
 
     def _readable(self) -> None:
         try:
-            chunk = self._socket.recv(1 << 18)
+            chunk = self._socket.recv(executions.PIECE_BYTES)
         except BlockingIOError:
             return
         except OSError:
