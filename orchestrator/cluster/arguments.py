@@ -1,7 +1,8 @@
 """How arguments and results travel: as JSON, read by pydantic as the annotations of the function say.
 
 Arguments are a JSON array (by position), an object (by name), or, where a call has both, an object whose member `*` is
-the array. Bytes are base64 in it, and are bytes again where the annotation says so.
+the array, or `*rest` what a parameter of that name takes. Bytes are base64 in it, and are bytes again where the
+annotation says so.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, PydanticSerializationError, from_json, to_json
@@ -21,7 +22,7 @@ BY_POSITION = "*"
 """The member of an object of arguments that has those by position."""
 PROBLEMS = 5
 _CONFIG = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", arbitrary_types_allowed=False)
-_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class UncheckedSignature(Signature):
@@ -41,6 +42,7 @@ class CheckedSignature(Signature):
         def given(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
             return args, kwargs
 
+        self._function = function
         functools.update_wrapper(given, function)
         try:
             self._signature = inspect.signature(function)
@@ -58,44 +60,78 @@ class CheckedSignature(Signature):
     def dump_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         try:
             all_args, all_kwargs = self._arguments.validate_python(ArgsKwargs(args, kwargs))
-            args, kwargs = all_args[: len(args)], {name: all_kwargs[name] for name in kwargs}  # the defaults stay here
-            if args and kwargs:
-                args, kwargs = self._by_name(args, kwargs)
         except ValidationError as error:
             raise TypeError(_sentence("wrong arguments", error)) from None
-        except InvalidPayload as error:
-            raise TypeError(str(error)) from None
-        return _dumped(args, kwargs)
+        args, kwargs = all_args[: len(args)], {name: all_kwargs[name] for name in kwargs}  # the defaults stay here
+        return _dumped((), self._by_name(args, kwargs)) if args and kwargs else _dumped(args, kwargs)
 
     def arguments(self, payload: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if f'"{BY_POSITION}"' in payload:
-            payload = self._apart(payload)
         try:
-            args, kwargs = self._arguments.validate_json(payload)
+            named = self._apart(payload) if f'"{BY_POSITION}' in payload else None
+            if named is None:
+                args, kwargs = self._arguments.validate_json(payload)
+                return args, kwargs
+            return self._in_order(self._named.validate_json(_json(named, "an argument")))
         except ValidationError as error:
             raise InvalidPayload(_sentence("wrong arguments", error)) from None
-        return args, kwargs
 
-    def _apart(self, payload: str) -> str:
-        """Where arguments come both by position and by name: all by name, if that is what they are."""
+    def _apart(self, payload: str) -> dict[str, Any] | None:
+        """All by name, where arguments come both by position and by name; None where they do not."""
         try:
             given = from_json(payload)
         except ValueError:
-            return payload
-        if not isinstance(given, dict) or not isinstance(given.get(BY_POSITION), list):
-            return payload
-        positional = given.pop(BY_POSITION)
-        return _json(self._by_name(tuple(positional), given)[1], "an argument")
+            return None
+        if not isinstance(given, dict) or not any(name.startswith(BY_POSITION) for name in given):
+            return None
+        positional = given.pop(BY_POSITION, [])
+        if not isinstance(positional, list):
+            raise InvalidPayload(f"wrong arguments: {BY_POSITION} is an array")
+        named = self._by_name(tuple(positional), given)
+        return {name.removeprefix(BY_POSITION): value for name, value in named.items()}
 
-    def _by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """All arguments by name. InvalidPayload where some can't be."""
-        parameters = list(self._signature.parameters.values())
-        named = [parameter.name for parameter in parameters[: len(args)] if parameter.kind in _BY_NAME]
-        twice = [name for name in named if name in kwargs]
-        if twice or len(named) < len(args):
-            wanted = f"{twice[0]} is given twice" if twice else "those by position can't be given by name"
-            raise InvalidPayload(f"wrong arguments: {wanted}, and others are given by name")
-        return (), {**dict(zip(named, args, strict=True)), **kwargs}
+    def _by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """`*rest` is the name of what `rest` takes of those by position."""
+        named, left = dict(kwargs), list(args)
+        for parameter in self._signature.parameters.values():
+            if parameter.kind in _BY_POSITION and left:
+                if parameter.name in named:
+                    raise InvalidPayload(f"wrong arguments: {parameter.name} is given twice")
+                named[parameter.name] = left.pop(0)
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL and left:
+                named[f"{BY_POSITION}{parameter.name}"], left = left, []
+        if left:
+            raise InvalidPayload(f"wrong arguments: {len(left)} too many")
+        return named
+
+    @functools.cached_property
+    def _named(self) -> TypeAdapter[Any]:
+        """Reads all arguments by name."""
+        hints = get_type_hints(self._function, include_extras=True)
+        parameters = []
+        for parameter in self._signature.parameters.values():
+            kind, default = parameter.kind, parameter.default
+            annotation: Any = hints.get(parameter.name, Any)
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                default, annotation = [], list[annotation]
+            if kind is not inspect.Parameter.VAR_KEYWORD:
+                kind = inspect.Parameter.KEYWORD_ONLY
+            parameters.append(inspect.Parameter(parameter.name, kind, default=default, annotation=annotation))
+
+        def given(**named: Any) -> dict[str, Any]:
+            return named
+
+        given.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        given.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return TypeAdapter(cast(Any, given), config=_CONFIG)
+
+    def _in_order(self, named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args: list[Any] = []
+        for parameter in self._signature.parameters.values():
+            if parameter.kind in _BY_POSITION:
+                args.append(named.pop(parameter.name))
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                args += named.pop(parameter.name)
+        return tuple(args), named
 
     def dump_result(self, value: Any) -> str:
         try:

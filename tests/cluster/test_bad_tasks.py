@@ -127,6 +127,7 @@ def test_a_failure_says_where(cluster: LocalCluster):
         (App.named("good"), (), {"number": 1, "other": 2}, "wrong arguments: other: unexpected keyword argument"),
         (App.named("good"), (), {}, "wrong arguments: number: missing required argument"),
         (App.named("good"), (1, 2), {}, "wrong arguments: 1: unexpected positional argument"),
+        (App.named("good"), (1, 2), {"other": 3}, "wrong arguments: 1 too many"),
         (App.named("good"), (1,), {"number": 2}, "wrong arguments: number is given twice"),
         (App.named("good_async"), ([1],), {}, "wrong arguments: 0: input should be a valid integer"),
         (App.named("dance"), (), {}, "unknown kind of task: 'dance'; this worker's app has blocks_the_loop, "),
