@@ -65,7 +65,7 @@ def up(
     signals = _Signals()
     try:
         with cluster:
-            _say(f"{workers} workers of {capacity} at {cluster.address}; Ctrl-C stops them")
+            _say(f"{workers} worker{'s' * (workers > 1)} of {capacity} at {cluster.address}; Ctrl-C stops them")
             status = _keep(cluster, signals)
     except NotReady as error:
         exit_with(130 if signals.count else 1, str(error))
