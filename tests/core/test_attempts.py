@@ -198,6 +198,17 @@ def test_a_backoff_delays_the_next_attempt(make_cluster):
     assert fx.take(Assign) == [Assign("t1", "w1", 2)]
 
 
+@pytest.mark.parametrize(("backoff_s", "after_s", "again_at"), [(0.0, 2.0, 3.0), (5.0, 2.0, 6.0), (0.5, 2.0, 3.0)])
+def test_a_failure_may_say_how_long_its_task_is_to_wait(make_cluster, backoff_s, after_s, again_at):
+    """At least: the backoff may be longer."""
+    core, fx = make_cluster("w1", delay_s=backoff_s)
+    assigned(core, "t1")
+    core.result(Report("w1", "t1", 1, False, error="busy", retryable=True, retry_after_s=after_s), 1.0)
+    assert fx.take(Assign, WakeAt) == [WakeAt(again_at)]
+    core.wake(again_at)
+    assert fx.take(Assign) == [Assign("t1", "w1", 2)]
+
+
 def test_a_task_that_settles_during_its_backoff_stays_settled(make_cluster):
     """A late result beats the retry."""
     core, fx = make_cluster("w1", "w2", delay_s=5.0, execution_timeout_s=3.0)
