@@ -57,64 +57,60 @@ def arguments_of(text: str, where: str) -> str:
     return text
 
 
-def one_of(kind: str | None, arguments: str | None, priority: int, key: str) -> Numbered:
-    """The task that the command line says."""
-    from orchestrator.cluster.client import NewTask
+def one_of(arguments: str | None, like: NewTask) -> Numbered:
+    """The task that the command line says, but for its payload."""
     from orchestrator.cluster.submissions import checked
 
-    if kind is None:
+    if not like.kind:
         exit_with(2, "KIND is missing: --args are those of a task of an App")
     payload = arguments_of("[]" if arguments is None else arguments, "--args")
     try:
-        return Numbered(1, checked(NewTask(payload, priority, kind, key)))
+        return Numbered(1, checked(like._replace(payload=payload)))
     except (TypeError, ValueError) as error:
         exit_with(2, str(error))
 
 
-def tasks_of(file: Path, kind: str | None, priority: int) -> list[Numbered]:
-    """One of each line that is not empty."""
+def tasks_of(file: Path, like: NewTask) -> list[Numbered]:
+    """One of each line that is not empty; what it does not say is as of that one."""
     try:
         lines = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except OSError as error:
         exit_with(2, f"{file}: {error.strerror}")
     except UnicodeDecodeError:
         exit_with(2, f"{file}: it is no text in UTF-8")
-    numbered = list(_of_lines(file, lines.splitlines(), kind, priority))
+    numbered = list(_of_lines(file, lines.splitlines(), like))
     if not numbered:
         exit_with(2, f"{file}: it has no tasks, expected one JSON value in each line")
     return numbered
 
 
-def _of_lines(file: Path, lines: Sequence[str], kind: str | None, priority: int) -> Iterator[Numbered]:
-    from orchestrator.cluster.client import NewTask
+def _of_lines(file: Path, lines: Sequence[str], like: NewTask) -> Iterator[Numbered]:
     from orchestrator.cluster.submissions import checked
 
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{file}:{number}"
-        if kind is not None:
-            task = NewTask(arguments_of(line, where), priority, kind)
+        if like.kind:
+            task = like._replace(payload=arguments_of(line, where))
         else:
-            task = _of_line(json.loads(arguments_of(line, where)), where, priority)
+            task = _of_line(json.loads(arguments_of(line, where)), where, like)
         try:
             yield Numbered(number, checked(task))
         except (TypeError, ValueError) as error:
             exit_with(2, f"{where}: {error}")
 
 
-def _of_line(given: Any, where: str, priority: int) -> NewTask:
-    from orchestrator.cluster.client import NewTask
-
+def _of_line(given: Any, where: str, like: NewTask) -> NewTask:
     known = ", ".join(OF_A_LINE)
     if not isinstance(given, dict) or not isinstance(given.get("kind"), str):
         exit_with(2, f'{where}: without a KIND, a line is an object such as {{"kind": "greet", "args": ["Ada"]}}')
     for member in given:
         if member not in OF_A_LINE:
             exit_with(2, f"{where}: unknown member {member!a}, expected one of {known}")
-    args = given.get("args", [])
-    payload = arguments_of(json.dumps(args), f"{where}: args")
-    return NewTask(payload, given.get("priority", priority), given["kind"], given.get("key", ""))
+    payload = arguments_of(json.dumps(given.get("args", [])), f"{where}: args")
+    said = {member: value for member, value in given.items() if member != "args"}
+    return like._replace(payload=payload, **said)
 
 
 def line_of(number: int, task_id: str, outcome: Outcome) -> str:

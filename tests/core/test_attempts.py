@@ -7,6 +7,7 @@ import math
 import pytest
 
 from orchestrator.core.deadlines import Ticks
+from orchestrator.core.inputs import Report
 from orchestrator.core.model import Outcome, TaskState
 from tests.core.making import DEAD_AFTER_S
 from tests.core.recording import (
