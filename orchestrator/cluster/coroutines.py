@@ -116,6 +116,11 @@ class CoroutineExecutor(Executor):
         else:
             self.finished(execution.key, self._program.explained(ended(answer)))
 
+    def progresses(self, progress: executions.Progress) -> None:
+        execution = self._executions.get(progress.number)
+        if execution is not None and execution.key is not None:
+            self.progressed(execution.key, progress.share, progress.text)
+
     def _forget(self, number: int) -> _Execution | None:
         execution = self._executions.pop(number, None)
         if execution is not None:
@@ -284,6 +289,8 @@ class _Child:
             for message in self._incoming.feed(piece):
                 if isinstance(message, executions.Answer):
                     self._owner.answered(message)
+                elif isinstance(message, executions.Progress):
+                    self._owner.progresses(message)
                 elif isinstance(message, executions.Listening):
                     self._proven, self._reason = not message.reason, message.reason
                     if self._proven:

@@ -29,6 +29,7 @@ LATE_S = 0.02
 
 Finished = Callable[[Key, Ended], None]
 SlotsChanged = Callable[[int], None]
+Progressed = Callable[[Key, float, str], None]
 
 
 class Executor(ABC):
@@ -42,6 +43,11 @@ class Executor(ABC):
 
     def __init__(self, finished: Finished) -> None:
         self.finished = finished
+        self.progressed: Progressed = _unheard
+
+    def hear_progress(self, progressed: Progressed) -> None:
+        """Have it called, on the event loop, with what tasks say of how far they are."""
+        self.progressed = progressed
 
     @abstractmethod
     def start(self, key: Key, kind: str, payload: str) -> None: ...
@@ -59,6 +65,10 @@ class Executor(ABC):
 
     def frozen(self, seconds: float) -> None:  # noqa: B027  # work that computes has nothing to make up for
         """Until a moment ago the whole process had been stopped for so long."""
+
+
+def _unheard(key: Key, share: float, text: str) -> None:
+    """Nobody wants to know."""
 
 
 def ended(answer: Answer) -> Ended:

@@ -18,6 +18,7 @@ from orchestrator.core.model import TaskState
 
 if TYPE_CHECKING:
     from orchestrator.cluster.submissions import Submission
+    from orchestrator.cluster.wire.progress import Progress
     from orchestrator.cluster.wire.translate import Outcome
 
 R = TypeVar("R")
@@ -89,6 +90,11 @@ class TaskFuture(Future[R]):
         if not known.done() or known.cancelled() or known.exception() is not None:
             return None
         return known.result()
+
+    @property
+    def progress(self) -> Progress | None:
+        """The newest word of the task itself on how far it is; None before there is one."""
+        return self.submission.progress
 
 
 class Calls:
@@ -170,6 +176,11 @@ class AsyncCall(asyncio.Future[R]):
     """Of a task, on its way; awaiting it gives its value, or raises TaskFailed. Cancelling it cancels the task."""
 
     submission: Submission
+
+    @property
+    def progress(self) -> Progress | None:
+        """As `TaskFuture.progress`."""
+        return self.submission.progress
 
     def cancel(self, msg: Any | None = None) -> bool:
         self.submission.cancel()

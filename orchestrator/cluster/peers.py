@@ -18,6 +18,7 @@ import grpc
 from orchestrator.cluster.answers import LARGE_CHARACTERS, Unread
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
 from orchestrator.cluster.wire import rpc, sizes, translate
+from orchestrator.cluster.wire.progress import Progress, some
 from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Refusal, Registered
 from orchestrator.core.coordinator import Coordinator
 
@@ -29,6 +30,7 @@ BEATS_OF_PROOF = 2
 UNREAD_MAX = 20_000  # acknowledgements
 OWED_MAX = 8 << 20  # characters
 REFUSED_MAX = 10_000
+PROGRESS_MAX = 10_000
 """A peer of which so much was refused, and nothing taken in between, is told to go."""
 SLICE = 256
 """What a peer says is taken in slices: between them it is the turn of the others."""
@@ -256,6 +258,7 @@ class ClientPeer(Stream):
         self.known: deque[tuple[int, str]] = deque()
         self.refused: deque[Refusal] = deque()
         self.settled: deque[tuple[int, Outcome]] = deque()
+        self.progress: dict[int, Progress] = {}  # what it has not been told yet, of tasks that run
         self.unsettled = 0  # of what it has submitted on this stream
         self._loop = asyncio.get_running_loop()
         self._patience: asyncio.TimerHandle | None = None
@@ -291,10 +294,18 @@ class ClientPeer(Stream):
         if len(outcome.result) >= LARGE_CHARACTERS and not self._owe(len(outcome.result)):
             return
         self.settled.append((number, outcome))
+        self.progress.pop(number, None)
         self.unsettled -= 1
         if self.unsettled <= MANY_UNSETTLED or len(self.settled) >= SLICE:
             self._gathered.set()
         elif self._patience is None:
+            self._wait_for_company()
+
+    def tell_progress(self, number: int, progress: Progress) -> None:
+        """The newest word counts; a client that reads nothing is told of some only."""
+        if number in self.progress or len(self.progress) < PROGRESS_MAX:
+            self.progress[number] = progress
+        if self._patience is None:
             self._wait_for_company()
 
     def _owe(self, characters: int) -> bool:
@@ -333,9 +344,10 @@ class ClientPeer(Stream):
             known = room.take(self.known, sizes.known_bytes) if self.known else ()
             refused = room.take(self.refused, sizes.refusal_bytes) if self.refused else ()
             settled = room.take(self.settled, sizes.outcome_bytes)
-            if not self.waiting:
+            progress = list(some(self.progress)) if self.progress else ()
+            if not self.waiting and not self.progress:
                 self._gathered.clear()
-            await write(translate.to_client(accepted, known, refused, settled))
+            await write(translate.to_client(accepted, known, refused, settled, progress))
             if self._owed:
                 self._was_read(settled)
             written()

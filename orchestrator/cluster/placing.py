@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from orchestrator.cluster.coroutines import CoroutineExecutor
-from orchestrator.cluster.executor import Executor, Finished, InlineExecutor, SlotsChanged, ThreadExecutor
+from orchestrator.cluster.executor import (
+    Executor,
+    Finished,
+    InlineExecutor,
+    Progressed,
+    SlotsChanged,
+    ThreadExecutor,
+)
 from orchestrator.cluster.jobs import Ended
 from orchestrator.cluster.programs import Program
 from orchestrator.cluster.subprocesses import ProcessExecutor
@@ -52,6 +59,10 @@ class MixedExecutor(Executor):
     def _finished_async(self, key: Key, ended: Ended) -> None:
         self._asynchronous.discard(key)
         self.finished(key, ended)
+
+    def hear_progress(self, progressed: Progressed) -> None:
+        self._plain.hear_progress(progressed)
+        self._coroutines.hear_progress(progressed)
 
     def start(self, key: Key, kind: str, payload: str) -> None:
         if self._program.offer(kind).is_async:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS, unsound
 from orchestrator.cluster.wire.frames import ID_CHARACTERS
+from orchestrator.cluster.wire.progress import Progress
 from orchestrator.cluster.wire.translate import Outcome, make
 from orchestrator.core.model import Priority, TimeLimits
 
@@ -130,10 +131,11 @@ class Awaited(asyncio.Future[Outcome]):
 class Submission:
     """A task on its way; awaiting it gives its `Outcome`, or raises TaskRefused. `submitted_at`: on the loop's clock.
 
-    `id` is known once the coordinator has taken the task.
+    `id` is known once the coordinator has taken the task. `progress`: the newest word of the task itself on how far it
+    is, None before there is one.
     """
 
-    __slots__ = ("id", "outcome", "submitted_at", "task")
+    __slots__ = ("id", "outcome", "progress", "submitted_at", "task")
 
     def __init__(
         self,
@@ -146,6 +148,7 @@ class Submission:
         """`forsake` is called with the number when the outcome is cancelled."""
         self.task = task
         self.submitted_at = submitted_at
+        self.progress: Progress | None = None
         self.id: asyncio.Future[str] = loop.create_future()
         self.outcome = Awaited(loop=loop)
         self.outcome.number = number

@@ -23,7 +23,7 @@ from orchestrator.cluster.submissions import (
     TaskRefused,
     Unanswered,
 )
-from orchestrator.cluster.wire import contract, rpc, sizes, translate
+from orchestrator.cluster.wire import contract, progress, rpc, sizes, translate
 from orchestrator.cluster.wire.rpc import first_of, pauses
 from orchestrator.core.model import TimeLimits
 
@@ -146,6 +146,9 @@ class Streaming:
                 elif number in unsettled and not (busy and resubmissions.later(number, reason, self._submit_again)):
                     failure = KeyTaken if exists else Overloaded if busy else TaskRefused
                     unsettled.pop(number).fail(failure(reason))
+            for number, told in progress.of_client(message):
+                if number in unsettled:
+                    unsettled[number].progress = told
             for number, outcome in translate.outcomes(message):
                 if number in unsettled:
                     unsettled.pop(number).settle(translate.id_of(session, number), outcome, came_at)

@@ -345,6 +345,9 @@ class _Child:
             key, self._key = self._key, None
             if key is not None and message.number == self.begun:
                 self._owner.done(self, key, message)
+        elif isinstance(message, executions.Progress):
+            if self._key is not None and message.number == self.begun:
+                self._owner.progressed(self._key, message.share, message.text)
         elif isinstance(message, executions.Listening):
             if message.reason:
                 log.warning("a subprocess can't import its app: %s", message.reason)

@@ -83,6 +83,7 @@ class Worker(ABC):
         self._executor = make_executor(
             settings.executor, settings.capacity, self._finished, self._use_slots, settings.program
         )
+        self._executor.hear_progress(self.report_progress)
         self.agent = WorkerAgent(
             self,
             capacity=settings.capacity,
@@ -129,6 +130,9 @@ class Worker(ABC):
         phase_s = self.settings.beat_phase_s.get(self.name)
         in_s = heartbeat_s * random.random() if phase_s is None else phase_s - now
         return now + in_s % heartbeat_s
+
+    def report_progress(self, key: AttemptKey, share: float, text: str) -> None:  # noqa: B027
+        """What the wire contract has no message for."""
 
     # ---- effects of the agent
 

@@ -52,6 +52,7 @@ FATES = {
     "rejected": Fate.ANSWER,
     "cancelled": Fate.LOST,
     "reports": Fate.REPEATED,
+    "progress": Fate.LOST,
     "registration": Fate.AGAIN,
     "beat": Fate.REPEATED,
     "draining": Fate.AGAIN,

@@ -102,9 +102,20 @@ async def where_async() -> str:
 
 
 @app.task
-def halves() -> str:
-    task = current_task()
-    task.progress(0.5, "half of it")
+def tells(until: Path) -> str:
+    """How far it is, until the file is there."""
+    current_task().progress(0.25)
+    current_task().progress(0.5, "half of it")
+    while not until.exists():
+        time.sleep(0.01)
+    return "done"
+
+
+@app.task
+async def tells_async(until: Path) -> str:
+    await asyncio.to_thread(current_task().progress, 0.5, "half of it")
+    while not until.exists():
+        await asyncio.sleep(0.01)
     return "done"
 
 

@@ -159,6 +159,18 @@ def test_the_same_on_an_event_loop(address: str, tmp_path: Path):
     asyncio.run(asyncio.wait_for(story(), 60))
 
 
+@pytest.mark.parametrize("task", [own.tells, own.tells_async])
+def test_a_task_tells_how_far_it_is(client: Client, tmp_path: Path, task: Any):
+    """While it runs; the newest word is on its future."""
+    until = tmp_path / "until"
+    future = client.submit(task, until)
+    while future.progress != (0.5, "half of it"):
+        time.sleep(0.01)
+    assert not future.done()
+    until.touch()
+    assert future.result(30) == "done"
+
+
 def test_a_future_that_is_cancelled_ends_its_coroutine(client: Client, tmp_path: Path):
     """Which may clean up."""
     future = client.submit(own.waits, tmp_path, "slow", 3600.0)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key
+from orchestrator.cluster.wire.progress import Progress, add_of_client, add_of_worker, some
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.cluster.wire.rpc import Room
 from orchestrator.cluster.wire.sizes import key_bytes, keys_bytes, report_bytes
@@ -127,6 +128,7 @@ class WorkerNews:
     cancelled: deque[Key] = field(default_factory=deque)
     confirmed: deque[Key] = field(default_factory=deque)
     reports: deque[tuple[Key, Done]] = field(default_factory=deque)
+    progress: dict[Key, Progress] = field(default_factory=dict)
     introduction: Introduction | None = None
     beat: tuple[int, int] | None = None
     draining: bool = False
@@ -149,12 +151,13 @@ class WorkerNews:
         for waiting, into, size in parts:
             if waiting:
                 into.extend(room.take(waiting, size))
+        taken.progress.update(some(self.progress))
         return taken
 
     @property
     def keys_wait(self) -> bool:
         """Whether there is something to say, of an attempt."""
-        return bool(self.started or self.rejected or self.cancelled or self.reports or self.confirmed)
+        return bool(self.started or self.rejected or self.cancelled or self.reports or self.confirmed or self.progress)
 
 
 def duration_s(seconds: float) -> float:
@@ -246,6 +249,7 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWo
     _add_keys(message.rejected, news.rejected)
     _add_keys(message.cancelled, news.cancelled)
     _add_keys(message.confirmed, news.confirmed)
+    add_of_worker(message, news.progress.items())
     for report in reports:
         _add_report(message, *report)
     if news.introduction is not None:
@@ -415,8 +419,10 @@ def to_client(
     known: Sequence[tuple[int, str]],
     refused: Sequence[Refusal],
     settled: Iterable[tuple[int, Outcome]],
+    progress: Iterable[tuple[int, Progress]] = (),
 ) -> stream_pb2.ToClient:
     message = stream_pb2.ToClient(accepted=accepted)
+    add_of_client(message, progress)
     for number, task_id in known:
         message.known.add(number=number, task_id=task_id)
     for refusal in refused:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from orchestrator.cluster.wire.proto import wire_pb2 as orchestrator_dot_cluster_dot_wire_dot_proto_dot_wire__pb2
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n,orchestrator/cluster/wire/proto/stream.proto\x12\x13orchestrator.stream\x1a*orchestrator/cluster/wire/proto/wire.proto\"\x97\x01\n\x0cRegistration\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\x10\n\x08prefetch\x18\x03 \x01(\x05\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12-\n\x04held\x18\x05 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x0c\n\x04term\x18\x06 \x01(\x04\"\x8c\x01\n\nRegistered\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\x12\x16\n\x0e\x63\x61ll_timeout_s\x18\x03 \x01(\x01\x12\x30\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x11\n\tsilence_s\x18\x05 \x01(\x01\".\n\nAttemptKey\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\xb7\x01\n\x06Report\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tsucceeded\x18\x03 \x01(\x08\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x11\n\tretryable\x18\x06 \x01(\x08\x12\x10\n\x08queued_s\x18\x07 \x01(\x01\x12\r\n\x05ran_s\x18\x08 \x01(\x01\x12\x0e\n\x06number\x18\t \x01(\r\x12\x15\n\rretry_after_s\x18\n \x01(\x01\")\n\x04\x42\x65\x61t\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x05\x12\x11\n\tcompleted\x18\x02 \x01(\x05\"\x8c\x03\n\nFromWorker\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x31\n\x08rejected\x18\x02 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x32\n\tcancelled\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12,\n\x07reports\x18\x04 \x03(\x0b\x32\x1b.orchestrator.stream.Report\x12\x37\n\x0cregistration\x18\x05 \x01(\x0b\x32!.orchestrator.stream.Registration\x12\'\n\x04\x62\x65\x61t\x18\x06 \x01(\x0b\x32\x19.orchestrator.stream.Beat\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\x12\x32\n\tconfirmed\x18\t \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"M\n\nAssignment\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\"\xbd\x01\n\x08ToWorker\x12\x33\n\nregistered\x18\x01 \x01(\x0b\x32\x1f.orchestrator.stream.Registered\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x03(\r\x12\x34\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.Assignment\x12\x30\n\x07\x63\x61ncels\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"\xa0\x01\n\nTimeLimits\x12\x1c\n\x0fqueue_timeout_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x65xecution_timeout_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\ndeadline_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x12\n\x10_queue_timeout_sB\x16\n\x14_execution_timeout_sB\r\n\x0b_deadline_s\"\xa4\x01\n\x07NewTask\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\x12\x0b\n\x03key\x18\x05 \x01(\t\x12/\n\x06limits\x18\x06 \x01(\x0b\x32\x1f.orchestrator.stream.TimeLimits\"J\n\nFromClient\x12\x0f\n\x07session\x18\x01 \x01(\t\x12+\n\x05tasks\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.NewTask\"G\n\x07Refusal\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x65xists\x18\x03 \x01(\x08\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x08\"\x98\x01\n\x07Settled\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x11\n\tlatency_s\x18\x07 \x01(\x01\"(\n\x05Known\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07task_id\x18\x02 \x01(\t\"\xa5\x01\n\x08ToClient\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x03(\x04\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.Refusal\x12-\n\x07results\x18\x03 \x03(\x0b\x32\x1c.orchestrator.stream.Settled\x12)\n\x05known\x18\x04 \x03(\x0b\x32\x1a.orchestrator.stream.Known\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t2Z\n\x0cWorkerStream\x12J\n\x04Work\x12\x1f.orchestrator.stream.FromWorker\x1a\x1d.orchestrator.stream.ToWorker(\x01\x30\x01\x32\xb7\x01\n\x0c\x43lientStream\x12L\n\x06Submit\x12\x1f.orchestrator.stream.FromClient\x1a\x1d.orchestrator.stream.ToClient(\x01\x30\x01\x12Y\n\nCancelTask\x12&.orchestrator.stream.CancelTaskRequest\x1a#.orchestrator.GetTaskStatusResponseb\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n,orchestrator/cluster/wire/proto/stream.proto\x12\x13orchestrator.stream\x1a*orchestrator/cluster/wire/proto/wire.proto\"\x97\x01\n\x0cRegistration\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\x10\n\x08prefetch\x18\x03 \x01(\x05\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12-\n\x04held\x18\x05 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x0c\n\x04term\x18\x06 \x01(\x04\"\x8c\x01\n\nRegistered\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\x12\x16\n\x0e\x63\x61ll_timeout_s\x18\x03 \x01(\x01\x12\x30\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x11\n\tsilence_s\x18\x05 \x01(\x01\".\n\nAttemptKey\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\xb7\x01\n\x06Report\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tsucceeded\x18\x03 \x01(\x08\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x11\n\tretryable\x18\x06 \x01(\x08\x12\x10\n\x08queued_s\x18\x07 \x01(\x01\x12\r\n\x05ran_s\x18\x08 \x01(\x01\x12\x0e\n\x06number\x18\t \x01(\r\x12\x15\n\rretry_after_s\x18\n \x01(\x01\"I\n\x08Progress\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05share\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\t\")\n\x04\x42\x65\x61t\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x05\x12\x11\n\tcompleted\x18\x02 \x01(\x05\"\xbd\x03\n\nFromWorker\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x31\n\x08rejected\x18\x02 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x32\n\tcancelled\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12,\n\x07reports\x18\x04 \x03(\x0b\x32\x1b.orchestrator.stream.Report\x12\x37\n\x0cregistration\x18\x05 \x01(\x0b\x32!.orchestrator.stream.Registration\x12\'\n\x04\x62\x65\x61t\x18\x06 \x01(\x0b\x32\x19.orchestrator.stream.Beat\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\x12/\n\x08progress\x18\n \x03(\x0b\x32\x1d.orchestrator.stream.Progress\x12\x32\n\tconfirmed\x18\t \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"M\n\nAssignment\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\"\xbd\x01\n\x08ToWorker\x12\x33\n\nregistered\x18\x01 \x01(\x0b\x32\x1f.orchestrator.stream.Registered\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x03(\r\x12\x34\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.Assignment\x12\x30\n\x07\x63\x61ncels\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"\xa0\x01\n\nTimeLimits\x12\x1c\n\x0fqueue_timeout_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x65xecution_timeout_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\ndeadline_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x12\n\x10_queue_timeout_sB\x16\n\x14_execution_timeout_sB\r\n\x0b_deadline_s\"\xa4\x01\n\x07NewTask\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\x12\x0b\n\x03key\x18\x05 \x01(\t\x12/\n\x06limits\x18\x06 \x01(\x0b\x32\x1f.orchestrator.stream.TimeLimits\"J\n\nFromClient\x12\x0f\n\x07session\x18\x01 \x01(\t\x12+\n\x05tasks\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.NewTask\"G\n\x07Refusal\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x65xists\x18\x03 \x01(\x08\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x08\"\x98\x01\n\x07Settled\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x11\n\tlatency_s\x18\x07 \x01(\x01\"(\n\x05Known\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07task_id\x18\x02 \x01(\t\";\n\x0cTaskProgress\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xda\x01\n\x08ToClient\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x03(\x04\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.Refusal\x12-\n\x07results\x18\x03 \x03(\x0b\x32\x1c.orchestrator.stream.Settled\x12)\n\x05known\x18\x04 \x03(\x0b\x32\x1a.orchestrator.stream.Known\x12\x33\n\x08progress\x18\x05 \x03(\x0b\x32!.orchestrator.stream.TaskProgress\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t2Z\n\x0cWorkerStream\x12J\n\x04Work\x12\x1f.orchestrator.stream.FromWorker\x1a\x1d.orchestrator.stream.ToWorker(\x01\x30\x01\x32\xb7\x01\n\x0c\x43lientStream\x12L\n\x06Submit\x12\x1f.orchestrator.stream.FromClient\x1a\x1d.orchestrator.stream.ToClient(\x01\x30\x01\x12Y\n\nCancelTask\x12&.orchestrator.stream.CancelTaskRequest\x1a#.orchestrator.GetTaskStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,32 +40,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTEMPTKEY']._serialized_end=456
   _globals['_REPORT']._serialized_start=459
   _globals['_REPORT']._serialized_end=642
-  _globals['_BEAT']._serialized_start=644
-  _globals['_BEAT']._serialized_end=685
-  _globals['_FROMWORKER']._serialized_start=688
-  _globals['_FROMWORKER']._serialized_end=1084
-  _globals['_ASSIGNMENT']._serialized_start=1086
-  _globals['_ASSIGNMENT']._serialized_end=1163
-  _globals['_TOWORKER']._serialized_start=1166
-  _globals['_TOWORKER']._serialized_end=1355
-  _globals['_TIMELIMITS']._serialized_start=1358
-  _globals['_TIMELIMITS']._serialized_end=1518
-  _globals['_NEWTASK']._serialized_start=1521
-  _globals['_NEWTASK']._serialized_end=1685
-  _globals['_FROMCLIENT']._serialized_start=1687
-  _globals['_FROMCLIENT']._serialized_end=1761
-  _globals['_REFUSAL']._serialized_start=1763
-  _globals['_REFUSAL']._serialized_end=1834
-  _globals['_SETTLED']._serialized_start=1837
-  _globals['_SETTLED']._serialized_end=1989
-  _globals['_KNOWN']._serialized_start=1991
-  _globals['_KNOWN']._serialized_end=2031
-  _globals['_TOCLIENT']._serialized_start=2034
-  _globals['_TOCLIENT']._serialized_end=2199
-  _globals['_CANCELTASKREQUEST']._serialized_start=2201
-  _globals['_CANCELTASKREQUEST']._serialized_end=2237
-  _globals['_WORKERSTREAM']._serialized_start=2239
-  _globals['_WORKERSTREAM']._serialized_end=2329
-  _globals['_CLIENTSTREAM']._serialized_start=2332
-  _globals['_CLIENTSTREAM']._serialized_end=2515
+  _globals['_PROGRESS']._serialized_start=644
+  _globals['_PROGRESS']._serialized_end=717
+  _globals['_BEAT']._serialized_start=719
+  _globals['_BEAT']._serialized_end=760
+  _globals['_FROMWORKER']._serialized_start=763
+  _globals['_FROMWORKER']._serialized_end=1208
+  _globals['_ASSIGNMENT']._serialized_start=1210
+  _globals['_ASSIGNMENT']._serialized_end=1287
+  _globals['_TOWORKER']._serialized_start=1290
+  _globals['_TOWORKER']._serialized_end=1479
+  _globals['_TIMELIMITS']._serialized_start=1482
+  _globals['_TIMELIMITS']._serialized_end=1642
+  _globals['_NEWTASK']._serialized_start=1645
+  _globals['_NEWTASK']._serialized_end=1809
+  _globals['_FROMCLIENT']._serialized_start=1811
+  _globals['_FROMCLIENT']._serialized_end=1885
+  _globals['_REFUSAL']._serialized_start=1887
+  _globals['_REFUSAL']._serialized_end=1958
+  _globals['_SETTLED']._serialized_start=1961
+  _globals['_SETTLED']._serialized_end=2113
+  _globals['_KNOWN']._serialized_start=2115
+  _globals['_KNOWN']._serialized_end=2155
+  _globals['_TASKPROGRESS']._serialized_start=2157
+  _globals['_TASKPROGRESS']._serialized_end=2216
+  _globals['_TOCLIENT']._serialized_start=2219
+  _globals['_TOCLIENT']._serialized_end=2437
+  _globals['_CANCELTASKREQUEST']._serialized_start=2439
+  _globals['_CANCELTASKREQUEST']._serialized_end=2475
+  _globals['_WORKERSTREAM']._serialized_start=2477
+  _globals['_WORKERSTREAM']._serialized_end=2567
+  _globals['_CLIENTSTREAM']._serialized_start=2570
+  _globals['_CLIENTSTREAM']._serialized_end=2753
 # @@protoc_insertion_point(module_scope)

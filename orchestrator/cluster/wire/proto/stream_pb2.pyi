@@ -70,6 +70,18 @@ class Report(_message.Message):
     retry_after_s: float
     def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., succeeded: _Optional[bool] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ..., number: _Optional[int] = ..., retry_after_s: _Optional[float] = ...) -> None: ...
 
+class Progress(_message.Message):
+    __slots__ = ("task_id", "attempt", "share", "text")
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    attempt: int
+    share: float
+    text: str
+    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., share: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
+
 class Beat(_message.Message):
     __slots__ = ("active", "completed")
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
@@ -79,7 +91,7 @@ class Beat(_message.Message):
     def __init__(self, active: _Optional[int] = ..., completed: _Optional[int] = ...) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("started", "rejected", "cancelled", "reports", "registration", "beat", "draining", "leaving", "confirmed")
+    __slots__ = ("started", "rejected", "cancelled", "reports", "registration", "beat", "draining", "leaving", "progress", "confirmed")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +100,7 @@ class FromWorker(_message.Message):
     BEAT_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     started: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     rejected: _containers.RepeatedCompositeFieldContainer[AttemptKey]
@@ -97,8 +110,9 @@ class FromWorker(_message.Message):
     beat: Beat
     draining: bool
     leaving: bool
+    progress: _containers.RepeatedCompositeFieldContainer[Progress]
     confirmed: _containers.RepeatedCompositeFieldContainer[AttemptKey]
-    def __init__(self, started: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., cancelled: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., reports: _Optional[_Iterable[_Union[Report, _Mapping]]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., draining: _Optional[bool] = ..., leaving: _Optional[bool] = ..., confirmed: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
+    def __init__(self, started: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., cancelled: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., reports: _Optional[_Iterable[_Union[Report, _Mapping]]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., draining: _Optional[bool] = ..., leaving: _Optional[bool] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ..., confirmed: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("task_id", "attempt", "kind", "payload")
@@ -196,17 +210,29 @@ class Known(_message.Message):
     task_id: str
     def __init__(self, number: _Optional[int] = ..., task_id: _Optional[str] = ...) -> None: ...
 
+class TaskProgress(_message.Message):
+    __slots__ = ("number", "share", "text")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    share: float
+    text: str
+    def __init__(self, number: _Optional[int] = ..., share: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
+
 class ToClient(_message.Message):
-    __slots__ = ("accepted", "refused", "results", "known")
+    __slots__ = ("accepted", "refused", "results", "known", "progress")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     accepted: _containers.RepeatedScalarFieldContainer[int]
     refused: _containers.RepeatedCompositeFieldContainer[Refusal]
     results: _containers.RepeatedCompositeFieldContainer[Settled]
     known: _containers.RepeatedCompositeFieldContainer[Known]
-    def __init__(self, accepted: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[Settled, _Mapping]]] = ..., known: _Optional[_Iterable[_Union[Known, _Mapping]]] = ...) -> None: ...
+    progress: _containers.RepeatedCompositeFieldContainer[TaskProgress]
+    def __init__(self, accepted: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[Settled, _Mapping]]] = ..., known: _Optional[_Iterable[_Union[Known, _Mapping]]] = ..., progress: _Optional[_Iterable[_Union[TaskProgress, _Mapping]]] = ...) -> None: ...
 
 class CancelTaskRequest(_message.Message):
     __slots__ = ("task_id",)
