@@ -152,9 +152,11 @@ class PlainChild:
         """Nothing of this task is to be noticed by the next one."""
         if os.getpid() != self._process:
             os._exit(0)  # the task forked, and this is the copy
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or replaced, by the task
-                stream.flush()
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # closed, or replaced, by the task
         try:
             os.chdir(self._home)
         except OSError:

@@ -330,7 +330,7 @@ def reports(message: FromWorker) -> Iterator[Reported]:
             duration_s(item.queued_s),
             duration_s(item.ran_s),
             item.number,
-            duration_s(item.retry_after_s),
+            0.0 if succeeded else duration_s(item.retry_after_s),
         )
         yield make(Reported, fields)
 
