@@ -12,7 +12,6 @@ a few modules of the standard library only: what reads arguments and results is 
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -134,6 +133,8 @@ class Task(Generic[P, R]):
 
     def options(self, **submitted_with: Any) -> Task[P, R]:
         """The same task, submitted with a `priority`, a `key`."""
+        import copy  # which few need
+
         same = copy.copy(self)
         same.submitted_with = {**self.submitted_with, **submitted_with}
         return same

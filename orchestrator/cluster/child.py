@@ -1,10 +1,10 @@
 """A worker's subprocess that executes tasks of an app: this file is run as a script, by its path.
 
-    child.py DESCRIPTOR PARENT MODULE:NAME SETTINGS
+    child.py DESCRIPTOR PARENT MODULE:NAME ROLE BOARD MEMORY_BYTES PATH...
 
-`SETTINGS` is JSON: `path` (where modules are found), `role` (`plain`: one task after the other; `async`: any number,
-on one event loop; `describe`: none, only to say what the app has), `board` (a descriptor, see `loop_child`), and
-`memory_bytes`. It imports the app once, and ends when the other end of the socket closes, or its parent ends.
+`ROLE`: `plain`, one task after the other; `async`, any number, on one event loop; `describe`, none, only to say what
+the app has. `BOARD`: a descriptor, see `loop_child`; 0 for none. `MEMORY_BYTES`: 0 for no limit. `PATH`: where modules
+are found. It imports the app once, and ends when the other end of the socket closes, or its parent ends.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    import json
-
-    SETTINGS = json.loads(sys.argv[4])
-    sys.path[:] = SETTINGS["path"]
+    sys.path[:] = sys.argv[7:]
 
 import contextlib
 import signal
@@ -199,7 +196,7 @@ def _limit_memory(most_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
 
 
-def main(descriptor: int, parent: int, spec: str, settings: dict[str, Any]) -> None:
+def main(descriptor: int, parent: int, spec: str, role: str, board: int, memory_bytes: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # they are the worker's to handle, and reach its whole group
         signal.signal(number, signal.SIG_IGN)
     die_with(parent)
@@ -211,15 +208,15 @@ def main(descriptor: int, parent: int, spec: str, settings: dict[str, Any]) -> N
     except Unusable as error:
         connection.sendall(executions.listening(str(error)))
         return
-    if settings["role"] == "describe":
+    if role == "describe":
         connection.sendall(executions.progress(0, 0.0, describe(app)))
         os._exit(0)
-    if settings.get("memory_bytes"):
-        _limit_memory(settings["memory_bytes"])
-    if settings["role"] == "async":
+    if memory_bytes:
+        _limit_memory(memory_bytes)
+    if role == "async":
         from orchestrator.cluster.loop_child import serve
 
-        serve(connection, app, settings["board"])
+        serve(connection, app, board)
         return
     connection.sendall(executions.listening())
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody wants it any more
@@ -227,6 +224,6 @@ def main(descriptor: int, parent: int, spec: str, settings: dict[str, Any]) -> N
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], SETTINGS)
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], int(sys.argv[5]), int(sys.argv[6]))
     sys.stdout.flush()
     os._exit(0)  # a thread that a task left behind would hold it back

@@ -67,15 +67,11 @@ class Program(NamedTuple):
     ) -> subprocess.Popen[bytes]:
         """A subprocess at the other end of that socket, in the worker's process group, so that a signal to the group
         reaches it. `output`: what it prints goes there. Raises OSError."""
-        settings = {
-            "path": [os.path.abspath(entry) for entry in sys.path],
-            "role": role,
-            "board": board,
-            "memory_bytes": self.memory_bytes,
-        }
+        path = [os.path.abspath(entry) for entry in sys.path]
         # The built-in tasks need no installed package, and what sets those up takes its time.
         flags = ["-P", "-X", "faulthandler"] if self.is_own else ["-I", "-S"]
-        arguments = [child.__file__, str(descriptor), str(os.getpid()), self.spec, json.dumps(settings)]
+        arguments = [child.__file__, *map(str, (descriptor, os.getpid(), self.spec, role, board or 0))]
+        arguments += [str(self.memory_bytes or 0), *path]
         return subprocess.Popen(
             [sys.executable, *flags, *arguments],
             pass_fds=[descriptor, *([] if board is None else [board])],

@@ -33,7 +33,7 @@ class ProcessExecutor(Executor):
     """A subprocess per slot. One that dies fails its attempt, retryably, and is replaced.
 
     Where none can be started the slot is not usable, and the next try comes later. A subprocess that dies before it
-    listens for tasks counts as one that could not be started.
+    listens for tasks counts as one that could not be started, unless somebody killed it with a task in its hands.
 
     Slow ones are stopped and continued by signals, in turn: what computes progresses by its share, what sleeps does
     not notice.
@@ -108,13 +108,13 @@ class ProcessExecutor(Executor):
             self._spawn_pause_s = 0.0
             log.warning("subprocesses start again: all %d slots are usable", self._slots)
 
-    def died(self, child: _Child, key: Key | None, failure: Ended) -> None:
+    def died(self, child: _Child, key: Key | None, failure: Ended, killed: bool) -> None:
         if key is None:
             self._idle.remove(child)
         else:
             del self._busy[key]
             self._end_limit(key)
-        if not child.proven:
+        if not child.proven and (key is None or not killed):
             self._spawn_later(failure.error)
         self._replace()
         if key is not None:
@@ -331,7 +331,8 @@ class _Child:
                 self.hurry()
             return
         if not chunk:
-            self._die(why(self.end()))
+            status = self.end()
+            self._die(why(status), status == -signal.SIGKILL)
             return
         try:
             for message in self._incoming.feed(chunk):
@@ -355,9 +356,9 @@ class _Child:
                 self.proven = True
                 self._owner.listens()
 
-    def _die(self, reason: str) -> None:
+    def _die(self, reason: str, killed: bool = False) -> None:
         retryable = self._offer is None or self._key is None or self._offer.may_retry(self._key[1])
-        self._owner.died(self, self._key, Ended(False, "", reason, retryable, self.ran_s))
+        self._owner.died(self, self._key, Ended(False, "", reason, retryable, self.ran_s), killed)
 
     def _open_output(self) -> int | None:
         if not self._owner.program.is_own:
