@@ -149,10 +149,25 @@ class CoroutineExecutor(Executor):
             execution.limit.cancel()
         if self._child is not None:
             self._child.send(executions.cancel(number))
-            execution.limit = self._loop.call_later(GRACE_S + LOOK_S, self._unanswered, number)
+            turns = self._child.board.read()[1]
+            execution.limit = self._loop.call_later(GRACE_S + LOOK_S, self._unanswered, number, turns)
 
-    def _unanswered(self, number: int) -> None:
-        """The subprocess gives up a task that goes on; where it says nothing at all, a step blocks its loop."""
+    def _unanswered(self, number: int, turns: int) -> None:
+        """The subprocess gives up a task that goes on; where it says nothing, and its loop does not turn, a step of
+        some task blocks it."""
+        if self._child is None:
+            return
+        blocking, turned = self._child.board.read()
+        if turned != turns:
+            self._executions[number].limit = self._loop.call_later(LOOK_S, self._unanswered, number, turned)
+        else:
+            self._stop_blocking(blocking, GRACE_S + LOOK_S)
+
+    def _stop_blocking(self, number: int, blocked_s: float) -> None:
+        execution = self._executions.get(number)
+        if execution is not None and not execution.over:
+            execution.over = f"it blocked the event loop of the async tasks for {blocked_s:.0f} s"
+            log.warning("task %s: %s", id_of(execution.key) if execution.key else "", execution.over)
         if self._child is not None:
             self._child.kill()
 
@@ -162,16 +177,13 @@ class CoroutineExecutor(Executor):
         if not self._executions or self._child is None:
             return
         self._watch = self._loop.call_later(LOOK_S, self._look)
+        self._child.output.began("async tasks")
         seen = self._child.board.read()
         same = seen == self._seen and seen[0] != 0
         self._blocked_s = self._blocked_s + LOOK_S if same else 0.0
         self._seen = seen
         if self._blocked_s >= BLOCKED_S and len(self._executions) > 1:
-            execution = self._executions.get(seen[0])
-            if execution is not None and not execution.over:
-                execution.over = f"it blocked the event loop of the async tasks for {self._blocked_s:.0f} s"
-                log.warning("task %s: %s", id_of(execution.key) if execution.key else "", execution.over)
-            self._child.kill()
+            self._stop_blocking(seen[0], self._blocked_s)
 
     # ---- the subprocess
 
@@ -231,8 +243,8 @@ class _Child:
         self._outgoing = bytearray()
         self._writing = False
         self._ended = False
-        self._output = Output()
-        self._output.began("async tasks")
+        self.output = Output()
+        self.output.began("async tasks")
         descriptor = os.memfd_create("board")
         os.ftruncate(descriptor, BOARD.size)
         self.board = Board(descriptor)
@@ -240,7 +252,7 @@ class _Child:
         try:
             with theirs:
                 self._process: subprocess.Popen[bytes] = program.spawn(
-                    theirs.fileno(), "async", board=descriptor, output=self._output.theirs
+                    theirs.fileno(), "async", board=descriptor, output=self.output.theirs
                 )
         except BaseException:
             self._socket.close()
@@ -248,7 +260,7 @@ class _Child:
             raise
         finally:
             os.close(descriptor)
-            self._output.opened()
+            self.output.opened()
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket, self._readable)
 
@@ -319,6 +331,6 @@ class _Child:
         self._process.kill()
         status = self._process.wait()
         kill_all(begun_by_it)
-        self._output.close()
+        self.output.close()
         self.board.close()
         return status

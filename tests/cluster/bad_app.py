@@ -165,6 +165,13 @@ async def blocks_the_loop() -> None:
     time.sleep(3600)
 
 
+@app.task(max_attempts=1)
+async def blocks_others() -> None:
+    """It has no timeout."""
+    await asyncio.sleep(0)
+    time.sleep(3600)
+
+
 @app.task
 def changes_directory() -> str:
     os.chdir("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -108,6 +109,17 @@ def test_each_bad_task_fails_by_itself(cluster: LocalCluster):
         assert worker.is_running()
 
 
+def test_one_that_blocks_the_loop_is_stopped_where_others_wait(cluster: LocalCluster):
+    """It fails, after some seconds, and they have noticed nothing but a delay."""
+    with Client(cluster.address) as client:
+        blocking = client.submit(bad.blocks_others)
+        good = [client.submit(bad.good_async, number) for number in range(3)]
+        assert [future.result(30) for future in good] == [0, 1, 4]
+        failed = blocking.exception(30)
+    assert isinstance(failed, TaskFailed)
+    assert re.fullmatch(r"it blocked the event loop of the async tasks for \d+ s", failed.message)
+
+
 def test_a_failure_says_where(cluster: LocalCluster):
     """Its traceback is text, which begins in the user's own file."""
     with Client(cluster.address) as client:
@@ -130,7 +142,7 @@ def test_a_failure_says_where(cluster: LocalCluster):
         (App.named("good"), (1, 2), {"other": 3}, "wrong arguments: 1 too many"),
         (App.named("good"), (1,), {"number": 2}, "wrong arguments: number is given twice"),
         (App.named("good_async"), ([1],), {}, "wrong arguments: 0: input should be a valid integer"),
-        (App.named("dance"), (), {}, "unknown kind of task: 'dance'; this worker's app has blocks_the_loop, "),
+        (App.named("dance"), (), {}, "unknown kind of task: 'dance'; this worker's app has blocks_others, "),
     ],
 )
 def test_what_does_not_fit_is_told(
