@@ -26,6 +26,7 @@ __all__ = [
     "DetectorFactory",
     "Effects",
     "EjectionPolicy",
+    "EndAware",
     "FailureDetector",
     "HedgingPolicy",
     "LaneAware",
@@ -106,6 +107,14 @@ class LaneAware(Protocol):
 
         Without this method each refused task is a lane of its own, and all of them are tried again at each change.
         """
+
+
+@runtime_checkable
+class EndAware(Protocol):
+    """A routing policy or a queue that learns from what became of attempts."""
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        """The attempt left its worker, with its outcome; that the worker's load changed is told afterwards."""
 
 
 class QueueDiscipline(Protocol):

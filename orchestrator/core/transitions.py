@@ -33,6 +33,7 @@ from orchestrator.core.ports import (
     DetectorFactory,
     Effects,
     EjectionPolicy,
+    EndAware,
     HedgingPolicy,
     PolicyError,
     QueueDiscipline,
@@ -71,7 +72,7 @@ class Transitions:
     # More attributes than a shared dictionary of instances holds: slots are found faster.
     __slots__ = (
         "_alarm", "_backlog", "_blame", "_call_timeout_s", "_dead_share", "_detection_check", "_ejection",
-        "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_limited", "_listens_until",
+        "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_learners", "_limited", "_listens_until",
         "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions",
         "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing",
         "_tasks", "_timeouts", "_workers", "completed", "counters", "failed", "heartbeat_s", "pending", "submitted",
@@ -132,6 +133,9 @@ class Transitions:
         self._room_appeared = False  # since the refused tasks were tried
 
         self._backlog = Backlog(queue, routing)
+        self._learners = [
+            policy.ended for policy in (ejection, routing, self._backlog.queue) if isinstance(policy, EndAware)
+        ]
         self._hedges = Hedges(hedging, on_suspect == "hedge", kind_of)
         self._blame = Blame(max_worker_kills)
         self._dead_share = DeadShare(max_dead_share)
@@ -352,9 +356,10 @@ class Transitions:
         attempt.state = _CLOSED
         attempt.ended_at = now
         task.live = tuple(other for other in task.live if other is not attempt) if len(task.live) > 1 else ()
-        if self._ejection is not None:
-            self._ejection.ended(attempt, now)
-            if checked_review_at("ejection policy", self._ejection) <= now:
+        if self._learners:
+            for learn in self._learners:
+                learn(attempt, now)
+            if self._ejection is not None and checked_review_at("ejection policy", self._ejection) <= now:
                 self._ring_by(now)
         before = worker.load
         worker.load = before - 1

@@ -97,7 +97,7 @@ def build_coordinator(
     return Coordinator(
         effects,
         routing=policies.routing.build(python_random(seed, replication, "routing")),
-        queue=policies.queue.build,
+        queue=policies.queue.build(),
         detector=detection.build(),
         retry=policies.retry.build(python_random(seed, replication, "retry")),
         execution_timeout_s=policies.attempt_timeout_s,

@@ -117,9 +117,17 @@ GOOD = [
     ("routing", {"kind": "random"}),
     ("routing", {"kind": "round_robin"}),
     ("routing", {"kind": "power_of_d", "d": 3}),
+    ("routing", {"kind": "weighted"}),
+    ("routing", {"kind": "join_idle_queue"}),
+    ("routing", {"kind": "peak_ewma", "d": 3, "tau_s": 5}),
+    ("routing", {"kind": "prequal", "pool": 8, "probes": 2, "hot_quantile": 0}),
     ("routing", {"kind": f"{HERE}:FirstFit", "backwards": True}),
     ("queue", {"kind": "fifo"}),
     ("queue", {"kind": "priority"}),
+    ("queue", {"kind": "aging", "tau_s": 5}),
+    ("queue", {"kind": "weighted_fair", "weights": {"urgent": 10}}),
+    ("queue", {"kind": "weighted_fair", "by": "kind", "weights": {"report": 3}}),
+    ("queue", {"kind": "sjf"}),
     ("queue", {"kind": f"{HERE}:Lifo"}),
     (
         "detection",
@@ -146,7 +154,9 @@ GOOD = [
 
 
 def build(family, config):
-    return config.build() if family in ("queue", "detection") else config.build(random.Random(1))
+    if family == "queue":
+        return config.build()()
+    return config.build() if family == "detection" else config.build(random.Random(1))
 
 
 @pytest.mark.parametrize(("family", "tree"), GOOD, ids=lambda value: value if isinstance(value, str) else value["kind"])
@@ -163,8 +173,25 @@ def test_the_catalogue_names_every_kind_once():
     """Every family with its kinds in the order of the schema, the user's own last."""
     names = {family: [config.__name__ for config in configs] for family, configs in catalogue().items()}
     assert names == {
-        "routing": ["LeastLoadedConfig", "RandomConfig", "RoundRobinConfig", "PowerOfDConfig", "CustomRouting"],
-        "queue": ["FifoConfig", "PriorityConfig", "CustomQueue"],
+        "routing": [
+            "LeastLoadedConfig",
+            "RandomConfig",
+            "RoundRobinConfig",
+            "PowerOfDConfig",
+            "WeightedConfig",
+            "JoinIdleQueueConfig",
+            "PeakEwmaConfig",
+            "PrequalConfig",
+            "CustomRouting",
+        ],
+        "queue": [
+            "FifoConfig",
+            "PriorityConfig",
+            "AgingConfig",
+            "WeightedFairConfig",
+            "ShortestFirstConfig",
+            "CustomQueue",
+        ],
         "detection": [
             "TimeoutConfig",
             "PhiAccrualConfig",
@@ -185,10 +212,15 @@ def test_the_catalogue_names_every_kind_once():
     ("routing", {"kind": "power_of_d", "d": 2.5}),
     ("routing", {"kind": "power_of_d", "d": "2"}),
     ("routing", {"kind": "random", "d": 2}),
+    ("routing", {"kind": "peak_ewma", "tau_s": 0}),
+    ("routing", {"kind": "prequal", "hot_quantile": 1.1}),
     ("routing", {"kind": "fastest"}),
     ("routing", {"kind": 3}),
     ("routing", "random"),
     ("queue", {"kind": "lifo"}),
+    ("queue", {"kind": "aging", "tau_s": 0}),
+    ("queue", {"kind": "weighted_fair", "weights": {"urgent": 0}}),
+    ("queue", {"kind": "weighted_fair", "weights": {"reports": 1}}),
     ("detection", {"kind": "timeout", "timeout_s": 0}),
     ("detection", {"kind": "timeout", "timeout_s": math.inf}),
     ("detection", {"kind": "timeout", "timeout_s": math.nan}),
@@ -257,7 +289,7 @@ def test_a_policy_of_the_house_can_be_named_by_path():
 def test_a_constructor_without_rng_gets_none():
     """Not every policy needs chance."""
     assert isinstance(
-        TypeAdapter(QueueConfig).validate_python({"kind": "orchestrator.policies.queueing:Fifo"}).build(), Fifo
+        TypeAdapter(QueueConfig).validate_python({"kind": "orchestrator.policies.queueing:Fifo"}).build()(), Fifo
     )
 
 

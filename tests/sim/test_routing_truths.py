@@ -1,0 +1,119 @@
+"""Routing policies at their published or exact figures, in the simulator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sim
+from tests.sim.conftest import MakeScenario
+from tests.sim.truths import EXPONENTIAL, assert_truth, measured, queue
+from tests.sim.two_queues import mean_response_s
+
+
+@pytest.mark.parametrize(("d", "response"), [(2, 5.432), (3, 3.858)])
+def test_power_of_d_near_saturation(make: MakeScenario, d: int, response: float):
+    """At .99 in the mean field, T = sum of .99^((d^i - d) / (d - 1)) (Mitzenmacher 2001)."""
+    policies = {"routing": {"kind": "power_of_d", "d": d}}
+    scenario = queue(make, 1000, 0.99, 400_000, policies=policies, prefetch="unlimited")
+    [found] = measured(scenario, "latency_s.mean", replications=2)
+    assert_truth(found, response, floor=0.04)
+
+
+def test_join_idle_queue_with_two_workers(make: MakeScenario):
+    """To the idle one, and to either if none is or both are: the exact mean of the Markov chain."""
+
+    def share(a: int, b: int) -> float:
+        return 0.5 if (a == 0) == (b == 0) else float(a == 0)
+
+    exact = mean_response_s(share, 1.4, (1.0, 1.0))
+    scenario = queue(make, 2, 0.7, 60_000, policies={"routing": {"kind": "join_idle_queue"}}, prefetch="unlimited")
+    [found] = measured(scenario, "latency_s.mean")
+    assert_truth(found, exact, floor=0.03)
+
+
+def test_hardly_a_wait_at_light_load(make: MakeScenario):
+    """Join-idle-queue with 100 workers at .5: an idle one is always there (Lu et al. 2011; Stolyar 2015)."""
+    scenario = queue(make, 100, 0.5, 100_000, policies={"routing": {"kind": "join_idle_queue"}}, prefetch="unlimited")
+    assert sim.run(scenario).summary["wait_s"]["max"] == 0
+
+
+def test_weighted_with_two_speeds(make: MakeScenario):
+    """Shortest expected delay of two servers, one 1.7 times as fast: the exact mean of the Markov chain."""
+
+    def share(a: int, b: int) -> float:
+        return float((a + 1) / 1.7 < b + 1)
+
+    exact = mean_response_s(share, 0.7 * 2.7, (1.7, 1.0))
+    rate, tasks = 0.7 * 2.7, 60_000
+    scenario = make(
+        duration_s=tasks / rate,
+        warmup_s=tasks / rate / 10,
+        workload={"arrivals": {"kind": "poisson", "rate_per_s": rate}, "service": EXPONENTIAL},
+        cluster={
+            "groups": [
+                {"name": "fast", "workers": 1, "capacity": 1, "speed": 1.7, "prefetch": "unlimited"},
+                {"name": "slow", "workers": 1, "capacity": 1, "prefetch": "unlimited"},
+            ]
+        },
+        policies={"queue": {"kind": "fifo"}, "routing": {"kind": "weighted"}},
+    )
+    [found] = measured(scenario, "latency_s.mean")
+    assert_truth(found, exact, floor=0.03)
+
+
+UNLIKE = {
+    "groups": [
+        {"name": "large", "workers": 2, "capacity": 16, "prefetch": "unlimited"},
+        {"name": "small", "workers": 8, "capacity": 1, "prefetch": "unlimited"},
+    ]
+}
+
+
+def unlike(make: MakeScenario, routing: str, **keys) -> dict:
+    rate = 0.8 * 40
+    scenario = make(
+        duration_s=1_000,
+        warmup_s=100,
+        workload={"arrivals": {"kind": "poisson", "rate_per_s": rate}, "service": EXPONENTIAL},
+        policies={"queue": {"kind": "fifo"}, "routing": {"kind": routing}},
+        **{"cluster": UNLIKE, **keys},
+    )
+    return sim.run(scenario).summary
+
+
+def test_weighted_knows_large_workers_from_small_ones(make: MakeScenario):
+    """Slots 16 and 1, queues at the workers: least_loaded gives each as many, and those of a single slot wait."""
+    counted, weighed = unlike(make, "least_loaded"), unlike(make, "weighted")
+    assert counted["latency_s"]["p99"] > 2 * weighed["latency_s"]["p99"]
+    central = unlike(make, "least_loaded", cluster={"workers": 1, "capacity": 40})
+    assert weighed["latency_s"]["p99"] == pytest.approx(central["latency_s"]["p99"], rel=0.1)
+
+
+def test_prequal_that_looks_at_load_alone_is_power_of_d(make: MakeScenario):
+    """Every worker that holds more than the least loaded is hot: the mean field of d = 16 at .9 is 1.185."""
+    routing = {"kind": "prequal", "hot_quantile": 0, "probes": 16}
+    scenario = queue(make, 400, 0.9, 60_000, policies={"routing": routing}, prefetch="unlimited")
+    [found] = measured(scenario, "latency_s.mean", replications=2)
+    assert_truth(found, 1 + 0.9**16 + 0.9**272)
+
+
+SLOWED = [{"kind": "slow", "at_s": 0, "workers": ["w1", "w2"], "factor": 0.2}]
+
+
+@pytest.mark.parametrize("routing", ["peak_ewma", "prequal", "weighted"])
+def test_slow_workers_get_less(make: MakeScenario, routing: str):
+    """Two of ten work at a fifth of their speed: power of two, which counts tasks, has a p99 half as long again."""
+
+    def p99(kind: str) -> float:
+        scenario = make(
+            duration_s=3_000,
+            warmup_s=300,
+            workload={"arrivals": {"kind": "poisson", "rate_per_s": 5}, "service": EXPONENTIAL},
+            cluster={"workers": 10, "capacity": 1, "prefetch": "unlimited"},
+            policies={"queue": {"kind": "fifo"}, "routing": {"kind": kind}},
+            faults=SLOWED,
+        )
+        return float(np.mean([sim.run(scenario, number).summary["latency_s"]["p99"] for number in range(2)]))
+
+    assert p99("power_of_d") > 1.5 * p99(routing)
