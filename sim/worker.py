@@ -72,7 +72,7 @@ class Outbox(Protocol):
     def send_refusal(self, job: Job, now: float) -> None: ...
     def send_start(self, job: Job, now: float) -> None: ...
     def send_result(self, job: Job, now: float) -> None: ...
-    def send_cancelled(self, worker: SimWorker, key: AttemptKey, now: float) -> None: ...
+    def send_cancelled(self, worker: SimWorker, key: AttemptKey, recalled: bool, now: float) -> None: ...
     def send_heartbeat(self, worker: SimWorker, active: int, now: float) -> None: ...
     def send_drain(self, worker: SimWorker) -> None: ...
     def send_leave(self, worker: SimWorker) -> None: ...
@@ -94,10 +94,10 @@ class SimWorker:
     # Ten thousand of them: beyond 30 attributes, Python would give each a dict of its own.
     __slots__ = (
         "_arrived_in_pause", "_env", "_execution_started", "_heartbeat_s", "_impairments", "_outbox", "_rate",
-        "_reporting", "_running", "_wake_time", "agent", "beats", "capacity", "copies_under_way", "fusible", "index",
-        "jobs", "last_message_arrives_at", "life", "link_to_coordinator", "link_to_worker", "may_fuse", "name",
-        "next_fault_s", "paused", "prefetch", "record", "registered_arrives_at", "registering", "speed",
-        "speed_factor", "up",
+        "_recalling", "_reporting", "_running", "_wake_time", "agent", "beats", "capacity", "copies_under_way",
+        "fusible", "index", "jobs", "last_message_arrives_at", "life", "link_to_coordinator", "link_to_worker",
+        "may_fuse", "name", "next_fault_s", "paused", "prefetch", "record", "registered_arrives_at", "registering",
+        "speed", "speed_factor", "up",
     )  # fmt: skip
 
     agent: WorkerAgent
@@ -143,6 +143,7 @@ class SimWorker:
         self._rate = 1.0  # the host's speed factor, or 0 while the process is paused
         self._running: dict[AttemptKey, Job] = {}
         self._arrived_in_pause: list[tuple[Callable[[Any], None], Any]] = []
+        self._recalling = False
         self._reporting = True
         self._wake_time = math.inf
         self._impairments: dict[str, dict[str, Impairment]] = {"to_workers": {}, "to_coordinator": {}}
@@ -179,6 +180,12 @@ class SimWorker:
             del self.jobs[job.key]
             if other is not None and other is not job:
                 self.jobs[job.key] = other
+
+    def recall(self, key: AttemptKey) -> None:
+        """The coordinator wants an attempt back, if it has not begun."""
+        self._recalling = True
+        self.agent.recall(key, self._env._now)
+        self._recalling = False
 
     def restore(self, job: Job, started_at: float, finish_at: float) -> None:
         """Put an attempt back that was fused: in the middle of its execution, or with its report under way."""
@@ -296,7 +303,7 @@ class SimWorker:
         job = self.jobs.get(key)
         if job is not None and job.arrived:
             del self.jobs[key]
-        self._outbox.send_cancelled(self, key, now)
+        self._outbox.send_cancelled(self, key, self._recalling, now)
 
     def beat(self, active: int, completed: int, now: float) -> None:
         if not self.registering:

@@ -269,6 +269,10 @@ class World:
         number = keys.attempt_number(attempt)
         self._release(worker.name, self._to_workers.send_cancel, worker, attempt.key, number)
 
+    def recall(self, attempt: Attempt, now: float) -> None:
+        worker, number = self._by_slot[attempt.worker.slot], keys.attempt_number(attempt)
+        self._release(worker.name, self._to_workers.send_recall, worker, attempt.key, number)
+
     def timed_out(self, attempt: Attempt, now: float) -> None:
         pass
 

@@ -112,8 +112,7 @@ class LiveCoordinator:
         if request is not None:
             self._answer(worker.id, request, True)
             return
-        peer = self.workers.get(worker.id)
-        if peer is not None:
+        if (peer := self.workers.get(worker.id)) is not None:
             core, silence_s = self._asked, self._silence_s(worker, now)
             answer = Registered(core.term, core.heartbeat_s, self.call_timeout_s, tuple(dropped), silence_s)
             self._release(worker.id, peer.register, answer)
@@ -128,9 +127,12 @@ class LiveCoordinator:
             self._release(worker_id, peer.assign, assignment)
 
     def cancel(self, attempt: Attempt, now: float) -> None:
-        peer = self.workers.get(attempt.worker.id)
-        if peer is not None:
+        if (peer := self.workers.get(attempt.worker.id)) is not None:
             self._release(attempt.worker.id, peer.cancel, attempt.key)
+
+    def recall(self, attempt: Attempt, now: float) -> None:
+        if (peer := self.workers.get(attempt.worker.id)) is not None:
+            self._release(attempt.worker.id, peer.recall, attempt.key)
 
     def timed_out(self, attempt: Attempt, now: float) -> None:
         log.warning("task %s on worker %s %s: attempt %s is cancelled",
@@ -168,8 +170,7 @@ class LiveCoordinator:
         if request is not None:
             self._answer(worker_id, request, known)
             return
-        peer = self.workers.get(worker_id)
-        if peer is not None:
+        if (peer := self.workers.get(worker_id)) is not None:
             if known:
                 self._release(worker_id, peer.answer_beat)
             else:

@@ -142,6 +142,8 @@ class StreamingWorker(Worker):
                 self.agent.assigned(key, Held(kind, payload, now), now)
             for key in translate.cancels(message):
                 self.agent.cancel(key, now)
+            for key in translate.recalls(message):
+                self.agent.recall(key, now)
         return "it ended the stream"
 
     def _take_in(self, answer: Registered, now: float) -> None:

@@ -227,6 +227,8 @@ class Coordinator(Membership):
         for attempt in lost:
             self._give_up(attempt, Outcome.CALL_FAILED, "its worker never got it", now)
             self._close(attempt, now)
+        for attempt in list(worker.abandoned):
+            self._keep_recalled(attempt, now)
         self._fx.registered(worker, registration.request, self._to_drop(worker, held), now)
         for attempt in lost:
             self._requeue_if_orphaned(attempt, now)
@@ -285,6 +287,10 @@ class Coordinator(Membership):
             found.task.state = _RUNNING
             if found.worker.reports_start:
                 self._time_out_later(found, now)
+        elif self._thefts is not None:
+            self._keep_recalled(found, now)
+            self._dispatch(now)
+            self._rearm(now)
         if found.worker.on_trial:
             self._passed_trial(found.worker)
             self._dispatch(now)
@@ -338,7 +344,7 @@ class Coordinator(Membership):
         if attempt is not None and attempt.worker.quarantined is _REJECTED:
             attempt.worker.quarantined = None
             self._reconsider(attempt.worker)
-        if self.pending or self._hedges.wanted:
+        if self.pending or self._hedges.wanted or self._thefts is not None:
             self._dispatch(now)
         if consumed:
             self._rearm(now)
@@ -365,7 +371,7 @@ class Coordinator(Membership):
         """The worker's acknowledgement of a cancel: it does not hold the attempt any more."""
         found = self._find(worker_id, task_id, attempt)
         if found is not None and found.state is _ABANDONED:
-            self._close(found, now)
+            self._given_back(found, now)
             if found.worker.on_trial:
                 self._passed_trial(found.worker)
             self._dispatch(now)

@@ -22,7 +22,7 @@ from orchestrator.core.model import (
     WorkerState,
 )
 from orchestrator.core.ports import EjectionPolicy, SleepAware, Verdict
-from orchestrator.core.transitions import Transitions
+from orchestrator.core.stealing import Stealing
 
 LONGEST_PAUSE_S = 30.0
 """Between two trials of a worker whose calls fail."""
@@ -31,7 +31,7 @@ _OPEN = AttemptState.OPEN
 _ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
 
 
-class Membership(Transitions):
+class Membership(Stealing):
     """The workers of a coordinator. What changes a worker changes the attempts that it holds."""
 
     __slots__ = ()

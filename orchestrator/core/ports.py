@@ -35,6 +35,7 @@ __all__ = [
     "RetryPolicy",
     "RoutingPolicy",
     "SleepAware",
+    "StealingPolicy",
     "Verdict",
 ]
 
@@ -60,6 +61,10 @@ class Effects(Protocol):
 
     def cancel(self, attempt: Attempt, now: float) -> None:
         """Tell `attempt.worker` to stop; its answer is the input `cancelled`."""
+
+    def recall(self, attempt: Attempt, now: float) -> None:
+        """Ask `attempt.worker` to give the attempt back, unless it has begun it. The answer is the input `cancelled`;
+        of one that has begun the worker says so anyway."""
 
     def timed_out(self, attempt: Attempt, now: float) -> None:
         """The attempt has exceeded its limit (`attempt.reason`). Its cancel follows."""
@@ -182,3 +187,16 @@ class EjectionPolicy(Protocol):
 
     def review(self, workers: Iterable[Worker], now: float) -> Iterable[tuple[Worker, str, float]]:
         """Who is to be ejected now, why, and for how many seconds. Afterwards `review_at` is later than `now`."""
+
+
+class StealingPolicy(Protocol):
+    """From whom a worker takes an attempt that has not begun, when it has a free slot and nothing waits.
+
+    It hears what a routing policy hears. `victim` returns another joined worker, or None. If what that holds has begun,
+    nothing is taken.
+    """
+
+    def joined(self, worker: Worker) -> None: ...
+    def left(self, worker: Worker) -> None: ...
+    def load_changed(self, worker: Worker, before: int) -> None: ...
+    def victim(self, thief: Worker) -> Worker | None: ...

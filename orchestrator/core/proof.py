@@ -26,6 +26,8 @@ def violations(core: Transitions) -> Iterator[str]:
     yield from core._dead_share.violations(workers)
     yield from core._hedges.violations()
     yield from core._settled.violations()
+    if core._thefts is not None:
+        yield from core._thefts.violations()
 
 
 def _violated_counts(core: Transitions) -> Iterator[str]:

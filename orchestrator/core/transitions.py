@@ -39,8 +39,10 @@ from orchestrator.core.ports import (
     QueueDiscipline,
     RetryPolicy,
     RoutingPolicy,
+    StealingPolicy,
 )
 from orchestrator.core.settled import SettledTasks
+from orchestrator.core.thefts import Thefts
 
 # Read for every task: a module's global is found faster than an enum's attribute.
 _PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
@@ -75,8 +77,8 @@ class Transitions:
         "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_learners", "_limited", "_listens_until",
         "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions",
         "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing",
-        "_tasks", "_timeouts", "_workers", "completed", "counters", "failed", "heartbeat_s", "pending", "submitted",
-        "term",
+        "_tasks", "_thefts", "_timeouts", "_workers", "completed", "counters", "failed", "heartbeat_s", "pending",
+        "submitted", "term",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +102,7 @@ class Transitions:
         max_copies: int = 2,
         hedging: HedgingPolicy | None = None,
         ejection: EjectionPolicy | None = None,
+        stealing: StealingPolicy | None = None,
         kind_of: Callable[[object], Hashable] = kind_of_payload,
         call_timeout_s: float = 2.0,
         keep_settled: float = 100_000,
@@ -137,6 +140,7 @@ class Transitions:
             policy.ended for policy in (ejection, routing, self._backlog.queue) if isinstance(policy, EndAware)
         ]
         self._hedges = Hedges(hedging, on_suspect == "hedge", kind_of)
+        self._thefts = None if stealing is None else Thefts(stealing)
         self._blame = Blame(max_worker_kills)
         self._dead_share = DeadShare(max_dead_share)
         self._timeouts = Timeouts(self._tasks, execution_timeout_s, execution_check)
@@ -164,6 +168,7 @@ class Transitions:
             "retry policy": self._retry,
             "hedging policy": self._hedges.policy,
             "ejection policy": self._ejection,
+            "stealing policy": None if self._thefts is None else self._thefts.policy,
         }
         return {role: policy for role, policy in policies.items() if policy is not None}
 
@@ -185,6 +190,8 @@ class Transitions:
         if before + 1 >= worker.limit:
             self._roomy -= 1
         self._routing.load_changed(worker, before)
+        if self._thefts is not None:
+            self._thefts.load_changed(worker, before)
         if not worker.reports_start and (self._limited or task.execution_timeout_s is not None):
             # As `_time_out_later` has it, which this does not call because every task pays for it.
             at = self._timeouts.start(attempt, now)
@@ -368,6 +375,10 @@ class Transitions:
                 self._roomy += 1
             self._room_appeared = True
             self._routing.load_changed(worker, before)
+        if self._thefts is not None:
+            self._thefts.over(attempt)
+            if worker.assignable:
+                self._thefts.load_changed(worker, before)
         self._fx.ended(attempt, now)
         if task.state < _COMPLETED:
             task.keep_past(attempt)

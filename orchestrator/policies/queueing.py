@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from heapq import heappop, heappush, heapreplace, merge
 from itertools import chain
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -129,7 +129,7 @@ class WeightedFair:
     of either ahead.
     """
 
-    def __init__(self, class_of: Callable[[Task], Hashable], weights: Mapping[Hashable, float]) -> None:
+    def __init__(self, class_of: Callable[[Task], Hashable], weights: Mapping[Any, float]) -> None:
         self._class_of = class_of
         self._weights = weights  # 1 for a class that is not there
         self._lanes: dict[Hashable, Fifo] = {}

@@ -16,6 +16,7 @@ from orchestrator.policies import (
     QueueConfig,
     RetryConfig,
     RoutingConfig,
+    StealingConfig,
 )
 from orchestrator.policies.config import Positive, Strict
 from orchestrator.policies.detection import TimeoutConfig, TwoLevelConfig
@@ -53,6 +54,8 @@ class Policies(Strict):
     """When a slow attempt gets a hedge on another worker; null: never."""
     ejection: EjectionConfig | None = None
     """When a worker that beats gets no new tasks for a while; null: never."""
+    stealing: StealingConfig | None = None
+    """From whom an idle worker takes what has not begun, where workers hold more than their slots; null: nobody."""
 
     @property
     def attempt_timeout_s(self) -> float | None:
@@ -113,6 +116,7 @@ def build_coordinator(
         max_copies=policies.retry.max_copies,
         hedging=chosen("hedging", policies.hedging),
         ejection=chosen("ejection", policies.ejection),
+        stealing=chosen("stealing", policies.stealing),
         call_timeout_s=call_timeout_s,
         keep_settled=keep_settled,
         keep_settled_s=keep_settled_s,

@@ -61,6 +61,7 @@ FATES = {
     "acknowledged": Fate.ANSWER,
     "assignments": Fate.REPEATED,
     "cancels": Fate.LOST,
+    "recalls": Fate.LOST,
 }
 """By the names of the fields, of either direction."""
 

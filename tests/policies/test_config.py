@@ -19,6 +19,7 @@ from orchestrator.policies import (
     QueueConfig,
     RetryConfig,
     RoutingConfig,
+    StealingConfig,
     catalogue,
 )
 from orchestrator.policies.detection import CustomDetection, TimeoutConfig
@@ -108,6 +109,7 @@ FAMILIES: dict[str, Any] = {
     "detection": DetectionConfig,
     "hedging": HedgingConfig,
     "ejection": EjectionConfig,
+    "stealing": StealingConfig,
     "backoff": BackoffConfig,
 }
 ROUTING: TypeAdapter[Any] = TypeAdapter(RoutingConfig)
@@ -147,6 +149,8 @@ GOOD = [
     ("hedging", {"kind": f"{HERE}:NeverHedge"}),
     ("ejection", {"kind": "outlier", "factor": 2, "consecutive_errors": None}),
     ("ejection", {"kind": f"{HERE}:NeverEject"}),
+    ("stealing", {"kind": "loaded"}),
+    ("stealing", {"kind": "random", "tries": 3}),
     ("backoff", {"kind": "constant", "delay_s": 1}),
     ("backoff", {"kind": "exponential", "base_s": 0.5}),
     ("backoff", {"kind": f"{HERE}:Square"}),
@@ -202,6 +206,7 @@ def test_the_catalogue_names_every_kind_once():
         ],
         "hedging": ["QuantileHedging", "CustomHedging"],
         "ejection": ["OutlierEjection", "CustomEjection"],
+        "stealing": ["LoadedVictimConfig", "RandomVictimConfig", "CustomStealing"],
         "backoff": ["ConstantBackoff", "ExponentialBackoff", "CustomBackoff"],
         "retry": ["RetryConfig"],
     }
@@ -264,8 +269,8 @@ def test_configurations_are_frozen():
         TimeoutConfig().timeout_s = 3.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("family", "kind"), [("hedging", "quantile"), ("ejection", "outlier")])
-def test_a_family_of_one_kind_needs_no_name(family, kind):
+@pytest.mark.parametrize(("family", "kind"), [("hedging", "quantile"), ("ejection", "outlier"), ("stealing", "loaded")])
+def test_a_family_with_a_usual_kind_needs_no_name(family, kind):
     """The parameters alone say what is meant."""
     assert TypeAdapter[Any](FAMILIES[family]).validate_python({}).kind == kind
 

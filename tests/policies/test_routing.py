@@ -30,7 +30,7 @@ ROUTINGS = {
     "power_of_1": lambda: PowerOfD(random.Random(1), 1),
     "power_of_2": lambda: PowerOfD(random.Random(1), 2),
     "power_of_5": lambda: PowerOfD(random.Random(1), 5),
-    "weighted": lambda: Weighted(random.Random(1)),
+    "weighted": Weighted,
     "join_idle_queue": lambda: JoinIdleQueue(random.Random(1)),
     "peak_ewma": lambda: PeakEwma(random.Random(1), 2, 10.0),
     "prequal": lambda: Prequal(random.Random(1), 3, 2, 0.84),

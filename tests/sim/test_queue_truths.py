@@ -15,7 +15,7 @@ RATE = 0.9
 PRIORITIES = ("high", "normal", "low")
 
 
-def waits(make: MakeScenario, discipline: dict[str, Any], tasks: int = 100_000) -> dict[str, tuple[float, float]]:
+def waits(make: MakeScenario, discipline: dict[str, Any], tasks: int = 80_000) -> dict[str, tuple[float, float]]:
     """M/M/1 with three classes of load .3: the mean wait of each, and its standard error over four runs."""
     scenario = make(
         duration_s=tasks / RATE,
@@ -38,7 +38,6 @@ def waits(make: MakeScenario, discipline: dict[str, Any], tasks: int = 100_000) 
 @pytest.mark.parametrize(
     "discipline",
     [
-        {"kind": "fifo"},
         {"kind": "aging", "tau_s": 5},
         {"kind": "weighted_fair", "weights": {"low": 1, "normal": 2, "high": 3}},
     ],
@@ -46,25 +45,23 @@ def waits(make: MakeScenario, discipline: dict[str, Any], tasks: int = 100_000) 
 )
 def test_kleinrocks_conservation_law(make: MakeScenario, discipline: dict[str, Any]):
     """Whoever goes first, the mean of the classes' waits, weighed by their loads, is that of M/M/1: 9."""
-    found = waits(make, discipline, 60_000)
+    found = waits(make, discipline, 40_000)
     mean = sum(value for value, _ in found.values()) / 3
     assert_truth((mean, sum(error for _, error in found.values()) / 3), 9.0, floor=0.05, ceiling=0.6)
-    if discipline["kind"] != "fifo":
-        assert found["high"][0] < found["normal"][0] < found["low"][0]
+    assert found["high"][0] < found["normal"][0] < found["low"][0]
 
 
-@pytest.mark.parametrize(("tau_s", "truths"), [(1e6, (1.286, 3.214, 22.50)), (1e-6, (9.0, 9.0, 9.0))])
-def test_aging_lies_between_strict_priority_and_fifo(make: MakeScenario, tau_s: float, truths: tuple[float, ...]):
-    """If waiting never counts, Cobham's waits; if it is all that counts, those of one queue."""
-    found = waits(make, {"kind": "aging", "tau_s": tau_s})
-    for value, truth in zip(found.values(), truths, strict=True):
+def test_aging_without_end_is_strict_priority(make: MakeScenario):
+    """If waiting hardly ever counts, Cobham's waits."""
+    found = waits(make, {"kind": "aging", "tau_s": 1e6})
+    for value, truth in zip(found.values(), (1.286, 3.214, 22.50), strict=True):
         assert_truth(value, truth, floor=0.05, ceiling=0.6)
 
 
 def test_aging_bounds_how_much_longer_the_low_ones_wait(make: MakeScenario):
     """In a long queue two classes wait tau longer for each step between them (Jackson 1960): 2 tau at most."""
     tau_s = 5.0
-    found = waits(make, {"kind": "aging", "tau_s": tau_s}, 60_000)
+    found = waits(make, {"kind": "aging", "tau_s": tau_s}, 40_000)
     assert 0.5 * tau_s < found["low"][0] - found["normal"][0] < tau_s
     assert 0.5 * tau_s < found["normal"][0] - found["high"][0] < tau_s
 
@@ -75,7 +72,7 @@ def test_sjf_serves_the_short_kind_first(make: MakeScenario):
     W0 = sum of the arrival rates times the mean squares / 2 = 1; short W0 / (1 - .4), long W0 / (1 - .4) / (1 - .8).
     Nothing tells the coordinator how long they take: it learns that.
     """
-    rate, tasks = 0.8 + 0.2, 100_000
+    rate, tasks = 0.8 + 0.2, 60_000
     scenario = make(
         duration_s=tasks / rate,
         warmup_s=tasks / rate / 10,

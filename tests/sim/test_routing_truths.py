@@ -117,3 +117,40 @@ def test_slow_workers_get_less(make: MakeScenario, routing: str):
         return float(np.mean([sim.run(scenario, number).summary["latency_s"]["p99"] for number in range(2)]))
 
     assert p99("power_of_d") > 1.5 * p99(routing)
+
+
+def mean_field_with_stealing(load: float) -> float:
+    """Mean response where an empty server takes the tail of one random server that holds two at least, at no cost
+    (Mitzenmacher 1998, "Analyses of load stealing models based on differential equations")."""
+    p2 = (1 + load - (1 + 2 * load - 3 * load**2) ** 0.5) / 2
+    return 1 + p2 / (load * (1 - load / (1 + load - p2)))
+
+
+@pytest.mark.parametrize(("load", "response"), [(0.5, 1.618), (0.9, 3.541)])
+def test_stealing_in_the_mean_field(make: MakeScenario, load: float, response: float):
+    """Random routing to many queues, which would take 2 and 10."""
+    assert mean_field_with_stealing(load) == pytest.approx(response, abs=5e-4)
+    policies = {"routing": {"kind": "random"}, "stealing": {"kind": "random", "tries": 1}}
+    tasks = 20_000 if load == 0.5 else 60_000
+    [found] = measured(queue(make, 400, load, tasks, policies=policies, prefetch="unlimited"), "latency_s.mean")
+    assert_truth(found, response)
+
+
+def test_a_worker_that_joins_late_does_not_idle_beside_a_full_queue(make: MakeScenario):
+    """Twelve tasks of 10 s at one worker; the other one joins after 5 s, and takes what has not begun."""
+
+    def last_s(stealing: dict | None) -> float:
+        scenario = make(
+            duration_s=1,
+            workload={
+                "arrivals": {"kind": "constant", "rate_per_s": 12},
+                "service": {"kind": "constant", "value_s": 10},
+            },
+            cluster={"workers": 2, "capacity": 1, "prefetch": "unlimited"},
+            policies={"stealing": stealing},
+            faults=[{"kind": "join", "at_s": 5, "workers": ["w2"]}],
+        )
+        return float(sim.run(scenario).summary["latency_s"]["max"])
+
+    assert last_s(None) > 115
+    assert last_s({"kind": "loaded"}) < 75

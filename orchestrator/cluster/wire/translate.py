@@ -161,12 +161,14 @@ def to_worker(
     acknowledged: Sequence[int],
     assignments: Iterable[Assignment],
     cancels: Iterable[Key],
+    recalls: Iterable[Key] = (),
 ) -> ToWorker:
     message = ToWorker(acknowledged=acknowledged)
     add = message.assignments.add
     for (task_id, attempt), kind, payload, _ in assignments:
         add(task_id=task_id, attempt=attempt, kind=kind, payload=payload)
     _add_keys(message.cancels, cancels)
+    _add_keys(message.recalls, recalls)
     if registered is not None:
         term, heartbeat_s, call_timeout_s, dropped, silence_s = registered
         answer = stream_pb2.Registered(
@@ -294,6 +296,10 @@ def confirmed(message: FromWorker) -> Iterable[Key]:
 
 def cancels(message: ToWorker) -> Iterable[Key]:
     return _keys(message.cancels)
+
+
+def recalls(message: ToWorker) -> Iterable[Key]:
+    return _keys(message.recalls)
 
 
 def reports(message: FromWorker) -> Iterator[Reported]:

@@ -13,47 +13,58 @@ from orchestrator.core.model import Attempt, Outcome, Task, Worker, WorkerId
 Record = TypeVar("Record")
 
 
+class Indexed:
+    """Workers in no particular order, from which one is drawn in O(1) (swap-removal).
+
+    `listed`: all of them, the same list for ever. `place`: of each one in it.
+    """
+
+    def __init__(self) -> None:
+        self.listed: list[Worker] = []
+        self.place: dict[Worker, int] = {}
+
+    def add(self, worker: Worker) -> None:
+        if worker not in self.place:
+            self.place[worker] = len(self.listed)
+            self.listed.append(worker)
+
+    def discard(self, worker: Worker) -> None:
+        place = self.place.pop(worker, None)
+        if place is not None:
+            last = self.listed.pop()
+            if last is not worker:
+                self.listed[place] = last
+                self.place[last] = place
+
+
 class Routing(ABC):
-    """A base class that keeps `self.roomy`: the workers with room, in no particular order (swap-removal)."""
+    """A base class that keeps `self.roomy`: the workers with room, in no particular order."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.roomy: list[Worker] = []
-        self._place: dict[Worker, int] = {}
+        self._with_room = Indexed()
+        self.roomy: list[Worker] = self._with_room.listed
 
     def joined(self, worker: Worker) -> None:
         if worker.load < worker.limit:
-            self._add(worker)
+            self._with_room.add(worker)
 
     def left(self, worker: Worker) -> None:
-        if worker in self._place:
-            self._remove(worker)
+        self._with_room.discard(worker)
 
     def load_changed(self, worker: Worker, before: int) -> None:
         has_room = worker.load < worker.limit
-        if has_room != (worker in self._place):
-            (self._add if has_room else self._remove)(worker)
+        if has_room != (worker in self._with_room.place):
+            (self._with_room.add if has_room else self._with_room.discard)(worker)
 
     @abstractmethod
     def choose(self, task: Task) -> Worker | None: ...
 
     def check(self, assignable: list[Worker]) -> None:
         """InvariantError unless the index holds the assignable workers with room, each at its place."""
-        compare({worker.id: place for place, worker in enumerate(self.roomy)}, self._places())
-        compare(sorted(self._places()), with_room(assignable))
-
-    def _places(self) -> dict[WorkerId, int]:
-        return {worker.id: place for worker, place in self._place.items()}
-
-    def _add(self, worker: Worker) -> None:
-        self._place[worker] = len(self.roomy)
-        self.roomy.append(worker)
-
-    def _remove(self, worker: Worker) -> None:
-        place, last = self._place.pop(worker), self.roomy.pop()
-        if last is not worker:
-            self.roomy[place] = last
-            self._place[last] = place
+        places = {worker.id: place for worker, place in self._with_room.place.items()}
+        compare({worker.id: place for place, worker in enumerate(self.roomy)}, places)
+        compare(sorted(places), with_room(assignable))
 
 
 class BySlot(Generic[Record]):

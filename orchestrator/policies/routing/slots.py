@@ -15,17 +15,18 @@ from orchestrator.policies.routing.index import BySlot, Routing, compare, with_r
 
 _COMPLETED = Outcome.COMPLETED
 
-Entry = tuple[float, float, float, int]
-"""Of one worker: the expected delay of its next task, its load for each slot, a random number, its slot."""
+Entry = tuple[float, float, int, int]
+"""Of one worker: the expected delay of its next task, its load for each slot, when its load changed, its slot."""
 
 
 class Weighted:
     """The worker where the next task is expected to end first: shortest expected delay.
 
     With c slots, n attempts in hand and tasks that take s on it, that is s + max(0, n + 1 - c) s / c; among equals the
-    worker with the least (n + 1) s / c, then any. With one slot it is the rule of Linux Virtual Server's `sed`,
-    (n + 1) / weight. s is relative to the mean of all workers, and learnt from the seconds of execution that workers
-    report: an average over about the last WINDOW tasks, which begins as if PRIOR tasks had taken the mean.
+    worker with the least (n + 1) s / c, then that whose load is unchanged for longest. With one slot it is the rule of
+    Linux Virtual Server's `sed`, (n + 1) / weight. s is relative to the mean of all workers, and learnt from the
+    seconds of execution that workers report: an average over about the last WINDOW tasks, which begins as if PRIOR
+    tasks had taken the mean.
 
     The workers stand in a heap. An entry that is not its worker's newest is dropped when it comes to the top.
     """
@@ -33,8 +34,8 @@ class Weighted:
     WINDOW = 100
     PRIOR = 10
 
-    def __init__(self, rng: random.Random) -> None:
-        self._draw = rng.random
+    def __init__(self) -> None:
+        self._changes = 0
         self._heap: list[Entry] = []
         self._entries: dict[Worker, Entry] = {}  # of the workers with room, the newest
         self._workers: list[Worker | None] = []  # by slot
@@ -56,7 +57,8 @@ class Weighted:
             self._entries.pop(worker, None)
             return
         slots, s = max(1, worker.capacity), self._slowness(worker)
-        entry = s * (1 + max(0, n - slots) / slots), s * n / slots, self._draw(), worker.slot
+        self._changes += 1
+        entry = s * (1 + max(0, n - slots) / slots), s * n / slots, self._changes, worker.slot
         self._entries[worker] = entry
         heapq.heappush(self._heap, entry)
         if len(self._heap) > 4 * len(self._entries) + 64:
@@ -137,7 +139,7 @@ class WeightedConfig(Strict):
     kind: Literal["weighted"]
 
     def build(self, rng: random.Random) -> RoutingPolicy:
-        return Weighted(rng)
+        return Weighted()
 
 
 class JoinIdleQueueConfig(Strict):

@@ -1,0 +1,53 @@
+"""Every routing policy, every queue and stealing in a live cluster: nothing is lost, and the record replays alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from orchestrator.policies import catalogue
+from tests.rehearsal.runs import BASE, executed
+
+KINDS: dict[str, Any] = {
+    "lookup": {"share": 0.8, "service": {"kind": "exponential", "mean_s": 0.01}},
+    "report": {"share": 0.2, "service": {"kind": "exponential", "mean_s": 0.1}, "priority": "low"},
+}
+
+
+def names(family: str) -> list[str]:
+    """The kinds of a family, without the user's own."""
+    kinds = (get_args(config.model_fields["kind"].annotation) for config in catalogue()[family])
+    return [kind[0] for kind in kinds if kind]
+
+
+def together() -> list[tuple[str, str, str | None]]:
+    """Each kind of each family in one run at least."""
+    routings, queues, thefts = names("routing"), names("queue"), [None, *names("stealing")]
+    runs = max(len(routings), len(queues))
+    return [(routings[i % len(routings)], queues[i % len(queues)], thefts[i % len(thefts)]) for i in range(runs)]
+
+
+@pytest.mark.parametrize(("routing", "queue", "stealing"), together())
+def test_a_policy_works_in_the_live_cluster(routing: str, queue: str, stealing: str | None, tmp_path: Path):
+    """With queues at the workers, two kinds of tasks, a slow worker and one that dies and comes back."""
+    policies = {
+        **BASE["policies"],
+        "routing": {"kind": routing},
+        "queue": {"kind": queue},
+        "stealing": None if stealing is None else {"kind": stealing},
+    }
+    finished = executed(
+        tmp_path,
+        duration_s=2.5,
+        policies=policies,
+        cluster={"workers": 4, "capacity": 2, "prefetch": 3},
+        workload={"arrivals": {"kind": "poisson", "rate_per_s": 120}, "kinds": KINDS, "task": "sleep"},
+        faults=[
+            {"kind": "slow", "at_s": 0.3, "workers": ["w2"], "factor": 0.3, "for_s": 1},
+            {"kind": "crash", "at_s": 0.8, "workers": ["w3"], "restart_after_s": 0.3},
+        ],
+    )
+    counts = finished.summary["tasks"]
+    assert counts["completed"] == counts["submitted"] > 200
