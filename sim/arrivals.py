@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from itertools import chain
 
@@ -25,7 +25,8 @@ _Message = tuple[int, int, Draws]  # task, priority, payload
 
 
 class OpenSubmissions:
-    """Open arrivals. The times at which they reach the coordinator are known beforehand."""
+    """Open arrivals. The times at which they reach the coordinator are known beforehand. `unwanted`: tasks that their
+    clients have given up; the network's copy of such a submission is nobody's."""
 
     def __init__(
         self,
@@ -36,14 +37,19 @@ class OpenSubmissions:
         scenario: Scenario,
         replication: int,
         draws: AttemptDraws,
+        unwanted: Container[int],
     ) -> None:
         self._env = env
         self._coordinator = coordinator
         self._plan = plan
         self._first_attempts = draws.of_tasks(plan.service_s)
         self._at_s, self._task = self._messages(scenario, replication)
+        self._limits = scenario.workload.limits()
         rows = chain.from_iterable(self._chunks())
-        OpenStream(rows, env.call_at, received(self._submit)).begin()
+        self._unwanted = unwanted
+        plain = not self._limits and scenario.coordinator.max_waiting is None
+        submit = self._submit if plain else self._submit_if_wanted
+        OpenStream(rows, env.call_at, received(submit)).begin()
 
     def columns(self) -> Columns:
         """Of all tasks, in the order of their ids."""
@@ -89,6 +95,12 @@ class OpenSubmissions:
     def _submit(self, row: _Row) -> None:
         self._coordinator.submit(row[2], row[3], row[4], None, self._env._now)
 
+    def _submit_if_wanted(self, row: _Row) -> None:
+        _, _, task, priority, payload = row
+        if task not in self._unwanted:
+            limits = self._limits.get(getattr(payload, "kind", ""))
+            self._coordinator.submit(task, priority, payload, limits, self._env._now)
+
 
 class ClientSubmissions:
     """Closed clients. Their tasks, and the news that a task is settled, take the network's time."""
@@ -103,6 +115,7 @@ class ClientSubmissions:
         replication: int,
         end: RunEnd,
         draws: AttemptDraws,
+        unwanted: Container[int],
     ) -> None:
         network, seed = scenario.network, scenario.seed
         self._draws = [draws.of_client(client) for client in range(plan.clients)]
@@ -112,6 +125,8 @@ class ClientSubmissions:
         safe = network.model_copy(update={"loss": 0.0, "duplicate": 0.0})
         self._answer = MessageKind(safe, seed, replication, "answer")
         self._rpc_timeout_s = network.rpc_timeout_s
+        self._limits = scenario.workload.limits()
+        self._unwanted = unwanted
         self._accept = received(self._submit)
         self._clients = ClosedClients(plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0))
         self.columns = self._clients.columns
@@ -141,4 +156,6 @@ class ClientSubmissions:
 
     def _submit(self, message: _Message) -> None:
         task, priority, payload = message
-        self._coordinator.submit(task, priority, payload, None, self._env._now)
+        if task not in self._unwanted:
+            limits = self._limits.get(getattr(payload, "kind", "")) if self._limits else None
+            self._coordinator.submit(task, priority, payload, limits, self._env._now)

@@ -213,6 +213,11 @@ def submit_key(task: int) -> int:
     return Rank.SUBMIT + task
 
 
+def submit_again_key(task: int) -> int:
+    """A task arrives again that had been refused."""
+    return Rank.SUBMIT + _SECOND_KIND + task
+
+
 def client_submit_key(task: int) -> int:
     """A closed client's task arrives."""
     return Rank.SUBMIT + 2 * task

@@ -33,6 +33,7 @@ from sim.fused import FusedPath
 from sim.inbox import Handlers, Inbox
 from sim.keys import fused_result_key
 from sim.network import MessageKind
+from sim.refusals import Refusals
 from sim.to_coordinator import Introduction, ToCoordinator
 from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
@@ -63,8 +64,6 @@ class World:
         self.ended = self.recorder.ended
         self._duration_s = scenario.duration_s
         self._heartbeat_s = policies.detection.heartbeat_s
-        timeout_s = policies.attempt_timeout_s
-        self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
         self._draws = AttemptDraws(scenario, replication)
         self._alarm_at = math.inf
@@ -73,7 +72,13 @@ class World:
         # Late reports come from attempts that are still known; only a copy of a message needs a longer memory.
         keep_settled = 100_000 if network.duplicate else 1_000
         self.coordinator = build_coordinator(
-            policies, self, seed, replication, keep_settled=keep_settled, call_timeout_s=network.rpc_timeout_s
+            policies,
+            self,
+            seed,
+            replication,
+            keep_settled=keep_settled,
+            call_timeout_s=network.rpc_timeout_s,
+            max_waiting=scenario.coordinator.max_waiting,
         )
 
         pauses = any(action.worker is None for action in plan.faults)
@@ -216,15 +221,31 @@ class World:
         arrivals, received = plan.arrivals, self.inbox.received
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
         self.end = RunEnd(due, lambda: self._stop_at(self.now), self._is_hopeless)
+        self._refusals = Refusals(self.env, received, scenario, replication, self._submit_again, self._given_up)
         self._clients: ClientSubmissions | None = None
         self.arrivals: OpenSubmissions | ClientSubmissions
         if isinstance(arrivals, ClosedArrivals):
             self.arrivals = self._clients = ClientSubmissions(
-                self.env, self.coordinator, received, arrivals, scenario, replication, self.end, self._draws
+                self.env,
+                self.coordinator,
+                received,
+                arrivals,
+                scenario,
+                replication,
+                self.end,
+                self._draws,
+                self._refusals.over,
             )
         else:
             self.arrivals = OpenSubmissions(
-                self.env, self.coordinator, received, arrivals, scenario, replication, self._draws
+                self.env,
+                self.coordinator,
+                received,
+                arrivals,
+                scenario,
+                replication,
+                self._draws,
+                self._refusals.over,
             )
 
     # ---- effects of the core
@@ -235,6 +256,9 @@ class World:
 
     def accepted(self, task: Task, now: float) -> None:
         pass
+
+    def refused(self, task: Task, why: str, now: float) -> None:
+        self._release(f"client of {task.id}", self._refusals.later, task)
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         if request is not None:  # the life of a process that held something; to any other the answer says nothing
@@ -253,7 +277,7 @@ class World:
             starts_at = now + delay_s
             finishes_at = starts_at + work_s
             arrives_at = finishes_at + result_delay_s
-            undisturbed = arrives_at < worker.next_fault_s and arrives_at < now + self._timeout_s
+            undisturbed = arrives_at < worker.next_fault_s and arrives_at < attempt.times_out_at
             if undisturbed and starts_at >= worker.registered_arrives_at:
                 attempt.note = starts_at, finishes_at, work_s, result_delay_s, False
                 self._call_at(arrives_at, fused_result_key(attempt), self._fused_result, attempt)
@@ -301,6 +325,16 @@ class World:
     def wake_at(self, at: float) -> None:
         self._alarm_at = at
         self.env.call_at(max(at, self.env._now), keys.Rank.ALARM, self._wake, at)
+
+    def _submit_again(self, task: Task) -> None:
+        self.coordinator.submit(task.id, task.priority, task.payload, task.limits, self.now)
+
+    def _given_up(self, task: int) -> None:
+        """Its client does not want it any more, and the coordinator never took it."""
+        self.recorder.refused(task, self.now)
+        if self._clients is not None:
+            self._clients.send_settled(task)
+        self.end.settled()
 
     def _introduce(self, record: Worker) -> None:
         """The coordinator has a new record of a worker. Its slot may have been another worker's."""

@@ -65,6 +65,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     return {
         **({"runs": f"{summary['replications']}, pooled"} if "replications" in summary else {}),
         "tasks": listed(tasks, *COUNTS),
+        **({"limits": listed(summary["limits"], *summary["limits"])} if "limits" in summary else {}),
         **{f"  {name}": listed(one, *COUNTS) for name, one in classes(summary).items()},
         "waiting": f"{number(summary['queue']['at_coordinator'])} tasks at the coordinator, "
         f"{number(summary['queue']['at_workers'])} at workers, on average",

@@ -22,7 +22,16 @@ from orchestrator.cluster.metrics import Groups
 from orchestrator.cluster.store import Kept, Store, Unusable
 from orchestrator.cluster.wire import translate
 from orchestrator.core.inputs import Holding, Recovered
-from orchestrator.core.model import Attempt, AttemptKey, AttemptState, Task, TaskState, Worker, WorkerEvent
+from orchestrator.core.model import (
+    Attempt,
+    AttemptKey,
+    AttemptState,
+    Task,
+    TaskState,
+    TimeLimits,
+    Worker,
+    WorkerEvent,
+)
 from orchestrator.core.ports import Effects
 
 log = logging.getLogger("orchestrator.coordinator")
@@ -213,6 +222,7 @@ class Noting:
     def __init__(self, note: Callable[[Task], None], onward: Effects) -> None:
         self._note = note
         self._onward = onward
+        self.refused = onward.refused
         self.acknowledged = onward.acknowledged
         self.heartbeat_answered = onward.heartbeat_answered
         self.wake_at = onward.wake_at
@@ -266,24 +276,26 @@ def kept_of(task: Task, since_1970: float) -> Kept:
     """`since_1970`: what the wall clock is ahead of the core's."""
     job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
     settled_at = task.settled_at
+    queue_timeout_s, execution_timeout_s, deadline_s = task.limits or translate.NO_LIMITS
     fields = (
-        *(task.id, task.priority, job.kind, job.payload, job.session, job.number, task.execution_timeout_s),
+        *(task.id, task.priority, job.kind, job.payload, job.session, job.number, execution_timeout_s),
         *(task.submitted_at + since_1970, task.tries, task.attempt),
         [(each.number, each.worker.id, each.worker.incarnation) for each in task.live if each.state is _OPEN],
         *(int(task.state), task.worker_id, None if task.result is None else str(task.result), task.error),
         None if settled_at is None else settled_at + since_1970,
-        *(job.key, job.digest),
+        *(job.key, job.digest, queue_timeout_s, deadline_s),
     )
     return translate.make(Kept, fields)
 
 
 def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
     """Nothing happened after `now`, whatever the wall clock has said meanwhile."""
+    limits = TimeLimits(kept.queue_timeout_s, kept.execution_timeout_s, kept.deadline_s)
     return Recovered(
         kept.id,
         kept.priority,
         Job(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
-        kept.execution_timeout_s,
+        None if limits == translate.NO_LIMITS else limits,
         min(now, kept.accepted_at - since_1970),
         kept.tries,
         kept.attempt,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Iterable
 
 from orchestrator.core.culprit import checked_review_at, nonsense
-from orchestrator.core.inputs import Holding, Registration
+from orchestrator.core.dispatch import Dispatch
+from orchestrator.core.inputs import Holding, Recovered, Registration
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
@@ -15,6 +17,7 @@ from orchestrator.core.model import (
     Outcome,
     Quarantine,
     Task,
+    TaskId,
     TaskState,
     Worker,
     WorkerEvent,
@@ -22,19 +25,25 @@ from orchestrator.core.model import (
     WorkerState,
 )
 from orchestrator.core.ports import EjectionPolicy, SleepAware, Verdict
-from orchestrator.core.stealing import Stealing
 
+HEARING_S = 0.25
+"""After it slept, the coordinator listens so long before it acts."""
 LONGEST_PAUSE_S = 30.0
 """Between two trials of a worker whose calls fail."""
 
+_PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
 _OPEN = AttemptState.OPEN
 _ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
 
 
-class Membership(Stealing):
+class Membership(Dispatch):
     """The workers of a coordinator. What changes a worker changes the attempts that it holds."""
 
     __slots__ = ()
+
+    def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
+        task = self._tasks.get(task_id)
+        return None if task is None else task.newest(worker_id, number)
 
     @property
     def _beat_again_s(self) -> float:
@@ -59,6 +68,14 @@ class Membership(Stealing):
                 self._passed_trial(worker)
         else:
             worker.quarantined = None
+
+    def _passed_trial(self, worker: Worker) -> None:
+        """The worker does say what becomes of what it is given."""
+        worker.on_trial = False
+        worker.trial_pause_s = 0.0
+        if worker.quarantined is Quarantine.TRIAL:
+            worker.quarantined = None
+            self._reconsider(worker)
 
     def _suspect(self, worker: Worker, now: float) -> None:
         worker.state = _SUSPECT
@@ -137,6 +154,16 @@ class Membership(Stealing):
 
     # ---- what an earlier coordinator knew
 
+    def _recover_settled(self, task: Task, stored: Recovered, now: float) -> None:
+        task.state = TaskState(stored.state)
+        task.worker_id = stored.worker_id
+        task.result = stored.result
+        task.error = stored.error
+        task.settled_at = stored.settled_at
+        self.completed += task.state is TaskState.COMPLETED
+        self.failed += task.state is TaskState.FAILED
+        self._settled.add(task, now)
+
     def _recover_attempt(self, task: Task, holding: Holding, now: float) -> None:
         """Its worker may have it still. Until that registers, or is declared dead, the task counts on it."""
         worker = self._workers.get(holding.worker_id)
@@ -171,6 +198,17 @@ class Membership(Stealing):
                 self._time_out_later(attempt, now)
 
     # ---- judging workers
+
+    def _note_sleep(self, now: float) -> None:
+        """The alarm should have rung long ago: what is due may only seem so, by messages that are not heard yet."""
+        if now < self._judges_from - self._beat_again_s:
+            return  # it is listening already
+        if self._listens_until == -math.inf:  # but once: it must act in the end, even if it never wakes in time
+            self._listens_until = now + HEARING_S
+        self._judges_from = now + HEARING_S + self._beat_again_s
+        for worker in self._workers.values():
+            if isinstance(worker.detector, SleepAware):
+                worker.detector.slept(self._judges_from)
 
     def _review(self, worker: Worker, now: float) -> None:
         if worker.state not in (_ALIVE, _SUSPECT):
@@ -264,6 +302,32 @@ class Membership(Stealing):
             self._reopen(attempt, now)
             for rival in rivals:
                 self._fx.cancel(rival, now)
+
+    def _keep_recalled(self, attempts: Iterable[Attempt], now: float) -> None:
+        """Their worker has begun them, or has them although the recall may be lost: what nobody else has goes on."""
+        for attempt in attempts:
+            if self._thefts is not None and self._thefts.thief_of(attempt) is not None:
+                self._thefts.over(attempt)
+                if attempt.task in self._backlog.crowded:
+                    self._reopen(attempt, now)
+
+    def _reopen(self, attempt: Attempt, now: float) -> None:
+        """The task counts on it again; its execution timeout begins anew."""
+        task, worker = attempt.task, attempt.worker
+        attempt.state = _OPEN
+        attempt.outcome = Outcome.UNFINISHED
+        attempt.reason = ""
+        attempt.given_up_at = None
+        del worker.abandoned[attempt]
+        worker.open[attempt] = None
+        if task.state is _PENDING:
+            self.pending -= 1
+            self._backlog.forget(task)
+        task.state = _ASSIGNED if attempt.started_at is None else _RUNNING
+        if not worker.reports_start or attempt.started_at is not None:
+            self._time_out_later(attempt, now)
+        self._wait_again(task, now)
+        self._hedges.look_again(attempt, now)
 
     @staticmethod
     def _rivals(attempt: Attempt) -> list[Attempt]:

@@ -10,17 +10,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
 from typing import Literal
 
+from orchestrator.core.admission import room_for
 from orchestrator.core.backlog import Backlog
 from orchestrator.core.blame import Blame
 from orchestrator.core.culprit import checked_review_at, nonsense
 from orchestrator.core.dead_share import DeadShare
-from orchestrator.core.deadlines import AnyOrder, Ticks, Timeouts
-from orchestrator.core.hedges import Hedges, is_alone, is_orphan, kind_of_payload
+from orchestrator.core.deadlines import AnyOrder, Expiries, Ticks, Timeouts
+from orchestrator.core.hedges import Hedges, kind_of_payload
 from orchestrator.core.model import (
     Attempt,
     AttemptState,
     Failure,
-    Hedge,
     Outcome,
     Quarantine,
     Task,
@@ -55,6 +55,7 @@ class Transitions:
 
     `queue`: makes a queue discipline; each lane of refused tasks has one of its own.
     `execution_timeout_s`: of tasks that have no limit of their own; None for no limit.
+    `max_waiting`: when so many tasks wait no submission is accepted, of lower priorities sooner; None for no limit.
     `execution_check`, `detection_check`: None to act at the exact moment.
     `keep_settled`, `keep_settled_s`, `keep_settled_bytes`: settled tasks are remembered, to answer questions and to
     know a late report, up to that number, for that long, and up to that size in all. `keep_keyed_s`: for how long those
@@ -74,11 +75,11 @@ class Transitions:
     # More attributes than a shared dictionary of instances holds: slots are found faster.
     __slots__ = (
         "_alarm", "_backlog", "_blame", "_call_timeout_s", "_dead_share", "_detection_check", "_ejection",
-        "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_learners", "_limited", "_listens_until",
-        "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions",
-        "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing",
-        "_tasks", "_thefts", "_timeouts", "_workers", "completed", "counters", "failed", "heartbeat_s", "pending",
-        "submitted", "term",
+        "_expiries", "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_learners", "_limited",
+        "_listens_until", "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s",
+        "_readmissions", "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_room_for",
+        "_roomy", "_routing", "_tasks", "_thefts", "_timeouts", "_workers", "completed", "counters", "failed",
+        "heartbeat_s", "pending", "submitted", "term",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class Transitions:
         stealing: StealingPolicy | None = None,
         kind_of: Callable[[object], Hashable] = kind_of_payload,
         call_timeout_s: float = 2.0,
+        max_waiting: int | None = None,
         keep_settled: float = 100_000,
         keep_settled_s: float = math.inf,
         keep_settled_bytes: float = math.inf,
@@ -145,6 +147,8 @@ class Transitions:
         self._dead_share = DeadShare(max_dead_share)
         self._timeouts = Timeouts(self._tasks, execution_timeout_s, execution_check)
         self._limited = execution_timeout_s is not None
+        self._expiries = Expiries(self._tasks)
+        self._room_for = None if max_waiting is None else room_for(max_waiting)
         self._reviews: AnyOrder[Worker] = AnyOrder()
         self._readmissions: AnyOrder[Worker] = AnyOrder()
         self._alarm = math.inf
@@ -156,7 +160,14 @@ class Transitions:
         self.completed = 0
         self.failed = 0
         self.counters: Counter[str] = Counter(
-            late_results=0, unknown_results=0, refused_results=0, duplicate_submits=0, timeouts=0
+            late_results=0,
+            unknown_results=0,
+            refused_results=0,
+            duplicate_submits=0,
+            timeouts=0,
+            queue_timeouts=0,
+            missed_deadlines=0,
+            refused_submissions=0,
         )
 
     def policies(self) -> Mapping[str, object]:
@@ -192,7 +203,7 @@ class Transitions:
         self._routing.load_changed(worker, before)
         if self._thefts is not None:
             self._thefts.load_changed(worker, before)
-        if not worker.reports_start and (self._limited or task.execution_timeout_s is not None):
+        if not worker.reports_start and (self._limited or task.limits is not None):
             # As `_time_out_later` has it, which this does not call because every task pays for it.
             at = self._timeouts.start(attempt, now)
             if at < self._alarm:
@@ -210,38 +221,6 @@ class Transitions:
         else:
             why = f"{worker}, which {'is full' if worker.assignable else 'gets no tasks at present'}"
         return nonsense("routing policy", self._routing, "choose", f"gave {why}")
-
-    def _dispatch(self, now: float) -> None:
-        """Assign waiting tasks while a worker has room."""
-        backlog = self._backlog
-        if self._room_appeared:
-            self._room_appeared = False
-            if backlog.lanes:
-                backlog.open_all()
-        while self._roomy and backlog.size:
-            task = backlog.pop()
-            if task is None:
-                break
-            if task.live and self._is_crowded(task):
-                backlog.hold(task)
-                continue
-            worker = self._routing.choose(task)
-            if worker is None:
-                backlog.refuse(task)
-                continue
-            if backlog.open_lanes:
-                backlog.assigned(task)
-            self._assign(task, worker, now)
-        if self._hedges.wanted and self._roomy:
-            self._start_hedges(now)
-
-    def _is_crowded(self, task: Task) -> bool:
-        """Whether the task has as many copies as it may have.
-
-        A copy is an attempt, not a hedge, that occupies a worker. One that was declared dead does not count: it may
-        never say that the attempt ended.
-        """
-        return sum(attempt.is_copy for attempt in task.live) >= self._max_copies
 
     def _settle(
         self, task: Task, state: TaskState, worker_id: WorkerId | None, value: object, error: str, now: float
@@ -269,7 +248,8 @@ class Transitions:
         self._fx.settled(task, now)
         for other in task.live:
             if other.state is _OPEN:
-                self._give_up(other, Outcome.CANCELLED, "settled by another attempt", now)
+                why = task.error if task.worker_id is None else "settled by another attempt"
+                self._give_up(other, Outcome.CANCELLED, why, now)
             self._fx.cancel(other, now)
 
     def _retry_or_fail(self, attempt: Attempt, now: float) -> None:
@@ -283,6 +263,8 @@ class Transitions:
             task.tries += 1
         if task.state >= _COMPLETED:
             return
+        if attempt.has_begun:
+            task.begin()
         if task.has_open:
             self._hedge_again(task, now)
             return
@@ -308,6 +290,7 @@ class Transitions:
         task = attempt.task
         if task.state >= _COMPLETED:
             return
+        self._wait_again(task, now)
         if task.has_open:
             self._hedge_again(task, now)
             return
@@ -336,14 +319,15 @@ class Transitions:
 
     # ---- attempts
 
-    def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
-        task = self._tasks.get(task_id)
-        return None if task is None else task.newest(worker_id, number)
-
     def _time_out_later(self, attempt: Attempt, now: float) -> None:
         at = self._timeouts.start(attempt, now)
         if at < self._alarm:
             self._ring_by(at)
+
+    def _wait_again(self, task: Task, now: float) -> None:
+        """What seemed to run may not have begun."""
+        if task.limits is not None:
+            self._ring_by(self._expiries.wait_again(task, now))
 
     def _give_up(self, attempt: Attempt, outcome: Outcome, reason: str, now: float) -> None:
         attempt.state = _ABANDONED
@@ -387,23 +371,6 @@ class Transitions:
         elif not task.live:
             self._settled.add(task, now)
 
-    def _reopen(self, attempt: Attempt, now: float) -> None:
-        """The task counts on it again; its execution timeout begins anew."""
-        task, worker = attempt.task, attempt.worker
-        attempt.state = _OPEN
-        attempt.outcome = Outcome.UNFINISHED
-        attempt.reason = ""
-        attempt.given_up_at = None
-        del worker.abandoned[attempt]
-        worker.open[attempt] = None
-        if task.state is _PENDING:
-            self.pending -= 1
-            self._backlog.forget(task)
-        task.state = _ASSIGNED if attempt.started_at is None else _RUNNING
-        if not worker.reports_start or attempt.started_at is not None:
-            self._time_out_later(attempt, now)
-        self._hedges.look_again(attempt, now)
-
     # ---- hedges
 
     def _hedge_again(self, task: Task, now: float) -> None:
@@ -411,59 +378,12 @@ class Transitions:
         if self._hedges.lost_one(task, now):
             self._ring_by(now)
 
-    def _start_hedges(self, now: float) -> None:
-        """In room that no task waits for: first beside the suspects' attempts, then beside slow ones."""
-        hedges, is_poison = self._hedges, self._blame.is_poison
-        served = []
-        for attempt in hedges.orphans:
-            if not self._roomy:
-                break
-            if not is_orphan(attempt) or is_poison(attempt.task) or self._start_hedge(attempt, now):
-                served.append(attempt)
-        hedges.served(hedges.orphans, served)
-        served = []
-        for attempt in hedges.slow:
-            if not self._roomy:
-                break
-            if is_alone(attempt) and not is_poison(attempt.task):
-                if hedges.policy is None or not hedges.policy.may_begin():
-                    break
-                if not self._start_hedge(attempt, now):
-                    continue
-                hedges.hedged(attempt)
-            served.append(attempt)
-        hedges.served(hedges.slow, served)
-
-    def _start_hedge(self, attempt: Attempt, now: float) -> bool:
-        """On a worker that holds no attempt of that task, if there is one with room."""
-        task = attempt.task
-        holders = [other.worker for other in task.live if other.worker.assignable]
-        for worker in holders:
-            self._make_unassignable(worker)
-        chosen = self._routing.choose(task) if self._roomy else None
-        if chosen is not None:
-            before = task.state
-            self._make_pending(task)
-            self._assign(task, chosen, now, Hedge)
-            task.state = before
-        for worker in holders:
-            self._reconsider(worker)
-        return chosen is not None
-
     # ---- which workers get tasks
 
     def _quarantine(self, worker: Worker, why: Quarantine) -> None:
         if worker.quarantined is not Quarantine.FAILED_CALL:
             worker.quarantined = why
         self._make_unassignable(worker)
-
-    def _passed_trial(self, worker: Worker) -> None:
-        """The worker does say what becomes of what it is given."""
-        worker.on_trial = False
-        worker.trial_pause_s = 0.0
-        if worker.quarantined is Quarantine.TRIAL:
-            worker.quarantined = None
-            self._reconsider(worker)
 
     def _reconsider(self, worker: Worker) -> None:
         """After something that may have made the worker assignable."""
@@ -473,6 +393,8 @@ class Transitions:
                 self._roomy += 1
             self._room_appeared = True
             self._routing.joined(worker)
+            if self._thefts is not None:
+                self._thefts.joined(worker)
 
     def _make_unassignable(self, worker: Worker) -> None:
         if worker.assignable:
@@ -480,6 +402,8 @@ class Transitions:
             if worker.load < worker.limit:
                 self._roomy -= 1
             self._routing.left(worker)
+            if self._thefts is not None:
+                self._thefts.left(worker)
 
     # ---- the alarm
 
@@ -492,6 +416,7 @@ class Transitions:
     def _next_deadline(self) -> float:
         return min(
             self._timeouts.earliest(),
+            self._expiries.earliest,
             self._reviews.earliest,
             self._backlog.next_retry_at(),
             self._hedges.next_age_at(),

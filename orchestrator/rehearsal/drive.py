@@ -12,13 +12,14 @@ from typing import Any
 
 import grpc.aio
 
-from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask, Submission
+from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask, Overloaded, Submission
+from orchestrator.cluster.submissions import Awaited
 from orchestrator.cluster.tasks import named_kind
 from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.journal import Journal
 from orchestrator.rehearsal.local_cluster import LocalCluster
-from orchestrator.rehearsal.record import Account
+from orchestrator.rehearsal.record import Account, GivenUp
 from orchestrator.results.sweeps import Progress
 from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
 from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals, Plan
@@ -66,6 +67,8 @@ class Drive:
         self._progress = progress
         self._stopped = False
         self._late_s = 0.0
+        self._limits = scenario.workload.limits()
+        self._given_up: list[GivenUp] = []
         self.began = self.ended = 0.0
         arrivals = plan.arrivals
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
@@ -86,7 +89,8 @@ class Drive:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        async with AsyncClient(self._cluster.address) as self._client:
+        give_up_after_s = self._scenario.workload.give_up_after_s
+        async with AsyncClient(self._cluster.address, give_up_after_s=give_up_after_s) as self._client:
             await self._connect()
             self.began = self.ended = beginning(self._scenario, self._loop.time() + HEAD_START_S)
             self._journal.begin(self.began)
@@ -128,7 +132,7 @@ class Drive:
 
     def account(self) -> Account:
         columns, kinds = self._arrivals.columns(), self._arrivals.kinds()
-        return Account(self.began, self.ended, *columns, kinds, self._injector.injections)
+        return Account(self.began, self.ended, *columns, kinds, self._injector.injections, self._given_up)
 
     # ---- for the arrivals
 
@@ -152,7 +156,8 @@ class Drive:
         of_kind = service_s.kind if isinstance(service_s, Demand) else None
         kind = work if of_kind is None else named_kind(work, of_kind)
         self._journal.submit(at_s, service_s, priority, of_kind)
-        task = NewTask(self._payload(service_s), priority, kind)
+        limits = self._limits.get(of_kind or "") or ()
+        task = NewTask(self._payload(service_s), priority, kind, "", *limits)
         (submission,) = self._client.submit_batch([task])
         submission.outcome.add_done_callback(self._settled)
         return submission
@@ -161,8 +166,13 @@ class Drive:
     def over(self) -> bool:
         return self._over.done()
 
-    def _settled(self, outcome: asyncio.Future[Any]) -> None:
-        if not self._fail_with(outcome):
+    def _settled(self, outcome: Awaited) -> None:
+        if not outcome.cancelled() and isinstance(outcome.exception(), Overloaded):
+            given_up = GivenUp(outcome.number - 1, self._loop.time())
+            self._given_up.append(given_up)
+            self._journal.give_up(given_up)
+            self._end.settled()
+        elif not self._fail_with(outcome):
             self._end.settled()
 
     # ---- the end

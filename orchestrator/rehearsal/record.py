@@ -43,6 +43,13 @@ class Injection(NamedTuple):
     detail: str | None = None
 
 
+class GivenUp(NamedTuple):
+    """A task that was refused until its client wanted it no more: its row, and that moment of the driver's clock."""
+
+    row: int
+    at: float
+
+
 @dataclass
 class Account:
     """What only the driver knows. Its clock is the coordinator's: both are the one monotonic clock of their host.
@@ -58,6 +65,7 @@ class Account:
     kinds: Sequence[str] | None = None
     """The kind of each; None without kinds."""
     faults: list[Injection] = field(default_factory=list)
+    given_up: list[GivenUp] = field(default_factory=list)
 
 
 class Record(NamedTuple):
@@ -102,6 +110,8 @@ def record(path: Path, scenario: Scenario, account: Account, killed: bool = Fals
     for injection in account.faults:
         if injection.kind != "crash" or not watcher.had_left(injection.worker, injection.at):
             recorder.event(*injection)
+    for row, at in account.given_up:
+        recorder.refused(row, at)
     arrived_at = account.arrival_s + account.began
     tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names(), account.ended)
     return Record(_since(tables, account).with_kinds(account.kinds), inputs, core.counters)
@@ -182,6 +192,7 @@ class _Watcher:
         return found
 
     def accepted(self, task: Task, now: float) -> None: ...
+    def refused(self, task: Task, why: str, now: float) -> None: ...
     def assign(self, attempt: Attempt, now: float) -> None: ...
     def cancel(self, attempt: Attempt, now: float) -> None: ...
     def recall(self, attempt: Attempt, now: float) -> None: ...

@@ -124,6 +124,11 @@ SUMMARY: dict[str, Column] = {
     "tasks.attempts": Column("count", "Attempts of all tasks."),
     "tasks.late_results": Column("count", "Results that came after their task had been settled."),
     "tasks.wasted_s": Column("s", "Executed seconds of the attempts that settled nothing."),
+    "limits.queue_timeouts": Column("count", "Of the failed tasks: those that did not begin in time."),
+    "limits.missed_deadlines": Column("count", "Of the failed tasks: those that were not settled in time."),
+    "limits.refused": Column(
+        "count", "Of the failed tasks: those that were never accepted, and given up by their clients."
+    ),
     "latency_s": Column("s", "Arrival to result, of all tasks that arrived from `warmup_s` on: statistics."),
     "wait_s": Column("s", "Arrival to first start, of the same tasks: statistics."),
     "accept_s": Column("s", "Arrival to acceptance, of the same tasks: statistics."),

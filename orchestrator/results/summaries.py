@@ -46,7 +46,7 @@ _OF_WORKERS = (
     "by_failed_call",
     "healthy_declared_dead",
 )
-_COMPLETED = STATES.index(State.COMPLETED)
+_COMPLETED, _FAILED = STATES.index(State.COMPLETED), STATES.index(State.FAILED)
 _NOT_DELAYED = (Outcome.COMPLETED, Outcome.FAILED, Outcome.CANCELLED, Outcome.REJECTED)
 """Outcomes of attempts that delay no task: a result was on its way, the attempt was not needed, or it never began."""
 
@@ -133,8 +133,8 @@ def summarise(
 ) -> Summary:
     """The summary of one run, as plain numbers, in the shape of `summary.json`.
 
-    `engine` is copied (see `engine_summary`). `counters` holds `late_results`, which no table shows. `interrupted`:
-    the run was stopped before its end, and the summary says so.
+    `engine` is copied (see `engine_summary`). `counters`: the coordinator's, some of which no table shows.
+    `interrupted`: the run was stopped before its end, and the summary says so.
     """
     ended_s = end_s(tables, scenario)
     detection = DetectionRecord.of(tables, ended_s)
@@ -157,6 +157,7 @@ def summarise(
             "late_results": int(counters["late_results"]),
             "wasted_s": float(np.sum(runs_s.executed_s[unsettled])),
         },
+        **_limits(tables, scenario, state, counters),
         **sample.latencies(),
         "throughput_per_s": _throughput(tables, scenario),
         "utilization": ratio(used["executed_s"], slots(scenario) * window_s(scenario)),
@@ -213,7 +214,11 @@ def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) 
     return {
         **{key: first[key] for key in ("scenario", "world", "seed", "duration_s")},
         "ended_s": max(s["ended_s"] for s in summaries),
-        "tasks": {key: sum(s["tasks"][key] for s in summaries) for key in first["tasks"]},
+        **{
+            section: {key: sum(s[section][key] for s in summaries) for key in first[section]}
+            for section in ("tasks", "limits")
+            if section in first
+        },
         **sample.latencies(),
         "throughput_per_s": _mean([s["throughput_per_s"] for s in summaries]),
         "utilization": _mean([s["utilization"] for s in summaries]),
@@ -239,6 +244,15 @@ def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) 
         "engine": pooled_engine([s["engine"] for s in summaries]),
         "replications": len(summaries),
     }
+
+
+def _limits(tables: Tables, scenario: Scenario, state: Codes, counters: Mapping[str, int]) -> Summary:
+    """How many of the failed tasks were not served in time, or not accepted, where the scenario has such limits."""
+    if not scenario.workload.limits() and scenario.coordinator.max_waiting is None:
+        return {}
+    refused = (state == _FAILED) & np.isnan(floats(tables.tasks, "accepted_s"))
+    expired = {name: int(counters[name]) for name in ("queue_timeouts", "missed_deadlines")}
+    return {"limits": {**expired, "refused": int(np.count_nonzero(refused))}}
 
 
 def _clusters(samples: Sequence[Sample], kinds: Sequence[str]) -> Clusters:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from orchestrator.core.model import Priority
+from orchestrator.core.model import Priority, TimeLimits
 from orchestrator.policies.config import Count, NonNegative, Positive, Strict, tag_of
 from orchestrator.scenario.datafiles import DataError, Floats
 from orchestrator.scenario.distributions import Distribution
@@ -202,6 +202,12 @@ class Kind(Strict):
     """Seconds that such a task runs at speed 1; null: as workload.service."""
     priority: Literal["low", "normal", "high", "urgent"] | None = None
     """The priority of all of them; null: as workload.priorities."""
+    queue_timeout_s: Positive | None = None
+    """As workload.queue_timeout_s, of these; null: as all."""
+    execution_timeout_s: Positive | None = None
+    """As workload.execution_timeout_s, of these; null: as all."""
+    deadline_s: Positive | None = None
+    """As workload.deadline_s, of these; null: as all."""
 
 
 class Demands(NamedTuple):
@@ -226,6 +232,15 @@ class Workload(Strict):
     """Kinds of tasks by name; those of a trace with columns.kind are in the trace."""
     tasks: Count | None = None
     """At most so many tasks; null: as many as arrive."""
+    queue_timeout_s: Positive | None = None
+    """A task fails that has not begun so many seconds after it was accepted; null: it waits for ever."""
+    execution_timeout_s: Positive | None = None
+    """Seconds of execution after which an attempt is given up; null: policies.execution_timeout_s."""
+    deadline_s: Positive | None = None
+    """A task fails that is not settled so many seconds after it was accepted; null: none does."""
+    give_up_after_s: NonNegative | None = None
+    """A task that is refused (coordinator.max_waiting) is submitted again, after pauses that grow, for so many seconds;
+    then it counts as failed. Null: for ever."""
     task: Literal["sleep", "spin", "prime"] = "sleep"
     """What a live worker does for a task's seconds."""
 
@@ -264,6 +279,19 @@ class Workload(Strict):
         """The names of the kinds of tasks; none where all are of one kind."""
         trace = self._trace()
         return trace.kinds if trace and trace.kinds else tuple(self.kinds)
+
+    def limits_of(self, kind: str = "") -> TimeLimits | None:
+        """The own limits of tasks of that kind; None for none."""
+        own = self.kinds.get(kind, Kind())
+        limits = [
+            getattr(self, name) if getattr(own, name) is None else getattr(own, name) for name in TimeLimits._fields
+        ]
+        return None if limits == [None] * len(limits) else TimeLimits(*limits)
+
+    def limits(self) -> dict[str, TimeLimits]:
+        """By kind ("" without kinds), of those that have any."""
+        found = {name: self.limits_of(name) for name in self.kind_names() or ("",)}
+        return {name: limits for name, limits in found.items() if limits is not None}
 
     @property
     def served_by_trace(self) -> bool:

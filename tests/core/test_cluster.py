@@ -35,7 +35,6 @@ from tests.core import making
 from tests.core.configurations import HEARTBEAT_S, RESULTS, SETTINGS, WORKERS, configurations, same_settings
 from tests.core.recording import reported, tell
 
-
 STEALING: list[Callable[[], StealingPolicy]] = [
     lambda: RandomVictim(making.rng(), 2),
     lambda: LoadedVictim(making.rng()),
@@ -198,6 +197,9 @@ class Cluster(RuleBasedStateMachine):
     # ---- effects of the coordinator
 
     def accepted(self, task: Task, now: float) -> None:
+        pass
+
+    def refused(self, task: Task, why: str, now: float) -> None:
         pass
 
     def assign(self, attempt: Attempt, now: float) -> None:

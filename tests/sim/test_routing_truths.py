@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import sim
 from tests.sim.conftest import MakeScenario
 from tests.sim.truths import EXPONENTIAL, assert_truth, measured, queue
 from tests.sim.two_queues import mean_response_s
-
-
-@pytest.mark.parametrize(("d", "response"), [(2, 5.432), (3, 3.858)])
-def test_power_of_d_near_saturation(make: MakeScenario, d: int, response: float):
-    """At .99 in the mean field, T = sum of .99^((d^i - d) / (d - 1)) (Mitzenmacher 2001)."""
-    policies = {"routing": {"kind": "power_of_d", "d": d}}
-    scenario = queue(make, 1000, 0.99, 400_000, policies=policies, prefetch="unlimited")
-    [found] = measured(scenario, "latency_s.mean", replications=2)
-    assert_truth(found, response, floor=0.04)
 
 
 def test_join_idle_queue_with_two_workers(make: MakeScenario):
@@ -27,15 +17,9 @@ def test_join_idle_queue_with_two_workers(make: MakeScenario):
         return 0.5 if (a == 0) == (b == 0) else float(a == 0)
 
     exact = mean_response_s(share, 1.4, (1.0, 1.0))
-    scenario = queue(make, 2, 0.7, 60_000, policies={"routing": {"kind": "join_idle_queue"}}, prefetch="unlimited")
+    scenario = queue(make, 2, 0.7, 25_000, policies={"routing": {"kind": "join_idle_queue"}}, prefetch="unlimited")
     [found] = measured(scenario, "latency_s.mean")
     assert_truth(found, exact, floor=0.03)
-
-
-def test_hardly_a_wait_at_light_load(make: MakeScenario):
-    """Join-idle-queue with 100 workers at .5: an idle one is always there (Lu et al. 2011; Stolyar 2015)."""
-    scenario = queue(make, 100, 0.5, 100_000, policies={"routing": {"kind": "join_idle_queue"}}, prefetch="unlimited")
-    assert sim.run(scenario).summary["wait_s"]["max"] == 0
 
 
 def test_weighted_with_two_speeds(make: MakeScenario):
@@ -45,7 +29,7 @@ def test_weighted_with_two_speeds(make: MakeScenario):
         return float((a + 1) / 1.7 < b + 1)
 
     exact = mean_response_s(share, 0.7 * 2.7, (1.7, 1.0))
-    rate, tasks = 0.7 * 2.7, 60_000
+    rate, tasks = 0.7 * 2.7, 25_000
     scenario = make(
         duration_s=tasks / rate,
         warmup_s=tasks / rate / 10,
@@ -93,9 +77,9 @@ def test_weighted_knows_large_workers_from_small_ones(make: MakeScenario):
 def test_prequal_that_looks_at_load_alone_is_power_of_d(make: MakeScenario):
     """Every worker that holds more than the least loaded is hot: the mean field of d = 16 at .9 is 1.185."""
     routing = {"kind": "prequal", "hot_quantile": 0, "probes": 16}
-    scenario = queue(make, 400, 0.9, 60_000, policies={"routing": routing}, prefetch="unlimited")
+    scenario = queue(make, 400, 0.9, 30_000, policies={"routing": routing}, prefetch="unlimited")
     [found] = measured(scenario, "latency_s.mean", replications=2)
-    assert_truth(found, 1 + 0.9**16 + 0.9**272)
+    assert_truth(found, 1 + 0.9**16 + 0.9**272, floor=0.03)
 
 
 SLOWED = [{"kind": "slow", "at_s": 0, "workers": ["w1", "w2"], "factor": 0.2}]
@@ -103,20 +87,23 @@ SLOWED = [{"kind": "slow", "at_s": 0, "workers": ["w1", "w2"], "factor": 0.2}]
 
 @pytest.mark.parametrize("routing", ["peak_ewma", "prequal", "weighted"])
 def test_slow_workers_get_less(make: MakeScenario, routing: str):
-    """Two of ten work at a fifth of their speed: power of two, which counts tasks, has a p99 half as long again."""
+    """Two of ten work at a fifth of their speed: power of two, which counts tasks, has twice the p99."""
 
     def p99(kind: str) -> float:
         scenario = make(
-            duration_s=3_000,
-            warmup_s=300,
-            workload={"arrivals": {"kind": "poisson", "rate_per_s": 5}, "service": EXPONENTIAL},
+            duration_s=75,
+            warmup_s=10,
+            workload={
+                "arrivals": {"kind": "poisson", "rate_per_s": 100},
+                "service": {"kind": "exponential", "mean_s": 0.05},
+            },
             cluster={"workers": 10, "capacity": 1, "prefetch": "unlimited"},
             policies={"queue": {"kind": "fifo"}, "routing": {"kind": kind}},
             faults=SLOWED,
         )
-        return float(np.mean([sim.run(scenario, number).summary["latency_s"]["p99"] for number in range(2)]))
+        return float(sim.run(scenario).summary["latency_s"]["p99"])
 
-    assert p99("power_of_d") > 1.5 * p99(routing)
+    assert p99("power_of_d") > 2 * p99(routing)
 
 
 def mean_field_with_stealing(load: float) -> float:
@@ -132,7 +119,9 @@ def test_stealing_in_the_mean_field(make: MakeScenario, load: float, response: f
     assert mean_field_with_stealing(load) == pytest.approx(response, abs=5e-4)
     policies = {"routing": {"kind": "random"}, "stealing": {"kind": "random", "tries": 1}}
     tasks = 20_000 if load == 0.5 else 60_000
-    [found] = measured(queue(make, 400, load, tasks, policies=policies, prefetch="unlimited"), "latency_s.mean")
+    [found] = measured(
+        queue(make, 400, load, tasks, policies=policies, prefetch="unlimited"), "latency_s.mean", replications=2
+    )
     assert_truth(found, response)
 
 
