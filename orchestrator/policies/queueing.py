@@ -120,6 +120,13 @@ class Aging(Ranked):
         return task.submitted_at - self._tau_s * task.priority
 
 
+class EarliestDeadline(Ranked):
+    """The earliest deadline first; those without one come last, the oldest first (Jackson 1955; Liu, Layland 1973)."""
+
+    def rank(self, task: Task) -> float:
+        return task.deadline_at
+
+
 class WeightedFair:
     """The lowest virtual finish time first, first come, first served in each class (Golestani 1994: self-clocked).
 
@@ -268,6 +275,15 @@ class AgingConfig(Strict):
         return partial(Aging, self.tau_s)
 
 
+class EarliestDeadlineConfig(Strict):
+    """The task first whose deadline_s ends first; those without one come last."""
+
+    kind: Literal["edf"]
+
+    def build(self) -> MakeQueue:
+        return EarliestDeadline
+
+
 class WeightedFairConfig(Strict):
     """Tasks of each class in the ratio of the weights of those that wait."""
 
@@ -317,6 +333,7 @@ QueueConfig = Annotated[
     | Annotated[PriorityConfig, Tag("priority")]
     | Annotated[AgingConfig, Tag("aging")]
     | Annotated[WeightedFairConfig, Tag("weighted_fair")]
+    | Annotated[EarliestDeadlineConfig, Tag("edf")]
     | Annotated[ShortestFirstConfig, Tag("sjf")]
     | Annotated[CustomQueue, Tag("custom")],
     Discriminator(tag_of),

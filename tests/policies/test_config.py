@@ -129,6 +129,7 @@ GOOD = [
     ("queue", {"kind": "aging", "tau_s": 5}),
     ("queue", {"kind": "weighted_fair", "weights": {"urgent": 10}}),
     ("queue", {"kind": "weighted_fair", "by": "kind", "weights": {"report": 3}}),
+    ("queue", {"kind": "edf"}),
     ("queue", {"kind": "sjf"}),
     ("queue", {"kind": f"{HERE}:Lifo"}),
     (
@@ -193,6 +194,7 @@ def test_the_catalogue_names_every_kind_once():
             "PriorityConfig",
             "AgingConfig",
             "WeightedFairConfig",
+            "EarliestDeadlineConfig",
             "ShortestFirstConfig",
             "CustomQueue",
         ],

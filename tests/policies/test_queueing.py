@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.model import Attempt, Outcome, Priority, Task, Worker
+from orchestrator.core.model import Attempt, Outcome, Priority, Task, TimeLimits, Worker
 from orchestrator.policies.queueing import (
     Aging,
+    EarliestDeadline,
     Fifo,
     ServiceTimes,
     ShortestFirst,
@@ -24,6 +27,7 @@ ORDER = {
     "aging": (lambda: Aging(5.0), lambda task: (task.submitted_at - 5.0 * task.priority, task.seq)),
     "aging at once": (lambda: Aging(1e-9), lambda task: task.seq),
     "aging never": (lambda: Aging(1e9), lambda task: (-task.priority, task.seq)),
+    "edf": (EarliestDeadline, lambda task: (task.deadline_at, task.seq)),
     "sjf": (lambda: ShortestFirst(TIMES), lambda task: (SECONDS[task.payload.kind], task.seq)),
 }
 
@@ -58,6 +62,7 @@ def test_the_first_in_line_is_popped(name, steps):
     for seq, (what, pick) in enumerate(steps):
         if what == "submit":
             task = Task(f"t{seq}", seq, Priority(pick % len(Priority)), KINDS[pick % len(KINDS)], float(seq))
+            task.limits = (None, TimeLimits(deadline_s=float(pick)), TimeLimits(queue_timeout_s=1.0))[pick % 3]
         elif what == "return" and out:
             task = out.pop(pick % len(out))
         else:
@@ -116,6 +121,22 @@ def test_what_has_waited_long_enough_goes_before_the_urgent():
     order = [queue.pop().id for _ in range(5)]
     place = order.index("low")
     assert {"normal, earlier", "urgent, earlier"} == set(order[:place])
+
+
+# ---- edf
+
+
+def test_a_deadline_for_each_priority_is_aging():
+    """Jackson's urgency numbers: whoever waits with deadlines 0, 5, 10 and 15 s after the submission, ages by 5 s."""
+    aging, deadlines = Aging(5.0), EarliestDeadline()
+    rng = random.Random(1)
+    for seq in range(200):
+        priority = Priority(rng.randrange(4))
+        limits = TimeLimits(deadline_s=1.0 + 5.0 * (Priority.URGENT - priority))
+        task = Task(f"t{seq}", seq, priority, None, seq * 0.31, limits)
+        aging.push(task)
+        deadlines.push(task)
+    assert [aging.pop().id for _ in range(200)] == [deadlines.pop().id for _ in range(200)]
 
 
 # ---- weighted_fair
