@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
-from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals
+from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals, affinity_key
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
 from sim import keys
-from sim.draws import AttemptDraws, Draws, DrawsOfKind
+from sim.draws import AttemptDraws, Draws, TellingDraws
 from sim.environment import Environment
 from sim.inbox import Handler
 from sim.network import MessageKind
@@ -89,8 +89,11 @@ class OpenSubmissions:
             )
 
     def _payloads(self, tasks: np.ndarray) -> Iterable[Draws]:
-        drawn, kinds = self._first_attempts.payloads(tasks), self._plan.kinds_of(tasks)
-        return drawn if kinds is None else map(DrawsOfKind, drawn, kinds)
+        drawn, plan = self._first_attempts.payloads(tasks), self._plan
+        if plan.kind is None and plan.key is None:
+            return drawn
+        keys = repeat("") if plan.key is None else map(affinity_key, plan.key[tasks].tolist())
+        return map(TellingDraws, drawn, plan.kinds_of(tasks) or repeat(""), keys)
 
     def _submit(self, row: _Row) -> None:
         self._coordinator.submit(row[2], row[3], row[4], None, self._env._now)
@@ -143,7 +146,7 @@ class ClientSubmissions:
         client = self.client_of(task)
         draws: Draws = (service_s, *next(self._draws[client]))
         if isinstance(service_s, Demand):
-            draws = DrawsOfKind(draws, service_s.kind)
+            draws = TellingDraws(draws, service_s.kind, service_s.affinity_key)
         message: _Message = task, priority, draws
         at = now
         delay_s, copy_s = self._message_kind.of_owner(client)

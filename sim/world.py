@@ -65,6 +65,8 @@ class World:
         self._duration_s = scenario.duration_s
         self._heartbeat_s = policies.detection.heartbeat_s
         self._rpc_timeout_s = network.rpc_timeout_s
+        affinity = scenario.workload.affinity
+        self._affinity = affinity if affinity is not None and affinity.hit_factor < 1 else None
         self._draws = AttemptDraws(scenario, replication)
         self._alarm_at = math.inf
         self._next_request = 0
@@ -109,7 +111,7 @@ class World:
         self.workers: list[SimWorker] = []
         self.by_name: dict[WorkerId, SimWorker] = {}
         self._by_slot: list[SimWorker] = []
-        self._make_workers(scenario, fuse)
+        self._make_workers(scenario, fuse and self._affinity is None)  # how long a task takes shows at its start
         self.faults = Faults(self, scenario, plan, replication)
         self._phases = stream("phase", "heartbeat").random(len(self.workers)) * self._heartbeat_s
         self._absent = plan.absent
@@ -205,6 +207,7 @@ class World:
             self.env,
             self._to_coordinator,
             self.recorder.started,
+            self._affinity,
         )
         self.workers.append(worker)
         self.by_name[name] = worker

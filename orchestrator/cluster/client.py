@@ -17,7 +17,7 @@ import concurrent.futures
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
@@ -116,10 +116,12 @@ class AsyncClient:
         queue_timeout_s: float | None = None,
         execution_timeout_s: float | None = None,
         deadline_s: float | None = None,
+        affinity_key: str = "",
+        requires: Mapping[str, str] | str = "",
     ) -> Submission:
         """As `submit_batch`, of one `NewTask`."""
-        task = NewTask(payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s)
-        return self.submit_batch([task])[0]
+        limits = queue_timeout_s, execution_timeout_s, deadline_s
+        return self.submit_batch([NewTask(payload, priority, kind, key, *limits, affinity_key, requires)])[0]
 
     def submit_batch(self, tasks: Iterable[NewTask]) -> list[Submission]:
         """Sent as fast as the coordinator takes them; await `submission.id` to know that one has been accepted.
@@ -254,10 +256,12 @@ class Client:
         queue_timeout_s: float | None = None,
         execution_timeout_s: float | None = None,
         deadline_s: float | None = None,
+        affinity_key: str = "",
+        requires: Mapping[str, str] | str = "",
     ) -> Future[Outcome]:
         """As `submit_batch`, of one `NewTask`."""
-        task = NewTask(payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s)
-        return self.submit_batch([task])[0]
+        limits = queue_timeout_s, execution_timeout_s, deadline_s
+        return self.submit_batch([NewTask(payload, priority, kind, key, *limits, affinity_key, requires)])[0]
 
     def submit_batch(self, tasks: Iterable[NewTask]) -> list[Future[Outcome]]:
         """A future each; concurrent.futures.as_completed gives them as they settle. `cancel()` of one cancels its task.

@@ -67,6 +67,12 @@ def seconds(payload: str) -> float:
     return value
 
 
+def remembering(usual_s: float, hit_factor: float, most: int, key: str) -> str:
+    """The payload of a `sleep` or `spin` that takes a share of its time at a worker that remembers the key, of which it
+    remembers at most so many."""
+    return f"{usual_s!r} {usual_s * hit_factor!r} {most} {key}"
+
+
 KINDS: dict[str, Callable[[str], str]] = {"prime": prime, "sleep": sleep, "spin": spin}
 
 

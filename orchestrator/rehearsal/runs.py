@@ -367,6 +367,10 @@ def _payload(scenario: Scenario) -> Payload:
     if scenario.workload.task == "prime":
         per_s = _divisions_per_s()
         return lambda demand_s: square_of_prime(demand_s / speed * per_s)
+    affinity = scenario.workload.affinity
+    if affinity is not None and affinity.hit_factor < 1:
+        factor, most = affinity.hit_factor, affinity.remembers
+        return lambda demand: tasks.remembering(demand / speed, factor, most, getattr(demand, "affinity_key", ""))
     return lambda demand_s: repr(demand_s / speed)
 
 

@@ -123,6 +123,8 @@ GOOD = [
     ("routing", {"kind": "join_idle_queue"}),
     ("routing", {"kind": "peak_ewma", "d": 3, "tau_s": 5}),
     ("routing", {"kind": "prequal", "pool": 8, "probes": 2, "hot_quantile": 0}),
+    ("routing", {"kind": "consistent_hash", "virtual_nodes": 50, "bound": 0.5}),
+    ("routing", {"kind": "rendezvous"}),
     ("routing", {"kind": f"{HERE}:FirstFit", "backwards": True}),
     ("queue", {"kind": "fifo"}),
     ("queue", {"kind": "priority"}),
@@ -187,6 +189,8 @@ def test_the_catalogue_names_every_kind_once():
             "JoinIdleQueueConfig",
             "PeakEwmaConfig",
             "PrequalConfig",
+            "ConsistentHashConfig",
+            "RendezvousConfig",
             "CustomRouting",
         ],
         "queue": [

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from orchestrator.core.model import Task, Worker
 from orchestrator.policies.routing import (
+    ConsistentHash,
     JoinIdleQueue,
     LeastLoaded,
     PeakEwma,
     PowerOfD,
     Prequal,
     Random,
+    Rendezvous,
     RoundRobin,
     Weighted,
 )
@@ -33,6 +35,8 @@ ROUTINGS = {
     "weighted": Weighted,
     "join_idle_queue": lambda: JoinIdleQueue(random.Random(1)),
     "peak_ewma": lambda: PeakEwma(random.Random(1), 2, 10.0),
+    "consistent_hash": lambda: ConsistentHash(random.Random(1), 20, 0.25),
+    "rendezvous": lambda: Rendezvous(random.Random(1)),
     "prequal": lambda: Prequal(random.Random(1), 3, 2, 0.84),
     "first_fit": FirstFit,
 }

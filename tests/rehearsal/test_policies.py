@@ -16,6 +16,9 @@ KINDS: dict[str, Any] = {
 }
 
 
+KEYS = {"keys": 30, "zipf": 1, "hit_factor": 0.5, "remembers": 8}
+
+
 def names(family: str) -> list[str]:
     """The kinds of a family, without the user's own."""
     kinds = (get_args(config.model_fields["kind"].annotation) for config in catalogue()[family])
@@ -43,7 +46,7 @@ def test_a_policy_works_in_the_live_cluster(routing: str, queue: str, stealing: 
         duration_s=2.5,
         policies=policies,
         cluster={"workers": 4, "capacity": 2, "prefetch": 3},
-        workload={"arrivals": {"kind": "poisson", "rate_per_s": 120}, "kinds": KINDS, "task": "sleep"},
+        workload={"arrivals": {"kind": "poisson", "rate_per_s": 120}, "kinds": KINDS, "affinity": KEYS},
         faults=[
             {"kind": "slow", "at_s": 0.3, "workers": ["w2"], "factor": 0.3, "for_s": 1},
             {"kind": "crash", "at_s": 0.8, "workers": ["w3"], "restart_after_s": 0.3},
@@ -51,3 +54,21 @@ def test_a_policy_works_in_the_live_cluster(routing: str, queue: str, stealing: 
     )
     counts = finished.summary["tasks"]
     assert counts["completed"] == counts["submitted"] > 200
+
+
+def test_a_remembered_key_makes_a_live_task_shorter(tmp_path: Path):
+    """The first task of a key sleeps its demand at the worker; those after it a twentieth of that."""
+    finished = executed(
+        tmp_path,
+        duration_s=1.5,
+        policies={**BASE["policies"], "routing": {"kind": "rendezvous"}},
+        workload={
+            "arrivals": {"kind": "constant", "rate_per_s": 40},
+            "service": {"kind": "constant", "value_s": 0.4},
+            "affinity": {"keys": 6, "hit_factor": 0.05},
+        },
+        cluster={"workers": 4, "capacity": 4, "prefetch": 4},
+    )
+    ran_s = finished.attempts["ran_s"]
+    assert (ran_s >= 0.4).sum() >= 6, "each key is new once"
+    assert (ran_s < 0.4).sum() > len(ran_s) / 4

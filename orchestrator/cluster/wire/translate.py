@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key
+from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key, require_labels
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.cluster.wire.rpc import Room
 from orchestrator.cluster.wire.sizes import key_bytes, keys_bytes, report_bytes
@@ -382,7 +382,12 @@ def submitted(session: str, message: FromClient) -> Iterator[tuple[str, Job, int
         if key:
             require_key(key)
         limits = time_limits(task.limits) if task.HasField("limits") else None
-        yield f"{session}-{number}", Job(task.kind, task.payload, session, number, key), task.priority, limits
+        job = Job(task.kind, task.payload, session, number, key)
+        if affinity_key := task.affinity_key:
+            job.affinity_key = require_id(affinity_key, "an affinity key")
+        if requires := task.requires:
+            job.requires = require_labels(requires)
+        yield f"{session}-{number}", job, task.priority, limits
 
 
 def time_limits(message: stream_pb2.TimeLimits | wire_pb2.SubmitTaskRequest) -> TimeLimits | None:
@@ -396,16 +401,22 @@ def id_of(session: str, number: int) -> str:
     return f"{session}-{number}"
 
 
-def from_client(session: str, tasks: Iterable[tuple[int, str, str, int, str, TimeLimits | None]]) -> FromClient:
-    """`tasks`: number, kind, payload, priority, key, limits."""
+def from_client(
+    session: str, tasks: Iterable[tuple[int, str, str, int, str, TimeLimits | None, str, str]]
+) -> FromClient:
+    """`tasks`: number, kind, payload, priority, key, limits, affinity key, required labels."""
     message = FromClient(session=session)
     add = message.tasks.add
-    for number, kind, payload, priority, key, limits in tasks:
+    for number, kind, payload, priority, key, limits, affinity_key, requires in tasks:
         item = add(number=number, kind=kind, payload=payload, priority=priority)  # the same numbers
         if key:
             item.key = key
         if limits is not None:
             item.limits.CopyFrom(stream_pb2.TimeLimits(**limits._asdict()))
+        if affinity_key:
+            item.affinity_key = affinity_key
+        if requires:
+            item.requires = requires
     return message
 
 

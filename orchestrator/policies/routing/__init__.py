@@ -13,6 +13,12 @@ from pydantic import Discriminator, Tag
 
 from orchestrator.core.ports import EndAware, LaneAware, RoutingPolicy
 from orchestrator.policies.config import Custom, tag_of
+from orchestrator.policies.routing.affinity import (
+    ConsistentHash,
+    ConsistentHashConfig,
+    Rendezvous,
+    RendezvousConfig,
+)
 from orchestrator.policies.routing.index import Routing
 from orchestrator.policies.routing.latency import PeakEwma, PeakEwmaConfig, Prequal, PrequalConfig
 from orchestrator.policies.routing.load import (
@@ -28,6 +34,8 @@ from orchestrator.policies.routing.load import (
 from orchestrator.policies.routing.slots import JoinIdleQueue, JoinIdleQueueConfig, Weighted, WeightedConfig
 
 __all__ = [
+    "ConsistentHash",
+    "ConsistentHashConfig",
     "CustomRouting",
     "JoinIdleQueue",
     "JoinIdleQueueConfig",
@@ -41,6 +49,8 @@ __all__ = [
     "PrequalConfig",
     "Random",
     "RandomConfig",
+    "Rendezvous",
+    "RendezvousConfig",
     "RoundRobin",
     "RoundRobinConfig",
     "Routing",
@@ -71,6 +81,8 @@ RoutingConfig = Annotated[
     | Annotated[JoinIdleQueueConfig, Tag("join_idle_queue")]
     | Annotated[PeakEwmaConfig, Tag("peak_ewma")]
     | Annotated[PrequalConfig, Tag("prequal")]
+    | Annotated[ConsistentHashConfig, Tag("consistent_hash")]
+    | Annotated[RendezvousConfig, Tag("rendezvous")]
     | Annotated[CustomRouting, Tag("custom")],
     Discriminator(tag_of),
 ]

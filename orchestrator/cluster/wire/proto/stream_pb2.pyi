@@ -135,20 +135,24 @@ class TimeLimits(_message.Message):
     def __init__(self, queue_timeout_s: _Optional[float] = ..., execution_timeout_s: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
 
 class NewTask(_message.Message):
-    __slots__ = ("number", "priority", "kind", "payload", "key", "limits")
+    __slots__ = ("number", "priority", "kind", "payload", "key", "limits", "affinity_key", "requires")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    AFFINITY_KEY_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_FIELD_NUMBER: _ClassVar[int]
     number: int
     priority: _wire_pb2.TaskPriority
     kind: str
     payload: str
     key: str
     limits: TimeLimits
-    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Union[TimeLimits, _Mapping]] = ...) -> None: ...
+    affinity_key: str
+    requires: str
+    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Union[TimeLimits, _Mapping]] = ..., affinity_key: _Optional[str] = ..., requires: _Optional[str] = ...) -> None: ...
 
 class FromClient(_message.Message):
     __slots__ = ("session", "tasks")
