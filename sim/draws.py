@@ -42,15 +42,18 @@ start, and the fates of these, None where every message arrives once. A mere tup
 
 
 class TellingDraws(tuple[float, float, float, float, float, Fates | None]):
-    """The same, of a task that has a kind, what hedging compares, or an affinity key; empty where it has none."""
+    """The same, of a task that has a kind, what hedging compares, or an affinity key, or that requires labels of its
+    worker; empty where there is none of that."""
 
     kind: str
     affinity_key: str
+    requires: str
 
-    def __new__(cls, draws: Draws, kind: str, affinity_key: str) -> TellingDraws:
+    def __new__(cls, draws: Draws, kind: str, affinity_key: str, requires: str) -> TellingDraws:
         told = super().__new__(cls, draws)
         told.kind = kind
         told.affinity_key = affinity_key
+        told.requires = requires
         return told
 
 

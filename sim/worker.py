@@ -97,9 +97,9 @@ class SimWorker:
     __slots__ = (
         "_affinity", "_arrived_in_pause", "_env", "_execution_started", "_heartbeat_s", "_impairments", "_outbox",
         "_rate", "_recalling", "_recent", "_reporting", "_running", "_wake_time", "agent", "beats", "capacity",
-        "copies_under_way", "fusible", "index", "jobs", "last_message_arrives_at", "life", "link_to_coordinator",
-        "link_to_worker", "may_fuse", "name", "next_fault_s", "paused", "prefetch", "record", "registered_arrives_at",
-        "registering", "speed", "speed_factor", "up",
+        "copies_under_way", "fusible", "index", "jobs", "kinds", "labels", "last_message_arrives_at", "life",
+        "link_to_coordinator", "link_to_worker", "may_fuse", "name", "next_fault_s", "paused", "prefetch", "record",
+        "registered_arrives_at", "registering", "speed", "speed_factor", "up",
     )  # fmt: skip
 
     agent: WorkerAgent
@@ -123,6 +123,8 @@ class SimWorker:
         self.capacity = capacity
         self.prefetch = prefetch
         self.speed = speed
+        self.kinds: tuple[str, ...] = ()
+        self.labels: tuple[str, ...] = ()
         self.may_fuse = may_fuse
         self.record = Worker(name, -1)
         self.fusible = False

@@ -81,6 +81,7 @@ class World:
             keep_settled=keep_settled,
             call_timeout_s=network.rpc_timeout_s,
             max_waiting=scenario.coordinator.max_waiting,
+            placement=scenario.places,
         )
 
         pauses = any(action.worker is None for action in plan.faults)
@@ -190,7 +191,10 @@ class World:
         for group in scenario.cluster.groups:
             prefetch = math.inf if group.prefetch == "unlimited" else group.prefetch
             for _ in range(group.workers):
-                self.add_worker(next(names), group.capacity, prefetch, group.speed, may_fuse and prefetch == 0)
+                fuses = may_fuse and prefetch == 0
+                worker = self.add_worker(next(names), group.capacity, prefetch, group.speed, fuses)
+                worker.kinds = tuple(group.kinds)
+                worker.labels = tuple(f"{name}={value}" for name, value in group.labels.items())
 
     def add_worker(
         self, name: str, capacity: int, prefetch: float, speed: float = 1.0, may_fuse: bool = False
@@ -400,7 +404,11 @@ class World:
         self.unfuse(worker)  # the coordinator may give up what it assigned since the process sent this
         incarnation = f"{life}"  # names the process
         request = life if held else None
-        registration = Registration(worker.name, incarnation, worker.capacity, worker.prefetch, True, held, request)
+        registration = Registration(
+            *(worker.name, incarnation, worker.capacity, worker.prefetch, True, held, request),
+            kinds=worker.kinds,
+            labels=worker.labels,
+        )
         if self.coordinator.knows_incarnation(worker.name, incarnation):
             self.coordinator.reconnected(registration, self.now)
         else:

@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,7 @@ from orchestrator.cli.addresses import (
 from orchestrator.cli.arguments import AsJson, examples_of
 from orchestrator.cli.decided import CALL_TIMEOUT_S, Decided, decided_by, require_times
 from orchestrator.cli.terminal import print_json
+from orchestrator.core.labels import labels_text
 
 if TYPE_CHECKING:
     from orchestrator.cluster.coordinator import LiveCoordinator
@@ -302,6 +304,12 @@ def worker(
     ids: Ids = None,
     capacity: Capacity = 2,
     prefetch: Prefetch = 0,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="It has this, for tasks that require it; repeatable.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Take tasks of this kind only; repeatable.")
+    ] = None,
     executor: Annotated[
         Executor, typer.Option(help="Where tasks run; inline: on the event loop, for tasks that only sleep.")
     ] = Executor.process,
@@ -367,10 +375,19 @@ def worker(
         beat_phase_s=dict(zip(names, beat_phase or (), strict=False)),
         listen_host=host,
         address=f"{advertise or _reachable(host)}:{port if len(names) == 1 else 0}",
+        kinds=tuple(kind or ()),
+        labels=_labels(label or ()),
     )
     with asyncio.Runner(loop_factory=precise_loop if executor is Executor.inline else None) as runner:
         running = run_workers(names, settings, lambda: _tell(ready_fd, "ready"), contract, control_fd, drain_timeout)
         raise typer.Exit(runner.run(running))
+
+
+def _labels(given: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(labels_text(given).split(",")) if given else ()
+    except ValueError as error:
+        exit_with(2, f"--label: {error}")
 
 
 @app.command(hidden=True)

@@ -381,7 +381,7 @@ class LiveCoordinator:
 
     def register_streamed(self, introduction: Introduction, draining: bool) -> StreamedWorker:
         """A worker whose stream begins; the answer waits in what it is to be told. `draining`: it takes nothing new."""
-        name, incarnation, capacity, prefetch, held, _ = introduction
+        name, incarnation, capacity, prefetch, held, _, kinds, labels = introduction
         peer = StreamedWorker(name, self.core, self.call_timeout_s, next(self._serials))
         self._streams[peer.serial] = peer
         known = self.core.knows_incarnation(name, incarnation)
@@ -392,7 +392,9 @@ class LiveCoordinator:
         self._note_name(name)
         register = self.core.reconnected if known else self.core.register
         prefetch = min(prefetch, max(0, self.limits.held - capacity))
-        registration = Registration(name, incarnation, capacity, prefetch, True, held, draining=draining)
+        registration = Registration(
+            *(name, incarnation, capacity, prefetch, True, held), draining=draining, kinds=kinds, labels=labels
+        )
         register(registration, self.now())
         return peer
 

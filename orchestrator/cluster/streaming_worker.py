@@ -232,7 +232,8 @@ class StreamingWorker(Worker):
     def _introduce(self) -> None:
         settings, agent = self.settings, self.agent
         self._news.introduction = Introduction(
-            self.name, settings.incarnation, settings.capacity, self.prefetch, agent.held, agent.term
+            *(self.name, settings.incarnation, settings.capacity, self.prefetch, agent.held, agent.term),
+            *(settings.kinds, settings.labels),
         )
         self._unanswered.expect("registration", self.now())
         self._gathered.set()

@@ -44,7 +44,7 @@ class Settings:
     """Of every worker of a process. `prefetch` negative: any number. `speed`: of its work, as a share of the usual.
     `beat_phase_s`: of some by name, when they beat: at times of the monotonic clock that leave this remainder; others
     at random. `address`: where a calling coordinator reaches it, host:port; a port 0 stands for a free one.
-    `incarnation`: names the process.
+    `incarnation`: names the process. `kinds`: of the tasks that it takes, empty for all; `labels`: each as name=value.
     """
 
     coordinator: str
@@ -56,6 +56,8 @@ class Settings:
     listen_host: str = "127.0.0.1"
     address: str = "127.0.0.1:0"
     incarnation: str = field(default_factory=lambda: secrets.token_hex(8))
+    kinds: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Held(NamedTuple):

@@ -190,6 +190,8 @@ class Membership(Dispatch):
         worker.incarnation = registration.incarnation
         worker.capacity = registration.capacity
         worker.limit = registration.capacity + registration.prefetch
+        worker.kinds = registration.kinds
+        worker.labels = registration.labels
         # Without prefetch an assignment starts at once, so a report of the start would tell nothing.
         worker.reports_start = registration.reports_start and registration.prefetch > 0
         if worker.awaited:

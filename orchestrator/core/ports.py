@@ -23,6 +23,7 @@ from orchestrator.core.model import (
 )
 
 __all__ = [
+    "Choosy",
     "DetectorFactory",
     "Effects",
     "EjectionPolicy",
@@ -116,6 +117,13 @@ class LaneAware(Protocol):
 
         Without this method each refused task is a lane of its own, and all of them are tried again at each change.
         """
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A routing policy that knows which workers can take a task, whether they have room or not."""
+
+    def fits(self, worker: Worker, task: Task) -> bool: ...
 
 
 @runtime_checkable

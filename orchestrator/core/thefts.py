@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator.core.culprit import nonsense
 from orchestrator.core.model import Attempt, AttemptState, Worker
-from orchestrator.core.ports import StealingPolicy
+from orchestrator.core.ports import Choosy, RoutingPolicy, StealingPolicy
 
 
 class Thefts:
@@ -15,10 +15,11 @@ class Thefts:
     A recalled attempt is abandoned, and its task waits until the worker has given it back, or says that it has begun.
     """
 
-    __slots__ = ("_promised", "_thieves", "idle", "policy")
+    __slots__ = ("_fits", "_promised", "_thieves", "idle", "policy")
 
-    def __init__(self, policy: StealingPolicy) -> None:
+    def __init__(self, policy: StealingPolicy, routing: RoutingPolicy) -> None:
         self.policy = policy
+        self._fits = routing.fits if isinstance(routing, Choosy) else None
         self.idle: dict[Worker, None] = {}
         self._thieves: dict[Attempt, Worker] = {}
         self._promised: dict[Worker, int] = {}  # how many attempts were recalled for it
@@ -43,7 +44,8 @@ class Thefts:
         return worker.assignable and worker.load + self._promised.get(worker, 0) < worker.capacity
 
     def tail(self, thief: Worker) -> Attempt | None:
-        """What the thief may take: the newest attempt of the policy's victim that has not begun, as far as is known."""
+        """What the thief may take: the newest attempt of the policy's victim that has not begun, as far as is known,
+        and that the thief can take."""
         victim = self.policy.victim(thief)
         if victim is None:
             return None
@@ -54,7 +56,8 @@ class Thefts:
         for attempt in reversed(victim.open) if victim.reports_start else ():
             if attempt.started_at is not None:
                 break
-            if attempt.task.live == (attempt,) and not attempt.hedge:
+            movable = attempt.task.live == (attempt,) and not attempt.hedge
+            if movable and (self._fits is None or self._fits(thief, attempt.task)):
                 return attempt
         return None
 

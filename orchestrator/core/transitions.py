@@ -142,7 +142,7 @@ class Transitions:
             policy.ended for policy in (ejection, routing, self._backlog.queue) if isinstance(policy, EndAware)
         ]
         self._hedges = Hedges(hedging, on_suspect == "hedge", kind_of)
-        self._thefts = None if stealing is None else Thefts(stealing)
+        self._thefts = None if stealing is None else Thefts(stealing, routing)
         self._blame = Blame(max_worker_kills)
         self._dead_share = DeadShare(max_dead_share)
         self._timeouts = Timeouts(self._tasks, execution_timeout_s, execution_check)
@@ -173,7 +173,7 @@ class Transitions:
     def policies(self) -> Mapping[str, object]:
         """The policies by what they are. A detector stands for those of all workers."""
         policies = {
-            "routing policy": self._routing,
+            "routing policy": getattr(self._routing, "base", self._routing),
             "queue": self._backlog.queue,
             "failure detector": self._new_detector,
             "retry policy": self._retry,
@@ -220,7 +220,7 @@ class Transitions:
             why = f"{worker!r}, not a worker"
         else:
             why = f"{worker}, which {'is full' if worker.assignable else 'gets no tasks at present'}"
-        return nonsense("routing policy", self._routing, "choose", f"gave {why}")
+        return nonsense("routing policy", self.policies()["routing policy"], "choose", f"gave {why}")
 
     def _settle(
         self, task: Task, state: TaskState, worker_id: WorkerId | None, value: object, error: str, now: float

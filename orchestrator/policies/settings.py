@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeVar
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.deadlines import Ticks
-from orchestrator.core.ports import Effects
+from orchestrator.core.ports import Effects, RoutingPolicy
 from orchestrator.policies import (
     DetectionConfig,
     EjectionConfig,
@@ -20,6 +20,7 @@ from orchestrator.policies import (
 )
 from orchestrator.policies.config import Positive, Strict
 from orchestrator.policies.detection import TimeoutConfig, TwoLevelConfig
+from orchestrator.policies.placement import Placement
 from orchestrator.policies.queueing import PriorityConfig
 from orchestrator.policies.routing import LeastLoadedConfig
 from orchestrator.policies.streams import python_random
@@ -82,6 +83,7 @@ def build_coordinator(
     keep_keyed_s: float = math.inf,
     term: int = 1,
     call_timeout_s: float = 2.0,
+    placement: bool = True,
     max_waiting: int | None = None,
 ) -> Coordinator:
     """The policies around a fresh core; each policy and each periodic check draws from a stream of its own.
@@ -99,9 +101,12 @@ def build_coordinator(
     def chosen(name: str, config: _Config[Policy] | None) -> Policy | None:
         return None if config is None else config.build(python_random(seed, replication, name))
 
+    def routing(*need: str) -> RoutingPolicy:
+        return policies.routing.build(python_random(seed, replication, "routing", *need))
+
     return Coordinator(
         effects,
-        routing=policies.routing.build(python_random(seed, replication, "routing")),
+        routing=Placement(routing(), routing) if placement else routing(),
         queue=policies.queue.build(),
         detector=detection.build(),
         retry=policies.retry.build(python_random(seed, replication, "retry")),

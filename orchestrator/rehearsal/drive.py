@@ -69,6 +69,7 @@ class Drive:
         self._stopped = False
         self._late_s = 0.0
         self._limits = scenario.workload.limits()
+        self._required = scenario.workload.required()
         self._given_up: list[GivenUp] = []
         self.began = self.ended = 0.0
         arrivals = plan.arrivals
@@ -158,7 +159,8 @@ class Drive:
         kind = work if of_kind is None else named_kind(work, of_kind)
         self._journal.submit(at_s, service_s, priority, of_kind)
         limits = self._limits.get(of_kind or "") or NO_LIMITS
-        task = NewTask(self._payload(service_s), priority, kind, "", *limits, affinity_key=key)
+        requires = self._required.get(of_kind or "", "")
+        task = NewTask(self._payload(service_s), priority, kind, "", *limits, key, requires)
         (submission,) = self._client.submit_batch([task])
         submission.outcome.add_done_callback(self._settled)
         return submission

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from orchestrator.core.labels import labels_text
 from orchestrator.core.model import Priority, TimeLimits
 from orchestrator.policies.config import Count, NonNegative, Positive, Probability, Strict, tag_of
 from orchestrator.scenario.datafiles import DataError, Floats
@@ -193,6 +194,14 @@ class Priorities(Strict):
         return self.low, self.normal, self.high, self.urgent
 
 
+def _sound_labels(labels: dict[str, str]) -> dict[str, str]:
+    labels_text(labels)
+    return labels
+
+
+Labels = Annotated[dict[str, str], AfterValidator(_sound_labels)]
+
+
 class Kind(Strict):
     """Tasks that are alike: what they have instead of the workload's own settings."""
 
@@ -202,6 +211,8 @@ class Kind(Strict):
     """Seconds that such a task runs at speed 1; null: as workload.service."""
     priority: Literal["low", "normal", "high", "urgent"] | None = None
     """The priority of all of them; null: as workload.priorities."""
+    requires: Labels = Field(default_factory=dict)
+    """Labels that their workers must have, beside workload.requires."""
     queue_timeout_s: Positive | None = None
     """As workload.queue_timeout_s, of these; null: as all."""
     execution_timeout_s: Positive | None = None
@@ -254,6 +265,8 @@ class Workload(Strict):
     """Shares by name; a trace's own column priority has precedence."""
     kinds: dict[str, Kind] = Field(default_factory=dict)
     """Kinds of tasks by name; those of a trace with columns.kind are in the trace."""
+    requires: Labels = Field(default_factory=dict)
+    """Labels that the workers of all tasks must have: {gpu: a100}."""
     affinity: Affinity | None = None
     """Tasks with keys, for `consistent_hash` and `rendezvous`; null: none has one."""
     tasks: Count | None = None
@@ -311,6 +324,12 @@ class Workload(Strict):
         """The names of the kinds of tasks; none where all are of one kind."""
         trace = self._trace()
         return trace.kinds if trace and trace.kinds else tuple(self.kinds)
+
+    def required(self) -> dict[str, str]:
+        """The labels that tasks require, by kind ("" without kinds), as `labels_text` writes them; of those that do."""
+        names = self.kind_names() or ("",)
+        found = {name: labels_text({**self.requires, **self.kinds.get(name, Kind()).requires}) for name in names}
+        return {name: labels for name, labels in found.items() if labels}
 
     def limits_of(self, kind: str = "") -> TimeLimits | None:
         """The own limits of tasks of that kind; None for none."""

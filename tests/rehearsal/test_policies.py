@@ -72,3 +72,26 @@ def test_a_remembered_key_makes_a_live_task_shorter(tmp_path: Path):
     ran_s = finished.attempts["ran_s"]
     assert (ran_s >= 0.4).sum() >= 6, "each key is new once"
     assert (ran_s < 0.4).sum() > len(ran_s) / 4
+
+
+def test_labels_and_kinds_in_the_live_cluster(tmp_path: Path):
+    """Each kind is executed by the group that takes it and has what it requires, and nothing is lost."""
+    groups = [
+        {"name": "plain", "workers": 2, "capacity": 2, "kinds": ["lookup"]},
+        {"name": "gpu", "workers": 2, "capacity": 2, "labels": {"gpu": "a100", "zone": "b"}},
+    ]
+    finished = executed(
+        tmp_path,
+        duration_s=1.5,
+        cluster={"groups": groups},
+        workload={
+            "arrivals": {"kind": "poisson", "rate_per_s": 60},
+            "kinds": {**KINDS, "report": {**KINDS["report"], "requires": {"gpu": "a100"}}},
+        },
+        faults=[{"kind": "crash", "at_s": 0.5, "workers": ["w3"], "restart_after_s": 0.3}],
+    )
+    counts = finished.summary["tasks"]
+    assert counts["completed"] == counts["submitted"] > 50
+    kinds = finished.tasks["kind"].to_numpy()[finished.attempts["task"]]
+    assert set(finished.attempts["worker"][kinds == "report"]) <= {"w3", "w4"}
+    assert set(finished.attempts["worker"][kinds == "lookup"]) >= {"w1", "w2"}

@@ -77,6 +77,8 @@ class Introduction(NamedTuple):
     prefetch: float
     held: tuple[Key, ...] = ()
     term: int = 0
+    kinds: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Registered(NamedTuple):
@@ -232,7 +234,10 @@ def introduction(message: FromWorker) -> Introduction | None:
     of = message.registration
     require_id(of.incarnation, "an incarnation")
     prefetch = math.inf if of.prefetch < 0 else of.prefetch
-    return Introduction(of.worker_id, of.incarnation, of.capacity, prefetch, tuple(_keys(of.held)), of.term)
+    kinds = tuple(require_id(kind, "a kind") for kind in of.kinds)
+    labels = tuple(require_labels(",".join(of.labels)).split(",")) if of.labels else ()
+    held = tuple(_keys(of.held))
+    return Introduction(of.worker_id, of.incarnation, of.capacity, prefetch, held, of.term, kinds, labels)
 
 
 def beat(message: FromWorker) -> int | None:
@@ -250,13 +255,15 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWo
     for report in reports:
         _add_report(message, *report)
     if news.introduction is not None:
-        name, incarnation, capacity, prefetch, held, term = news.introduction
+        name, incarnation, capacity, prefetch, held, term, kinds, labels = news.introduction
         registration = stream_pb2.Registration(
             worker_id=name,
             incarnation=incarnation,
             capacity=capacity,
             prefetch=-1 if prefetch == math.inf else int(prefetch),
             term=term,
+            kinds=kinds,
+            labels=labels,
         )
         _add_keys(registration.held, held)
         message.registration.CopyFrom(registration)

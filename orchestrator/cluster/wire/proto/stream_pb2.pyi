@@ -9,20 +9,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Registration(_message.Message):
-    __slots__ = ("worker_id", "capacity", "prefetch", "incarnation", "held", "term")
+    __slots__ = ("worker_id", "capacity", "prefetch", "incarnation", "held", "term", "kinds", "labels")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     capacity: int
     prefetch: int
     incarnation: str
     held: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     term: int
-    def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ..., incarnation: _Optional[str] = ..., held: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., term: _Optional[int] = ...) -> None: ...
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ..., incarnation: _Optional[str] = ..., held: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., term: _Optional[int] = ..., kinds: _Optional[_Iterable[str]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Registered(_message.Message):
     __slots__ = ("term", "heartbeat_s", "call_timeout_s", "dropped", "silence_s")
