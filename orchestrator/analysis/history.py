@@ -18,6 +18,7 @@ from orchestrator.analysis.absences import Absence, Parting, absences_of
 from orchestrator.core.model import Outcome
 from orchestrator.policies.retry import ConstantBackoff
 from orchestrator.results.runs import Run
+from orchestrator.results.summaries import kind_codes
 from orchestrator.results.tables import OUTCOMES, PRIORITIES, STATES, Codes, Event, Floats, codes, event_rows, floats
 from orchestrator.scenario.schema import Scenario
 
@@ -64,6 +65,7 @@ class History:
         self.task: Codes = tasks.column("task").to_numpy()
         self.state = codes(tasks, "state", STATES)
         self.priority = codes(tasks, "priority", PRIORITIES)
+        self.kind = kind_codes(tables, run.scenario)
         self.settled_by = codes(tasks, "worker", self.workers)
         self.counted: Codes = tasks.column("attempts").to_numpy().astype(np.int64)
         self.arrival_s, self.accepted_s = floats(tasks, "arrival_s"), floats(tasks, "accepted_s")

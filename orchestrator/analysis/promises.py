@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from orchestrator.analysis import limits
 from orchestrator.analysis.absences import Absence, Parting
 from orchestrator.analysis.history import (
     Breach,
@@ -128,7 +129,7 @@ def _results(h: History) -> Iterator[Breach]:
         named[differ], lambda i: f"was settled {h.settled_how(i)}, but not by its {h.attempt_name(h.settling[i])}"
     )
     # A report may come from a process that has been replaced since. It settles the task, and no row shows it.
-    unnamed = np.flatnonzero(settled & (h.settling < 0))
+    unnamed = np.flatnonzero(settled & (h.settling < 0) & ~limits.given_up(h))
     strange = np.array([i for i in unnamed.tolist() if not h.was_given(i)], dtype=np.int64)
     yield h.tasks(strange, lambda i: f"was settled {h.settled_how(i)}, which had not been given it")
 
@@ -201,7 +202,7 @@ def _tries(h: History) -> Iterator[Breach]:
     reported = np.isin(h.outcome, (Outcome.COMPLETED, Outcome.FAILED))
     closed_early = ~reported & (h.ended_s < h.of_task(h.settled_s))
     clear = h.per_task(closed_early | h.reopened) == 0  # one attempt that was opened again consumed several tries
-    early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & clear
+    early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & clear & ~limits.given_up(h)
     yield h.tasks(
         np.flatnonzero(early),
         lambda i: f"failed at {at_time(h.settled_s[i])} after {may_consume[i]} tries of {enough}",
@@ -408,6 +409,7 @@ PROMISES = (
     Promise("times", "nothing happens before its cause", _times),
     Promise("settled", "no task is assigned after it was settled", _settled),
     Promise("tries", "no task is tried too often, and none is given up too early", _tries),
+    Promise("limits", "no task waits or lives for longer than it may", limits.breaches, limits.unless),
     Promise("hedges", "no task has two open attempts", _hedges, _hedges_possible),
     Promise("copies", "no task occupies more workers than its copies may", _copies),
     Promise("order", "tasks are assigned in the order of the queue", _order, _queue_unknown),

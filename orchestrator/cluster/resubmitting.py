@@ -54,8 +54,7 @@ class Resubmissions:
         if self._refused.pop(number, None) is not None:
             self._stop(number)
             if not self._refused:
-                self._tells_at, self._tell_pause_s = 0.0, NEXT_S
-                self._log.info("the coordinator at %s has room again", self._address)
+                self._tell_pause_s = NEXT_S
 
     def close(self) -> None:
         for timer in self._timers.values():

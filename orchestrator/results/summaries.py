@@ -246,9 +246,14 @@ def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) 
     }
 
 
+def has_limits(scenario: Scenario) -> bool:
+    """Whether its tasks may expire or be refused, so that its summary has `limits`."""
+    return bool(scenario.workload.limits()) or scenario.coordinator.max_waiting is not None
+
+
 def _limits(tables: Tables, scenario: Scenario, state: Codes, counters: Mapping[str, int]) -> Summary:
     """How many of the failed tasks were not served in time, or not accepted, where the scenario has such limits."""
-    if not scenario.workload.limits() and scenario.coordinator.max_waiting is None:
+    if not has_limits(scenario):
         return {}
     refused = (state == _FAILED) & np.isnan(floats(tables.tasks, "accepted_s"))
     expired = {name: int(counters[name]) for name in ("queue_timeouts", "missed_deadlines")}

@@ -30,24 +30,23 @@ def test_the_contract_says_resource_exhausted(make_cluster: MakeCluster):
         async with rpc.channel(cluster.address) as channel, AsyncClient(cluster.address) as client:
             submit = rpc.Stub(channel, rpc.COORDINATOR).SubmitTask
 
-            async def told(priority: Priority) -> str:
-                try:
-                    request = wire_pb2.SubmitTaskRequest(payload="0", kind="sleep", priority=int(priority))  # type: ignore[arg-type]
-                    return str((await submit(request)).task_id)
-                except grpc.aio.AioRpcError as error:
-                    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                    return str(error.details())
+            async def accepted(priority: Priority) -> str:
+                request = wire_pb2.SubmitTaskRequest(payload="0", kind="sleep", priority=priority.name)
+                return str((await submit(request)).task_id)
 
-            first, second = await told(Priority.LOW), await told(Priority.NORMAL)
-            assert await told(Priority.LOW) == WHY.replace("normal", "low")
-            assert await told(Priority.URGENT) == WHY.replace("normal", "urgent")
+            first, second = await accepted(Priority.LOW), await accepted(Priority.NORMAL)
+            for priority in (Priority.LOW, Priority.URGENT):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await accepted(priority)
+                assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert refused.value.details() == WHY.replace("normal", priority.name.lower())
             metrics = await client.metrics()
             assert (metrics.queue_depth, metrics.refused_submissions) == (2, 2)
             cluster.start_worker("w1").ready(cluster.coordinator)
             outcomes = [(await client.status(task_id)).state for task_id in (first, second)]
             while set(outcomes) != {TaskState.COMPLETED}:
                 outcomes = [(await client.status(task_id)).state for task_id in (first, second)]
-            assert await told(Priority.LOW)
+            assert await accepted(Priority.LOW)
 
     run(story())
 

@@ -12,9 +12,14 @@ import grpc
 import pytest
 
 from orchestrator.cluster.client import AsyncClient, Client, NewTask
+from orchestrator.cluster.decision_record import DecisionRecord, Recorded, replay
+from orchestrator.cluster.durability import kept_of, recovered_of
+from orchestrator.cluster.effect_log import EffectLog
+from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.wire import contract, rpc
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
-from orchestrator.core.model import TaskState
+from orchestrator.core.model import Task, TaskState, TimeLimits
+from orchestrator.policies.settings import Policies
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from tests.cluster.conftest import PATIENT, MakeCluster
 from tests.cluster.test_commands import at, facts
@@ -148,3 +153,37 @@ def test_limits_on_the_command_line(make_cluster: MakeCluster):
         assert (wrong.returncode, flag in wrong.stderr) == (2, True)
     told = facts(at(cluster, "metrics").stdout)
     assert (told["queue_timeouts"], told["missed_deadlines"], told["failed"]) == ("1", "1", "2")
+
+
+def test_limits_are_stored_by_the_wall_clock_and_recorded():
+    """The next coordinator's clock says something else; what has begun is not stored as waiting."""
+    task = Task("t", 0, 1, Job("sleep", "0"), 100.0, TimeLimits(5.0, None, 7.0))
+    kept = kept_of(task, 1000.0)
+    assert (kept.accepted_at, kept.queue_timeout_s, kept.deadline_s) == (1100.0, 5.0, 7.0)
+    again = recovered_of(kept, 1090.0, 20.0)
+    assert (again.submitted_at, again.limits) == (10.0, TimeLimits(5.0, None, 7.0))
+    task.begin()
+    assert kept_of(task, 1000.0).queue_timeout_s is None
+    assert recovered_of(kept_of(Task("t", 0, 1, Job("sleep", "0"), 0.0), 0.0), 0.0, 0.0).limits is None
+
+
+def test_limits_and_refusals_are_decided_again(tmp_path: Path):
+    """From the record; one of a former version names a single limit by its number."""
+    path = tmp_path / "record"
+    book = DecisionRecord(path, Policies(), 0, max_waiting=4)
+    core = book.open(EffectLog())
+    limits = TimeLimits(queue_timeout_s=1.0, deadline_s=2.0)
+    core.submit("t1", 1, Job("sleep", "0"), limits, 0.0)
+    for number in range(2, 6):
+        core.submit(f"t{number}", 1, Job("sleep", "0"), None, 0.5)
+    core.wake(1.0)
+    book.close()
+    assert replay(path) == (6, None, None)
+    first = next(Recorded(path).inputs())
+    assert first.arguments[3] == limits
+    effects = [effect for item in Recorded(path).inputs() for effect in item.effects or ()]
+    assert [effect[:2] for effect in effects if effect[0] in ("refused", "settled")] == [
+        ["refused", "t4"], ["refused", "t5"], ["settled", "t1"]
+    ]  # fmt: skip
+    path.write_text(path.read_text().replace("[1.0,null,2.0]", "3.0"))
+    assert next(Recorded(path).inputs()).arguments[3] == TimeLimits(execution_timeout_s=3.0)

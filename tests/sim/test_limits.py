@@ -1,4 +1,4 @@
-"""Tasks that wait, run or live for too long, and those for which there is no room: scenarios that one can count."""
+"""Tasks that wait, run or live for too long, or find no room: scenarios that a person can count."""
 
 from __future__ import annotations
 
