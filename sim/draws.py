@@ -41,14 +41,19 @@ Draws = tuple[float, float, float, float, float, Fates | None]
 start, and the fates of these, None where every message arrives once. A mere tuple, because every task makes one."""
 
 
-class DrawsOfKind(tuple[float, float, float, float, float, Fates | None]):
-    """The same, of a task that has a kind: what hedging compares, in both worlds."""
+class TellingDraws(tuple[float, float, float, float, float, Fates | None]):
+    """The same, of a task that has a kind, what hedging compares, or an affinity key, or that requires labels of its
+    worker; empty where there is none of that."""
 
     kind: str
+    affinity_key: str
+    requires: str
 
-    def __new__(cls, draws: Draws, kind: str) -> DrawsOfKind:
+    def __new__(cls, draws: Draws, kind: str, affinity_key: str, requires: str) -> TellingDraws:
         told = super().__new__(cls, draws)
         told.kind = kind
+        told.affinity_key = affinity_key
+        told.requires = requires
         return told
 
 

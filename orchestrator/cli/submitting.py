@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.cluster.client import AsyncClient, NewTask
     from orchestrator.cluster.wire.translate import Outcome
 
-OF_A_LINE = ("kind", "args", "priority", "key")
+OF_A_LINE = ("kind", "args", "priority", "key", "requires", "affinity_key")
 """The members of a line that says which kind of task it is."""
 
 

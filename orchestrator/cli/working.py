@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ from orchestrator.cli.addresses import (
 )
 from orchestrator.cli.arguments import examples_of
 from orchestrator.cli.processes import DieWith, Quiet, ReadyFd, begin_process, tell, vanished
+from orchestrator.core.labels import labels_text
 
 if TYPE_CHECKING:
     from orchestrator.cluster.programs import Program
@@ -103,6 +105,19 @@ def worker(
     app_spec: AppOption = None,
     capacity: Capacity = 2,
     prefetch: Prefetch = 0,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="It has this, for tasks that require it; repeatable.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(metavar="KIND", help="Take tasks of this kind only; repeatable.")
+    ] = None,
+    own_kinds: Annotated[
+        bool,
+        typer.Option(
+            "--own-kinds",
+            help="Take tasks of the App's kinds only: others wait for another worker, instead of failing here.",
+        ),
+    ] = False,
     executor: Annotated[
         Executor, typer.Option(help="Where tasks run; inline: on the event loop, for tasks that only sleep.")
     ] = Executor.process,
@@ -175,6 +190,8 @@ def worker(
         listen_host=host,
         address=f"{advertise or _reachable(host)}:{port if len(names) == 1 else 0}",
         program=program,
+        kinds=tuple(kind or (program.offers if own_kinds else ())),
+        labels=_labels(label or ()),
     )
     with asyncio.Runner(loop_factory=precise_loop if executor is Executor.inline else None) as runner:
         running = run_workers(names, settings, lambda: tell(ready_fd, "ready"), contract, control_fd, drain_timeout)
@@ -186,6 +203,13 @@ def _reachable(host: str) -> str:
     import socket
 
     return socket.getfqdn() if host in ("0.0.0.0", "::", "[::]") else host
+
+
+def _labels(given: Sequence[str]) -> tuple[str, ...]:
+    try:
+        return tuple(labels_text(given).split(",")) if given else ()
+    except ValueError as error:
+        exit_with(2, f"--label: {error}")
 
 
 def program_of(

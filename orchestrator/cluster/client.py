@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar, overload
@@ -122,6 +122,8 @@ class AsyncClient(AsyncCalls):
         queue_timeout_s: float | None = ...,
         execution_timeout_s: float | None = ...,
         deadline_s: float | None = ...,
+        affinity_key: str = ...,
+        requires: Mapping[str, str] | str = ...,
     ) -> Submission: ...
     def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # it takes whatever there is
         """A task of an App with its arguments: its value. Or what a NewTask is made of, as `submit_batch`."""
@@ -265,6 +267,8 @@ class Client(Calls):
         queue_timeout_s: float | None = ...,
         execution_timeout_s: float | None = ...,
         deadline_s: float | None = ...,
+        affinity_key: str = ...,
+        requires: Mapping[str, str] | str = ...,
     ) -> TaskFuture[Outcome]: ...
     def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # it takes whatever there is
         """A task of an App with its arguments: a future of its value. Or what a NewTask is made of, as

@@ -249,6 +249,10 @@ class Noting:
         self._note_unsettled((attempt,))
         self._onward.cancel(attempt, now)
 
+    def recall(self, attempt: Attempt, now: float) -> None:
+        self._note_unsettled((attempt,))
+        self._onward.recall(attempt, now)
+
     def timed_out(self, attempt: Attempt, now: float) -> None:
         self._note_unsettled((attempt,))
         self._onward.timed_out(attempt, now)
@@ -279,7 +283,7 @@ def kept_of(task: Task, since_1970: float) -> Kept:
         [(each.number, each.worker.id, each.worker.incarnation) for each in task.live if each.state is _OPEN],
         *(int(task.state), task.worker_id, None if task.result is None else str(task.result), task.error),
         None if settled_at is None else settled_at + since_1970,
-        *(job.key, job.digest, queue_timeout_s, deadline_s),
+        *(job.key, job.digest, queue_timeout_s, deadline_s, job.affinity_key, job.requires),
     )
     return translate.make(Kept, fields)
 
@@ -290,7 +294,10 @@ def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
     return Recovered(
         kept.id,
         kept.priority,
-        Job(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
+        Job(
+            *(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
+            *(kept.affinity_key, kept.requires),
+        ),
         None if limits == translate.NO_LIMITS else limits,
         min(now, kept.accepted_at - since_1970),
         kept.tries,

@@ -57,8 +57,11 @@ class Call(NamedTuple):
 
     def new_task(self) -> NewTask:
         """TypeError where the arguments do not fit, or what it is submitted with is nothing."""
-        payload = self.task.signature.dump_arguments(self.args, self.kwargs)
-        return NewTask(payload, kind=self.task.name, **self.task.submitted_with)
+        task = self.task
+        payload = task.signature.dump_arguments(self.args, self.kwargs)
+        if task.requires and "requires" not in task.submitted_with:
+            return NewTask(payload, kind=task.name, requires=task.requires, **task.submitted_with)
+        return NewTask(payload, kind=task.name, **task.submitted_with)
 
     def value(self, outcome: Outcome) -> Any:
         """Raises TaskFailed."""

@@ -19,6 +19,8 @@ class Job:
     """A task's payload in the core. `session`, `number`: by which client's stream it came, empty for none.
 
     `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
+    `affinity_key`: tasks of one key are best executed by one worker. `requires`: labels that its worker must have, as
+    `labels_text` writes them.
     """
 
     kind: str
@@ -27,6 +29,8 @@ class Job:
     number: int = 0
     key: str = ""
     digest: str = ""
+    affinity_key: str = ""
+    requires: str = ""
 
     def is_same(self, other: Job) -> bool:
         """Whether the other one, whose payload is there, is the same work."""

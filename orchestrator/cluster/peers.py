@@ -55,6 +55,7 @@ class WorkerPeer(Protocol):
     def register(self, answer: Registered) -> None: ...
     def assign(self, assignment: Assignment) -> None: ...
     def cancel(self, key: Key) -> None: ...
+    def recall(self, key: Key) -> None: ...
     def acknowledge(self, number: int) -> None: ...
     def answer_beat(self) -> None: ...
     def hurry(self) -> None: ...
@@ -113,6 +114,7 @@ class StreamedWorker(Stream):
         self._impatient: asyncio.TimerHandle | None = None
         self._assignments: deque[Assignment] = deque()
         self._cancels: deque[Key] = deque()
+        self._recalls: deque[Key] = deque()
         self._late: dict[Key, None] = {}  # they fail slice by slice, unless they are confirmed in the meantime
         self._gathered = asyncio.Event()
         self._read = asyncio.Event()
@@ -138,6 +140,10 @@ class StreamedWorker(Stream):
 
     def cancel(self, key: Key) -> None:
         self._cancels.append(key)
+        self._gathered.set()
+
+    def recall(self, key: Key) -> None:
+        self._recalls.append(key)
         self._gathered.set()
 
     def acknowledge(self, number: int) -> None:
@@ -220,11 +226,12 @@ class StreamedWorker(Stream):
             room.charge(sizes.keys_bytes(registered.dropped))
         acknowledged = room.take_numbers(self._acknowledged)
         assignments = room.take(self._assignments, sizes.assignment_bytes) if self._assignments else ()
-        # A cancel never overtakes its assignment.
+        # A cancel never overtakes its assignment, nor does a recall.
         cancels = room.take(self._cancels, sizes.key_bytes) if self._cancels and not self._assignments else ()
-        if not self._acknowledged and not self._assignments and not self._cancels:
+        recalls = room.take(self._recalls, sizes.key_bytes) if self._recalls and not self._assignments else ()
+        if not (self._acknowledged or self._assignments or self._cancels or self._recalls):
             self._gathered.clear()
-        return translate.to_worker(registered, acknowledged, assignments, cancels)
+        return translate.to_worker(registered, acknowledged, assignments, cancels, recalls)
 
     def _fail(self, keys: list[Key]) -> None:
         """What is still here, because the worker does not read, is sent no more."""

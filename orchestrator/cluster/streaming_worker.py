@@ -147,6 +147,8 @@ class StreamingWorker(Worker):
                 self.agent.assigned(key, Held(kind, payload, now), now)
             for key in translate.cancels(message):
                 self.agent.cancel(key, now)
+            for key in translate.recalls(message):
+                self.agent.recall(key, now)
         return "it ended the stream"
 
     def _take_in(self, answer: Registered, now: float) -> None:
@@ -235,7 +237,8 @@ class StreamingWorker(Worker):
     def _introduce(self) -> None:
         settings, agent = self.settings, self.agent
         self._news.introduction = Introduction(
-            self.name, settings.incarnation, settings.capacity, self.prefetch, agent.held, agent.term
+            *(self.name, settings.incarnation, settings.capacity, self.prefetch, agent.held, agent.term),
+            *(settings.kinds, settings.labels),
         )
         self._unanswered.expect("registration", self.now())
         self._gathered.set()

@@ -63,6 +63,12 @@ def seconds(payload: str) -> float:
     return value
 
 
+def remembering(usual_s: float, hit_factor: float, most: int, key: str) -> str:
+    """The payload of a `sleep` or `spin` that takes a share of its time at a worker that remembers the key, of which it
+    remembers at most so many."""
+    return f"{usual_s!r} {usual_s * hit_factor!r} {most} {key}"
+
+
 def named_kind(work: str, name: str) -> str:
     """The kind of the tasks that do this work and are alike under that name, for hedging: `sleep:chat`."""
     return f"{work}:{name}"

@@ -53,7 +53,8 @@ class Registration(NamedTuple):
     `incarnation`: names the process; empty where the protocol has none. `prefetch`: how many attempts it may hold
     beyond its `capacity`. `reports_start`: it says when the execution of an attempt begins. `held`: the attempts that
     it still has, finished but unacknowledged ones included. `request`: the driver's name for this message, which the
-    effect `registered` gives back. `draining`: it takes nothing new.
+    effect `registered` gives back. `draining`: it takes nothing new. `kinds`: of the tasks that it takes, empty for
+    all. `labels`: what it has, each as name=value.
     """
 
     worker_id: WorkerId
@@ -64,6 +65,8 @@ class Registration(NamedTuple):
     held: tuple[AttemptKey, ...] = ()
     request: int | None = None
     draining: bool = False
+    kinds: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Holding(NamedTuple):

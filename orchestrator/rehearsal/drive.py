@@ -16,6 +16,7 @@ from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask
 from orchestrator.cluster.submissions import Awaited
 from orchestrator.cluster.tasks import named_kind
 from orchestrator.cluster.wire.rpc import pauses
+from orchestrator.cluster.wire.translate import NO_LIMITS
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.journal import Journal
 from orchestrator.rehearsal.local_cluster import LocalCluster
@@ -68,6 +69,7 @@ class Drive:
         self._stopped = False
         self._late_s = 0.0
         self._limits = scenario.workload.limits()
+        self._required = scenario.workload.required()
         self._given_up: list[GivenUp] = []
         self.began = self.ended = 0.0
         arrivals = plan.arrivals
@@ -153,11 +155,12 @@ class Drive:
         """Now; `at_s` is when it was to be."""
         self._late_s = max(self._late_s, self.now - at_s)
         work = self._scenario.workload.task
-        of_kind = service_s.kind if isinstance(service_s, Demand) else None
+        of_kind, key = (service_s.kind or None, service_s.affinity_key) if isinstance(service_s, Demand) else (None, "")
         kind = work if of_kind is None else named_kind(work, of_kind)
         self._journal.submit(at_s, service_s, priority, of_kind)
-        limits = self._limits.get(of_kind or "") or ()
-        task = NewTask(self._payload(service_s), priority, kind, "", *limits)
+        limits = self._limits.get(of_kind or "") or NO_LIMITS
+        requires = self._required.get(of_kind or "", "")
+        task = NewTask(self._payload(service_s), priority, kind, "", *limits, key, requires)
         (submission,) = self._client.submit_batch([task])
         submission.outcome.add_done_callback(self._settled)
         return submission

@@ -119,6 +119,11 @@ async def tells_async(until: Path) -> str:
     return "done"
 
 
+@app.task(requires={"gpu": "a100"})
+def on_a_gpu() -> int:
+    return 1
+
+
 @app.task
 def fails(text: str) -> None:
     raise ValueError(text)

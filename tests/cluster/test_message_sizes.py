@@ -57,13 +57,18 @@ def test_to_a_client_no_item_is_larger_than_it_was_taken_for(accepted: list, kno
     assert translate.to_client(accepted, known, refused, settled).ByteSize() <= bound
 
 
-@given(numbers, text, text, st.integers(1, 4), text, st.none() | st.builds(TimeLimits, *[st.none() | st.floats()] * 3))
+@given(
+    st.tuples(numbers, text, text, st.integers(1, 4), text),
+    st.none() | st.builds(TimeLimits, *[st.none() | st.floats()] * 3),
+    st.tuples(text, text),
+)
 def test_from_a_client_no_task_is_larger_than_it_was_taken_for(
-    number: int, kind: str, payload: str, priority: int, key: str, limits: TimeLimits | None
+    task: tuple[int, str, str, int, str], limits: TimeLimits | None, placement: tuple[str, str]
 ):
-    """With its kind, its key and its limits."""
-    message = translate.from_client("", [(number, kind, payload, priority, key, limits)])
-    assert message.ByteSize() <= sizes.task_bytes(kind, payload, key)
+    """With its kind, its key, its limits, its affinity key and the labels that it requires."""
+    _, kind, payload, _, key = task
+    message = translate.from_client("", [(*task, limits, *placement)])
+    assert message.ByteSize() <= sizes.task_bytes(kind, payload, key, *placement)
 
 
 @given(st.lists(st.integers(0, 3 * FILL_BYTES // 2), max_size=30))

@@ -181,6 +181,28 @@ def test_a_future_that_is_cancelled_ends_its_coroutine(client: Client, tmp_path:
         time.sleep(0.01)
 
 
+def test_workers_of_several_apps_share_a_cluster(make_cluster: MakeCluster):
+    """Each says what it takes: kinds of its own, and labels that some tasks require. What nobody takes waits."""
+    cluster = make_cluster(0, executor="process")
+    workers = {
+        "own": (*OPTIONS, "--own-kinds"),
+        "gpu": (*OPTIONS, "--own-kinds", "--label", "gpu=a100"),
+        "sleeper": ("--kind", "sleep"),
+    }
+    for process in [cluster.start_worker(name, options=options) for name, options in workers.items()]:
+        process.ready()
+    with Client(cluster.address) as client:
+        unknown = client.submit(App.named("nobody-has-it"))
+        for _ in range(3):
+            own_task, on_a_gpu = client.submit(own.square, 2), client.submit(own.on_a_gpu)
+            assert client.submit("0", kind="sleep").result(30).worker_id == "sleeper"
+            assert client.gather([own_task, on_a_gpu]) == [4, 1]
+            assert client.status(str(on_a_gpu.task_id)).worker_id == "gpu"
+            assert client.status(str(own_task.task_id)).worker_id in ("own", "gpu")
+        assert not unknown.done()
+        assert unknown.cancel()
+
+
 def test_a_killed_worker_costs_no_result(make_cluster: MakeCluster, tmp_path: Path):
     """What it had begun begins again elsewhere: plain and async functions alike."""
     cluster = make_cluster(2, capacity=4, executor="process", options=OPTIONS, policies=("detection.timeout_s=1.5",))

@@ -49,8 +49,9 @@ def assignment_bytes(assignment: tuple[AttemptKey, str, str, int]) -> int:
     return CHARACTER_BYTES * (len(task_id) + len(kind) + len(payload)) + ITEM_BYTES  # type: ignore[arg-type]
 
 
-def task_bytes(kind: str, payload: str, key: str) -> int:
-    return CHARACTER_BYTES * (len(kind) + len(payload) + len(key)) + ITEM_BYTES
+def task_bytes(*texts: str) -> int:
+    """Of its kind, payload, key, affinity key and labels."""
+    return CHARACTER_BYTES * sum(map(len, texts)) + ITEM_BYTES
 
 
 def outcome_bytes(item: tuple[int, tuple[str, TaskState, str, str, str, int, float]]) -> int:

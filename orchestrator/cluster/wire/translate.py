@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key
+from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key, require_labels
 from orchestrator.cluster.wire.progress import Progress, add_of_client, add_of_worker, some
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.cluster.wire.rpc import Room
@@ -79,6 +79,8 @@ class Introduction(NamedTuple):
     prefetch: float
     held: tuple[Key, ...] = ()
     term: int = 0
+    kinds: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Registered(NamedTuple):
@@ -177,12 +179,14 @@ def to_worker(
     acknowledged: Sequence[int],
     assignments: Iterable[Assignment],
     cancels: Iterable[Key],
+    recalls: Iterable[Key] = (),
 ) -> ToWorker:
     message = ToWorker(acknowledged=acknowledged)
     add = message.assignments.add
     for (task_id, attempt), kind, payload, _ in assignments:
         add(task_id=task_id, attempt=attempt, kind=kind, payload=payload)
     _add_keys(message.cancels, cancels)
+    _add_keys(message.recalls, recalls)
     if registered is not None:
         term, heartbeat_s, call_timeout_s, dropped, silence_s = registered
         answer = stream_pb2.Registered(
@@ -234,7 +238,10 @@ def introduction(message: FromWorker) -> Introduction | None:
     of = message.registration
     require_id(of.incarnation, "an incarnation")
     prefetch = math.inf if of.prefetch < 0 else of.prefetch
-    return Introduction(of.worker_id, of.incarnation, of.capacity, prefetch, tuple(_keys(of.held)), of.term)
+    kinds = tuple(require_id(kind, "a kind") for kind in of.kinds)
+    labels = tuple(require_labels(",".join(of.labels)).split(",")) if of.labels else ()
+    held = tuple(_keys(of.held))
+    return Introduction(of.worker_id, of.incarnation, of.capacity, prefetch, held, of.term, kinds, labels)
 
 
 def beat(message: FromWorker) -> int | None:
@@ -253,13 +260,15 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWo
     for report in reports:
         _add_report(message, *report)
     if news.introduction is not None:
-        name, incarnation, capacity, prefetch, held, term = news.introduction
+        name, incarnation, capacity, prefetch, held, term, kinds, labels = news.introduction
         registration = stream_pb2.Registration(
             worker_id=name,
             incarnation=incarnation,
             capacity=capacity,
             prefetch=-1 if prefetch == math.inf else int(prefetch),
             term=term,
+            kinds=kinds,
+            labels=labels,
         )
         _add_keys(registration.held, held)
         message.registration.CopyFrom(registration)
@@ -314,6 +323,10 @@ def cancels(message: ToWorker) -> Iterable[Key]:
     return _keys(message.cancels)
 
 
+def recalls(message: ToWorker) -> Iterable[Key]:
+    return _keys(message.recalls)
+
+
 def reports(message: FromWorker) -> Iterator[Reported]:
     """Raises Malformed at an id that is too long."""
     for item in message.reports:
@@ -335,39 +348,6 @@ def reports(message: FromWorker) -> Iterator[Reported]:
         yield make(Reported, fields)
 
 
-# ---- what a relay between a worker and its coordinator does to their messages
-
-
-def parts(message: Message) -> Iterator[tuple[str, Message]]:
-    """A message for each item that there is in it, with its field's name."""
-    kind: Any = type(message)
-    for descriptor, value in message.ListFields():
-        items = [[item] for item in value] if descriptor.is_repeated else [value]
-        for item in items:
-            yield descriptor.name, kind(**{descriptor.name: item})
-
-
-def confirmations(message: Message) -> Iterator[Message]:
-    """For each attempt that a worker's message says something of, one that only says that it is there."""
-    if isinstance(message, FromWorker):
-        for item in (*message.started, *message.cancelled, *message.reports):
-            yield FromWorker(confirmed=[stream_pb2.AttemptKey(task_id=item.task_id, attempt=item.attempt)])
-
-
-def content(message: FromWorker | ToWorker) -> bytes:
-    """The same for messages that say the same."""
-    return message.SerializeToString(deterministic=True)
-
-
-def merged(parts: deque[FromWorker], most_bytes: int) -> FromWorker:
-    """One message of the first parts, as far as they fit, at least one; they are taken away."""
-    whole = FromWorker()
-    whole.MergeFrom(parts.popleft())
-    while parts and whole.ByteSize() < most_bytes:
-        whole.MergeFrom(parts.popleft())
-    return whole
-
-
 # ---- streams of clients
 
 
@@ -383,7 +363,12 @@ def submitted(session: str, message: FromClient) -> Iterator[tuple[str, Job, int
         if key:
             require_key(key)
         limits = time_limits(task.limits) if task.HasField("limits") else None
-        yield f"{session}-{number}", Job(task.kind, task.payload, session, number, key), task.priority, limits
+        job = Job(task.kind, task.payload, session, number, key)
+        if affinity_key := task.affinity_key:
+            job.affinity_key = require_id(affinity_key, "an affinity key")
+        if requires := task.requires:
+            job.requires = require_labels(requires)
+        yield f"{session}-{number}", job, task.priority, limits
 
 
 def time_limits(message: stream_pb2.TimeLimits | wire_pb2.SubmitTaskRequest) -> TimeLimits | None:
@@ -397,16 +382,22 @@ def id_of(session: str, number: int) -> str:
     return f"{session}-{number}"
 
 
-def from_client(session: str, tasks: Iterable[tuple[int, str, str, int, str, TimeLimits | None]]) -> FromClient:
-    """`tasks`: number, kind, payload, priority, key, limits."""
+def from_client(
+    session: str, tasks: Iterable[tuple[int, str, str, int, str, TimeLimits | None, str, str]]
+) -> FromClient:
+    """`tasks`: number, kind, payload, priority, key, limits, affinity key, required labels."""
     message = FromClient(session=session)
     add = message.tasks.add
-    for number, kind, payload, priority, key, limits in tasks:
+    for number, kind, payload, priority, key, limits, affinity_key, requires in tasks:
         item = add(number=number, kind=kind, payload=payload, priority=priority)  # the same numbers
         if key:
             item.key = key
         if limits is not None:
             item.limits.CopyFrom(stream_pb2.TimeLimits(**limits._asdict()))
+        if affinity_key:
+            item.affinity_key = affinity_key
+        if requires:
+            item.requires = requires
     return message
 
 

@@ -9,20 +9,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Registration(_message.Message):
-    __slots__ = ("worker_id", "capacity", "prefetch", "incarnation", "held", "term")
+    __slots__ = ("worker_id", "capacity", "prefetch", "incarnation", "held", "term", "kinds", "labels")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     capacity: int
     prefetch: int
     incarnation: str
     held: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     term: int
-    def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ..., incarnation: _Optional[str] = ..., held: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., term: _Optional[int] = ...) -> None: ...
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ..., incarnation: _Optional[str] = ..., held: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., term: _Optional[int] = ..., kinds: _Optional[_Iterable[str]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Registered(_message.Message):
     __slots__ = ("term", "heartbeat_s", "call_timeout_s", "dropped", "silence_s")
@@ -127,16 +131,18 @@ class Assignment(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ...) -> None: ...
 
 class ToWorker(_message.Message):
-    __slots__ = ("registered", "acknowledged", "assignments", "cancels")
+    __slots__ = ("registered", "acknowledged", "assignments", "cancels", "recalls")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
+    RECALLS_FIELD_NUMBER: _ClassVar[int]
     registered: Registered
     acknowledged: _containers.RepeatedScalarFieldContainer[int]
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     cancels: _containers.RepeatedCompositeFieldContainer[AttemptKey]
-    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
+    recalls: _containers.RepeatedCompositeFieldContainer[AttemptKey]
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., recalls: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class TimeLimits(_message.Message):
     __slots__ = ("queue_timeout_s", "execution_timeout_s", "deadline_s")
@@ -149,20 +155,24 @@ class TimeLimits(_message.Message):
     def __init__(self, queue_timeout_s: _Optional[float] = ..., execution_timeout_s: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
 
 class NewTask(_message.Message):
-    __slots__ = ("number", "priority", "kind", "payload", "key", "limits")
+    __slots__ = ("number", "priority", "kind", "payload", "key", "limits", "affinity_key", "requires")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    AFFINITY_KEY_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_FIELD_NUMBER: _ClassVar[int]
     number: int
     priority: _wire_pb2.TaskPriority
     kind: str
     payload: str
     key: str
     limits: TimeLimits
-    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Union[TimeLimits, _Mapping]] = ...) -> None: ...
+    affinity_key: str
+    requires: str
+    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Union[TimeLimits, _Mapping]] = ..., affinity_key: _Optional[str] = ..., requires: _Optional[str] = ...) -> None: ...
 
 class FromClient(_message.Message):
     __slots__ = ("session", "tasks")
