@@ -21,7 +21,7 @@ from orchestrator.cluster.signatures import Signature
 BY_POSITION = "*"
 """The member of an object of arguments that has those by position."""
 PROBLEMS = 5
-_CONFIG = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", arbitrary_types_allowed=False)
+_CONFIG = ConfigDict(val_json_bytes="base64", ser_json_bytes="base64", ser_json_inf_nan="constants")
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 

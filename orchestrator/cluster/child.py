@@ -115,6 +115,9 @@ class PlainChild:
         self._app = app
         self._process = os.getpid()
         self._home = os.getcwd()
+        self._streams = sys.stdout, sys.stderr
+        self._umask = os.umask(0o22)
+        os.umask(self._umask)
         self._threads = threading.active_count()
         self._running = False
         self._number = 0
@@ -150,14 +153,14 @@ class PlainChild:
         if os.getpid() != self._process:
             os._exit(0)  # the task forked, and this is the copy
         try:
+            sys.stdout, sys.stderr = self._streams
             sys.stdout.flush()
             sys.stderr.flush()
-        except (OSError, ValueError, AttributeError):
-            pass  # closed, or replaced, by the task
-        try:
             os.chdir(self._home)
-        except OSError:
+        except (OSError, ValueError):  # it has closed a stream, or its folder is gone
             answer = answer._replace(spent=True)
+        os.umask(self._umask)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if not task.background and (threading.active_count() > self._threads or _has_children()):
             answer = answer._replace(spent=True)
         return answer

@@ -87,10 +87,11 @@ class _Stepped(Coroutine[Any, Any, Any]):
 class _Execution:
     """`tasks`: the asyncio tasks that it has begun beside its own, and that have not ended."""
 
-    __slots__ = ("abandoned", "number", "task", "tasks")
+    __slots__ = ("abandoned", "may_retry", "number", "task", "tasks")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, may_retry: bool) -> None:
         self.number = number
+        self.may_retry = may_retry
         self.abandoned = False
         self.task: asyncio.Task[Any] | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -99,24 +100,22 @@ class _Execution:
 class LoopChild:
     """Executes what it is told, and answers."""
 
-    def __init__(self, connection: socket.socket, app: App, board: Board) -> None:
+    def __init__(self, connection: socket.socket, app: App, board: Board, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
         self._app = app
         self._cells = board.cells
         self._executions: dict[int, _Execution] = {}
         self._outgoing = bytearray()
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._loop.set_task_factory(self._make_task)
-        self._ended = self._loop.create_future()
         self._incoming = executions.Incoming()
         self._writing = False
 
-    async def serve(self) -> None:
+    def serve(self) -> None:
         self._connection.setblocking(False)
         self._loop.add_reader(self._connection, self._readable)
         self._tick()
         self._send(executions.listening())
-        await self._ended
 
     def _tick(self) -> None:
         self._cells[1] += 1
@@ -156,7 +155,7 @@ class LoopChild:
         def report(share: float, text: str) -> None:  # in whichever thread
             self._loop.call_soon_threadsafe(self._send, executions.progress(number, share, text))
 
-        execution = self._executions[number] = _Execution(number)
+        execution = self._executions[number] = _Execution(number, task.may_retry(attempt))
         current = CurrentTask(task_id, attempt, task, report)
         coroutine = _Stepped(run_async(task, payload, current), execution, self._cells)
         _number.set(number)  # for the task that is made here, and all that it makes
@@ -171,7 +170,8 @@ class LoopChild:
             task.cancel()
         if execution.tasks:
             self._loop.call_later(GRACE_S, self._abandon, execution)
-        answer = executions.Answer(False, "", "asyncio.CancelledError", 0.0)
+        # Where nobody has asked for that, another task has cancelled it, or it has cancelled itself.
+        answer = executions.Answer(False, "", "it was cancelled by a task", 0.0, execution.may_retry)
         if not done.cancelled() and done.exception() is None and done.result() is not None:
             answer = done.result()
         self._send(executions.answered(execution.number, answer))
@@ -214,9 +214,9 @@ class LoopChild:
 
 
 def serve(connection: socket.socket, app: App, descriptor: int) -> None:
-    """Until the other end of the connection closes."""
-
-    async def live() -> None:
-        await LoopChild(connection, app, Board(descriptor)).serve()
-
-    asyncio.run(live())
+    """Until the other end of the connection closes, which ends the process."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    LoopChild(connection, app, Board(descriptor), loop).serve()
+    while True:
+        loop.run_forever()  # a task may stop it

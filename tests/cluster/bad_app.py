@@ -18,6 +18,8 @@ from orchestrator import App, Cancelled, Retry, current_task
 
 app = App()
 HOME = Path.cwd()
+UMASK = os.umask(0o22)
+os.umask(UMASK)
 
 
 @app.task
@@ -25,6 +27,8 @@ def good(number: int) -> int:
     """It must not notice what the others do."""
     assert Path.cwd() == HOME, Path.cwd()
     assert threading.active_count() == 1, threading.enumerate()
+    assert os.umask(0o22) == UMASK
+    print("good", number)
     return number * number
 
 
@@ -170,6 +174,39 @@ async def blocks_others() -> None:
     """It has no timeout."""
     await asyncio.sleep(0)
     time.sleep(3600)
+
+
+@app.task
+def closes_the_output() -> str:
+    sys.stdout.close()
+    return "closed"
+
+
+@app.task
+def leaves_an_alarm() -> str:
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    os.umask(0o777)
+    return "set"
+
+
+@app.task
+def returns_what_is_no_number() -> list[float]:
+    return [float("inf"), -float("inf")]
+
+
+@app.task
+async def stops_the_loop() -> str:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0)
+    return "stopped"
+
+
+@app.task
+async def cancels_the_others() -> str:
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task():
+            task.cancel()
+    return "cancelled"
 
 
 @app.task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -48,6 +49,7 @@ FAILS: dict[str, tuple[str, str]] = {
     "ignores_its_end": ("", "its execution timeout of 0.3 s is over"),
     "ignores_its_end_async": ("", "its execution timeout of 0.3 s is over"),
     "blocks_the_loop": ("", "its execution timeout of 0.3 s is over"),
+    "closes_everything": ("", "its executor was killed by SIGKILL"),
     "raises_what_has_no_text": (
         "tests.cluster.bad_app.raises_what_has_no_text.<locals>.Mute",
         "its text can't be had: RuntimeError",
@@ -61,6 +63,11 @@ SUCCEEDS: dict[str, Any] = {
     "forks": 1,
     "prints": "printed",
     "changes_directory": "/",
+    "closes_the_output": "closed",
+    "leaves_an_alarm": "set",
+    "returns_what_is_no_number": [math.inf, -math.inf],
+    "stops_the_loop": "stopped",
+    "cancels_the_others": "cancelled",
     "starts_threads": 3,
     "leaves_tasks": 1,
     "wants_another_try": 3,
