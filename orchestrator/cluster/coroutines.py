@@ -80,11 +80,15 @@ class CoroutineExecutor(Executor):
         key = execution.key
         assert key is not None
         self._numbers[key] = number
-        timeout_s = execution.offer.execution_timeout_s
-        if timeout_s is not None:
-            execution.limit = self._loop.call_later(timeout_s, self._time_out, number)
         if self._child is not None:
             self._child.send(executions.begin(number, id_of(key), key[1], execution.kind, execution.payload))
+            if self._child.proven:
+                self._limit(number, execution)
+
+    def _limit(self, number: int, execution: _Execution) -> None:
+        timeout_s = execution.offer.execution_timeout_s
+        if timeout_s is not None and execution.limit is None:
+            execution.limit = self._loop.call_later(timeout_s, self._time_out, number)
 
     def stop(self, key: Key) -> None:
         number = self._numbers.pop(key)
@@ -147,10 +151,12 @@ class CoroutineExecutor(Executor):
         execution.over = reason
         if execution.limit is not None:
             execution.limit.cancel()
-        if self._child is not None:
-            self._child.send(executions.cancel(number))
-            turns = self._child.board.read()[1]
-            execution.limit = self._loop.call_later(GRACE_S + LOOK_S, self._unanswered, number, turns)
+        if self._child is None:
+            self._forget(number)
+            return
+        self._child.send(executions.cancel(number))
+        turns = self._child.board.read()[1]
+        execution.limit = self._loop.call_later(GRACE_S + LOOK_S, self._unanswered, number, turns)
 
     def _unanswered(self, number: int, turns: int) -> None:
         """The subprocess gives up a task that goes on; where it says nothing, and its loop does not turn, a step of
@@ -188,7 +194,10 @@ class CoroutineExecutor(Executor):
     # ---- the subprocess
 
     def listens(self) -> None:
+        """From now on time counts: an app may take long to be imported."""
         self._pause_s = 0.0
+        for number, execution in self._executions.items():
+            self._limit(number, execution)
 
     def died(self, status: int, culprit: int, proven: bool, reason: str) -> None:
         self._child = None
@@ -197,6 +206,8 @@ class CoroutineExecutor(Executor):
             self._pause_s = min(most_s, max(least_s, 2 * self._pause_s))
             log.warning("the subprocess of the async tasks does not start: %s", reason or why(status))
             self._respawn = self._loop.call_later(self._pause_s, self._spawn)
+            for number in list(self._executions):
+                self._fail_unstarted(number)
             return
         numbers = list(self._executions)
         if culprit not in self._executions and len(numbers) == 1:
@@ -216,6 +227,11 @@ class CoroutineExecutor(Executor):
                 self._fail(execution, f"{why(status)}, and so did the one before")
             else:
                 self._begin(execution)
+
+    def _fail_unstarted(self, number: int) -> None:
+        execution = self._forget(number)
+        if execution is not None and execution.key is not None:
+            self.finished(execution.key, Ended(False, "", "its worker could not start a subprocess", True, 0.0))
 
     def _spawn(self) -> None:
         self._respawn = None
@@ -238,7 +254,7 @@ class _Child:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._incoming = executions.Incoming()
-        self._proven = False
+        self.proven = False
         self._reason = ""
         self._outgoing = bytearray()
         self._writing = False
@@ -257,10 +273,12 @@ class _Child:
         except BaseException:
             self._socket.close()
             self.board.close()
+            self.output.opened()
+            self.output.close()
             raise
         finally:
             os.close(descriptor)
-            self.output.opened()
+        self.output.opened()
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket, self._readable)
 
@@ -304,8 +322,8 @@ class _Child:
                 elif isinstance(message, executions.Progress):
                     self._owner.progresses(message)
                 elif isinstance(message, executions.Listening):
-                    self._proven, self._reason = not message.reason, message.reason
-                    if self._proven:
+                    self.proven, self._reason = not message.reason, message.reason
+                    if self.proven:
                         self._owner.listens()
                 if self._ended:
                     return
@@ -319,7 +337,7 @@ class _Child:
 
     def _die(self) -> None:
         culprit, _ = self.board.read()
-        self._owner.died(self.end(), culprit, self._proven, self._reason)
+        self._owner.died(self.end(), culprit, self.proven, self._reason)
 
     def end(self) -> int:
         """Kill it, and return its exit status."""

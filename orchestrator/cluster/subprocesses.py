@@ -68,6 +68,10 @@ class ProcessExecutor(Executor):
         child = self._busy[key] = self._idle.pop()
         offer = self.program.offer(kind)
         child.begin(key, kind, payload, offer)
+        if offer.execution_timeout_s is not None and child.proven:
+            self._limit(key, offer)
+
+    def _limit(self, key: Key, offer: Offer) -> None:
         if offer.execution_timeout_s is not None:
             self._limits[key] = self._loop.call_later(offer.execution_timeout_s, self._time_out, key, offer)
 
@@ -102,8 +106,10 @@ class ProcessExecutor(Executor):
             self._idle.append(child)
         self.finished(key, self.program.explained(ended(answer)))
 
-    def listens(self) -> None:
-        """One has started well."""
+    def listens(self, key: Key | None, offer: Offer | None) -> None:
+        """One has started well; from now on the time of the task that it has counts, if it has one."""
+        if key is not None and offer is not None:
+            self._limit(key, offer)
         if self._spawn_pause_s and not self._missing:
             self._spawn_pause_s = 0.0
             log.warning("subprocesses start again: all %d slots are usable", self._slots)
@@ -256,11 +262,10 @@ class _Child:
                 self._process = _spawn(theirs.fileno(), owner.program, self._open_output())
             except BaseException:
                 self._socket.close()
+                self._has_output()
                 self._close_output()
                 raise
-            finally:
-                if self._output is not None:
-                    self._output.opened()
+            self._has_output()
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket, self._readable)
 
@@ -354,7 +359,7 @@ class _Child:
                 log.warning("a subprocess can't import its app: %s", message.reason)
             elif not self.proven:
                 self.proven = True
-                self._owner.listens()
+                self._owner.listens(self._key, self._offer)
 
     def _die(self, reason: str, killed: bool = False) -> None:
         retryable = self._offer is None or self._key is None or self._offer.may_retry(self._key[1])
@@ -365,6 +370,10 @@ class _Child:
             return None
         self._output = Output()
         return self._output.theirs
+
+    def _has_output(self) -> None:
+        if self._output is not None:
+            self._output.opened()
 
     def _close_output(self) -> None:
         if self._output is not None:
