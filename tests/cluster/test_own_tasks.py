@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import datetime
 import itertools
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,15 @@ from typing import Any
 import pytest
 
 from orchestrator import App, AsyncClient, Client, TaskFailed
+from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.placing import make_executor
+from orchestrator.cluster.programs import program_of
 from orchestrator.core.model import TaskState
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from tests.cluster import own_app as own
 from tests.cluster.conftest import PATIENT, MakeCluster
 from tests.cluster.own_app import Order, Point
+from tests.cluster.streams import play
 
 OPTIONS = ("--app", "tests.cluster.own_app:app")
 NOON = datetime.datetime(2026, 11, 27, 12, tzinfo=datetime.UTC)
@@ -213,3 +218,42 @@ def test_a_killed_worker_costs_no_result(make_cluster: MakeCluster, tmp_path: Pa
             time.sleep(0.01)
         cluster.worker("w1").kill()
         assert client.gather(futures) == [*map(str, range(12)), *[0.25] * 12]
+
+
+SLOW = """
+import time
+from orchestrator import App
+
+time.sleep(0.6)
+app = App()
+
+
+@app.task(execution_timeout_s=0.3)
+def plain() -> str:
+    return "done"
+
+
+@app.task(execution_timeout_s=0.3)
+async def asynchronous() -> str:
+    return "done"
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "asynchronous"])
+def test_a_task_has_all_its_time_although_its_app_takes_long_to_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """The execution timeout counts from when its subprocess has the app."""
+    (tmp_path / "slow_to_import.py").write_text(SLOW)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    program = program_of("slow_to_import:app")
+
+    async def story() -> None:
+        ends: asyncio.Queue[Ended] = asyncio.Queue()
+        executor = make_executor("process", 1, lambda _, ended: ends.put_nowait(ended), program=program)
+        executor.start(("task", 1), kind, "[]")
+        ended = await ends.get()
+        executor.close()
+        assert (ended.succeeded, ended.result, ended.error) == (True, '"done"', "")
+
+    play(story)
