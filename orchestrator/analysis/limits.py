@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from orchestrator.analysis.history import Breach, Floats, History, Mask, at_time
+from orchestrator.analysis.history import Breach, History, Mask, at_time
 from orchestrator.core.model import TimeLimits
-from orchestrator.results.tables import STATES, State
+from orchestrator.results.tables import STATES, Floats, State
 from orchestrator.scenario.faults import WorkerFault
 from orchestrator.scenario.schema import Scenario
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sim
+from orchestrator.results import queues
 from orchestrator.results.runs import Run
 from orchestrator.scenario.schema import Scenario, ScenarioError
 from sim.world import World
@@ -109,6 +110,16 @@ def test_refusals_by_hand(make: MakeScenario):
     assert run.summary["limits"] == {"queue_timeouts": 0, "missed_deadlines": 0, "refused": 2}
     assert run.tasks["accepted_s"].isna().tolist() == [False, False, False, True, False, True]
     assert run.tasks["attempts"].tolist() == [1, 1, 1, 0, 1, 0]
+
+
+def test_what_is_refused_waits_at_the_door(make: MakeScenario):
+    """And not in the queue, of which it never is a part: there waits one from 1 to 3.5 s."""
+    tables = counted(crowded(make, {"max_waiting": 1}, give_up_after_s=0)).tables
+    moments_s = np.array([0.75, 1.25, 2.25, 3.25, 3.75])
+    assert queues.levels(queues.at_coordinator(tables), moments_s).tolist() == [0, 1, 1, 1, 0]
+    assert queues.levels(queues.everywhere(tables), moments_s).tolist() == [0, 1, 1, 1, 0]
+    patient = counted(crowded(make, {"max_waiting": 1})).tables
+    assert queues.levels(queues.everywhere(patient), np.array([2.05])).tolist() == [2]
 
 
 def test_a_patient_client_is_served_in_the_end(make: MakeScenario):
