@@ -24,9 +24,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from orchestrator.cluster.control import hear
-from orchestrator.cluster.wire import relayed, rpc, translate
+from orchestrator.cluster.wire import parts, rpc, translate
+from orchestrator.cluster.wire.parts import Message
 from orchestrator.cluster.wire.rpc import first_of
-from orchestrator.cluster.wire.translate import FromWorker, Message, ToWorker
+from orchestrator.cluster.wire.translate import FromWorker, ToWorker
 from orchestrator.scenario.distributions import Distribution
 
 _DISTRIBUTION: TypeAdapter[Distribution] = TypeAdapter(Distribution)
@@ -115,7 +116,7 @@ class _Lane(Generic[Message]):
         if self._link.clear:
             self._deliver(message)
             return
-        for name, part in relayed.parts(message):
+        for name, part in parts.parts(message):
             self._send(part, FATES[name])
 
     def silence(self) -> None:
@@ -148,12 +149,12 @@ class _Lane(Generic[Message]):
     def _answer(self, part: Message) -> None:
         """What a worker says of an attempt says too that its assignment has arrived. That is the answer of a call:
         it does not share the fate of the rest."""
-        for confirmation in relayed.confirmations(part):
+        for confirmation in parts.confirmations(part):
             self._arrive(confirmation, self._link.delay_s())
 
     def _repeat(self, part: Message) -> None:
         """Once, although its sender may be of the kind that does so itself."""
-        content = relayed.content(part)
+        content = parts.content(part)
         if content in self._repetitions:
             return
 
@@ -246,7 +247,7 @@ class _Session:
             return
         self._registered = True
         self._early.appendleft(message)
-        self._for_coordinator.put_nowait(relayed.merged(self._early, FIRST_BYTES))
+        self._for_coordinator.put_nowait(parts.merged(self._early, FIRST_BYTES))
         while self._early:
             self._for_coordinator.put_nowait(self._early.popleft())
 

@@ -28,7 +28,6 @@ _LOWEST, _HIGHEST = min(Priority), max(Priority)
 _LIMITS: tuple[Any, ...] = TimeLimits._fields
 NO_LIMITS = TimeLimits()
 _STATES = {state.value: state for state in TaskState}
-Message = TypeVar("Message", FromWorker, ToWorker)
 Fields = TypeVar("Fields", bound=tuple[Any, ...])
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.cluster.wire.proto import stream_pb2
-from orchestrator.cluster.wire.translate import FromWorker, Message, ToWorker
+from orchestrator.cluster.wire.translate import FromWorker, ToWorker
+
+Message = TypeVar("Message", FromWorker, ToWorker)
 
 
 def parts(message: Message) -> Iterator[tuple[str, Message]]:
