@@ -126,6 +126,44 @@ def ours_in_subprocesses(tasks: int, calls: int) -> Measured:
     return ours(tasks, calls, executor="process")
 
 
+def own(tasks: int, calls: int, *, name: str, prefetch: int = 0) -> Measured:
+    """Functions of an app, by a client without an event loop: a value for each call."""
+    import noops
+
+    from orchestrator import Client
+    from orchestrator.rehearsal.local_cluster import LocalCluster
+
+    task = noops.app.tasks[name]
+    options = ["--quiet", "--app", "noops:app"]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with (
+        LocalCluster(WORKERS, capacity=SLOTS, prefetch=prefetch, options=options, policies=["--quiet"]) as cluster,
+        Client(cluster.address) as client,
+    ):
+        return timed(
+            lambda count: sum(client.map(task, range(count), ahead=count)),
+            lambda: client.submit(task, 0).result(),
+            tasks,
+            calls,
+        )
+
+
+def own_async(tasks: int, calls: int) -> Measured:
+    return own(tasks, calls, name="nothing_async")
+
+
+def own_async_with_prefetch(tasks: int, calls: int) -> Measured:
+    return own(tasks, calls, name="nothing_async", prefetch=4 * SLOTS)
+
+
+def own_in_subprocesses(tasks: int, calls: int) -> Measured:
+    return own(tasks, calls, name="nothing")
+
+
+def own_in_subprocesses_with_prefetch(tasks: int, calls: int) -> Measured:
+    return own(tasks, calls, name="nothing", prefetch=4 * SLOTS)
+
+
 def ours_unary(tasks: int, calls: int) -> Measured:
     return ours(tasks, calls, contract=True)
 
@@ -258,6 +296,10 @@ CONTENDERS = [
     Contender("ours, --prefetch 32", ours_with_prefetch, 1, ()),
     Contender("ours, --prefetch 32 --data", ours_stored_with_prefetch, 1, ()),
     Contender("ours, executor process", ours_in_subprocesses, 0.5, ()),
+    Contender("own async", own_async, 0.5, ()),
+    Contender("own async, --prefetch 32", own_async_with_prefetch, 0.5, ()),
+    Contender("own in subprocesses", own_in_subprocesses, 0.5, ()),
+    Contender("own in subprocesses, --prefetch 32", own_in_subprocesses_with_prefetch, 0.5, ()),
     Contender("ours, unary contract", ours_unary, 0.15, ()),
     Contender("dask distributed", dask, 0.15, ("distributed",)),
     Contender("ray tasks", ray_tasks, 0.25, ("ray",)),
@@ -293,12 +335,12 @@ def in_a_process_of_its_own(contender: Contender, tasks: int, calls: int) -> Mea
 
 def report(results: dict[str, list[Measured]]) -> None:
     """Medians; ours divided by it in every round: median (least to most)."""
-    print(f"{'':26} {'tasks/s':>10} {'p50 ms':>8} {'p99 ms':>8}   ours is so many times as fast")
+    print(f"{'':34} {'tasks/s':>10} {'p50 ms':>8} {'p99 ms':>8}   ours is so many times as fast")
     for name, measured in results.items():
         per_s, p50_ms, p99_ms = (statistics.median(column) for column in zip(*measured, strict=True))
         ratios = sorted(own.per_s / other.per_s for own, other in zip(results["ours"], measured, strict=True))
         spread = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
-        print(f"{name:26} {per_s:10,.0f} {p50_ms:8.2f} {p99_ms:8.2f}   {spread}")
+        print(f"{name:34} {per_s:10,.0f} {p50_ms:8.2f} {p99_ms:8.2f}   {spread}")
 
 
 def main() -> None:

@@ -7,19 +7,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.analysis.comparison import compare
+    from orchestrator.cluster.app import App, Cancelled, Retry, current_task
     from orchestrator.cluster.client import AsyncClient, Client
+    from orchestrator.cluster.futures import TaskFailed
     from orchestrator.results.folders import load
     from orchestrator.scenario.schema import Scenario
 
     __version__: str
 
-__all__ = ["AsyncClient", "Client", "Scenario", "__version__", "compare", "load"]
+__all__ = [
+    "App",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "Retry",
+    "Scenario",
+    "TaskFailed",
+    "__version__",
+    "compare",
+    "current_task",
+    "load",
+]
 
 _DEFINED_IN = {
+    "App": "orchestrator.cluster.app:App",
     "AsyncClient": "orchestrator.cluster.client:AsyncClient",
+    "Cancelled": "orchestrator.cluster.app:Cancelled",
     "Client": "orchestrator.cluster.client:Client",
+    "Retry": "orchestrator.cluster.app:Retry",
     "Scenario": "orchestrator.scenario.schema:Scenario",
     "compare": "orchestrator.analysis.comparison:compare",
+    "TaskFailed": "orchestrator.cluster.futures:TaskFailed",
+    "current_task": "orchestrator.cluster.app:current_task",
     "load": "orchestrator.results.folders:load",
 }
 """The module of each public name. It is imported at the first use, because a worker needs no pandas."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 
 import numpy as np
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
-from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals
+from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals, affinity_key
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
 from sim import keys
-from sim.draws import AttemptDraws, Draws, DrawsOfKind
+from sim.draws import AttemptDraws, Draws, TellingDraws
 from sim.environment import Environment
 from sim.inbox import Handler
 from sim.network import MessageKind
@@ -48,6 +48,7 @@ class OpenSubmissions:
         self._first_attempts = draws.of_tasks(plan.service_s)
         self._at_s, self._task = self._messages(scenario, replication)
         self._limits = scenario.workload.limits()
+        self._required = scenario.workload.required()
         rows = chain.from_iterable(self._chunks())
         self._unwanted = unwanted
         plain = not self._limits and scenario.coordinator.max_waiting is None
@@ -107,8 +108,14 @@ class OpenSubmissions:
             )
 
     def _payloads(self, tasks: np.ndarray) -> Iterable[Draws]:
-        drawn, kinds = self._first_attempts.payloads(tasks), self._plan.kinds_of(tasks)
-        return drawn if kinds is None else map(DrawsOfKind, drawn, kinds)
+        drawn, plan = self._first_attempts.payloads(tasks), self._plan
+        if plan.kind is None and plan.key is None and not self._required:
+            return drawn
+        keys = repeat("") if plan.key is None else map(affinity_key, plan.key[tasks].tolist())
+        kinds = plan.kinds_of(tasks)
+        if kinds is None:
+            return map(TellingDraws, drawn, repeat(""), keys, repeat(self._required.get("", "")))
+        return map(TellingDraws, drawn, kinds, keys, [self._required.get(kind, "") for kind in kinds])
 
     def _submit(self, row: _Row) -> None:
         self.coordinator.submit(row[2], row[3], row[4], None, self._env._now)
@@ -144,6 +151,7 @@ class ClientSubmissions:
         self._answer = MessageKind(safe, seed, replication, "answer")
         self._rpc_timeout_s = network.rpc_timeout_s
         self._limits = scenario.workload.limits()
+        self._required = scenario.workload.required()
         self._unwanted = unwanted
         self._accept = received(self._submit)
         self._clients = ClosedClients(plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0))
@@ -162,7 +170,9 @@ class ClientSubmissions:
         client = self.client_of(task)
         draws: Draws = (service_s, *next(self._draws[client]))
         if isinstance(service_s, Demand):
-            draws = DrawsOfKind(draws, service_s.kind)
+            draws = TellingDraws(draws, service_s.kind, service_s.affinity_key, self._required.get(service_s.kind, ""))
+        elif self._required:
+            draws = TellingDraws(draws, "", "", self._required[""])
         message: _Message = task, priority, draws
         at = now
         delay_s, copy_s = self._message_kind.of_owner(client)

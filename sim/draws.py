@@ -41,14 +41,19 @@ Draws = tuple[float, float, float, float, float, Fates | None]
 start, and the fates of these, None where every message arrives once. A mere tuple, because every task makes one."""
 
 
-class DrawsOfKind(tuple[float, float, float, float, float, Fates | None]):
-    """The same, of a task that has a kind: what hedging compares, in both worlds."""
+class TellingDraws(tuple[float, float, float, float, float, Fates | None]):
+    """The same, of a task that has a kind, what hedging compares, or an affinity key, or that requires labels of its
+    worker; empty where there is none of that."""
 
     kind: str
+    affinity_key: str
+    requires: str
 
-    def __new__(cls, draws: Draws, kind: str) -> DrawsOfKind:
+    def __new__(cls, draws: Draws, kind: str, affinity_key: str, requires: str) -> TellingDraws:
         told = super().__new__(cls, draws)
         told.kind = kind
+        told.affinity_key = affinity_key
+        told.requires = requires
         return told
 
 
@@ -115,7 +120,9 @@ class AttemptDraws:
         if not self._by_chance:
             return payload
         draws: Draws = (payload[0], *self._later.of(task, 1))
-        return DrawsOfKind(draws, payload.kind) if isinstance(payload, DrawsOfKind) else draws
+        if not isinstance(payload, TellingDraws):
+            return draws
+        return TellingDraws(draws, payload.kind, payload.affinity_key, payload.requires)
 
     def _columns(self, stream: Stream, n: int) -> tuple[Column, Column, Column, Column, list[np.ndarray] | None]:
         overhead, assign, result, start = (

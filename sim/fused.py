@@ -112,6 +112,7 @@ class FusedPath:
                 starts_at,
                 finishes_at - starts_at,
                 None,
+                0.0,
             )
             self._coordinator.result(report, self._env._now)
 

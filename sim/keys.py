@@ -108,6 +108,11 @@ def deliver_acknowledgement_key(attempt: int) -> int:
     return Rank.FINISH + attempt + 1
 
 
+def deliver_recall_key(attempt: int) -> int:
+    """A recall arrives."""
+    return Rank.FINISH + attempt + 2
+
+
 def worker_alarm_key(worker: int) -> int:
     """A worker's alarm rings: for a heartbeat, or to repeat a report."""
     return Rank.BEAT + worker
@@ -172,9 +177,9 @@ def call_failed_key(attempt: int) -> int:
     return Rank.REFUSAL + attempt + 2
 
 
-def cancelled_key(task: int, attempt: int) -> int:
-    """A cancel's answer arrives. `attempt`: its number in the task."""
-    return Rank.CANCELLED + (task << 24 | attempt)
+def cancelled_key(task: int, attempt: int, recalled: bool) -> int:
+    """The answer to a cancel or to a recall arrives. `attempt`: its number in the task."""
+    return Rank.CANCELLED + (task << 24 | attempt << 1 | recalled)
 
 
 def heartbeat_key(worker: int, beat: int) -> int:

@@ -109,12 +109,12 @@ class ToCoordinator:
     def deliver_result_at(self, at: float, job: Job) -> None:
         self._env.call_at(at, keys.result_key(job.number), self._handlers.result, job)
 
-    def send_cancelled(self, worker: SimWorker, key: AttemptKey, now: float) -> None:
+    def send_cancelled(self, worker: SimWorker, key: AttemptKey, recalled: bool, now: float) -> None:
         task, number = key
         fate = self._cancelled.of_attempt(key)
         delay_s, _ = self._cancelled.on(worker.link_to_coordinator, fate)
         if delay_s is not None:
-            order = keys.cancelled_key(task, number)  # type: ignore[arg-type]  # ids are row numbers here
+            order = keys.cancelled_key(task, number, recalled)  # type: ignore[arg-type]  # ids are row numbers here
             self._env.call_at(now + delay_s, order, self._handlers.cancelled, (worker.name, task, number))
 
     def _answer_call(self, job: Job, delay_s: float | None, now: float) -> None:

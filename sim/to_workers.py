@@ -39,6 +39,7 @@ class ToWorkers:
             self._deliver,
             self._deliver_copy,
             self._deliver_cancel,
+            self._deliver_recall,
             self._deliver_unknown,
             self._deliver_registered,
             self._deliver_acknowledgement,
@@ -111,6 +112,13 @@ class ToWorkers:
             at = self._env._now + delay_s
             self._env.call_at(at, keys.deliver_cancel_key(number), self._deliver_cancel, (worker, key))
 
+    def send_recall(self, worker: SimWorker, key: AttemptKey, number: int) -> None:
+        """It travels as a cancel does."""
+        delay_s, _ = self._cancel.on(worker.link_to_worker, self._cancel.of_attempt(key))
+        if delay_s is not None:
+            at = self._env._now + delay_s
+            self._env.call_at(at, keys.deliver_recall_key(number), self._deliver_recall, (worker, key))
+
     def send_unknown(self, worker: SimWorker) -> None:
         """The answer to a heartbeat of a worker that the coordinator does not know."""
         delay_s, _ = self._unknown.on(worker.link_to_worker, self._unknown.of_owner(worker.index))
@@ -152,6 +160,10 @@ class ToWorkers:
     def _hand_over_cancel(self, cancel: tuple[SimWorker, AttemptKey]) -> None:
         worker, key = cancel
         worker.agent.cancel(key, self._env._now)
+
+    def _deliver_recall(self, recall: tuple[SimWorker, AttemptKey]) -> None:
+        worker, key = recall
+        worker.receive(worker.recall, key)
 
     def _deliver_unknown(self, worker: SimWorker) -> None:
         worker.receive(self._hear_unknown, worker)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from orchestrator.core.model import Attempt, AttemptKey, Worker
+from orchestrator.core.recent_keys import RecentKeys
 from orchestrator.core.worker import WorkerAgent
+from orchestrator.scenario.workload import Affinity
 from sim import keys
 from sim.environment import Environment
 from sim.network import Fate, Impairment, Link
@@ -72,7 +74,7 @@ class Outbox(Protocol):
     def send_refusal(self, job: Job, now: float) -> None: ...
     def send_start(self, job: Job, now: float) -> None: ...
     def send_result(self, job: Job, now: float) -> None: ...
-    def send_cancelled(self, worker: SimWorker, key: AttemptKey, now: float) -> None: ...
+    def send_cancelled(self, worker: SimWorker, key: AttemptKey, recalled: bool, now: float) -> None: ...
     def send_heartbeat(self, worker: SimWorker, active: int, now: float) -> None: ...
     def send_drain(self, worker: SimWorker) -> None: ...
     def send_leave(self, worker: SimWorker) -> None: ...
@@ -93,11 +95,11 @@ class SimWorker:
 
     # Ten thousand of them: beyond 30 attributes, Python would give each a dict of its own.
     __slots__ = (
-        "_arrived_in_pause", "_env", "_execution_started", "_heartbeat_s", "_impairments", "_outbox", "_rate",
-        "_reporting", "_running", "_wake_time", "agent", "beats", "capacity", "copies_under_way", "fusible", "index",
-        "jobs", "last_message_arrives_at", "life", "link_to_coordinator", "link_to_worker", "may_fuse", "name",
-        "next_fault_s", "paused", "prefetch", "record", "registered_arrives_at", "registering", "speed",
-        "speed_factor", "up",
+        "_affinity", "_arrived_in_pause", "_env", "_execution_started", "_heartbeat_s", "_impairments", "_outbox",
+        "_rate", "_recalling", "_recent", "_reporting", "_running", "_wake_time", "agent", "beats", "capacity",
+        "copies_under_way", "fusible", "index", "jobs", "kinds", "labels", "last_message_arrives_at", "life",
+        "link_to_coordinator", "link_to_worker", "may_fuse", "name", "next_fault_s", "paused", "prefetch", "record",
+        "registered_arrives_at", "registering", "speed", "speed_factor", "up",
     )  # fmt: skip
 
     agent: WorkerAgent
@@ -114,12 +116,15 @@ class SimWorker:
         env: Environment,
         outbox: Outbox,
         execution_started: Callable[[Attempt, float], None],
+        affinity: Affinity | None,
     ) -> None:
         self.index = index
         self.name = name
         self.capacity = capacity
         self.prefetch = prefetch
         self.speed = speed
+        self.kinds: tuple[str, ...] = ()
+        self.labels: tuple[str, ...] = ()
         self.may_fuse = may_fuse
         self.record = Worker(name, -1)
         self.fusible = False
@@ -143,6 +148,9 @@ class SimWorker:
         self._rate = 1.0  # the host's speed factor, or 0 while the process is paused
         self._running: dict[AttemptKey, Job] = {}
         self._arrived_in_pause: list[tuple[Callable[[Any], None], Any]] = []
+        self._affinity = affinity
+        self._recent: RecentKeys | None = None
+        self._recalling = False
         self._reporting = True
         self._wake_time = math.inf
         self._impairments: dict[str, dict[str, Impairment]] = {"to_workers": {}, "to_coordinator": {}}
@@ -151,6 +159,8 @@ class SimWorker:
         """Start a new process, which remembers nothing."""
         self.up = True
         self.life += 1
+        if self._affinity is not None:
+            self._recent = RecentKeys(self._affinity.remembers)
         self._rate = self.speed_factor
         self.agent = WorkerAgent(
             self,
@@ -179,6 +189,12 @@ class SimWorker:
             del self.jobs[job.key]
             if other is not None and other is not job:
                 self.jobs[job.key] = other
+
+    def recall(self, key: AttemptKey) -> None:
+        """The coordinator wants an attempt back, if it has not begun."""
+        self._recalling = True
+        self.agent.recall(key, self._env._now)
+        self._recalling = False
 
     def restore(self, job: Job, started_at: float, finish_at: float) -> None:
         """Put an attempt back that was fused: in the middle of its execution, or with its report under way."""
@@ -283,6 +299,8 @@ class SimWorker:
         self._running[key] = job
         if job.started_at is None:
             job.started_at = now
+            if self._recent is not None:
+                self._gain(job)
             self._continue(job)
         else:
             self._schedule_finish(job, job.finish_at)
@@ -302,7 +320,7 @@ class SimWorker:
         job = self.jobs.get(key)
         if job is not None and job.arrived:
             del self.jobs[key]
-        self._outbox.send_cancelled(self, key, now)
+        self._outbox.send_cancelled(self, key, self._recalling, now)
 
     def beat(self, active: int, completed: int, now: float) -> None:
         if not self.registering:
@@ -346,6 +364,14 @@ class SimWorker:
                     job.remaining_s = (job.finish_at - self._env._now) * before
                 self._continue(job)
         self._update_fusible()
+
+    def _gain(self, job: Job) -> None:
+        """A task whose key the worker remembers is shorter by a share of its demand."""
+        assert self._affinity is not None
+        assert self._recent is not None
+        task: Any = job.attempt.task.payload
+        if self._recent.use(task.affinity_key):
+            job.remaining_s -= (1 - self._affinity.hit_factor) * task[0] / self.speed
 
     def _continue(self, job: Job) -> None:
         if self._rate:

@@ -68,6 +68,8 @@ class World:
         self._duration_s = scenario.duration_s
         self._heartbeat_s = policies.detection.heartbeat_s
         self._rpc_timeout_s = network.rpc_timeout_s
+        affinity = scenario.workload.affinity
+        self._affinity = affinity if affinity is not None and affinity.hit_factor < 1 else None
         self._draws = AttemptDraws(scenario, replication)
         self._alarm_at = math.inf
         self._next_request = 0
@@ -105,7 +107,7 @@ class World:
         self.workers: list[SimWorker] = []
         self.by_name: dict[WorkerId, SimWorker] = {}
         self._by_slot: list[SimWorker] = []
-        self._make_workers(scenario, fuse)
+        self._make_workers(scenario, fuse and self._affinity is None)  # how long a task takes shows at its start
         self.faults = Faults(self, scenario, plan, replication)
         self._phases = stream("phase", "heartbeat").random(len(self.workers)) * self._heartbeat_s
         self._absent = plan.absent
@@ -174,6 +176,7 @@ class World:
             term=term,
             call_timeout_s=self._rpc_timeout_s,
             max_waiting=scenario.coordinator.max_waiting,
+            placement=scenario.places,
         )
 
     def _from_clients(self, handler: Handler) -> Handler:
@@ -201,7 +204,10 @@ class World:
         for group in scenario.cluster.groups:
             prefetch = math.inf if group.prefetch == "unlimited" else group.prefetch
             for _ in range(group.workers):
-                self.add_worker(next(names), group.capacity, prefetch, group.speed, may_fuse and prefetch == 0)
+                fuses = may_fuse and prefetch == 0
+                worker = self.add_worker(next(names), group.capacity, prefetch, group.speed, fuses)
+                worker.kinds = tuple(group.kinds)
+                worker.labels = tuple(f"{name}={value}" for name, value in group.labels.items())
 
     def add_worker(
         self, name: str, capacity: int, prefetch: float, speed: float = 1.0, may_fuse: bool = False
@@ -218,6 +224,7 @@ class World:
             self.env,
             self._to_coordinator,
             self.recorder.started,
+            self._affinity,
         )
         self.workers.append(worker)
         self.by_name[name] = worker
@@ -294,6 +301,10 @@ class World:
         self.unfuse(worker)
         number = keys.attempt_number(attempt)
         self._release(worker.name, self._to_workers.send_cancel, worker, attempt.key, number)
+
+    def recall(self, attempt: Attempt, now: float) -> None:
+        worker, number = self._by_slot[attempt.worker.slot], keys.attempt_number(attempt)
+        self._release(worker.name, self._to_workers.send_recall, worker, attempt.key, number)
 
     def timed_out(self, attempt: Attempt, now: float) -> None:
         pass
@@ -399,8 +410,8 @@ class World:
         worker, life, held = introduction
         self.unfuse(worker)  # the coordinator may give up what it assigned since the process sent this
         incarnation = f"{life}"  # names the process
-        request = self._request_of(introduction)
-        registration = Registration(worker.name, incarnation, worker.capacity, worker.prefetch, True, held, request)
+        of_process = incarnation, worker.capacity, worker.prefetch, True, held, self._request_of(introduction)
+        registration = Registration(worker.name, *of_process, kinds=worker.kinds, labels=worker.labels)
         if self.coordinator.knows_incarnation(worker.name, incarnation):
             self.coordinator.reconnected(registration, self.now)
         else:

@@ -323,9 +323,9 @@ def start_a_hedge_beside_its_original(patch: Patch) -> None:
 def count_a_hedge_as_a_try(patch: Patch) -> None:
     """The end of a hedge counts against the limit of its task."""
 
-    def counting(original: Any, core: Any, attempt: Any, now: float) -> None:
+    def counting(original: Any, core: Any, attempt: Any, *rest: float) -> None:
         attempt.task.tries += attempt.hedge
-        original(core, attempt, now)
+        original(core, attempt, *rest)
 
     replace(patch, of_core("_retry_or_fail"), counting)
 

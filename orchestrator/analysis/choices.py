@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.core.model import Task, Worker
-from orchestrator.core.ports import LaneAware, RoutingPolicy
+from orchestrator.core.ports import EndAware, LaneAware, RoutingPolicy
 from orchestrator.policies import RoutingConfig
 from orchestrator.policies.routing import PowerOfD, PowerOfDConfig
 from orchestrator.policies.settings import Policies
@@ -147,6 +147,8 @@ class _Observer:
         self.load_changed = policy.load_changed
         if isinstance(policy, LaneAware):
             self.lane = policy.lane
+        if isinstance(policy, EndAware):
+            self.ended = policy.ended
 
     def joined(self, worker: Worker) -> None:
         self._joined[worker.id] = worker

@@ -397,6 +397,10 @@ def _hedges_possible(scenario: Scenario) -> str:
 
 def _queue_unknown(scenario: Scenario) -> str:
     queue = scenario.policies.queue
+    if scenario.places:
+        return "tasks wait for workers that can take them"
+    if scenario.policies.stealing is not None:
+        return "what was recalled is assigned at once"
     return "" if isinstance(queue, FifoConfig | PriorityConfig) else f"the queue is {queue.kind}"
 
 

@@ -22,6 +22,7 @@ from orchestrator.cli import (
     examples,
     fidelity,
     judging,
+    local,
     reports,
     running,
     sizing,
@@ -29,6 +30,7 @@ from orchestrator.cli import (
     streams,
     task_lives,
     traces,
+    working,
     worlds,
 )
 from orchestrator.cli.arguments import examples_of
@@ -51,7 +53,7 @@ GROUPS = {
         traces.app,
         catalogue.app,
     ),
-    "A cluster": (cluster.app, asking.app),
+    "A cluster": (cluster.app, local.app, working.app, asking.app),
 }
 """The commands, in the groups of the help."""
 
@@ -80,7 +82,7 @@ for panel, groups in GROUPS.items():
     for group in groups:
         for command in group.registered_commands:
             command.rich_help_panel = panel
-        if group is not asking.app:  # which is a part of the cluster's
+        if group not in (working.app, asking.app):  # which are parts of the cluster's
             app.add_typer(group)
 app.add_typer(storage.app, name="store", rich_help_panel="A cluster")
 

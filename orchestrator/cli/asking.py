@@ -8,13 +8,24 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from orchestrator.cli.addresses import BATCH_MAX, Address, TaskId, TaskIds, exit_with, seconds, whole
 from orchestrator.cli.arguments import AsJson, examples_of
+from orchestrator.cli.submitting import (
+    KindArgument,
+    Numbered,
+    TakesArguments,
+    line_of,
+    one_of,
+    submit_lines,
+    submit_without_waiting,
+    tasks_of,
+)
 from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -24,12 +35,39 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+ASK_S = (0.02, 1.0)
+"""Between two looks whether a task is settled, at first and at most."""
 WATCH_S = (1.5, 10.0, 600.0)
 """Until `submit` says what it waits for, until it says so again, and at most, twice as long each time."""
 
 
-@app.command(epilog=examples_of("submit --batch 500", "submit --kind sleep --payload 0.5 --timeout 60"))
+@app.command(
+    cls=TakesArguments,
+    epilog=examples_of(
+        "submit greet --json '[\"Ada\"]'",
+        "submit --file tasks.jsonl",
+        "submit --kind sleep --payload 0.5 --timeout 60",
+        "submit --batch 500",
+    ),
+)
 def submit(
+    own_kind: Annotated[str | None, KindArgument] = None,
+    arguments: Annotated[
+        str | None,
+        typer.Option(
+            "--args",
+            metavar="JSON",
+            help="Its arguments: an object by name, an array by position; --json '{...}' is the same.",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='A task in each line: arguments of KIND, or {"kind": ..., "args": ...}; prints results as lines.',
+        ),
+    ] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the ids once the coordinator has them.")] = False,
     address: Address = "localhost:50051",
     payload: Annotated[str | None, typer.Option(help="An integer to test, if --kind is not given.")] = None,
     priority: Annotated[
@@ -94,6 +132,22 @@ def submit(
     from orchestrator.cluster.client import NewTask
     from orchestrator.cluster.submissions import checked
 
+    if own_kind is not None or file is not None or arguments is not None:
+        for flag, given in (("--kind", kind), ("--payload", payload is not None), ("--batch", batch != 1)):
+            if given:
+                exit_with(2, f"{flag} can't be had with a KIND, --args or --file: those are for tasks of an App")
+        like = NewTask("", priority, own_kind or "", key, queue_timeout, execution_timeout, deadline)
+        if file is None:
+            numbered = [one_of(arguments, like)]
+        elif arguments is not None or key:
+            flag = "--key" if arguments is None else "--args"
+            exit_with(2, f"{flag} and --file are both given: lines have their own")
+        else:
+            numbered = tasks_of(file, like)
+        client = _client(address, contract, give_up_after)
+        raise typer.Exit(_run(_submit_own(client, numbered, timeout, no_wait, file is not None, as_json)))
+    if no_wait:
+        exit_with(2, "--no-wait is for tasks of an App: give a KIND or --file")
     if payload is None and (batch == 1 or kind):
         exit_with(2, "--payload is missing")
     if key and batch > 1:
@@ -236,6 +290,87 @@ async def _submit(client: AsyncClient, tasks: list[NewTask], timeout_s: float | 
         f"min {min(latencies):.1f} ms, max {max(latencies):.1f} ms"
     )
     return 1 if failed else 0
+
+
+async def _submit_own(
+    client: AsyncClient,
+    numbered: list[Numbered],
+    timeout_s: float | None,
+    no_wait: bool,
+    as_lines: bool,
+    as_json: bool,
+) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    async with client:
+        watching = asyncio.create_task(_say_what_is_waited_for(client))
+        try:
+            async with asyncio.timeout(timeout_s):
+                if no_wait:
+                    return await submit_without_waiting(client, numbered, as_lines or as_json)
+                if as_lines:
+                    return await submit_lines(client, numbered)
+                return await _follow_own(client.submit_batch([numbered[0].task])[0], as_json)
+        except TimeoutError:
+            print(f"not settled within {timeout_s:g} s; what the coordinator has goes on", file=sys.stderr)
+            return 1
+        finally:
+            watching.cancel()
+
+
+async def _follow_own(submission: Submission, as_json: bool) -> int:
+    """Its id on stderr at once, its result on stdout."""
+    task_id = await asyncio.shield(submission.id)
+    if not as_json:
+        print(f"id: {task_id}", file=sys.stderr, flush=True)
+    return _tell_result(await asyncio.shield(submission.outcome), task_id, as_json)
+
+
+def _tell_result(outcome: Outcome, task_id: str, as_json: bool) -> int:
+    """A failure on stderr."""
+    if as_json:
+        print(line_of(1, task_id, outcome))
+    elif outcome.error:
+        print(outcome.error.rstrip(), file=sys.stderr)
+    else:
+        print(outcome.result)
+    return 1 if outcome.state.name == "FAILED" else 0
+
+
+@app.command(epilog=examples_of("result TASK", "result TASK --timeout 60"))
+def result(
+    id: Annotated[str, typer.Argument(metavar="TASK", help="The id that `submit` printed, or a key.")],
+    address: Address = "localhost:50051",
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", callback=seconds("--timeout"), help="Wait no longer, and exit 1."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a task is settled, and print its result; exit 1, if it failed."""
+
+    async def ask() -> Outcome:
+        async with _client(address) as client, asyncio.timeout(timeout):
+            for pause_s in _pauses():
+                outcome = await client.status(id)
+                if outcome.settled:
+                    break
+                await asyncio.sleep(pause_s)
+            return outcome
+
+    try:
+        outcome = _run(ask())
+    except KeyError:
+        exit_with(1, f"no task {id}")
+    except TimeoutError:
+        exit_with(1, f"task {id} is not settled within {timeout:g} s")
+    raise typer.Exit(_tell_result(outcome, outcome.task_id or id, as_json))
+
+
+def _pauses() -> Iterator[float]:
+    pause_s, most_s = ASK_S
+    while True:
+        yield pause_s
+        pause_s = min(most_s, 1.5 * pause_s)
 
 
 async def _follow(submission: Submission, as_json: bool) -> int:

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import os
-import secrets
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli import asking
+from orchestrator.cli import asking, working
 from orchestrator.cli.addresses import (
-    PROCESS_MAX,
-    SECONDS_MAX,
-    SPEED_MAX,
     UNSETTLED_MAX,
     Address,
-    Advertised,
-    Capacity,
-    Ids,
     Insecure,
-    Prefetch,
     descriptor_option,
     exit_with,
     listening,
@@ -34,10 +24,10 @@ from orchestrator.cli.addresses import (
     seconds,
     seed_option,
     whole,
-    within,
 )
 from orchestrator.cli.arguments import AsJson, examples_of
 from orchestrator.cli.decided import CALL_TIMEOUT_S, Decided, decided_by, require_times
+from orchestrator.cli.processes import DieWith, Quiet, ReadyFd, begin_process, tell, vanished
 from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -47,39 +37,12 @@ if TYPE_CHECKING:
     from orchestrator.core.ports import Effects
 
 app = typer.Typer()
+app.add_typer(working.app)
 app.add_typer(asking.app)
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings only.")]
-ReadyFd = Annotated[int | None, descriptor_option("--ready-fd", "Write a line to this descriptor when ready.")]
-DieWith = Annotated[
-    int | None,
-    typer.Option(
-        hidden=True,
-        callback=whole("--die-with", 1, PROCESS_MAX, "a process has an id above 0"),
-        help="Be killed when the parent of this id ends.",
-    ),
-]
 DAY_S = 24 * 3600.0
 PARTING_S = 0.5
 """For how long a coordinator that a fault has stopped tells so to whoever asks."""
-
-
-class Executor(StrEnum):
-    """Where tasks run."""
-
-    process = "process"
-    thread = "thread"
-    inline = "inline"
-
-
-def _vanished(flag: str, instead: str) -> Any:
-    """A flag of former versions: whoever gives it is told what to do."""
-
-    def refuse(value: str | None) -> None:
-        if value is not None:
-            exit_with(2, f"{flag} is no longer an option: {instead}")
-
-    return typer.Option(flag, hidden=True, callback=refuse)
 
 
 @app.command(epilog=examples_of("coordinator detection.timeout_s=10"))
@@ -132,7 +95,7 @@ def coordinator(
             help="Remember those that were submitted with a key for so long: they are the last to make room.",
         ),
     ] = DAY_S,
-    journal: Annotated[str | None, _vanished("--journal", "give --decision-record FILE")] = None,
+    journal: Annotated[str | None, vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[
         int,
@@ -162,7 +125,7 @@ def coordinator(
     die_with: DieWith = None,
 ) -> None:
     """Run a coordinator, until SIGTERM or SIGINT. Exit 70: a policy failed, or the coordinator itself."""
-    _begin_process(quiet, die_with)
+    begin_process(quiet, die_with)
     from orchestrator.cluster.decision_record import Unwritable
     from orchestrator.cluster.limits import Limits
     from orchestrator.cluster.store import SqliteStore, Unusable
@@ -240,7 +203,7 @@ async def _coordinate(
     log.info("listening on %s:%d", host, bound)
     if durable is None:
         log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
-    _tell(ready_fd, f"{host}:{bound}")
+    tell(ready_fd, f"{host}:{bound}")
     metrics = asyncio.create_task(log_metrics(live))
     stopping: asyncio.Future[Any] = asyncio.create_task(stopped.wait())
     try:
@@ -292,87 +255,6 @@ def _tell_what_is_lost(live: LiveCoordinator) -> None:
         log.warning("stopped with %d tasks in hand: they are lost, unless their clients submit them again", in_hand)
 
 
-@app.command(epilog=examples_of("worker --capacity 4"))
-def worker(
-    address: Address = "localhost:50051",
-    port: Annotated[int, port_option("Listen here, where the coordinator offers no streams; 0: a free one.")] = 50052,
-    host: Annotated[str, typer.Option(help="And on this interface; loopback only, if not given.")] = "127.0.0.1",
-    insecure: Insecure = False,
-    advertise: Advertised = None,
-    ids: Ids = None,
-    capacity: Capacity = 2,
-    prefetch: Prefetch = 0,
-    executor: Annotated[
-        Executor, typer.Option(help="Where tasks run; inline: on the event loop, for tasks that only sleep.")
-    ] = Executor.process,
-    speed: Annotated[
-        float,
-        typer.Option(
-            callback=within("--speed", lambda given: 0 <= given <= SPEED_MAX, f"a speed is 0 to {SPEED_MAX:,.0f}"),
-            help="Do the work at this share of the usual speed.",
-        ),
-    ] = 1.0,
-    heartbeat: Annotated[
-        str | None,
-        _vanished("--heartbeat", "the coordinator tells its workers, so give it detection.heartbeat_s=SECONDS"),
-    ] = None,
-    beat_phase: Annotated[
-        list[float] | None,
-        typer.Option(
-            metavar="SECONDS",
-            callback=within(
-                "--beat-phase",
-                lambda given: abs(given) <= SECONDS_MAX,
-                "a phase is a finite number of seconds, and less than a year",
-            ),
-            help="Beat at times that leave this remainder; one for each --id.",
-        ),
-    ] = None,
-    rpc_timeout: Annotated[
-        str | None,
-        _vanished("--rpc-timeout", "the coordinator tells its workers, so give it --call-timeout SECONDS"),
-    ] = None,
-    drain_timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            callback=seconds("--drain-timeout"),
-            help="Drain for so long at most, then stop what runs and leave.",
-        ),
-    ] = None,
-    contract: Annotated[bool, typer.Option(help="Do not try streams.")] = False,
-    quiet: Quiet = False,
-    ready_fd: ReadyFd = None,
-    die_with: DieWith = None,
-    control_fd: Annotated[int | None, descriptor_option("--control-fd", "Hear lines of JSON from here.")] = None,
-) -> None:
-    """Run a worker. SIGTERM and SIGINT drain it, a second one stops it at once."""
-    _begin_process(quiet, die_with)
-    from orchestrator.cluster.wire.rpc import precise_loop
-    from orchestrator.cluster.worker import Settings
-    from orchestrator.cluster.worker_process import run_workers
-
-    host = listening(host, insecure, "give it tasks to run")
-    names = ids or [f"worker-{secrets.token_hex(4)}"]
-    if beat_phase and len(beat_phase) != len(names):
-        exit_with(2, f"--beat-phase is given {len(beat_phase)} times for {len(names)} workers")
-    if speed != 1 and (executor is Executor.thread or (executor is Executor.process and speed > 1)):
-        exit_with(2, f"--speed {speed:g} cannot be had with --executor {executor}")
-    settings = Settings(
-        coordinator=address,
-        capacity=capacity,
-        prefetch=prefetch,
-        executor=executor.value,
-        speed=speed,
-        beat_phase_s=dict(zip(names, beat_phase or (), strict=False)),
-        listen_host=host,
-        address=f"{advertise or _reachable(host)}:{port if len(names) == 1 else 0}",
-    )
-    with asyncio.Runner(loop_factory=precise_loop if executor is Executor.inline else None) as runner:
-        running = run_workers(names, settings, lambda: _tell(ready_fd, "ready"), contract, control_fd, drain_timeout)
-        raise typer.Exit(runner.run(running))
-
-
 @app.command(hidden=True)
 def relay(
     address: Address = "localhost:50051",
@@ -391,12 +273,12 @@ def relay(
     die_with: DieWith = None,
 ) -> None:
     """Stand between workers and a coordinator as a bad network, until SIGTERM or SIGINT."""
-    _begin_process(quiet, die_with)
+    begin_process(quiet, die_with)
     from orchestrator.cluster.wire.rpc import precise_loop
     from orchestrator.rehearsal.relay import run_relay
 
     with asyncio.Runner(loop_factory=precise_loop) as runner:
-        runner.run(run_relay(address, seed, call_timeout, control_fd, lambda at: _tell(ready_fd, at)))
+        runner.run(run_relay(address, seed, call_timeout, control_fd, lambda at: tell(ready_fd, at)))
 
 
 @app.command(epilog=examples_of("live worker-crash.yaml --out out/live", "replay out/live"))
@@ -421,31 +303,6 @@ def replay(
     if as_json:
         print_json(told)
     raise typer.Exit(0 if all(one["same"] for one in told) else 1)
-
-
-def _begin_process(quiet: bool, die_with: int | None) -> None:
-    if die_with is not None:
-        from orchestrator.cluster import tasks
-
-        tasks.die_with(die_with)
-    logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO,
-        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-
-
-def _reachable(host: str) -> str:
-    """A name of this host that others can use, where it listens for others at all."""
-    import socket
-
-    return socket.getfqdn() if host in ("0.0.0.0", "::", "[::]") else host
-
-
-def _tell(descriptor: int | None, line: str) -> None:
-    if descriptor is not None:
-        os.write(descriptor, f"{line}\n".encode())
-        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.cluster.executions import ERROR_CHARACTERS
 from orchestrator.cluster.wire import translate
-from orchestrator.cluster.wire.sizes import ERROR_CHARACTERS
 from orchestrator.cluster.wire.translate import Reported
 from orchestrator.core.inputs import Report
 from orchestrator.core.model import Task
@@ -13,7 +13,7 @@ def believed(
     reported: Reported, worker_id: str, task: Task | None, request: int, result_characters: int, now: float
 ) -> Report:
     """`task`: the one that it is about. `result_characters`: what a result may have."""
-    task_id, attempt, succeeded, result, error, retryable, queued_s, ran_s, _ = reported
+    task_id, attempt, succeeded, result, error, retryable, queued_s, ran_s, _, after_s = reported
     if len(result) > result_characters:
         succeeded, result, error = False, "", "the result is too large"
     if len(error) > ERROR_CHARACTERS:
@@ -23,7 +23,7 @@ def believed(
         if live.number == attempt or attempt is None:
             begun_at = started_at(live.assigned_at, queued_s, ran_s, now)
             break
-    fields = worker_id, task_id, attempt, succeeded, result, error, retryable, begun_at, ran_s, request
+    fields = worker_id, task_id, attempt, succeeded, result, error, retryable, begun_at, ran_s, request, after_s
     return translate.make(Report, fields)
 
 

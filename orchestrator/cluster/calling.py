@@ -55,6 +55,9 @@ class CalledWorker:
     def cancel(self, key: Key) -> None:
         """The contract has no word for it."""
 
+    def recall(self, key: Key) -> None:
+        """Nor for this; but such a worker does not say what it has begun, so nobody steals from it."""
+
     def acknowledge(self, number: int) -> None:
         """Its call is answered by whoever took it."""
 

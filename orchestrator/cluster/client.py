@@ -13,19 +13,20 @@ Whoever cancels a future of a task cancels the task: the coordinator is told, an
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 import grpc
 import grpc.aio
 
+from orchestrator.cluster.app import Task
 from orchestrator.cluster.figures import Metrics
+from orchestrator.cluster.futures import AsyncCall, AsyncCalls, Call, Calls, TaskFailed, TaskFuture, copied, required
 from orchestrator.cluster.link import Link
 from orchestrator.cluster.resubmitting import Resubmissions
 from orchestrator.cluster.silence import Silence
@@ -43,7 +44,6 @@ from orchestrator.cluster.submitting import DEADLINE_S, NoStreams, Polling, Stre
 from orchestrator.cluster.wire import contract, translate
 from orchestrator.cluster.wire.rpc import last_turns, pauses
 from orchestrator.cluster.wire.translate import Outcome
-from orchestrator.core.model import Priority
 
 __all__ = [
     "AsyncClient",
@@ -53,19 +53,22 @@ __all__ = [
     "NewTask",
     "Overloaded",
     "Submission",
+    "TaskFailed",
     "TaskRefused",
     "Unanswered",
 ]
 
 log = logging.getLogger("orchestrator.client")
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 CANCELS_AT_ONCE = 64
 PARTING_S = 2.0
 """For how long a client that ends waits until its coordinator knows what was cancelled."""
 
 
-class AsyncClient:
+class AsyncClient(AsyncCalls):
     """Asynchronous; use as `async with AsyncClient(address) as client`. `contract`: do not try streams.
 
     `give_up_after_s`: a task that the coordinator refuses for so long, because too many wait, raises Overloaded; None:
@@ -107,19 +110,26 @@ class AsyncClient:
         finally:
             await self._link.close()
 
+    @overload
+    def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncCall[R]: ...
+    @overload
     def submit(
         self,
         payload: str,
-        priority: int = Priority.NORMAL,
-        kind: str = "",
-        key: str = "",
-        queue_timeout_s: float | None = None,
-        execution_timeout_s: float | None = None,
-        deadline_s: float | None = None,
-    ) -> Submission:
-        """As `submit_batch`, of one `NewTask`."""
-        task = NewTask(payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s)
-        return self.submit_batch([task])[0]
+        priority: int = ...,
+        kind: str = ...,
+        key: str = ...,
+        queue_timeout_s: float | None = ...,
+        execution_timeout_s: float | None = ...,
+        deadline_s: float | None = ...,
+        affinity_key: str = ...,
+        requires: Mapping[str, str] | str = ...,
+    ) -> Submission: ...
+    def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # it takes whatever there is
+        """A task of an App with its arguments: its value. Or what a NewTask is made of, as `submit_batch`."""
+        if args and callable(args[0]):
+            return self.submit_calls([Call(required(args[0]), args[1:], kwargs)])[0]
+        return self.submit_batch([NewTask(*args, **kwargs)])[0]
 
     def submit_batch(self, tasks: Iterable[NewTask]) -> list[Submission]:
         """Sent as fast as the coordinator takes them; await `submission.id` to know that one has been accepted.
@@ -218,7 +228,7 @@ class AsyncClient:
             await asyncio.sleep(pause_s)
 
 
-class Client:
+class Client(Calls):
     """The same for callers without an event loop: it runs one in a thread of its own."""
 
     def __init__(
@@ -245,33 +255,53 @@ class Client:
         await self._client.__aexit__()
         await last_turns()
 
+    @overload
+    def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[R]: ...
+    @overload
     def submit(
         self,
         payload: str,
-        priority: int = Priority.NORMAL,
-        kind: str = "",
-        key: str = "",
-        queue_timeout_s: float | None = None,
-        execution_timeout_s: float | None = None,
-        deadline_s: float | None = None,
-    ) -> Future[Outcome]:
-        """As `submit_batch`, of one `NewTask`."""
-        task = NewTask(payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s)
-        return self.submit_batch([task])[0]
+        priority: int = ...,
+        kind: str = ...,
+        key: str = ...,
+        queue_timeout_s: float | None = ...,
+        execution_timeout_s: float | None = ...,
+        deadline_s: float | None = ...,
+        affinity_key: str = ...,
+        requires: Mapping[str, str] | str = ...,
+    ) -> TaskFuture[Outcome]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]  # it takes whatever there is
+        """A task of an App with its arguments: a future of its value. Or what a NewTask is made of, as
+        `submit_batch`."""
+        if args and callable(args[0]):
+            return self.submit_calls([Call(required(args[0]), args[1:], kwargs)])[0]
+        return self.submit_batch([NewTask(*args, **kwargs)])[0]
 
-    def submit_batch(self, tasks: Iterable[NewTask]) -> list[Future[Outcome]]:
+    def submit_calls(self, calls: Iterable[Call]) -> list[TaskFuture[Any]]:
+        """A future of each call's value. TypeError or ValueError where one can't be sent; then none is."""
+        calls = list(calls)
+        return self._submit([call.new_task() for call in calls], [call.value for call in calls])
+
+    def submit_batch(self, tasks: Iterable[NewTask]) -> list[TaskFuture[Outcome]]:
         """A future each; concurrent.futures.as_completed gives them as they settle. `cancel()` of one cancels its task.
 
         Raises TypeError or ValueError where one of the tasks can't be sent; then none is.
         """
-        futures: list[Future[Outcome]] = []
         tasks = list(tasks)
+        return self._submit(tasks, [None] * len(tasks))
+
+    def _submit(
+        self, tasks: Sequence[NewTask], reads: Sequence[Callable[[Outcome], Any] | None]
+    ) -> list[TaskFuture[Any]]:
+        """`reads`: what a future holds of its outcome, None for all."""
+        futures: list[TaskFuture[Any]] = []
 
         async def submit() -> None:
-            for submission in self._client.submit_batch(tasks):
-                future: Future[Outcome] = Future()
+            for submission, read in zip(self._client.submit_batch(tasks), reads, strict=True):
+                future: TaskFuture[Any] = TaskFuture()
+                future.submission = submission
                 future.add_done_callback(partial(_cancel, submission, self._loop))
-                submission.outcome.add_done_callback(partial(_copy, future))
+                submission.outcome.add_done_callback(partial(copied, future, read))
                 futures.append(future)
 
         self._do(submit())
@@ -292,17 +322,6 @@ class Client:
 
 def _put(queue: asyncio.Queue[Submission], submission: Submission, _: object) -> None:
     queue.put_nowait(submission)
-
-
-def _copy(future: Future[Outcome], done: asyncio.Future[Outcome]) -> None:
-    if done.cancelled():
-        return  # by its own caller
-    error = done.exception()
-    with contextlib.suppress(concurrent.futures.InvalidStateError):  # it was cancelled in another thread meanwhile
-        if error is None:
-            future.set_result(done.result())
-        else:
-            future.set_exception(error)
 
 
 def _cancel(submission: Submission, loop: asyncio.AbstractEventLoop, future: Future[Outcome]) -> None:

@@ -131,8 +131,7 @@ class LiveCoordinator:
         if request is not None:
             self._calls.answer(worker.id, request, True)
             return
-        peer = self.workers.get(worker.id)
-        if peer is not None:
+        if (peer := self.workers.get(worker.id)) is not None:
             core, silence_s = self._asked, self._silence_s(worker, now)
             answer = Registered(core.term, core.heartbeat_s, self.call_timeout_s, tuple(dropped), silence_s)
             self._release(worker.id, peer.register, answer)
@@ -147,9 +146,12 @@ class LiveCoordinator:
             self._release(worker_id, peer.assign, assignment)
 
     def cancel(self, attempt: Attempt, now: float) -> None:
-        peer = self.workers.get(attempt.worker.id)
-        if peer is not None:
+        if (peer := self.workers.get(attempt.worker.id)) is not None:
             self._release(attempt.worker.id, peer.cancel, attempt.key)
+
+    def recall(self, attempt: Attempt, now: float) -> None:
+        if (peer := self.workers.get(attempt.worker.id)) is not None:
+            self._release(attempt.worker.id, peer.recall, attempt.key)
 
     def timed_out(self, attempt: Attempt, now: float) -> None:
         log.warning("task %s on worker %s %s: attempt %s is cancelled",
@@ -189,8 +191,7 @@ class LiveCoordinator:
         if request is not None:
             self._calls.answer(worker_id, request, known)
             return
-        peer = self.workers.get(worker_id)
-        if peer is not None:
+        if (peer := self.workers.get(worker_id)) is not None:
             if known:
                 self._release(worker_id, peer.answer_beat)
             else:
@@ -377,7 +378,7 @@ class LiveCoordinator:
 
     def register_streamed(self, introduction: Introduction, draining: bool) -> StreamedWorker:
         """A worker whose stream begins; the answer waits in what it is to be told. `draining`: it takes nothing new."""
-        name, incarnation, capacity, prefetch, held, _ = introduction
+        name, incarnation, capacity, prefetch, held, _, kinds, labels = introduction
         peer = StreamedWorker(name, self.core, self.call_timeout_s, next(self._serials))
         self._streams[peer.serial] = peer
         known = self.core.knows_incarnation(name, incarnation)
@@ -388,7 +389,9 @@ class LiveCoordinator:
         self._note_name(name)
         register = self.core.reconnected if known else self.core.register
         prefetch = min(prefetch, max(0, self.limits.held - capacity))
-        registration = Registration(name, incarnation, capacity, prefetch, True, held, draining=draining)
+        registration = Registration(
+            *(name, incarnation, capacity, prefetch, True, held), draining=draining, kinds=kinds, labels=labels
+        )
         register(registration, self.now())
         return peer
 

@@ -206,7 +206,7 @@ def kept_of(stored: Recovered, since_1970: float) -> Kept:
         [_later(holding, since_1970) for holding in stored.held],
         *(stored.state, stored.worker_id, None if result is None else str(result), stored.error),
         None if settled_at is None else settled_at + since_1970,
-        *(job.key, job.digest, queue_timeout_s, deadline_s),
+        *(job.key, job.digest, queue_timeout_s, deadline_s, job.affinity_key, job.requires),
     )
     return translate.make(Kept, fields)
 
@@ -217,7 +217,10 @@ def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
     return Recovered(
         kept.id,
         kept.priority,
-        Job(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
+        Job(
+            *(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
+            *(kept.affinity_key, kept.requires),
+        ),
         None if limits == translate.NO_LIMITS else limits,
         min(now, kept.accepted_at - since_1970),
         kept.tries,

@@ -46,6 +46,11 @@ class EffectLog:
         if self._onward:
             self._onward.cancel(attempt, now)
 
+    def recall(self, attempt: Attempt, now: float) -> None:
+        self.noted.append(["recall", *_named(attempt)])
+        if self._onward:
+            self._onward.recall(attempt, now)
+
     def timed_out(self, attempt: Attempt, now: float) -> None:
         self.noted.append(["timed_out", *_named(attempt)])
         if self._onward:

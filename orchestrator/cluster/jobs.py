@@ -19,6 +19,8 @@ class Job:
     """A task's payload in the core. `session`, `number`: by which client's stream it came, empty for none.
 
     `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
+    `affinity_key`: tasks of one key are best executed by one worker. `requires`: labels that its worker must have, as
+    `labels_text` writes them.
     """
 
     kind: str
@@ -27,6 +29,8 @@ class Job:
     number: int = 0
     key: str = ""
     digest: str = ""
+    affinity_key: str = ""
+    requires: str = ""
 
     def is_same(self, other: Job) -> bool:
         """Whether the other one, whose payload is there, is the same work."""
@@ -47,10 +51,12 @@ def digest_of(payload: str) -> str:
 
 
 class Ended(NamedTuple):
-    """How an execution ended; `ran_s` is its duration in seconds by the worker's clock."""
+    """How an execution ended; `ran_s` is its duration in seconds by the worker's clock. `retry_after_s`: the least
+    delay before the task's next attempt, where the failure is retryable."""
 
     succeeded: bool
     result: str
     error: str
     retryable: bool
     ran_s: float
+    retry_after_s: float = 0.0

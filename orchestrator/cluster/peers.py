@@ -18,6 +18,7 @@ import grpc
 from orchestrator.cluster.answers import LARGE_CHARACTERS, Unread
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
 from orchestrator.cluster.wire import rpc, sizes, translate
+from orchestrator.cluster.wire.progress import Progress, some
 from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Refusal, Registered
 from orchestrator.core.coordinator import Coordinator
 
@@ -29,6 +30,7 @@ BEATS_OF_PROOF = 2
 UNREAD_MAX = 20_000  # acknowledgements
 OWED_MAX = 8 << 20  # characters
 REFUSED_MAX = 10_000
+PROGRESS_MAX = 10_000
 """A peer of which so much was refused, and nothing taken in between, is told to go."""
 SLICE = 256
 """What a peer says is taken in slices: between them it is the turn of the others."""
@@ -53,6 +55,7 @@ class WorkerPeer(Protocol):
     def register(self, answer: Registered) -> None: ...
     def assign(self, assignment: Assignment) -> None: ...
     def cancel(self, key: Key) -> None: ...
+    def recall(self, key: Key) -> None: ...
     def acknowledge(self, number: int) -> None: ...
     def answer_beat(self) -> None: ...
     def hurry(self) -> None: ...
@@ -111,6 +114,7 @@ class StreamedWorker(Stream):
         self._impatient: asyncio.TimerHandle | None = None
         self._assignments: deque[Assignment] = deque()
         self._cancels: deque[Key] = deque()
+        self._recalls: deque[Key] = deque()
         self._late: dict[Key, None] = {}  # they fail slice by slice, unless they are confirmed in the meantime
         self._gathered = asyncio.Event()
         self._read = asyncio.Event()
@@ -136,6 +140,10 @@ class StreamedWorker(Stream):
 
     def cancel(self, key: Key) -> None:
         self._cancels.append(key)
+        self._gathered.set()
+
+    def recall(self, key: Key) -> None:
+        self._recalls.append(key)
         self._gathered.set()
 
     def acknowledge(self, number: int) -> None:
@@ -218,11 +226,12 @@ class StreamedWorker(Stream):
             room.charge(sizes.keys_bytes(registered.dropped))
         acknowledged = room.take_numbers(self._acknowledged)
         assignments = room.take(self._assignments, sizes.assignment_bytes) if self._assignments else ()
-        # A cancel never overtakes its assignment.
+        # A cancel never overtakes its assignment, nor does a recall.
         cancels = room.take(self._cancels, sizes.key_bytes) if self._cancels and not self._assignments else ()
-        if not self._acknowledged and not self._assignments and not self._cancels:
+        recalls = room.take(self._recalls, sizes.key_bytes) if self._recalls and not self._assignments else ()
+        if not (self._acknowledged or self._assignments or self._cancels or self._recalls):
             self._gathered.clear()
-        return translate.to_worker(registered, acknowledged, assignments, cancels)
+        return translate.to_worker(registered, acknowledged, assignments, cancels, recalls)
 
     def _fail(self, keys: list[Key]) -> None:
         """What is still here, because the worker does not read, is sent no more."""
@@ -256,6 +265,7 @@ class ClientPeer(Stream):
         self.known: deque[tuple[int, str]] = deque()
         self.refused: deque[Refusal] = deque()
         self.settled: deque[tuple[int, Outcome]] = deque()
+        self.progress: dict[int, Progress] = {}  # what it has not been told yet, of tasks that run
         self.unsettled = 0  # of what it has submitted on this stream
         self._loop = asyncio.get_running_loop()
         self._patience: asyncio.TimerHandle | None = None
@@ -291,10 +301,18 @@ class ClientPeer(Stream):
         if len(outcome.result) >= LARGE_CHARACTERS and not self._owe(len(outcome.result)):
             return
         self.settled.append((number, outcome))
+        self.progress.pop(number, None)
         self.unsettled -= 1
         if self.unsettled <= MANY_UNSETTLED or len(self.settled) >= SLICE:
             self._gathered.set()
         elif self._patience is None:
+            self._wait_for_company()
+
+    def tell_progress(self, number: int, progress: Progress) -> None:
+        """The newest word counts; a client that reads nothing is told of some only."""
+        if number in self.progress or len(self.progress) < PROGRESS_MAX:
+            self.progress[number] = progress
+        if self._patience is None:
             self._wait_for_company()
 
     def _owe(self, characters: int) -> bool:
@@ -333,9 +351,10 @@ class ClientPeer(Stream):
             known = room.take(self.known, sizes.known_bytes) if self.known else ()
             refused = room.take(self.refused, sizes.refusal_bytes) if self.refused else ()
             settled = room.take(self.settled, sizes.outcome_bytes)
-            if not self.waiting:
+            progress = list(some(self.progress)) if self.progress else ()
+            if not self.waiting and not self.progress:
                 self._gathered.clear()
-            await write(translate.to_client(accepted, known, refused, settled))
+            await write(translate.to_client(accepted, known, refused, settled, progress))
             if self._owed:
                 self._was_read(settled)
             written()

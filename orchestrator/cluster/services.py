@@ -14,13 +14,15 @@ import grpc.aio
 
 from orchestrator.cluster.answers import LARGE_CHARACTERS, Unread
 from orchestrator.cluster.coordinator import LiveCoordinator
+from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.metrics import WINDOW_S, line
 from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
 from orchestrator.cluster.turns import Turns
-from orchestrator.cluster.wire import contract, rpc, translate
+from orchestrator.cluster.wire import contract, progress, rpc, translate
 from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed, sound
+from orchestrator.cluster.wire.progress import Progress
 from orchestrator.cluster.wire.rpc import first_of
-from orchestrator.cluster.wire.translate import FromClient, FromWorker
+from orchestrator.cluster.wire.translate import FromClient, FromWorker, Key
 from orchestrator.core.model import Task
 
 log = logging.getLogger("orchestrator.coordinator")
@@ -236,6 +238,9 @@ class StreamService(Service):
                 peer.confirmed(key)
                 inputs(name, *key, live.now())
                 yield
+        for key, told in progress.of_worker(message):
+            self._pass_on(name, key, told)
+            yield
         for reported in translate.reports(message):
             peer.confirmed((reported.task_id, reported.attempt or 0))
             live.report(name, reported, peer)
@@ -249,6 +254,16 @@ class StreamService(Service):
         for key in translate.confirmed(message):
             peer.confirmed(key)
             yield
+
+    def _pass_on(self, name: str, key: Key, told: Progress) -> None:
+        """How far a task is, to the client that submitted it."""
+        task = self._live.core.task(key[0])
+        if task is None or task.settled or task.newest(name, key[1]) is None:
+            return
+        job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+        client = self._live.clients.get(job.session)
+        if client is not None:
+            client.tell_progress(job.number, told)
 
     # ---- clients
 

@@ -62,6 +62,8 @@ class Kept(NamedTuple):
     digest: str = ""
     queue_timeout_s: float | None = None
     deadline_s: float | None = None
+    affinity_key: str = ""
+    requires: str = ""
 
 
 _FIELDS = len(Kept._fields)

@@ -24,6 +24,7 @@ import grpc.aio
 from orchestrator.cluster.connection import Connection
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
 from orchestrator.cluster.wire import rpc, translate
+from orchestrator.cluster.wire.progress import TEXT_CHARACTERS, Progress
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import Introduction, Key, Registered
 from orchestrator.cluster.worker import SHORTEST_S, ContractOnly, Held, Settings, Unwanted, Worker
@@ -36,6 +37,7 @@ FIRST_CALL_TIMEOUT_S = 2.0
 FIRST_SILENCE_S, LONGEST_SILENCE_S = 5.0, 60.0
 """Until a registration is answered, which says what silence is: doubled each time, because an answer may have to wait
 until another process of that name is known to be gone."""
+PROGRESS_PAUSE_S = 0.1
 UNWANTED = (
     *(grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT),
     *(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED),
@@ -65,6 +67,7 @@ class StreamingWorker(Worker):
         self._grace_s = awake_s(timeout_s)
         self._unheard: Overdue[str] = Overdue(FIRST_SILENCE_S, self._note_silence, awake_s(timeout_s))
         self._silent, self._heard = asyncio.Event(), asyncio.Event()
+        self._telling: asyncio.TimerHandle | None = None  # how far tasks are, soon
         self._complaint = ""  # until the coordinator takes the worker in, whatever else fails in between
         super().__init__(name, settings, registered)
 
@@ -80,6 +83,8 @@ class StreamingWorker(Worker):
     def close(self) -> None:
         super().close()
         self._stop_waiting()
+        if self._telling is not None:
+            self._telling.cancel()
 
     async def _session(self) -> bool:
         """One stream, from its start until it breaks or the worker has left. Whether it was ever taken in."""
@@ -143,6 +148,8 @@ class StreamingWorker(Worker):
                 self.agent.assigned(key, Held(kind, payload, now), now)
             for key in translate.cancels(message):
                 self.agent.cancel(key, now)
+            for key in translate.recalls(message):
+                self.agent.recall(key, now)
         return "it ended the stream"
 
     def _take_in(self, answer: Registered, now: float) -> None:
@@ -231,7 +238,8 @@ class StreamingWorker(Worker):
     def _introduce(self) -> None:
         settings, agent = self.settings, self.agent
         self._news.introduction = Introduction(
-            self.name, settings.incarnation, settings.capacity, self.prefetch, agent.held, agent.term
+            *(self.name, settings.incarnation, settings.capacity, self.prefetch, agent.held, agent.term),
+            *(settings.kinds, settings.labels),
         )
         self._unanswered.expect("registration", self.now())
         self._gathered.set()
@@ -257,6 +265,17 @@ class StreamingWorker(Worker):
     def _stop_waiting(self) -> None:
         for waiting in (self._unacknowledged, self._unmentioned, self._unanswered, self._unheard):
             waiting.clear()
+
+    def report_progress(self, key: Key, share: float, text: str) -> None:
+        """The newest word of each attempt, some times a second."""
+        if key in self._queued_s and self._connected:
+            self._news.progress[key] = Progress(share, text[:TEXT_CHARACTERS])
+            if self._telling is None:
+                self._telling = self._loop.call_later(PROGRESS_PAUSE_S, self._tell_progress)
+
+    def _tell_progress(self) -> None:
+        self._telling = None
+        self._gathered.set()
 
     # ---- effects of the agent
 

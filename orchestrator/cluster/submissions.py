@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS, unsound
 from orchestrator.cluster.wire.frames import ID_CHARACTERS
+from orchestrator.cluster.wire.progress import Progress
 from orchestrator.cluster.wire.translate import Outcome, make
+from orchestrator.core.labels import labels_text
 from orchestrator.core.model import Priority, TimeLimits
 
 _LOWEST, _HIGHEST = int(min(Priority)), int(max(Priority))
@@ -22,6 +24,10 @@ class NewTask(NamedTuple):
     the client's own repetitions are. The others are seconds above 0, None for no limit: it fails if it does not begin
     within `queue_timeout_s` of its acceptance, or is not settled within `deadline_s` of it; an attempt that runs for
     `execution_timeout_s` is given up, instead of the coordinator's own limit.
+
+    `affinity_key`: tasks of one key are best executed by one worker, which has at hand what they need; it is for the
+    routing policies `consistent_hash` and `rendezvous`. `requires`: labels that its worker must have, by name, as a
+    mapping or as text: {"gpu": "a100"}, "gpu=a100". Where no worker has them, the task waits and blocks no other.
     """
 
     payload: str
@@ -31,11 +37,13 @@ class NewTask(NamedTuple):
     queue_timeout_s: float | None = None
     execution_timeout_s: float | None = None
     deadline_s: float | None = None
+    affinity_key: str = ""
+    requires: Mapping[str, str] | str = ""
 
     @property
     def limits(self) -> TimeLimits | None:
         """None where it has none."""
-        _, _, _, _, queue_timeout_s, execution_timeout_s, deadline_s = self
+        _, _, _, _, queue_timeout_s, execution_timeout_s, deadline_s, _, _ = self
         if queue_timeout_s is execution_timeout_s is deadline_s is None:
             return None
         return TimeLimits(queue_timeout_s, execution_timeout_s, deadline_s)
@@ -65,7 +73,7 @@ def checked(task: NewTask) -> NewTask:
     """The task, if it can be sent. Raises TypeError or ValueError if not: it is the caller's fault, nobody else's."""
     if type(task) is not NewTask:
         task = NewTask(*task)
-    payload, given, kind, key, queue_timeout_s, execution_timeout_s, deadline_s = task
+    payload, given, kind, key, queue_timeout_s, execution_timeout_s, deadline_s, affinity_key, requires = task
     if (
         type(payload) is type(kind) is str
         and type(given) in (int, Priority)
@@ -74,7 +82,7 @@ def checked(task: NewTask) -> NewTask:
         and len(kind) <= KIND_CHARACTERS
         and payload.isascii()
         and kind.isascii()
-        and key == ""
+        and key == affinity_key == requires == ""
         and queue_timeout_s is execution_timeout_s is deadline_s is None
     ):
         return task  # as nearly all are
@@ -96,7 +104,8 @@ def checked(task: NewTask) -> NewTask:
     wrong = unsound(limits)
     if wrong:
         raise ValueError(wrong)
-    return NewTask(payload, priority, kind, key, *limits)
+    _require_text("affinity_key", affinity_key, ID_CHARACTERS)
+    return NewTask(payload, priority, kind, key, *limits, affinity_key, labels_text(requires))
 
 
 def _require_text(what: str, text: object, most: int) -> None:
@@ -130,10 +139,11 @@ class Awaited(asyncio.Future[Outcome]):
 class Submission:
     """A task on its way; awaiting it gives its `Outcome`, or raises TaskRefused. `submitted_at`: on the loop's clock.
 
-    `id` is known once the coordinator has taken the task.
+    `id` is known once the coordinator has taken the task. `progress`: the newest word of the task itself on how far it
+    is, None before there is one.
     """
 
-    __slots__ = ("id", "outcome", "submitted_at", "task")
+    __slots__ = ("id", "outcome", "progress", "submitted_at", "task")
 
     def __init__(
         self,
@@ -146,6 +156,7 @@ class Submission:
         """`forsake` is called with the number when the outcome is cancelled."""
         self.task = task
         self.submitted_at = submitted_at
+        self.progress: Progress | None = None
         self.id: asyncio.Future[str] = loop.create_future()
         self.outcome = Awaited(loop=loop)
         self.outcome.number = number

@@ -23,7 +23,7 @@ from orchestrator.cluster.submissions import (
     TaskRefused,
     Unanswered,
 )
-from orchestrator.cluster.wire import contract, rpc, sizes, translate
+from orchestrator.cluster.wire import contract, progress, rpc, sizes, translate
 from orchestrator.cluster.wire.rpc import first_of, pauses
 from orchestrator.core.model import TimeLimits
 
@@ -146,6 +146,9 @@ class Streaming:
                 elif number in unsettled and not (busy and resubmissions.later(number, reason, self._submit_again)):
                     failure = KeyTaken if exists else Overloaded if busy else TaskRefused
                     unsettled.pop(number).fail(failure(reason))
+            for number, told in progress.of_client(message):
+                if number in unsettled:
+                    unsettled[number].progress = told
             for number, outcome in translate.outcomes(message):
                 if number in unsettled:
                     unsettled.pop(number).settle(translate.id_of(session, number), outcome, came_at)
@@ -181,24 +184,24 @@ class Streaming:
     def _next_message(self) -> Any:
         return translate.from_client("", self._next_tasks())
 
-    def _next_tasks(self) -> Iterator[tuple[int, str, str, int, str, TimeLimits | None]]:
+    def _next_tasks(self) -> Iterator[tuple[int, str, str, int, str, TimeLimits | None, str, str]]:
         for number in rpc.take(self._outgoing, self._size, self.IN_A_MESSAGE):
             submission = self._unsettled.get(number)
             if submission is None:
                 continue  # cancelled, or sent before, by a stream that broke
             task = submission.task
-            payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s = task
+            payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s, affinity_key, labels = task
             limits = None if queue_timeout_s is execution_timeout_s is deadline_s is None else task.limits
             if number > self._newest_sent:
                 self._newest_sent = number
-            yield number, kind, payload, priority, key, limits
+            yield number, kind, payload, priority, key, limits, affinity_key, str(labels)
 
     def _size(self, number: int) -> int:
         submission = self._unsettled.get(number)
         if submission is None:
             return 0
-        payload, _, kind, key, _, _, _ = submission.task
-        return sizes.task_bytes(kind, payload, key)
+        payload, _, kind, key, _, _, _, affinity_key, labels = submission.task
+        return sizes.task_bytes(kind, payload, key, affinity_key, str(labels))
 
 
 class Polling:
@@ -250,7 +253,7 @@ class Polling:
 
     async def _submit(self, number: int, submission: Submission) -> bool:
         """Whether that is over, well or badly. One that was forsaken meanwhile learns its id, too."""
-        payload, priority, kind, given, *_ = submission.task
+        payload, priority, kind, given, *_, affinity_key, labels = submission.task
         self._silence.begin()
         await self._link.connected()  # before that there is no call whose time could pass
         if number not in self._unsettled:
@@ -258,7 +261,8 @@ class Polling:
         self._sent.add(number)
         key = given or f"{self._session}.{number}"
         try:
-            request = contract.submit_message(kind, payload, priority, key, submission.task.limits)
+            limits = submission.task.limits
+            request = contract.submit_message(kind, payload, priority, key, limits, affinity_key, str(labels))
             submit = self._link.coordinator.SubmitTask
             answer = await self._link.ask(lambda: submit(request, timeout=DEADLINE_S, wait_for_ready=True))
         except grpc.aio.AioRpcError as error:

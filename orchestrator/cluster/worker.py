@@ -14,16 +14,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from orchestrator.cluster.executor import Kind, make_executor
+from orchestrator.cluster.app import work_of
 from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.placing import Kind, make_executor
+from orchestrator.cluster.programs import Program
 from orchestrator.cluster.wire.sizes import sendable
 from orchestrator.cluster.wire.translate import Done
 from orchestrator.core.model import AttemptKey
+from orchestrator.core.recent_keys import RecentKeys
 from orchestrator.core.worker import WorkerAgent
 
 SHORTEST_S = 0.001
 """Of the times that a coordinator may ask for."""
 REPORT_PAUSE_S = 0.2  # of the wire contract
+KEYS_MAX = 100_000  # that a worker remembers, whatever a task says
+PAYLOAD_LOOKED_AT = 100  # characters: seconds are no longer
 REPORTS_MAX = 2**32 - 1  # the largest number of a report; the next one is 1 again
 
 
@@ -40,7 +45,8 @@ class Settings:
     """Of every worker of a process. `prefetch` negative: any number. `speed`: of its work, as a share of the usual.
     `beat_phase_s`: of some by name, when they beat: at times of the monotonic clock that leave this remainder; others
     at random. `address`: where a calling coordinator reaches it, host:port; a port 0 stands for a free one.
-    `incarnation`: names the process.
+    `program`: what subprocesses execute. `incarnation`: names the process. `kinds`: of the tasks that it takes, empty
+    for all; `labels`: each as name=value.
     """
 
     coordinator: str
@@ -51,7 +57,10 @@ class Settings:
     beat_phase_s: Mapping[str, float] = field(default_factory=dict)
     listen_host: str = "127.0.0.1"
     address: str = "127.0.0.1:0"
+    program: Program = field(default_factory=Program)
     incarnation: str = field(default_factory=lambda: secrets.token_hex(8))
+    kinds: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Held(NamedTuple):
@@ -77,8 +86,13 @@ class Worker(ABC):
         self.now = self._loop.time
         self._queued_s: dict[AttemptKey, float] = {}  # of those that are executed
         self._finishes = 0
+        self._recent: RecentKeys | None = None
+        self._may_remember = not settings.program.is_own
         self._alarm: asyncio.TimerHandle | None = None
-        self._executor = make_executor(settings.executor, settings.capacity, self._finished, self._use_slots)
+        self._executor = make_executor(
+            settings.executor, settings.capacity, self._finished, self._use_slots, settings.program
+        )
+        self._executor.hear_progress(self.report_progress)
         self.agent = WorkerAgent(
             self,
             capacity=settings.capacity,
@@ -126,12 +140,28 @@ class Worker(ABC):
         in_s = heartbeat_s * random.random() if phase_s is None else phase_s - now
         return now + in_s % heartbeat_s
 
+    def report_progress(self, key: AttemptKey, share: float, text: str) -> None:  # noqa: B027
+        """What the wire contract has no message for."""
+
     # ---- effects of the agent
 
     def execute(self, key: AttemptKey, payload: Any, now: float) -> None:
         held: Held = payload
         self._queued_s[key] = now - held.arrived_at
-        self._executor.start(key, held.kind, held.payload)
+        payload = held.payload
+        if " " in payload[:PAYLOAD_LOOKED_AT] and self._may_remember and work_of(held.kind) in ("sleep", "spin"):
+            payload = self._at_hand(payload)
+        self._executor.start(key, held.kind, payload)
+
+    def _at_hand(self, payload: str) -> str:
+        """What is to be done of work whose time depends on what this worker has served lately (`tasks.remembering`)."""
+        parts = payload.split(" ", 3)
+        if len(parts) < 4 or not parts[2].isdecimal():
+            return payload  # whoever does the work says that it makes no sense
+        usual, shorter, most, key = parts
+        if self._recent is None:
+            self._recent = RecentKeys(min(int(most[:9]), KEYS_MAX))
+        return shorter if self._recent.use(key) else usual
 
     def stop(self, key: AttemptKey, now: float) -> None:
         del self._queued_s[key]

@@ -48,13 +48,11 @@ from orchestrator.core.model import (
     WorkerId,
     WorkerState,
 )
-from orchestrator.core.ports import SleepAware, Verdict
+from orchestrator.core.ports import Verdict
 from orchestrator.core.proof import violations
 
 CANCELLED = "cancelled by its submitter"
 """The error of a task that was cancelled."""
-HEARING_S = 0.25
-"""After it slept, the coordinator listens so long before it acts."""
 
 # Read for every task: a module's global is found faster than an enum's attribute.
 _RUNNING, _COMPLETED, _FAILED = TaskState.RUNNING, TaskState.COMPLETED, TaskState.FAILED
@@ -231,6 +229,7 @@ class Coordinator(Membership):
         for attempt in lost:
             self._give_up(attempt, Outcome.CALL_FAILED, "its worker never got it", now)
             self._close(attempt, now)
+        self._keep_recalled(list(worker.abandoned), now)
         self._fx.registered(worker, registration.request, self._to_drop(worker, held), now)
         for attempt in lost:
             self._requeue_if_orphaned(attempt, now)
@@ -290,6 +289,10 @@ class Coordinator(Membership):
             found.task.state = _RUNNING
             if found.worker.reports_start:
                 self._time_out_later(found, now)
+        elif self._thefts is not None:
+            self._keep_recalled((found,), now)
+            self._dispatch(now)
+            self._rearm(now)
         if found.worker.on_trial:
             self._passed_trial(found.worker)
             self._dispatch(now)
@@ -297,7 +300,7 @@ class Coordinator(Membership):
     @declared
     def result(self, report: Report, now: float) -> None:
         """An attempt's own word on how it ended."""
-        worker_id, task_id, number, succeeded, value, error, retryable, started_at, ran_s, request = report
+        worker_id, task_id, number, succeeded, value, error, retryable, started_at, ran_s, request, after_s = report
         task = self._tasks.get(task_id)
         if task is None or not task.attempt or (number is not None and not 0 < number <= task.attempt):
             self.counters["unknown_results"] += 1
@@ -339,13 +342,13 @@ class Coordinator(Membership):
         else:
             task.begin()
             if consumed and attempt is not None:
-                self._retry_or_fail(attempt, now)
+                self._retry_or_fail(attempt, now, after_s)
         if request is not None:
             self._fx.acknowledged(worker_id, request, True, now)
         if attempt is not None and attempt.worker.quarantined is _REJECTED:
             attempt.worker.quarantined = None
             self._reconsider(attempt.worker)
-        if self.pending or self._hedges.wanted:
+        if self.pending or self._hedges.wanted or self._thefts is not None:
             self._dispatch(now)
         if consumed:
             self._rearm(now)
@@ -372,7 +375,7 @@ class Coordinator(Membership):
         """The worker's acknowledgement of a cancel: it does not hold the attempt any more."""
         found = self._find(worker_id, task_id, attempt)
         if found is not None and found.state is _ABANDONED:
-            self._close(found, now)
+            self._given_back(found, now)
             if found.worker.on_trial:
                 self._passed_trial(found.worker)
             self._dispatch(now)
@@ -484,14 +487,3 @@ class Coordinator(Membership):
             earliest = min(earliest, checked_review_at("ejection policy", self._ejection))
         if earliest < math.inf:
             self._ring_by(max(now, min(earliest, now + self._own_pause_s)))
-
-    def _note_sleep(self, now: float) -> None:
-        """The alarm should have rung long ago: what is due may only seem so, by messages that are not heard yet."""
-        if now < self._judges_from - self._beat_again_s:
-            return  # it is listening already
-        if self._listens_until == -math.inf:  # but once: it must act in the end, even if it never wakes in time
-            self._listens_until = now + HEARING_S
-        self._judges_from = now + HEARING_S + self._beat_again_s
-        for worker in self._workers.values():
-            if isinstance(worker.detector, SleepAware):
-                worker.detector.slept(self._judges_from)

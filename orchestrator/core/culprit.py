@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from orchestrator.core.ports import PolicyError
 
-_CORE = "orchestrator.core."
+_CORE = ("orchestrator.core.", "orchestrator.policies.placement")
+"""Modules that ask policies."""
 
 
 class Reviewed(Protocol):
@@ -61,7 +62,7 @@ def _policy_of(core: HasPolicies, frame: FrameType) -> tuple[str, object] | None
     code = frame.f_code
     first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
     for role, policy in core.policies().items():
-        if policy is first:
+        if policy is first or (role == "routing policy" and first.__class__ is policy.__class__):
             return role, policy
         if getattr(policy, "__code__", None) is code:  # a factory of detectors may be a mere function
             return role, policy

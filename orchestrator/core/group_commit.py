@@ -128,6 +128,10 @@ class Noting:
         self._note_unsettled((attempt,))
         self._onward.cancel(attempt, now)
 
+    def recall(self, attempt: Attempt, now: float) -> None:
+        self._note_unsettled((attempt,))
+        self._onward.recall(attempt, now)
+
     def timed_out(self, attempt: Attempt, now: float) -> None:
         self._note_unsettled((attempt,))
         self._onward.timed_out(attempt, now)

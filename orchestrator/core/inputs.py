@@ -31,7 +31,7 @@ class Report(NamedTuple):
     `attempt`: its number; None where the protocol has none, for the worker's newest attempt of the task.
     `started_at`: the driver's estimate of the start, on the coordinator's clock. `ran_s`: seconds of execution by the
     worker's clock. `request`: the driver's name for this message, which the effect `acknowledged` gives back; None
-    where no answer is wanted.
+    where no answer is wanted. `retry_after_s`: the least delay before the next attempt, of a retryable failure.
     """
 
     worker_id: WorkerId
@@ -44,6 +44,7 @@ class Report(NamedTuple):
     started_at: float | None = None
     ran_s: float | None = None
     request: int | None = None
+    retry_after_s: float = 0.0
 
 
 class Registration(NamedTuple):
@@ -52,7 +53,8 @@ class Registration(NamedTuple):
     `incarnation`: names the process; empty where the protocol has none. `prefetch`: how many attempts it may hold
     beyond its `capacity`. `reports_start`: it says when the execution of an attempt begins. `held`: the attempts that
     it still has, finished but unacknowledged ones included. `request`: the driver's name for this message, which the
-    effect `registered` gives back. `draining`: it takes nothing new.
+    effect `registered` gives back. `draining`: it takes nothing new. `kinds`: of the tasks that it takes, empty for
+    all. `labels`: what it has, each as name=value.
     """
 
     worker_id: WorkerId
@@ -63,6 +65,8 @@ class Registration(NamedTuple):
     held: tuple[AttemptKey, ...] = ()
     request: int | None = None
     draining: bool = False
+    kinds: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Holding(NamedTuple):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Iterable
 
 from orchestrator.core.culprit import checked_review_at, nonsense
+from orchestrator.core.dispatch import Dispatch
 from orchestrator.core.inputs import Holding, Recovered, Registration
 from orchestrator.core.model import (
     Attempt,
@@ -23,8 +25,9 @@ from orchestrator.core.model import (
     WorkerState,
 )
 from orchestrator.core.ports import EjectionPolicy, SleepAware, Verdict
-from orchestrator.core.transitions import Transitions
 
+HEARING_S = 0.25
+"""After it slept, the coordinator listens so long before it acts."""
 LONGEST_PAUSE_S = 30.0
 """Between two trials of a worker whose calls fail."""
 
@@ -33,7 +36,7 @@ _OPEN = AttemptState.OPEN
 _ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
 
 
-class Membership(Transitions):
+class Membership(Dispatch):
     """The workers of a coordinator. What changes a worker changes the attempts that it holds."""
 
     __slots__ = ()
@@ -188,6 +191,8 @@ class Membership(Transitions):
         worker.incarnation = registration.incarnation
         worker.capacity = registration.capacity
         worker.limit = registration.capacity + registration.prefetch
+        worker.kinds = registration.kinds
+        worker.labels = registration.labels
         # Without prefetch an assignment starts at once, so a report of the start would tell nothing.
         worker.reports_start = registration.reports_start and registration.prefetch > 0
         if worker.awaited:
@@ -196,6 +201,17 @@ class Membership(Transitions):
                 self._time_out_later(attempt, now)
 
     # ---- judging workers
+
+    def _note_sleep(self, now: float) -> None:
+        """The alarm should have rung long ago: what is due may only seem so, by messages that are not heard yet."""
+        if now < self._judges_from - self._beat_again_s:
+            return  # it is listening already
+        if self._listens_until == -math.inf:  # but once: it must act in the end, even if it never wakes in time
+            self._listens_until = now + HEARING_S
+        self._judges_from = now + HEARING_S + self._beat_again_s
+        for worker in self._workers.values():
+            if isinstance(worker.detector, SleepAware):
+                worker.detector.slept(self._judges_from)
 
     def _review(self, worker: Worker, now: float) -> None:
         if worker.state not in (_ALIVE, _SUSPECT):
@@ -289,6 +305,14 @@ class Membership(Transitions):
             self._reopen(attempt, now)
             for rival in rivals:
                 self._fx.cancel(rival, now)
+
+    def _keep_recalled(self, attempts: Iterable[Attempt], now: float) -> None:
+        """Their worker has begun them, or has them although the recall may be lost: what nobody else has goes on."""
+        for attempt in attempts:
+            if self._thefts is not None and self._thefts.thief_of(attempt) is not None:
+                self._thefts.over(attempt)
+                if attempt.task in self._backlog.crowded:
+                    self._reopen(attempt, now)
 
     def _reopen(self, attempt: Attempt, now: float) -> None:
         """The task counts on it again; its execution timeout begins anew."""

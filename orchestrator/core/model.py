@@ -294,7 +294,8 @@ class Worker:
     """What the coordinator knows of one worker.
 
     `slot`: a small index of its own, for a policy's tables; the slot of a forgotten worker is used again.
-    `incarnation`: names the process; empty where its protocol has none. `limit`: capacity + prefetch.
+    `incarnation`: names the process; empty where its protocol has none. `limit`: capacity + prefetch. `kinds`: of the
+    tasks that it takes, empty for all; `labels`: what it has, each as name=value.
     The coordinator assigns to it while `load < limit` and nothing else is in the way (`available`).
     `ejected_until`: when an ejected worker is readmitted, -inf for one that is not ejected.
     `awaited`: an earlier coordinator knew it; it has not registered with this one yet.
@@ -305,8 +306,8 @@ class Worker:
 
     __slots__ = (
         "abandoned", "assignable", "awaited", "blamed", "capacity", "detector", "draining", "ejected_until", "gone_at",
-        "id", "incarnation", "limit", "load", "on_trial", "open", "quarantined", "reports_start", "review_at", "slot",
-        "state", "trial_at", "trial_pause_s",
+        "id", "incarnation", "kinds", "labels", "limit", "load", "on_trial", "open", "quarantined", "reports_start",
+        "review_at", "slot", "state", "trial_at", "trial_pause_s",
     )  # fmt: skip
 
     def __init__(self, id: WorkerId, slot: int) -> None:
@@ -315,6 +316,8 @@ class Worker:
         self.incarnation = ""
         self.capacity = 0
         self.limit: float = 0
+        self.kinds: tuple[str, ...] = ()
+        self.labels: tuple[str, ...] = ()
         self.reports_start = False
         self.state = WorkerState.LEFT
         self.awaited = False

@@ -23,9 +23,11 @@ from orchestrator.core.model import (
 )
 
 __all__ = [
+    "Choosy",
     "DetectorFactory",
     "Effects",
     "EjectionPolicy",
+    "EndAware",
     "FailureDetector",
     "HedgingPolicy",
     "LaneAware",
@@ -34,6 +36,7 @@ __all__ = [
     "RetryPolicy",
     "RoutingPolicy",
     "SleepAware",
+    "StealingPolicy",
     "Verdict",
 ]
 
@@ -63,6 +66,10 @@ class Effects(Protocol):
 
     def cancel(self, attempt: Attempt, now: float) -> None:
         """Tell `attempt.worker` to stop; its answer is the input `cancelled`."""
+
+    def recall(self, attempt: Attempt, now: float) -> None:
+        """Ask `attempt.worker` to give the attempt back, unless it has begun it. The answer is the input `cancelled`;
+        of one that has begun the worker says so anyway."""
 
     def timed_out(self, attempt: Attempt, now: float) -> None:
         """The attempt has exceeded its limit (`attempt.reason`). Its cancel follows."""
@@ -110,6 +117,21 @@ class LaneAware(Protocol):
 
         Without this method each refused task is a lane of its own, and all of them are tried again at each change.
         """
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A routing policy that knows which workers can take a task, whether they have room or not."""
+
+    def fits(self, worker: Worker, task: Task) -> bool: ...
+
+
+@runtime_checkable
+class EndAware(Protocol):
+    """A routing policy or a queue that learns from what became of attempts."""
+
+    def ended(self, attempt: Attempt, now: float) -> None:
+        """The attempt left its worker, with its outcome; that the worker's load changed is told afterwards."""
 
 
 class QueueDiscipline(Protocol):
@@ -178,3 +200,16 @@ class EjectionPolicy(Protocol):
 
     def review(self, workers: Iterable[Worker], now: float) -> Iterable[tuple[Worker, str, float]]:
         """Who is to be ejected now, why, and for how many seconds. Afterwards `review_at` is later than `now`."""
+
+
+class StealingPolicy(Protocol):
+    """From whom a worker takes an attempt that has not begun, when it has a free slot and nothing waits.
+
+    It hears what a routing policy hears. `victim` returns another joined worker, or None. If what that holds has begun,
+    nothing is taken.
+    """
+
+    def joined(self, worker: Worker) -> None: ...
+    def left(self, worker: Worker) -> None: ...
+    def load_changed(self, worker: Worker, before: int) -> None: ...
+    def victim(self, thief: Worker) -> Worker | None: ...

@@ -6,14 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from orchestrator.core.dispatch import Dispatch
 from orchestrator.core.invariants import InvariantError
 from orchestrator.core.model import AttemptState, Task, TaskState, Worker, WorkerState
-from orchestrator.core.transitions import Transitions
 
 _OPEN, _CLOSED = AttemptState.OPEN, AttemptState.CLOSED
 
 
-def violations(core: Transitions) -> Iterator[str]:
+def violations(core: Dispatch) -> Iterator[str]:
     """A sentence for each invariant that does not hold."""
     tasks, workers = core._tasks.values(), core._workers.values()
     yield from _violated_counts(core)
@@ -27,9 +27,11 @@ def violations(core: Transitions) -> Iterator[str]:
     yield from core._dead_share.violations(workers)
     yield from core._hedges.violations()
     yield from core._settled.violations()
+    if core._thefts is not None:
+        yield from core._thefts.violations()
 
 
-def _violated_counts(core: Transitions) -> Iterator[str]:
+def _violated_counts(core: Dispatch) -> Iterator[str]:
     states = Counter(task.state for task in core._tasks.values())
     settled = states[TaskState.COMPLETED] + states[TaskState.FAILED]
     forgotten = core.submitted - len(core._tasks)
@@ -55,7 +57,7 @@ def _violated_counts(core: Transitions) -> Iterator[str]:
         yield f"the alarm at {core._alarm} misses {due}"
 
 
-def _violated_by_task(core: Transitions, task: Task) -> Iterator[str]:
+def _violated_by_task(core: Dispatch, task: Task) -> Iterator[str]:
     opened = [attempt for attempt in task.live if attempt.state is _OPEN]
     if any(attempt.state is _CLOSED for attempt in task.live):
         yield f"{task} has a closed attempt"
@@ -72,7 +74,7 @@ def _violated_by_task(core: Transitions, task: Task) -> Iterator[str]:
             yield f"{attempt} is not with its worker"
 
 
-def _violated_by_worker(core: Transitions, worker: Worker) -> Iterator[str]:
+def _violated_by_worker(core: Dispatch, worker: Worker) -> Iterator[str]:
     gone = worker.state in (WorkerState.DEAD, WorkerState.LEFT)
     if worker.load != len(worker.open) + len(worker.abandoned):
         yield f"{worker} holds {len(worker.open)} open and {len(worker.abandoned)} abandoned attempts"

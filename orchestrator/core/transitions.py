@@ -16,12 +16,11 @@ from orchestrator.core.blame import Blame
 from orchestrator.core.culprit import checked_review_at, nonsense
 from orchestrator.core.dead_share import DeadShare
 from orchestrator.core.deadlines import AnyOrder, Expiries, Ticks, Timeouts
-from orchestrator.core.hedges import Hedges, is_alone, is_orphan, kind_of_payload
+from orchestrator.core.hedges import Hedges, kind_of_payload
 from orchestrator.core.model import (
     Attempt,
     AttemptState,
     Failure,
-    Hedge,
     Outcome,
     Quarantine,
     Task,
@@ -34,13 +33,16 @@ from orchestrator.core.ports import (
     DetectorFactory,
     Effects,
     EjectionPolicy,
+    EndAware,
     HedgingPolicy,
     PolicyError,
     QueueDiscipline,
     RetryPolicy,
     RoutingPolicy,
+    StealingPolicy,
 )
 from orchestrator.core.settled import SettledTasks
+from orchestrator.core.thefts import Thefts
 
 # Read for every task: a module's global is found faster than an enum's attribute.
 _PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
@@ -73,11 +75,11 @@ class Transitions:
     # More attributes than a shared dictionary of instances holds: slots are found faster.
     __slots__ = (
         "_alarm", "_backlog", "_blame", "_call_timeout_s", "_dead_share", "_detection_check", "_ejection",
-        "_expiries", "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_limited", "_listens_until",
-        "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions",
-        "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_room_for", "_roomy", "_routing",
-        "_tasks", "_timeouts", "_workers", "completed", "counters", "failed", "heartbeat_s", "pending", "submitted",
-        "term",
+        "_expiries", "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_learners", "_limited",
+        "_listens_until", "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s",
+        "_readmissions", "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_room_for",
+        "_roomy", "_routing", "_tasks", "_thefts", "_timeouts", "_workers", "completed", "counters", "failed",
+        "heartbeat_s", "pending", "submitted", "term",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +103,7 @@ class Transitions:
         max_copies: int = 2,
         hedging: HedgingPolicy | None = None,
         ejection: EjectionPolicy | None = None,
+        stealing: StealingPolicy | None = None,
         kind_of: Callable[[object], Hashable] = kind_of_payload,
         call_timeout_s: float = 2.0,
         max_waiting: int | None = None,
@@ -135,7 +138,11 @@ class Transitions:
         self._room_appeared = False  # since the refused tasks were tried
 
         self._backlog = Backlog(queue, routing)
+        self._learners = [
+            policy.ended for policy in (ejection, routing, self._backlog.queue) if isinstance(policy, EndAware)
+        ]
         self._hedges = Hedges(hedging, on_suspect == "hedge", kind_of)
+        self._thefts = None if stealing is None else Thefts(stealing, routing)
         self._blame = Blame(max_worker_kills)
         self._dead_share = DeadShare(max_dead_share)
         self._timeouts = Timeouts(self._tasks, execution_timeout_s, execution_check)
@@ -166,12 +173,13 @@ class Transitions:
     def policies(self) -> Mapping[str, object]:
         """The policies by what they are. A detector stands for those of all workers."""
         policies = {
-            "routing policy": self._routing,
+            "routing policy": getattr(self._routing, "base", self._routing),
             "queue": self._backlog.queue,
             "failure detector": self._new_detector,
             "retry policy": self._retry,
             "hedging policy": self._hedges.policy,
             "ejection policy": self._ejection,
+            "stealing policy": None if self._thefts is None else self._thefts.policy,
         }
         return {role: policy for role, policy in policies.items() if policy is not None}
 
@@ -193,6 +201,8 @@ class Transitions:
         if before + 1 >= worker.limit:
             self._roomy -= 1
         self._routing.load_changed(worker, before)
+        if self._thefts is not None:
+            self._thefts.load_changed(worker, before)
         if not worker.reports_start and (self._limited or task.limits is not None):
             # As `_time_out_later` has it, which this does not call because every task pays for it.
             at = self._timeouts.start(attempt, now)
@@ -210,39 +220,7 @@ class Transitions:
             why = f"{worker!r}, not a worker"
         else:
             why = f"{worker}, which {'is full' if worker.assignable else 'gets no tasks at present'}"
-        return nonsense("routing policy", self._routing, "choose", f"gave {why}")
-
-    def _dispatch(self, now: float) -> None:
-        """Assign waiting tasks while a worker has room."""
-        backlog = self._backlog
-        if self._room_appeared:
-            self._room_appeared = False
-            if backlog.lanes:
-                backlog.open_all()
-        while self._roomy and backlog.size:
-            task = backlog.pop()
-            if task is None:
-                break
-            if task.live and self._is_crowded(task):
-                backlog.hold(task)
-                continue
-            worker = self._routing.choose(task)
-            if worker is None:
-                backlog.refuse(task)
-                continue
-            if backlog.open_lanes:
-                backlog.assigned(task)
-            self._assign(task, worker, now)
-        if self._hedges.wanted and self._roomy:
-            self._start_hedges(now)
-
-    def _is_crowded(self, task: Task) -> bool:
-        """Whether the task has as many copies as it may have.
-
-        A copy is an attempt, not a hedge, that occupies a worker. One that was declared dead does not count: it may
-        never say that the attempt ended.
-        """
-        return sum(attempt.is_copy for attempt in task.live) >= self._max_copies
+        return nonsense("routing policy", self.policies()["routing policy"], "choose", f"gave {why}")
 
     def _settle(
         self, task: Task, state: TaskState, worker_id: WorkerId | None, value: object, error: str, now: float
@@ -274,8 +252,9 @@ class Transitions:
                 self._give_up(other, Outcome.CANCELLED, why, now)
             self._fx.cancel(other, now)
 
-    def _retry_or_fail(self, attempt: Attempt, now: float) -> None:
-        """An attempt of the task was consumed: try again after the policy's delay, or give the task up."""
+    def _retry_or_fail(self, attempt: Attempt, now: float, after_s: float = 0.0) -> None:
+        """An attempt of the task was consumed: try again after the policy's delay, and no sooner than `after_s`, or
+        give the task up."""
         task = attempt.task
         failure = Failure(attempt.number, attempt.worker.id, attempt.outcome, attempt.reason, now)
         if task.failures is None:
@@ -293,7 +272,7 @@ class Transitions:
         delay_s = None if self._blame.is_poison(task) else self._retry_delay_s(task.tries)
         if delay_s is None:
             self._fail(attempt, now)
-        elif delay_s > 0:
+        elif (delay_s := max(delay_s, after_s)) > 0:
             self._make_pending(task)
             self._backlog.retry_later(task, now + delay_s)
             self._ring_by(now + delay_s)
@@ -369,9 +348,10 @@ class Transitions:
         attempt.state = _CLOSED
         attempt.ended_at = now
         task.live = tuple(other for other in task.live if other is not attempt) if len(task.live) > 1 else ()
-        if self._ejection is not None:
-            self._ejection.ended(attempt, now)
-            if checked_review_at("ejection policy", self._ejection) <= now:
+        if self._learners:
+            for learn in self._learners:
+                learn(attempt, now)
+            if self._ejection is not None and checked_review_at("ejection policy", self._ejection) <= now:
                 self._ring_by(now)
         before = worker.load
         worker.load = before - 1
@@ -380,6 +360,10 @@ class Transitions:
                 self._roomy += 1
             self._room_appeared = True
             self._routing.load_changed(worker, before)
+        if self._thefts is not None:
+            self._thefts.over(attempt)
+            if worker.assignable:
+                self._thefts.load_changed(worker, before)
         self._fx.ended(attempt, now)
         if task.state < _COMPLETED:
             task.keep_past(attempt)
@@ -394,45 +378,6 @@ class Transitions:
         """One of a task's attempts came to nothing: those that remain may want another hedge."""
         if self._hedges.lost_one(task, now):
             self._ring_by(now)
-
-    def _start_hedges(self, now: float) -> None:
-        """In room that no task waits for: first beside the suspects' attempts, then beside slow ones."""
-        hedges, is_poison = self._hedges, self._blame.is_poison
-        served = []
-        for attempt in hedges.orphans:
-            if not self._roomy:
-                break
-            if not is_orphan(attempt) or is_poison(attempt.task) or self._start_hedge(attempt, now):
-                served.append(attempt)
-        hedges.served(hedges.orphans, served)
-        served = []
-        for attempt in hedges.slow:
-            if not self._roomy:
-                break
-            if is_alone(attempt) and not is_poison(attempt.task):
-                if hedges.policy is None or not hedges.policy.may_begin():
-                    break
-                if not self._start_hedge(attempt, now):
-                    continue
-                hedges.hedged(attempt)
-            served.append(attempt)
-        hedges.served(hedges.slow, served)
-
-    def _start_hedge(self, attempt: Attempt, now: float) -> bool:
-        """On a worker that holds no attempt of that task, if there is one with room."""
-        task = attempt.task
-        holders = [other.worker for other in task.live if other.worker.assignable]
-        for worker in holders:
-            self._make_unassignable(worker)
-        chosen = self._routing.choose(task) if self._roomy else None
-        if chosen is not None:
-            before = task.state
-            self._make_pending(task)
-            self._assign(task, chosen, now, Hedge)
-            task.state = before
-        for worker in holders:
-            self._reconsider(worker)
-        return chosen is not None
 
     # ---- which workers get tasks
 
@@ -449,6 +394,8 @@ class Transitions:
                 self._roomy += 1
             self._room_appeared = True
             self._routing.joined(worker)
+            if self._thefts is not None:
+                self._thefts.joined(worker)
 
     def _make_unassignable(self, worker: Worker) -> None:
         if worker.assignable:
@@ -456,6 +403,8 @@ class Transitions:
             if worker.load < worker.limit:
                 self._roomy -= 1
             self._routing.left(worker)
+            if self._thefts is not None:
+                self._thefts.left(worker)
 
     # ---- the alarm
 

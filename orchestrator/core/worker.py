@@ -158,6 +158,11 @@ class WorkerAgent:
         self._fx.cancel_done(key, now)
         self._fill_slots(now)
 
+    def recall(self, key: Key, now: float) -> None:
+        """Give an attempt back that has not begun; the answer is that of a cancel. One that has begun goes on."""
+        if key not in self._running and key not in self._unreported:
+            self.cancel(key, now)
+
     def finished(self, key: Key, result: object, now: float) -> None:
         """The work of an attempt has ended, well or badly: `result` is what the report will say."""
         if self._running.pop(key, self) is self:

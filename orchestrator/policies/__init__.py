@@ -15,6 +15,7 @@ from orchestrator.policies.hedging import HedgingConfig
 from orchestrator.policies.queueing import QueueConfig
 from orchestrator.policies.retry import BackoffConfig, RetryConfig
 from orchestrator.policies.routing import RoutingConfig
+from orchestrator.policies.stealing import StealingConfig
 
 __all__ = [
     "BackoffConfig",
@@ -24,6 +25,7 @@ __all__ = [
     "QueueConfig",
     "RetryConfig",
     "RoutingConfig",
+    "StealingConfig",
     "catalogue",
 ]
 
@@ -39,6 +41,7 @@ def catalogue() -> dict[str, list[type[BaseModel]]]:
         "detection": DetectionConfig,
         "hedging": HedgingConfig,
         "ejection": EjectionConfig,
+        "stealing": StealingConfig,
         "backoff": BackoffConfig,
     }
     kinds = {name: [get_args(member)[0] for member in get_args(get_args(union)[0])] for name, union in families.items()}

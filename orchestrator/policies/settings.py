@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeVar
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.deadlines import Ticks
-from orchestrator.core.ports import Effects
+from orchestrator.core.ports import Effects, RoutingPolicy
 from orchestrator.policies import (
     DetectionConfig,
     EjectionConfig,
@@ -16,9 +16,11 @@ from orchestrator.policies import (
     QueueConfig,
     RetryConfig,
     RoutingConfig,
+    StealingConfig,
 )
 from orchestrator.policies.config import Positive, Strict
 from orchestrator.policies.detection import TimeoutConfig, TwoLevelConfig
+from orchestrator.policies.placement import Placement
 from orchestrator.policies.queueing import PriorityConfig
 from orchestrator.policies.routing import LeastLoadedConfig
 from orchestrator.policies.streams import python_random
@@ -53,6 +55,8 @@ class Policies(Strict):
     """When a slow attempt gets a hedge on another worker; null: never."""
     ejection: EjectionConfig | None = None
     """When a worker that beats gets no new tasks for a while; null: never."""
+    stealing: StealingConfig | None = None
+    """From whom an idle worker takes what has not begun, where workers hold more than their slots; null: nobody."""
 
     @property
     def attempt_timeout_s(self) -> float | None:
@@ -79,6 +83,7 @@ def build_coordinator(
     keep_keyed_s: float = math.inf,
     term: int = 1,
     call_timeout_s: float = 2.0,
+    placement: bool = True,
     max_waiting: int | None = None,
 ) -> Coordinator:
     """The policies around a fresh core; each policy and each periodic check draws from a stream of its own.
@@ -96,10 +101,13 @@ def build_coordinator(
     def chosen(name: str, config: _Config[Policy] | None) -> Policy | None:
         return None if config is None else config.build(python_random(seed, replication, name))
 
+    def routing(*need: str) -> RoutingPolicy:
+        return policies.routing.build(python_random(seed, replication, "routing", *need))
+
     return Coordinator(
         effects,
-        routing=policies.routing.build(python_random(seed, replication, "routing")),
-        queue=policies.queue.build,
+        routing=Placement(routing(), routing) if placement else routing(),
+        queue=policies.queue.build(),
         detector=detection.build(),
         retry=policies.retry.build(python_random(seed, replication, "retry")),
         execution_timeout_s=policies.attempt_timeout_s,
@@ -115,6 +123,7 @@ def build_coordinator(
         max_copies=policies.retry.max_copies,
         hedging=chosen("hedging", policies.hedging),
         ejection=chosen("ejection", policies.ejection),
+        stealing=chosen("stealing", policies.stealing),
         call_timeout_s=call_timeout_s,
         max_waiting=max_waiting,
         keep_settled=keep_settled,

@@ -18,6 +18,7 @@ from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask
 from orchestrator.cluster.figures import Commits
 from orchestrator.cluster.tasks import named_kind
 from orchestrator.cluster.wire.rpc import pauses
+from orchestrator.cluster.wire.translate import NO_LIMITS
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.journal import Journal
 from orchestrator.rehearsal.local_cluster import LocalCluster
@@ -71,6 +72,7 @@ class Drive:
         self._stopped = False
         self._late_s = 0.0
         self._limits = scenario.workload.limits()
+        self._required = scenario.workload.required()
         self._given_up: list[GivenUp] = []
         self._promised: dict[int, Promised] | None = None if scenario.coordinator.commit is None else {}
         self._commits: Commits | None = None
@@ -172,11 +174,13 @@ class Drive:
         self._late_s = max(self._late_s, self.now - at_s)
         row = len(self._sent)
         work = self._scenario.workload.task
-        of_kind = service_s.kind if isinstance(service_s, Demand) else None
+        of_kind, key = (service_s.kind or None, service_s.affinity_key) if isinstance(service_s, Demand) else (None, "")
         kind = work if of_kind is None else named_kind(work, of_kind)
         self._journal.submit(at_s, service_s, priority, of_kind)
-        limits = self._limits.get(of_kind or "") or ()
-        task = NewTask(self._payload(service_s), priority, kind, key_of(row) if self._keys else "", *limits)
+        limits = self._limits.get(of_kind or "") or NO_LIMITS
+        requires = self._required.get(of_kind or "", "")
+        known_by = key_of(row) if self._keys else ""
+        task = NewTask(self._payload(service_s), priority, kind, known_by, *limits, key, requires)
         self._sent.append(task)
         (submission,) = self._client.submit_batch([task])
         submission.outcome.add_done_callback(partial(self._settled, row))

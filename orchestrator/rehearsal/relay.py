@@ -24,9 +24,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from orchestrator.cluster.control import hear
-from orchestrator.cluster.wire import rpc, translate
+from orchestrator.cluster.wire import parts, rpc, translate
+from orchestrator.cluster.wire.parts import Message
 from orchestrator.cluster.wire.rpc import first_of
-from orchestrator.cluster.wire.translate import FromWorker, Message, ToWorker
+from orchestrator.cluster.wire.translate import FromWorker, ToWorker
 from orchestrator.scenario.distributions import Distribution
 
 _DISTRIBUTION: TypeAdapter[Distribution] = TypeAdapter(Distribution)
@@ -52,6 +53,7 @@ FATES = {
     "rejected": Fate.ANSWER,
     "cancelled": Fate.LOST,
     "reports": Fate.REPEATED,
+    "progress": Fate.LOST,
     "registration": Fate.AGAIN,
     "beat": Fate.REPEATED,
     "draining": Fate.AGAIN,
@@ -61,6 +63,7 @@ FATES = {
     "acknowledged": Fate.ANSWER,
     "assignments": Fate.REPEATED,
     "cancels": Fate.LOST,
+    "recalls": Fate.LOST,
 }
 """By the names of the fields, of either direction."""
 
@@ -113,7 +116,7 @@ class _Lane(Generic[Message]):
         if self._link.clear:
             self._deliver(message)
             return
-        for name, part in translate.parts(message):
+        for name, part in parts.parts(message):
             self._send(part, FATES[name])
 
     def silence(self) -> None:
@@ -146,12 +149,12 @@ class _Lane(Generic[Message]):
     def _answer(self, part: Message) -> None:
         """What a worker says of an attempt says too that its assignment has arrived. That is the answer of a call:
         it does not share the fate of the rest."""
-        for confirmation in translate.confirmations(part):
+        for confirmation in parts.confirmations(part):
             self._arrive(confirmation, self._link.delay_s())
 
     def _repeat(self, part: Message) -> None:
         """Once, although its sender may be of the kind that does so itself."""
-        content = translate.content(part)
+        content = parts.content(part)
         if content in self._repetitions:
             return
 
@@ -244,7 +247,7 @@ class _Session:
             return
         self._registered = True
         self._early.appendleft(message)
-        self._for_coordinator.put_nowait(translate.merged(self._early, FIRST_BYTES))
+        self._for_coordinator.put_nowait(parts.merged(self._early, FIRST_BYTES))
         while self._early:
             self._for_coordinator.put_nowait(self._early.popleft())
 

@@ -317,6 +317,7 @@ class _Stage:
         self._heartbeat_s = scenario.policies.detection.heartbeat_s
         self._call_timeout_s = scenario.network.rpc_timeout_s
         self._top_speed = top_speed(scenario)
+        self._work = scenario.workload.task
         self._stream = functools.partial(generator, scenario.seed, replication)
         names = scenario.worker_names()
         phases = self._stream("phase", "heartbeat").random(len(names)) * self._heartbeat_s
@@ -369,6 +370,8 @@ class _Stage:
         return [
             *("--capacity", str(group.capacity)),
             *("--prefetch", str(-1 if group.prefetch == "unlimited" else group.prefetch)),
+            *(part for name, value in group.labels.items() for part in ("--label", f"{name}={value}")),
+            *(part for kind in group.kinds for part in ("--kind", tasks.named_kind(self._work, kind))),
             *("--speed", str(group.speed / self._top_speed)),
             *(part for name in host.names for part in ("--beat-phase", str(self._phase_s[name]))),
         ]
@@ -407,6 +410,10 @@ def _payload(scenario: Scenario) -> Payload:
     if scenario.workload.task == "prime":
         per_s = _divisions_per_s()
         return lambda demand_s: square_of_prime(demand_s / speed * per_s)
+    affinity = scenario.workload.affinity
+    if affinity is not None and affinity.hit_factor < 1:
+        factor, most = affinity.hit_factor, affinity.remembers
+        return lambda demand: tasks.remembering(demand / speed, factor, most, getattr(demand, "affinity_key", ""))
     return lambda demand_s: repr(demand_s / speed)
 
 

@@ -73,7 +73,7 @@ WORDS: dict[str, dict[str, str]] = {
         "worker_died": "Its worker was declared dead, left, or came back as a new process.",
         "rejected": "The worker refused it.",
         "call_failed": "The call that assigned it failed.",
-        "cancelled": "It was stopped because the task no longer needed it.",
+        "cancelled": "It was stopped because the task no longer needed it, or given back unbegun for an idle worker.",
         "unfinished": "It had not ended when the run did.",
     },
     "kind": {

@@ -175,7 +175,7 @@ class ClosedClients:
 
     def kinds(self) -> list[str] | None:
         """The kind of each task; None without kinds."""
-        told = [service_s.kind for _, service_s, _ in self._rows if isinstance(service_s, Demand)]
+        told = [service_s.kind for _, service_s, _ in self._rows if isinstance(service_s, Demand) and service_s.kind]
         return told or None
 
     def columns(self) -> Columns:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import count
@@ -34,17 +34,26 @@ BLOCK = 64
 
 
 class Demand(float):
-    """A demand, in seconds, that tells the kind of its task: what hedging compares, in both worlds."""
+    """A demand, in seconds, that tells the kind of its task, what hedging compares, and its affinity key; both are
+    empty where there are none."""
 
-    kind: str
+    kind: str = ""
+    affinity_key: str = ""
 
 
-def _of_kinds(demands: Iterable[float], codes: Iterable[int], kinds: Sequence[str]) -> list[float]:
-    told: list[float] = []
-    for seconds, code in zip(demands, codes, strict=True):
-        demand = Demand(seconds)
-        demand.kind = kinds[code]
-        told.append(demand)
+def affinity_key(number: int) -> str:
+    """The text of the key of that number."""
+    return f"key-{number}"
+
+
+def _told(demands: list[float], kinds: Sequence[str] | None, keys: NDArray[np.int32] | None) -> list[float]:
+    """The same demands; each tells what there is to tell."""
+    if kinds is None and keys is None:
+        return demands
+    told: list[float] = [Demand(seconds) for seconds in demands]
+    for name, values in (("kind", kinds), ("affinity_key", None if keys is None else map(affinity_key, keys.tolist()))):
+        for demand, value in zip(told, values or (), strict=values is not None):
+            setattr(demand, name, value)
     return told
 
 
@@ -58,11 +67,13 @@ class OpenArrivals:
     kind: NDArray[np.int32] | None = None
     """Positions in `kinds`; None without kinds."""
     kinds: tuple[str, ...] = ()
+    key: NDArray[np.int32] | None = None
+    """The numbers of their affinity keys; None without keys."""
 
     def demands(self, tasks: NDArray[np.int64] | slice) -> list[float]:
-        """The demands of these tasks; with kinds, each of its kind."""
-        demands: list[float] = self.service_s[tasks].tolist()
-        return demands if self.kind is None else _of_kinds(demands, self.kind[tasks].tolist(), self.kinds)
+        """The demands of these tasks, each of its kind and with its key."""
+        keys = None if self.key is None else self.key[tasks]
+        return _told(self.service_s[tasks].tolist(), self.kinds_of(tasks), keys)
 
     def kinds_of(self, tasks: NDArray[np.int64] | slice) -> list[str] | None:
         """The names of the kinds of these tasks; None without kinds."""
@@ -90,12 +101,12 @@ class ClosedArrivals:
         stream = partial(self.stream, "client", number)
         think_rng, draws = stream("think"), Draws(self.workload, stream)
         while True:
-            service_s, priority, kind = draws.take(BLOCK)
+            service_s, priority, kind, key = draws.take(BLOCK)
             self.drawn(service_s, kind)
-            demands = service_s.tolist()
+            names = None if kind is None else [kinds[code] for code in kind.tolist()]
             yield from zip(
                 arrivals.think.sample(think_rng, BLOCK).tolist(),
-                demands if kind is None else _of_kinds(demands, kind.tolist(), kinds),
+                _told(service_s.tolist(), names, key),
                 priority.tolist(),
                 strict=True,
             )
@@ -143,9 +154,9 @@ def _draw_arrivals(scenario: Scenario, stream: Stream) -> OpenArrivals | ClosedA
         return ClosedArrivals(arrivals.clients, workload.tasks, workload, stream, partial(_refuse_endless, scenario))
     limit = workload.tasks if workload.tasks is not None else np.iinfo(np.int64).max
     arrival_s = arrivals.times(stream, scenario.duration_s, int(limit))
-    service_s, priority, kind = workload.demands(len(arrival_s), stream)
+    service_s, priority, kind, key = workload.demands(len(arrival_s), stream)
     _refuse_endless(scenario, service_s, kind)
-    return OpenArrivals(arrival_s, service_s, priority, kind, workload.kind_names())
+    return OpenArrivals(arrival_s, service_s, priority, kind, workload.kind_names(), key)
 
 
 def _refuse_endless(scenario: Scenario, service_s: Floats, kind: NDArray[np.int32] | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, WithJsonSchema, model_validator
@@ -14,7 +14,7 @@ from orchestrator.policies.config import NonNegative, Positive, Strict
 from orchestrator.policies.settings import Policies
 from orchestrator.scenario.faults import CoordinatorCrash, Fault, FaultConfig, WorkerFault
 from orchestrator.scenario.loading import Misfit
-from orchestrator.scenario.sections import Cluster, Coordinator, Live, Network
+from orchestrator.scenario.sections import Cluster, Coordinator, Group, GroupedCluster, Live, Network
 from orchestrator.scenario.validation import misfits
 from orchestrator.scenario.workload import Closed, Trace, Workload
 
@@ -46,6 +46,11 @@ def with_span_of_trace(tree: Any) -> Any:
     if not last_s:
         raise misfits([Misfit(("duration_s",), "is trace, but all arrivals are at 0 s, expected a number")])
     return {**tree, "duration_s": last_s, "workload": {**workload, "arrivals": {**arrivals, "until": "trace"}}}
+
+
+def _takes(group: Group, kind: str, needs: Sequence[str]) -> bool:
+    offered = [f"{name}={value}" for name, value in group.labels.items()]
+    return (not group.kinds or kind in group.kinds) and all(label in offered for label in needs)
 
 
 class RunSettings(Strict):
@@ -83,10 +88,39 @@ class RunSettings(Strict):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        found = [*self._named(), *self._times(), *self._sizes(), *self._victims(), *self._stores()]
+        found = [
+            *(*self._named(), *self._times(), *self._sizes(), *self._victims()),
+            *(*self._stores(), *self._placed()),
+        ]
         if found:
             raise misfits(found)
         return self
+
+    @property
+    def places(self) -> bool:
+        """Whether not every worker can take every task."""
+        chooses = any(group.kinds for group in self.cluster.groups)
+        return chooses or bool(self.workload.required())
+
+    def _placed(self) -> Iterator[Misfit]:
+        """Tasks that no worker could ever take, and kinds that there are not."""
+        names, required = self.workload.kind_names(), self.workload.required()
+        grouped = isinstance(self.cluster, GroupedCluster)
+        for i, group in enumerate(self.cluster.groups):
+            for kind in group.kinds:
+                if kind not in names:
+                    place = ("cluster", "groups", i, "kinds") if grouped else ("cluster", "kinds")
+                    known = ", ".join(names) or "a kind of workload.kinds, which has none"
+                    yield Misfit(place, f"names {kind}, expected {known}")
+        for name in names or ("",):
+            needs = required.get(name, "").split(",") if name in required else []
+            if not any(_takes(group, name, needs) for group in self.cluster.groups):
+                where: tuple[str, ...] = ("kinds", name) if name in self.workload.kinds else ("requires",)
+                what = f" that takes the kind {name}" if name else ""
+                having = f" with {' and '.join(needs)}" if needs else ""
+                yield Misfit(
+                    ("workload", *where), f"leaves tasks that wait for ever: no group of workers{what}{having}"
+                )
 
     def worker_names(self) -> list[str]:
         """w1, w2, ... through all groups."""

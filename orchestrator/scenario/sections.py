@@ -10,6 +10,7 @@ from orchestrator.policies.config import Count, NonNegative, Positive, Probabili
 from orchestrator.scenario.distributions import Constant, Distribution
 from orchestrator.scenario.loading import Misfit
 from orchestrator.scenario.validation import misfits
+from orchestrator.scenario.workload import Labels
 
 MAX_WORKERS = 1_000_000
 
@@ -36,6 +37,10 @@ class WorkerSettings(Strict):
     """Attempts that a worker may hold beyond its slots: 0 is late binding, `unlimited` queues at the workers."""
     speed: Positive = 1.0
     """Service times are divided by this."""
+    labels: Labels = Field(default_factory=dict)
+    """What these workers have, for tasks that require it: {gpu: a100}."""
+    kinds: list[str] = Field(default_factory=list)
+    """The kinds of tasks (workload.kinds) that these workers take; none: all."""
 
 
 class Group(WorkerSettings):

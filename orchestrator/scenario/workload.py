@@ -8,10 +8,11 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from orchestrator.core.labels import labels_text
 from orchestrator.core.model import Priority, TimeLimits
-from orchestrator.policies.config import Count, NonNegative, Positive, Strict, tag_of
+from orchestrator.policies.config import Count, NonNegative, Positive, Probability, Strict, tag_of
 from orchestrator.scenario.datafiles import DataError, Floats
 from orchestrator.scenario.distributions import Distribution
 from orchestrator.scenario.streams import Stream
@@ -193,6 +194,14 @@ class Priorities(Strict):
         return self.low, self.normal, self.high, self.urgent
 
 
+def _sound_labels(labels: dict[str, str]) -> dict[str, str]:
+    labels_text(labels)
+    return labels
+
+
+Labels = Annotated[dict[str, str], AfterValidator(_sound_labels)]
+
+
 class Kind(Strict):
     """Tasks that are alike: what they have instead of the workload's own settings."""
 
@@ -202,6 +211,8 @@ class Kind(Strict):
     """Seconds that such a task runs at speed 1; null: as workload.service."""
     priority: Literal["low", "normal", "high", "urgent"] | None = None
     """The priority of all of them; null: as workload.priorities."""
+    requires: Labels = Field(default_factory=dict)
+    """Labels that their workers must have, beside workload.requires."""
     queue_timeout_s: Positive | None = None
     """As workload.queue_timeout_s, of these; null: as all."""
     execution_timeout_s: Positive | None = None
@@ -210,13 +221,37 @@ class Kind(Strict):
     """As workload.deadline_s, of these; null: as all."""
 
 
+class Affinity(Strict):
+    """Tasks with keys, and what a worker gains that has served a key before.
+
+    The i-th of the keys is drawn with a probability that is proportional to 1 / i^zipf.
+    """
+
+    keys: Count
+    """How many keys there are."""
+    zipf: NonNegative = 1.0
+    """The exponent of Zipf's law: 0 draws all alike."""
+    hit_factor: Probability = 1.0
+    """The share of its service time that a task takes at a worker that remembers its key."""
+    remembers: Count = 100
+    """How many keys each worker remembers, the most recently served."""
+
+    def draw(self, rng: np.random.Generator, size: int) -> NDArray[np.int32]:
+        """The numbers of the keys, from 0."""
+        upper = np.cumsum(np.arange(1, self.keys + 1, dtype=float) ** -self.zipf)
+        return np.searchsorted(upper / upper[-1], rng.random(size), side="right").astype(np.int32)
+
+
 class Demands(NamedTuple):
-    """Of tasks in their order: seconds at speed 1, priority codes 0 to 3, and positions in `Workload.kind_names()`."""
+    """Of tasks in their order: seconds at speed 1, priority codes 0 to 3, positions in `Workload.kind_names()`, and
+    the numbers of their keys."""
 
     service_s: Floats
     priority: NDArray[np.uint8]
     kind: NDArray[np.int32] | None
     """None without kinds."""
+    key: NDArray[np.int32] | None = None
+    """None without keys."""
 
 
 class Resubmit(Strict):
@@ -242,6 +277,10 @@ class Workload(Strict):
     """Shares by name; a trace's own column priority has precedence."""
     kinds: dict[str, Kind] = Field(default_factory=dict)
     """Kinds of tasks by name; those of a trace with columns.kind are in the trace."""
+    requires: Labels = Field(default_factory=dict)
+    """Labels that the workers of all tasks must have: {gpu: a100}."""
+    affinity: Affinity | None = None
+    """Tasks with keys, for `consistent_hash` and `rendezvous`; null: none has one."""
     tasks: Count | None = None
     """At most so many tasks; null: as many as arrive."""
     queue_timeout_s: Positive | None = None
@@ -269,6 +308,12 @@ class Workload(Strict):
         return self
 
     @model_validator(mode="after")
+    def _gains(self) -> Workload:
+        if self.task == "prime" and self.affinity is not None and self.affinity.hit_factor < 1:
+            raise misfit(("task",), "is prime, which no remembered key makes shorter, expected sleep or spin")
+        return self
+
+    @model_validator(mode="after")
     def _shared(self) -> Workload:
         trace, known = self._trace(), self.kind_names()
         in_trace = trace is not None and trace.kind is not None
@@ -293,6 +338,12 @@ class Workload(Strict):
         """The names of the kinds of tasks; none where all are of one kind."""
         trace = self._trace()
         return trace.kinds if trace and trace.kinds else tuple(self.kinds)
+
+    def required(self) -> dict[str, str]:
+        """The labels that tasks require, by kind ("" without kinds), as `labels_text` writes them; of those that do."""
+        names = self.kind_names() or ("",)
+        found = {name: labels_text({**self.requires, **self.kinds.get(name, Kind()).requires}) for name in names}
+        return {name: labels for name, labels in found.items() if labels}
 
     def limits_of(self, kind: str = "") -> TimeLimits | None:
         """The own limits of tasks of that kind; None for none."""
@@ -344,6 +395,7 @@ class Workload(Strict):
             drawn.service_s if trace.service_s is None else trace.service_s[:arrivals],
             drawn.priority if trace.priority is None else trace.priority[:arrivals],
             drawn.kind,
+            drawn.key,
         )
 
     def _trace(self) -> TraceData | None:
@@ -371,7 +423,7 @@ class Draws:
         self._workload = workload
         self._service = None if served else workload.service
         self._service_rng, self._priority_rng = stream("service"), stream("priority")
-        self._kind_rng = stream("kind")
+        self._kind_rng, self._key_rng = stream("kind"), stream("affinity")
         kinds = [workload.kinds.get(name, Kind()) for name in workload.kind_names()]
         self._upper = np.cumsum([kind.share or 0.0 for kind in kinds])
         self._own = [
@@ -383,8 +435,10 @@ class Draws:
         """The next `size` tasks; `kind`: of each one, where it is known."""
         service_s = np.zeros(size) if self._service is None else self._service.sample(self._service_rng, size)
         priority = self._workload.priorities.draw(self._priority_rng, size)
+        affinity = self._workload.affinity
+        key = None if affinity is None else affinity.draw(self._key_rng, size)
         if not self._own:
-            return Demands(service_s, priority, None)
+            return Demands(service_s, priority, None, key)
         if kind is None:
             places = np.searchsorted(self._upper / self._upper[-1], self._kind_rng.random(size), side="right")
             kind = places.astype(np.int32)
@@ -394,7 +448,7 @@ class Draws:
                 service_s = np.where(mine, service.sample(rng, size), service_s)
             if own.priority is not None:
                 priority[mine] = PRIORITIES.index(own.priority)
-        return Demands(service_s, priority, kind)
+        return Demands(service_s, priority, kind, key)
 
 
 def unit_poisson(rng: np.random.Generator, span: float, limit: int) -> Floats:

@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from orchestrator.cluster import executor as module
-from orchestrator.cluster import tasks
+from orchestrator.cluster import child
+from orchestrator.cluster import subprocesses as module
 from orchestrator.cluster.client import AsyncClient, NewTask
-from orchestrator.cluster.executor import Executor, Kind, make_executor
+from orchestrator.cluster.executor import Executor
 from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.placing import Kind, make_executor
 from orchestrator.core.model import AttemptKey as Key
 from orchestrator.core.model import TaskState
 from tests.cluster.conftest import MakeCluster
@@ -41,7 +42,7 @@ class Bench:
 
 
 class Spawning:
-    """In place of `executor._spawn`: the next `failures` subprocesses can't be started."""
+    """In place of `subprocesses._spawn`: the next `failures` subprocesses can't be started."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.failures = 0
@@ -49,11 +50,11 @@ class Spawning:
         patch.setattr(module, "_spawn", self)
         patch.setattr(module, "SPAWN_PAUSES_S", (0.01, 0.02))
 
-    def __call__(self, descriptor: int) -> Any:
+    def __call__(self, *how: Any) -> Any:
         if self.failures:
             self.failures -= 1
             raise TOO_MANY
-        return self._spawn(descriptor)
+        return self._spawn(*how)
 
 
 @pytest.fixture
@@ -121,14 +122,14 @@ def test_what_was_not_started_can_be_stopped(spawning: Spawning):
 def test_subprocesses_that_die_at_once_are_started_ever_more_rarely(monkeypatch: pytest.MonkeyPatch):
     """A broken installation keeps no processor busy: of pauses of 50 ms and more, a second has room for a few."""
     monkeypatch.setattr(module, "SPAWN_PAUSES_S", (0.05, 60.0))
-    monkeypatch.setattr(tasks, "__file__", "/nonexistent.py")
+    monkeypatch.setattr(child, "__file__", "/nonexistent.py")
     spawned = 0
     spawn = module._spawn
 
-    def counting(descriptor: int) -> Any:
+    def counting(*how: Any) -> Any:
         nonlocal spawned
         spawned += 1
-        return spawn(descriptor)
+        return spawn(*how)
 
     monkeypatch.setattr(module, "_spawn", counting)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.cluster import executions
 from orchestrator.cluster.jobs import Ended
 from orchestrator.cluster.wire import rpc, sizes, translate
 from orchestrator.cluster.wire.frames import ITEMS_MAX, Malformed, reader
@@ -56,13 +57,18 @@ def test_to_a_client_no_item_is_larger_than_it_was_taken_for(accepted: list, kno
     assert translate.to_client(accepted, known, refused, settled).ByteSize() <= bound
 
 
-@given(numbers, text, text, st.integers(1, 4), text, st.none() | st.builds(TimeLimits, *[st.none() | st.floats()] * 3))
+@given(
+    st.tuples(numbers, text, text, st.integers(1, 4), text),
+    st.none() | st.builds(TimeLimits, *[st.none() | st.floats()] * 3),
+    st.tuples(text, text),
+)
 def test_from_a_client_no_task_is_larger_than_it_was_taken_for(
-    number: int, kind: str, payload: str, priority: int, key: str, limits: TimeLimits | None
+    task: tuple[int, str, str, int, str], limits: TimeLimits | None, placement: tuple[str, str]
 ):
-    """With its kind, its key and its limits."""
-    message = translate.from_client("", [(number, kind, payload, priority, key, limits)])
-    assert message.ByteSize() <= sizes.task_bytes(kind, payload, key)
+    """With its kind, its key, its limits, its affinity key and the labels that it requires."""
+    _, kind, payload, _, key = task
+    message = translate.from_client("", [(*task, limits, *placement)])
+    assert message.ByteSize() <= sizes.task_bytes(kind, payload, key, *placement)
 
 
 @given(st.lists(st.integers(0, 3 * FILL_BYTES // 2), max_size=30))
@@ -88,7 +94,7 @@ def test_news_of_a_worker_fits_into_messages_that_a_coordinator_takes():
     """However much has gathered; all of it is said, starts first."""
     news = WorkerNews()
     news.started.extend((LETTER * 200, number) for number in range(30_000))
-    result = Ended(True, LETTER * sizes.RESULT_CHARACTERS, "", False, 0.1)
+    result = Ended(True, LETTER * executions.RESULT_CHARACTERS, "", False, 0.1)
     news.reports.extend((("t", number), Done(result, 0.0, number)) for number in range(3))
     said = []
     while news.keys_wait:
@@ -119,7 +125,7 @@ def test_an_error_that_cannot_be_sent_is_cut():
     """What can't be encoded is replaced."""
     sent = sizes.sendable(Ended(False, "", "\ud800" + LETTER * (2 << 20), True, 0.5))
     assert sent.error.startswith("?" + LETTER)
-    assert len(sent.error) == sizes.ERROR_CHARACTERS
+    assert len(sent.error) == executions.ERROR_CHARACTERS
     assert (sent.succeeded, sent.retryable) == (False, True)
 
 

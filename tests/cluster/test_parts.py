@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster import tasks
+from orchestrator.cluster.app import DEFAULT, work_of
 from orchestrator.cluster.believed import started_at
-from orchestrator.cluster.executor import Executor, Kind, make_executor
+from orchestrator.cluster.executor import Executor
 from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.placing import Kind, make_executor
 from orchestrator.cluster.wire.proto import __main__ as proto
 from orchestrator.core.model import AttemptKey as Key
 
@@ -30,14 +32,14 @@ from orchestrator.core.model import AttemptKey as Key
 )
 def test_prime_answers_in_the_agreed_words(payload: str, words: str):
     """The result text of the wire contract."""
-    assert tasks.run("prime", payload)[:3] == (True, words, "")
-    assert tasks.run("", payload)[:3] == (True, words, "")
+    assert tasks.app.run("prime", payload)[:3] == (True, words, "")
+    assert tasks.app.run("", payload)[:3] == (True, words, "")
 
 
 @pytest.mark.parametrize("payload", ["", "x", "1.0", "1_0", " 7", "7 ", "0x11", "٣", str(2**63), "9" * 5000])
 def test_prime_takes_integers_only(payload: str):
     """Anything else fails with the agreed beginning."""
-    succeeded, result, error, _ = tasks.run("prime", payload)
+    succeeded, result, error, *_ = tasks.app.run("prime", payload)
     assert (succeeded, result) == (False, "")
     assert error.startswith("invalid payload: ")
     assert len(error) < 200
@@ -47,20 +49,22 @@ def test_prime_takes_integers_only(payload: str):
 @pytest.mark.parametrize("payload", ["", "soon", "-1", "nan", "inf"])
 def test_seconds_are_finite_and_not_negative(kind: str, payload: str):
     """Anything else fails."""
-    assert tasks.run(kind, payload)[2].startswith("invalid payload: ")
+    assert tasks.app.run(kind, payload)[2].startswith("invalid payload: ")
 
 
 def test_an_unknown_kind_fails():
     """With a sentence that names it."""
-    assert tasks.run("dance", "1") == (False, "", "unknown kind of task: 'dance'", 0.0)
+    answer = tasks.app.run("dance", "1")
+    assert answer[:2] == (False, "")
+    assert answer.error == "unknown kind of task: 'dance'; this worker's app has prime, sleep, spin"
 
 
 def test_a_kind_may_have_a_name_behind_what_it_does():
     """It is for hedging alone; the name may have colons of its own."""
-    assert tasks.run("prime:of:mine", "2")[:3] == tasks.run("prime", "2")[:3]
-    assert tasks.run("dance:mine", "1")[2] == "unknown kind of task: 'dance:mine'"
-    assert tasks.work_of(tasks.named_kind("spin", "a:b")) == "spin"
-    assert tasks.work_of("") == tasks.work_of(":x") == tasks.DEFAULT
+    assert tasks.app.run("prime:of:mine", "2")[:3] == tasks.app.run("prime", "2")[:3]
+    assert tasks.app.run("dance:mine", "1")[2].startswith("unknown kind of task: 'dance:mine'")
+    assert work_of(tasks.named_kind("spin", "a:b")) == "spin"
+    assert work_of("") == work_of(":x") == DEFAULT
 
 
 def test_a_worker_that_only_sleeps_takes_every_kind_of_sleep():

@@ -17,8 +17,9 @@ import pytest
 
 from orchestrator.cluster.client import AsyncClient
 from orchestrator.cluster.control import hear
-from orchestrator.cluster.executor import Executor, Kind, make_executor
+from orchestrator.cluster.executor import Executor
 from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.placing import Kind, make_executor
 from orchestrator.core.model import AttemptKey as Key
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
 from tests.cluster.conftest import FAST, MakeCluster
@@ -117,7 +118,7 @@ def test_a_sleep_does_not_pass_while_the_process_is_stopped():
 SLEEPER = """
     import asyncio
     from orchestrator.cluster.control import hear
-    from orchestrator.cluster.executor import make_executor
+    from orchestrator.cluster.placing import make_executor
 
     async def sleep():
         ends = asyncio.Queue()

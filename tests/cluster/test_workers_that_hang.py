@@ -85,7 +85,7 @@ def test_a_cancel_of_a_thread_is_acknowledged_when_the_thread_ends(monkeypatch: 
         go.wait()
         return ""
 
-    monkeypatch.setitem(tasks.KINDS, "sleep", wait)
+    monkeypatch.setattr(tasks.sleep, "function", wait)
 
     async def story() -> None:
         stage = Stage()

@@ -99,6 +99,10 @@ class History:
         self.onward.cancel(attempt, now)
         self.news()
 
+    def recall(self, attempt: Attempt, now: float) -> None:
+        self.onward.recall(attempt, now)
+        self.news()
+
     def timed_out(self, attempt: Attempt, now: float) -> None:
         self.onward.timed_out(attempt, now)
         self.news()

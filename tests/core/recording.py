@@ -57,6 +57,11 @@ class Cancel(OfAttempt):
         return f"cancel {self.task}/{self.number} on {self.worker}"
 
 
+class Recall(OfAttempt):
+    def __str__(self) -> str:
+        return f"recall {self.task}/{self.number} from {self.worker}"
+
+
 class TimedOut(OfAttempt):
     def __str__(self) -> str:
         return f"timed out {self.task}/{self.number} on {self.worker}"
@@ -160,6 +165,9 @@ class Recorder(Record):
 
     def cancel(self, attempt: Attempt, now: float) -> None:
         self.effects.append(Cancel(attempt.task.id, attempt.worker.id, attempt.number))
+
+    def recall(self, attempt: Attempt, now: float) -> None:
+        self.effects.append(Recall(attempt.task.id, attempt.worker.id, attempt.number))
 
     def timed_out(self, attempt: Attempt, now: float) -> None:
         self.effects.append(TimedOut(attempt.task.id, attempt.worker.id, attempt.number))

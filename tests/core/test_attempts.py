@@ -7,6 +7,7 @@ import math
 import pytest
 
 from orchestrator.core.deadlines import Ticks
+from orchestrator.core.inputs import Report
 from orchestrator.core.model import Outcome, TaskState
 from tests.core.making import DEAD_AFTER_S
 from tests.core.recording import (
@@ -195,6 +196,17 @@ def test_a_backoff_delays_the_next_attempt(make_cluster):
     core.wake(2.9)
     assert fx.take(Assign) == []
     core.wake(3.0)
+    assert fx.take(Assign) == [Assign("t1", "w1", 2)]
+
+
+@pytest.mark.parametrize(("backoff_s", "after_s", "again_at"), [(0.0, 2.0, 3.0), (5.0, 2.0, 6.0), (0.5, 2.0, 3.0)])
+def test_a_failure_may_say_how_long_its_task_is_to_wait(make_cluster, backoff_s, after_s, again_at):
+    """At least: the backoff may be longer."""
+    core, fx = make_cluster("w1", delay_s=backoff_s)
+    assigned(core, "t1")
+    core.result(Report("w1", "t1", 1, False, error="busy", retryable=True, retry_after_s=after_s), 1.0)
+    assert fx.take(Assign, WakeAt) == [WakeAt(again_at)]
+    core.wake(again_at)
     assert fx.take(Assign) == [Assign("t1", "w1", 2)]
 
 

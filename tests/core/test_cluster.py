@@ -27,11 +27,18 @@ from orchestrator.core.model import (
     WorkerEvent,
     WorkerId,
 )
+from orchestrator.core.ports import StealingPolicy
 from orchestrator.core.worker import Key, WorkerAgent
 from orchestrator.policies.detection import ChenConfig
+from orchestrator.policies.stealing import LoadedVictim, RandomVictim
 from tests.core import making
 from tests.core.configurations import HEARTBEAT_S, RESULTS, SETTINGS, WORKERS, configurations, same_settings
 from tests.core.recording import reported, tell
+
+STEALING: list[Callable[[], StealingPolicy]] = [
+    lambda: RandomVictim(making.rng(), 2),
+    lambda: LoadedVictim(making.rng()),
+]
 
 
 @dataclass(eq=False)
@@ -160,9 +167,16 @@ class Cluster(RuleBasedStateMachine):
     @initialize(
         chosen=configurations,
         detector=st.sampled_from([None, "chen"]),
+        stealing=st.sampled_from([None, None, *STEALING]),
         shapes=st.tuples(*[st.tuples(st.integers(1, 2), st.sampled_from([0, 0, 1, math.inf]))] * len(WORKERS)),
     )
-    def begin(self, chosen: dict[str, Any], detector: str | None, shapes: tuple[tuple[int, float], ...]) -> None:
+    def begin(
+        self,
+        chosen: dict[str, Any],
+        detector: str | None,
+        stealing: Callable[[], StealingPolicy] | None,
+        shapes: tuple[tuple[int, float], ...],
+    ) -> None:
         self.now = 0.0
         self.alarm = math.inf
         self.messages: list[Message] = []
@@ -175,7 +189,7 @@ class Cluster(RuleBasedStateMachine):
             chen = ChenConfig(kind="chen", heartbeat_s=HEARTBEAT_S, alpha_s=1.0, suspect_after=0.5)
             configuration["detector"] = chen.build()
         self.returns = chosen["on_return"] != "first_result"
-        self.core = making.coordinator(self, **configuration)
+        self.core = making.coordinator(self, stealing=stealing and stealing(), **configuration)
         self.processes: dict[WorkerId, Process] = {}
         for name, (capacity, prefetch) in zip(WORKERS, shapes, strict=True):
             self.processes[name] = Process(self, name, capacity, prefetch)
@@ -205,6 +219,11 @@ class Cluster(RuleBasedStateMachine):
         assert useless or self.returns, f"{attempt} is cancelled, and its task is not settled"
         key = (attempt.task.id, attempt.number)
         self.send_to(attempt.worker.id, "cancel", lambda process: process.agent.cancel(key, self.now))
+
+    def recall(self, attempt: Attempt, now: float) -> None:
+        assert not attempt.task.settled
+        key = (attempt.task.id, attempt.number)
+        self.send_to(attempt.worker.id, "recall", lambda process: process.agent.recall(key, self.now))
 
     def timed_out(self, attempt: Attempt, now: float) -> None:
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.core.coordinator import HEARING_S
+from orchestrator.core.membership import HEARING_S
 from orchestrator.core.model import Outcome, TaskState, WorkerState
 from orchestrator.policies.detection import SLACK_S, ChenConfig, PhiAccrualConfig, TimeoutConfig
 from tests.core.making import DEAD_AFTER_S, TIMEOUT_S

@@ -19,6 +19,7 @@ from orchestrator.policies import (
     QueueConfig,
     RetryConfig,
     RoutingConfig,
+    StealingConfig,
     catalogue,
 )
 from orchestrator.policies.detection import CustomDetection, TimeoutConfig
@@ -108,6 +109,7 @@ FAMILIES: dict[str, Any] = {
     "detection": DetectionConfig,
     "hedging": HedgingConfig,
     "ejection": EjectionConfig,
+    "stealing": StealingConfig,
     "backoff": BackoffConfig,
 }
 ROUTING: TypeAdapter[Any] = TypeAdapter(RoutingConfig)
@@ -117,9 +119,20 @@ GOOD = [
     ("routing", {"kind": "random"}),
     ("routing", {"kind": "round_robin"}),
     ("routing", {"kind": "power_of_d", "d": 3}),
+    ("routing", {"kind": "weighted"}),
+    ("routing", {"kind": "join_idle_queue"}),
+    ("routing", {"kind": "peak_ewma", "d": 3, "tau_s": 5}),
+    ("routing", {"kind": "prequal", "pool": 8, "probes": 2, "hot_quantile": 0}),
+    ("routing", {"kind": "consistent_hash", "virtual_nodes": 50, "bound": 0.5}),
+    ("routing", {"kind": "rendezvous"}),
     ("routing", {"kind": f"{HERE}:FirstFit", "backwards": True}),
     ("queue", {"kind": "fifo"}),
     ("queue", {"kind": "priority"}),
+    ("queue", {"kind": "aging", "tau_s": 5}),
+    ("queue", {"kind": "weighted_fair", "weights": {"urgent": 10}}),
+    ("queue", {"kind": "weighted_fair", "by": "kind", "weights": {"report": 3}}),
+    ("queue", {"kind": "edf"}),
+    ("queue", {"kind": "sjf"}),
     ("queue", {"kind": f"{HERE}:Lifo"}),
     (
         "detection",
@@ -139,6 +152,8 @@ GOOD = [
     ("hedging", {"kind": f"{HERE}:NeverHedge"}),
     ("ejection", {"kind": "outlier", "factor": 2, "consecutive_errors": None}),
     ("ejection", {"kind": f"{HERE}:NeverEject"}),
+    ("stealing", {"kind": "loaded"}),
+    ("stealing", {"kind": "random", "tries": 3}),
     ("backoff", {"kind": "constant", "delay_s": 1}),
     ("backoff", {"kind": "exponential", "base_s": 0.5}),
     ("backoff", {"kind": f"{HERE}:Square"}),
@@ -146,7 +161,9 @@ GOOD = [
 
 
 def build(family, config):
-    return config.build() if family in ("queue", "detection") else config.build(random.Random(1))
+    if family == "queue":
+        return config.build()()
+    return config.build() if family == "detection" else config.build(random.Random(1))
 
 
 @pytest.mark.parametrize(("family", "tree"), GOOD, ids=lambda value: value if isinstance(value, str) else value["kind"])
@@ -163,8 +180,28 @@ def test_the_catalogue_names_every_kind_once():
     """Every family with its kinds in the order of the schema, the user's own last."""
     names = {family: [config.__name__ for config in configs] for family, configs in catalogue().items()}
     assert names == {
-        "routing": ["LeastLoadedConfig", "RandomConfig", "RoundRobinConfig", "PowerOfDConfig", "CustomRouting"],
-        "queue": ["FifoConfig", "PriorityConfig", "CustomQueue"],
+        "routing": [
+            "LeastLoadedConfig",
+            "RandomConfig",
+            "RoundRobinConfig",
+            "PowerOfDConfig",
+            "WeightedConfig",
+            "JoinIdleQueueConfig",
+            "PeakEwmaConfig",
+            "PrequalConfig",
+            "ConsistentHashConfig",
+            "RendezvousConfig",
+            "CustomRouting",
+        ],
+        "queue": [
+            "FifoConfig",
+            "PriorityConfig",
+            "AgingConfig",
+            "WeightedFairConfig",
+            "EarliestDeadlineConfig",
+            "ShortestFirstConfig",
+            "CustomQueue",
+        ],
         "detection": [
             "TimeoutConfig",
             "PhiAccrualConfig",
@@ -175,6 +212,7 @@ def test_the_catalogue_names_every_kind_once():
         ],
         "hedging": ["QuantileHedging", "CustomHedging"],
         "ejection": ["OutlierEjection", "CustomEjection"],
+        "stealing": ["LoadedVictimConfig", "RandomVictimConfig", "CustomStealing"],
         "backoff": ["ConstantBackoff", "ExponentialBackoff", "CustomBackoff"],
         "retry": ["RetryConfig"],
     }
@@ -185,10 +223,15 @@ def test_the_catalogue_names_every_kind_once():
     ("routing", {"kind": "power_of_d", "d": 2.5}),
     ("routing", {"kind": "power_of_d", "d": "2"}),
     ("routing", {"kind": "random", "d": 2}),
+    ("routing", {"kind": "peak_ewma", "tau_s": 0}),
+    ("routing", {"kind": "prequal", "hot_quantile": 1.1}),
     ("routing", {"kind": "fastest"}),
     ("routing", {"kind": 3}),
     ("routing", "random"),
     ("queue", {"kind": "lifo"}),
+    ("queue", {"kind": "aging", "tau_s": 0}),
+    ("queue", {"kind": "weighted_fair", "weights": {"urgent": 0}}),
+    ("queue", {"kind": "weighted_fair", "weights": {"reports": 1}}),
     ("detection", {"kind": "timeout", "timeout_s": 0}),
     ("detection", {"kind": "timeout", "timeout_s": math.inf}),
     ("detection", {"kind": "timeout", "timeout_s": math.nan}),
@@ -232,8 +275,8 @@ def test_configurations_are_frozen():
         TimeoutConfig().timeout_s = 3.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("family", "kind"), [("hedging", "quantile"), ("ejection", "outlier")])
-def test_a_family_of_one_kind_needs_no_name(family, kind):
+@pytest.mark.parametrize(("family", "kind"), [("hedging", "quantile"), ("ejection", "outlier"), ("stealing", "loaded")])
+def test_a_family_with_a_usual_kind_needs_no_name(family, kind):
     """The parameters alone say what is meant."""
     assert TypeAdapter[Any](FAMILIES[family]).validate_python({}).kind == kind
 
@@ -257,7 +300,7 @@ def test_a_policy_of_the_house_can_be_named_by_path():
 def test_a_constructor_without_rng_gets_none():
     """Not every policy needs chance."""
     assert isinstance(
-        TypeAdapter(QueueConfig).validate_python({"kind": "orchestrator.policies.queueing:Fifo"}).build(), Fifo
+        TypeAdapter(QueueConfig).validate_python({"kind": "orchestrator.policies.queueing:Fifo"}).build()(), Fifo
     )
 
 

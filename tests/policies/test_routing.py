@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.model import Task, Worker
-from orchestrator.policies.routing import LeastLoaded, PowerOfD, Random, RoundRobin
+from orchestrator.policies.routing import (
+    ConsistentHash,
+    JoinIdleQueue,
+    LeastLoaded,
+    PeakEwma,
+    PowerOfD,
+    Prequal,
+    Random,
+    Rendezvous,
+    RoundRobin,
+    Weighted,
+)
 from tests.policies.test_config import FirstFit
 
 TASK = Task("t", 0, 1, None, 0.0)
@@ -21,6 +32,12 @@ ROUTINGS = {
     "power_of_1": lambda: PowerOfD(random.Random(1), 1),
     "power_of_2": lambda: PowerOfD(random.Random(1), 2),
     "power_of_5": lambda: PowerOfD(random.Random(1), 5),
+    "weighted": Weighted,
+    "join_idle_queue": lambda: JoinIdleQueue(random.Random(1)),
+    "peak_ewma": lambda: PeakEwma(random.Random(1), 2, 10.0),
+    "consistent_hash": lambda: ConsistentHash(random.Random(1), 20, 0.25),
+    "rendezvous": lambda: Rendezvous(random.Random(1)),
+    "prequal": lambda: Prequal(random.Random(1), 3, 2, 0.84),
     "first_fit": FirstFit,
 }
 
@@ -33,6 +50,7 @@ class Cluster:
         self.workers = []
         for slot, limit in enumerate(limits):
             worker = Worker(f"w{slot + 1}", slot)
+            worker.capacity = min(limit, 2)
             worker.limit = limit
             self.workers.append(worker)
 
@@ -105,7 +123,9 @@ def chi_square(counts, expected):
     return sum((count - expected) ** 2 / expected for count in counts)
 
 
-@pytest.mark.parametrize("name", ["least_loaded", "random", "power_of_1", "power_of_2", "power_of_5"])
+@pytest.mark.parametrize(
+    "name", ["least_loaded", "random", "power_of_1", "power_of_2", "power_of_5", "peak_ewma", "prequal"]
+)
 def test_ties_are_broken_uniformly(name):
     """Each of eight equal workers gets an eighth: chi-square of 8,000 draws, 99.9 % at 7 degrees of freedom."""
     cluster = full_cluster(name, [2] * 8)

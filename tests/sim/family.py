@@ -14,6 +14,12 @@ KINDS = (
 )
 
 
+ROUTINGS = (
+    *("least_loaded", "random", "round_robin", "power_of_d", "weighted", "join_idle_queue"),
+    *("peak_ewma", "prequal", "consistent_hash", "rendezvous"),
+)
+
+
 def scenario(seed: int) -> Scenario:
     """A handful of workers under some load, slow messages, hasty detectors, and up to nine faults that overlap."""
     chance = Random(seed)
@@ -59,7 +65,21 @@ def scenario(seed: int) -> Scenario:
         },
         "faults": [fault(chance) for _ in range(chance.randint(2, 9))],
     }
+    _choose_others(Random(f"{seed} others"), tree)
     return Scenario.model_validate(tree)
+
+
+def _choose_others(chance: Random, tree: dict[str, Any]) -> None:
+    """Half of the scenarios have policies, and keys, of chance of their own, so that the other half stays as it is."""
+    if chance.random() < 0.5:
+        return
+    tree["policies"] |= {
+        "routing": {"kind": chance.choice(ROUTINGS)},
+        "queue": {"kind": chance.choice(["priority", "fifo", "aging", "weighted_fair", "edf", "sjf"])},
+        "stealing": chance.choice([None, {"kind": "loaded"}, {"kind": "random", "tries": 2}]),
+    }
+    affinity = chance.choice([None, {"keys": 20}, {"keys": 20, "hit_factor": 0.5, "remembers": 5}])
+    tree["workload"]["affinity"] = affinity
 
 
 def _detector(chance: Random, heartbeat_s: float) -> dict[str, Any]:

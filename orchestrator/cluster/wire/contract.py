@@ -6,7 +6,7 @@ from typing import Literal
 
 from orchestrator.cluster.figures import Commits, Metrics, Percentiles
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import Malformed, require_id, require_key
+from orchestrator.cluster.wire.frames import Malformed, require_id, require_key, require_labels
 from orchestrator.cluster.wire.proto import wire_pb2
 from orchestrator.cluster.wire.translate import (
     Assignment,
@@ -69,13 +69,21 @@ def assign_message(assignment: Assignment) -> wire_pb2.AssignTaskRequest:
 
 
 def submit_message(
-    kind: str, payload: str, priority: int, key: str = "", limits: TimeLimits | None = None
+    kind: str,
+    payload: str,
+    priority: int,
+    key: str = "",
+    limits: TimeLimits | None = None,
+    affinity_key: str = "",
+    requires: str = "",
 ) -> wire_pb2.SubmitTaskRequest:
     return wire_pb2.SubmitTaskRequest(
         kind=kind,
         payload=payload,
         priority=priority,  # type: ignore[arg-type]  # the same numbers
         key=key,
+        affinity_key=affinity_key,
+        requires=requires,
         **(limits._asdict() if limits else {}),
     )
 
@@ -87,7 +95,13 @@ def takes_keys(metrics: wire_pb2.GetMetricsResponse | None) -> bool:
 
 def job_of(request: wire_pb2.SubmitTaskRequest) -> tuple[Job, int, TimeLimits | None]:
     """With its priority and its own limits. Raises Malformed at a key that can't be one."""
-    job = Job(request.kind, request.payload, key=require_key(request.key))
+    job = Job(
+        request.kind,
+        request.payload,
+        key=require_key(request.key),
+        affinity_key=require_id(request.affinity_key, "an affinity key"),
+        requires=require_labels(request.requires),
+    )
     return job, request.priority, time_limits(request)
 
 

@@ -13,6 +13,8 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
+from orchestrator.core.labels import labels_text
+
 ITEMS_MAX = 20_000
 """Of a message that a server takes; its fields that hold one value count as items too."""
 ITEM_BYTES = 2  # the least that an item takes: its tag, and that it is empty
@@ -60,6 +62,14 @@ def require_key(text: str) -> str:
     if not text.isprintable():
         raise Malformed("a submission's key has printable characters only")
     return require_id(text, "a submission's key")
+
+
+def require_labels(text: str) -> str:
+    """The same text. Raises Malformed for one that is not what `labels_text` writes."""
+    try:
+        return labels_text(text) if text else ""
+    except ValueError as error:
+        raise Malformed(str(error)) from None
 
 
 def _nested(of: Descriptor) -> dict[int, Nested]:

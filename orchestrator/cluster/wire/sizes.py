@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from orchestrator.cluster.executions import ERROR_CHARACTERS, RESULT_CHARACTERS
 from orchestrator.cluster.jobs import Ended
 from orchestrator.core.model import AttemptKey, TaskState
 
-RESULT_CHARACTERS = 1 << 20
-ERROR_CHARACTERS = 1 << 16
 CHARACTER_BYTES = 4  # to look whether there are fewer would cost more than it saves
 ITEM_BYTES = 64  # what an item's tags, lengths and numbers take, beside its texts
 
 
 def sendable(ended: Ended) -> Ended:
     """The same, or, where a message can't carry it, that the task failed for that reason."""
-    succeeded, result, error, retryable, ran_s = ended
+    succeeded, result, error, retryable, ran_s, after_s = ended
     if len(result) > RESULT_CHARACTERS:
         wanted = f"{len(result)} characters, the limit is {RESULT_CHARACTERS}"
         return Ended(False, "", f"the result is too large: {wanted}", False, ran_s)
@@ -23,7 +22,7 @@ def sendable(ended: Ended) -> Ended:
         return Ended(False, "", "the result is no text: it has surrogates", False, ran_s)
     if len(error) > ERROR_CHARACTERS or not _is_text(error):
         error = error[:ERROR_CHARACTERS].encode("utf-8", "replace").decode()
-        return Ended(succeeded, result, error, retryable, ran_s)
+        return Ended(succeeded, result, error, retryable, ran_s, after_s)
     return ended
 
 
@@ -50,8 +49,9 @@ def assignment_bytes(assignment: tuple[AttemptKey, str, str, int]) -> int:
     return CHARACTER_BYTES * (len(task_id) + len(kind) + len(payload)) + ITEM_BYTES  # type: ignore[arg-type]
 
 
-def task_bytes(kind: str, payload: str, key: str) -> int:
-    return CHARACTER_BYTES * (len(kind) + len(payload) + len(key)) + ITEM_BYTES
+def task_bytes(*texts: str) -> int:
+    """Of its kind, payload, key, affinity key and labels."""
+    return CHARACTER_BYTES * sum(map(len, texts)) + ITEM_BYTES
 
 
 def outcome_bytes(item: tuple[int, tuple[str, TaskState, str, str, str, int, float]]) -> int:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key
+from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key, require_labels
+from orchestrator.cluster.wire.progress import Progress, add_of_client, add_of_worker, some
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.cluster.wire.rpc import Room
 from orchestrator.cluster.wire.sizes import key_bytes, keys_bytes, report_bytes
@@ -27,7 +28,6 @@ _LOWEST, _HIGHEST = min(Priority), max(Priority)
 _LIMITS: tuple[Any, ...] = TimeLimits._fields
 NO_LIMITS = TimeLimits()
 _STATES = {state.value: state for state in TaskState}
-Message = TypeVar("Message", FromWorker, ToWorker)
 Fields = TypeVar("Fields", bound=tuple[Any, ...])
 
 
@@ -48,6 +48,7 @@ class Reported(NamedTuple):
     queued_s: float
     ran_s: float
     number: int = 0
+    retry_after_s: float = 0.0
 
 
 class Done(NamedTuple):
@@ -77,6 +78,8 @@ class Introduction(NamedTuple):
     prefetch: float
     held: tuple[Key, ...] = ()
     term: int = 0
+    kinds: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Registered(NamedTuple):
@@ -126,6 +129,7 @@ class WorkerNews:
     cancelled: deque[Key] = field(default_factory=deque)
     confirmed: deque[Key] = field(default_factory=deque)
     reports: deque[tuple[Key, Done]] = field(default_factory=deque)
+    progress: dict[Key, Progress] = field(default_factory=dict)
     introduction: Introduction | None = None
     beat: tuple[int, int] | None = None
     draining: bool = False
@@ -148,12 +152,13 @@ class WorkerNews:
         for waiting, into, size in parts:
             if waiting:
                 into.extend(room.take(waiting, size))
+        taken.progress.update(some(self.progress))
         return taken
 
     @property
     def keys_wait(self) -> bool:
         """Whether there is something to say, of an attempt."""
-        return bool(self.started or self.rejected or self.cancelled or self.reports or self.confirmed)
+        return bool(self.started or self.rejected or self.cancelled or self.reports or self.confirmed or self.progress)
 
 
 def duration_s(seconds: float) -> float:
@@ -173,12 +178,14 @@ def to_worker(
     acknowledged: Sequence[int],
     assignments: Iterable[Assignment],
     cancels: Iterable[Key],
+    recalls: Iterable[Key] = (),
 ) -> ToWorker:
     message = ToWorker(acknowledged=acknowledged)
     add = message.assignments.add
     for (task_id, attempt), kind, payload, _ in assignments:
         add(task_id=task_id, attempt=attempt, kind=kind, payload=payload)
     _add_keys(message.cancels, cancels)
+    _add_keys(message.recalls, recalls)
     if registered is not None:
         term, heartbeat_s, call_timeout_s, dropped, silence_s = registered
         answer = stream_pb2.Registered(
@@ -230,7 +237,10 @@ def introduction(message: FromWorker) -> Introduction | None:
     of = message.registration
     require_id(of.incarnation, "an incarnation")
     prefetch = math.inf if of.prefetch < 0 else of.prefetch
-    return Introduction(of.worker_id, of.incarnation, of.capacity, prefetch, tuple(_keys(of.held)), of.term)
+    kinds = tuple(require_id(kind, "a kind") for kind in of.kinds)
+    labels = tuple(require_labels(",".join(of.labels)).split(",")) if of.labels else ()
+    held = tuple(_keys(of.held))
+    return Introduction(of.worker_id, of.incarnation, of.capacity, prefetch, held, of.term, kinds, labels)
 
 
 def beat(message: FromWorker) -> int | None:
@@ -245,16 +255,19 @@ def from_worker(news: WorkerNews, reports: Iterable[tuple[Key, Done]]) -> FromWo
     _add_keys(message.rejected, news.rejected)
     _add_keys(message.cancelled, news.cancelled)
     _add_keys(message.confirmed, news.confirmed)
+    add_of_worker(message, news.progress.items())
     for report in reports:
         _add_report(message, *report)
     if news.introduction is not None:
-        name, incarnation, capacity, prefetch, held, term = news.introduction
+        name, incarnation, capacity, prefetch, held, term, kinds, labels = news.introduction
         registration = stream_pb2.Registration(
             worker_id=name,
             incarnation=incarnation,
             capacity=capacity,
             prefetch=-1 if prefetch == math.inf else int(prefetch),
             term=term,
+            kinds=kinds,
+            labels=labels,
         )
         _add_keys(registration.held, held)
         message.registration.CopyFrom(registration)
@@ -272,7 +285,7 @@ def _add_keys(items: Any, keys: Iterable[Key]) -> None:
 
 def _add_report(message: FromWorker, key: Key, done: Done) -> None:
     (task_id, attempt), (ended, queued_s, number) = key, done
-    succeeded, result, error, retryable, ran_s = ended
+    succeeded, result, error, retryable, ran_s, after_s = ended
     item = message.reports.add(
         task_id=task_id,
         attempt=attempt,
@@ -286,6 +299,7 @@ def _add_report(message: FromWorker, key: Key, done: Done) -> None:
         item.error = error
     if retryable:
         item.retryable = retryable
+        item.retry_after_s = after_s
 
 
 def started(message: FromWorker) -> Iterable[Key]:
@@ -308,6 +322,10 @@ def cancels(message: ToWorker) -> Iterable[Key]:
     return _keys(message.cancels)
 
 
+def recalls(message: ToWorker) -> Iterable[Key]:
+    return _keys(message.recalls)
+
+
 def reports(message: FromWorker) -> Iterator[Reported]:
     """Raises Malformed at an id that is too long."""
     for item in message.reports:
@@ -324,41 +342,9 @@ def reports(message: FromWorker) -> Iterator[Reported]:
             duration_s(item.queued_s),
             duration_s(item.ran_s),
             item.number,
+            0.0 if succeeded else duration_s(item.retry_after_s),
         )
         yield make(Reported, fields)
-
-
-# ---- what a relay between a worker and its coordinator does to their messages
-
-
-def parts(message: Message) -> Iterator[tuple[str, Message]]:
-    """A message for each item that there is in it, with its field's name."""
-    kind: Any = type(message)
-    for descriptor, value in message.ListFields():
-        items = [[item] for item in value] if descriptor.is_repeated else [value]
-        for item in items:
-            yield descriptor.name, kind(**{descriptor.name: item})
-
-
-def confirmations(message: Message) -> Iterator[Message]:
-    """For each attempt that a worker's message says something of, one that only says that it is there."""
-    if isinstance(message, FromWorker):
-        for item in (*message.started, *message.cancelled, *message.reports):
-            yield FromWorker(confirmed=[stream_pb2.AttemptKey(task_id=item.task_id, attempt=item.attempt)])
-
-
-def content(message: FromWorker | ToWorker) -> bytes:
-    """The same for messages that say the same."""
-    return message.SerializeToString(deterministic=True)
-
-
-def merged(parts: deque[FromWorker], most_bytes: int) -> FromWorker:
-    """One message of the first parts, as far as they fit, at least one; they are taken away."""
-    whole = FromWorker()
-    whole.MergeFrom(parts.popleft())
-    while parts and whole.ByteSize() < most_bytes:
-        whole.MergeFrom(parts.popleft())
-    return whole
 
 
 # ---- streams of clients
@@ -376,7 +362,12 @@ def submitted(session: str, message: FromClient) -> Iterator[tuple[str, Job, int
         if key:
             require_key(key)
         limits = time_limits(task.limits) if task.HasField("limits") else None
-        yield f"{session}-{number}", Job(task.kind, task.payload, session, number, key), task.priority, limits
+        job = Job(task.kind, task.payload, session, number, key)
+        if affinity_key := task.affinity_key:
+            job.affinity_key = require_id(affinity_key, "an affinity key")
+        if requires := task.requires:
+            job.requires = require_labels(requires)
+        yield f"{session}-{number}", job, task.priority, limits
 
 
 def time_limits(message: stream_pb2.TimeLimits | wire_pb2.SubmitTaskRequest) -> TimeLimits | None:
@@ -390,16 +381,22 @@ def id_of(session: str, number: int) -> str:
     return f"{session}-{number}"
 
 
-def from_client(session: str, tasks: Iterable[tuple[int, str, str, int, str, TimeLimits | None]]) -> FromClient:
-    """`tasks`: number, kind, payload, priority, key, limits."""
+def from_client(
+    session: str, tasks: Iterable[tuple[int, str, str, int, str, TimeLimits | None, str, str]]
+) -> FromClient:
+    """`tasks`: number, kind, payload, priority, key, limits, affinity key, required labels."""
     message = FromClient(session=session)
     add = message.tasks.add
-    for number, kind, payload, priority, key, limits in tasks:
+    for number, kind, payload, priority, key, limits, affinity_key, requires in tasks:
         item = add(number=number, kind=kind, payload=payload, priority=priority)  # the same numbers
         if key:
             item.key = key
         if limits is not None:
             item.limits.CopyFrom(stream_pb2.TimeLimits(**limits._asdict()))
+        if affinity_key:
+            item.affinity_key = affinity_key
+        if requires:
+            item.requires = requires
     return message
 
 
@@ -412,8 +409,10 @@ def to_client(
     known: Sequence[tuple[int, str]],
     refused: Sequence[Refusal],
     settled: Iterable[tuple[int, Outcome]],
+    progress: Iterable[tuple[int, Progress]] = (),
 ) -> stream_pb2.ToClient:
     message = stream_pb2.ToClient(accepted=accepted)
+    add_of_client(message, progress)
     for number, task_id in known:
         message.known.add(number=number, task_id=task_id)
     for refusal in refused:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from orchestrator.cluster.wire.proto import wire_pb2 as orchestrator_dot_cluster_dot_wire_dot_proto_dot_wire__pb2
 
 
-DESCRIPTOR = _POOL.AddSerializedFile(b'\n,orchestrator/cluster/wire/proto/stream.proto\x12\x13orchestrator.stream\x1a*orchestrator/cluster/wire/proto/wire.proto\"\x97\x01\n\x0cRegistration\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\x10\n\x08prefetch\x18\x03 \x01(\x05\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12-\n\x04held\x18\x05 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x0c\n\x04term\x18\x06 \x01(\x04\"\x8c\x01\n\nRegistered\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\x12\x16\n\x0e\x63\x61ll_timeout_s\x18\x03 \x01(\x01\x12\x30\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x11\n\tsilence_s\x18\x05 \x01(\x01\".\n\nAttemptKey\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\xa0\x01\n\x06Report\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tsucceeded\x18\x03 \x01(\x08\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x11\n\tretryable\x18\x06 \x01(\x08\x12\x10\n\x08queued_s\x18\x07 \x01(\x01\x12\r\n\x05ran_s\x18\x08 \x01(\x01\x12\x0e\n\x06number\x18\t \x01(\r\")\n\x04\x42\x65\x61t\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x05\x12\x11\n\tcompleted\x18\x02 \x01(\x05\"\x8c\x03\n\nFromWorker\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x31\n\x08rejected\x18\x02 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x32\n\tcancelled\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12,\n\x07reports\x18\x04 \x03(\x0b\x32\x1b.orchestrator.stream.Report\x12\x37\n\x0cregistration\x18\x05 \x01(\x0b\x32!.orchestrator.stream.Registration\x12\'\n\x04\x62\x65\x61t\x18\x06 \x01(\x0b\x32\x19.orchestrator.stream.Beat\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\x12\x32\n\tconfirmed\x18\t \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"M\n\nAssignment\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\"\xbd\x01\n\x08ToWorker\x12\x33\n\nregistered\x18\x01 \x01(\x0b\x32\x1f.orchestrator.stream.Registered\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x03(\r\x12\x34\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.Assignment\x12\x30\n\x07\x63\x61ncels\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"\xa0\x01\n\nTimeLimits\x12\x1c\n\x0fqueue_timeout_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x65xecution_timeout_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\ndeadline_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x12\n\x10_queue_timeout_sB\x16\n\x14_execution_timeout_sB\r\n\x0b_deadline_s\"\xa4\x01\n\x07NewTask\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\x12\x0b\n\x03key\x18\x05 \x01(\t\x12/\n\x06limits\x18\x06 \x01(\x0b\x32\x1f.orchestrator.stream.TimeLimits\"J\n\nFromClient\x12\x0f\n\x07session\x18\x01 \x01(\t\x12+\n\x05tasks\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.NewTask\"G\n\x07Refusal\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x65xists\x18\x03 \x01(\x08\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x08\"\x98\x01\n\x07Settled\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x11\n\tlatency_s\x18\x07 \x01(\x01\"(\n\x05Known\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07task_id\x18\x02 \x01(\t\"\xa5\x01\n\x08ToClient\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x03(\x04\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.Refusal\x12-\n\x07results\x18\x03 \x03(\x0b\x32\x1c.orchestrator.stream.Settled\x12)\n\x05known\x18\x04 \x03(\x0b\x32\x1a.orchestrator.stream.Known\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t2Z\n\x0cWorkerStream\x12J\n\x04Work\x12\x1f.orchestrator.stream.FromWorker\x1a\x1d.orchestrator.stream.ToWorker(\x01\x30\x01\x32\xb7\x01\n\x0c\x43lientStream\x12L\n\x06Submit\x12\x1f.orchestrator.stream.FromClient\x1a\x1d.orchestrator.stream.ToClient(\x01\x30\x01\x12Y\n\nCancelTask\x12&.orchestrator.stream.CancelTaskRequest\x1a#.orchestrator.GetTaskStatusResponseb\x06proto3')
+DESCRIPTOR = _POOL.AddSerializedFile(b'\n,orchestrator/cluster/wire/proto/stream.proto\x12\x13orchestrator.stream\x1a*orchestrator/cluster/wire/proto/wire.proto\"\xb6\x01\n\x0cRegistration\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x02 \x01(\x05\x12\x10\n\x08prefetch\x18\x03 \x01(\x05\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12-\n\x04held\x18\x05 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x0c\n\x04term\x18\x06 \x01(\x04\x12\r\n\x05kinds\x18\x07 \x03(\t\x12\x0e\n\x06labels\x18\x08 \x03(\t\"\x8c\x01\n\nRegistered\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x13\n\x0bheartbeat_s\x18\x02 \x01(\x01\x12\x16\n\x0e\x63\x61ll_timeout_s\x18\x03 \x01(\x01\x12\x30\n\x07\x64ropped\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x11\n\tsilence_s\x18\x05 \x01(\x01\".\n\nAttemptKey\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"\xb7\x01\n\x06Report\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x11\n\tsucceeded\x18\x03 \x01(\x08\x12\x0e\n\x06result\x18\x04 \x01(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x11\n\tretryable\x18\x06 \x01(\x08\x12\x10\n\x08queued_s\x18\x07 \x01(\x01\x12\r\n\x05ran_s\x18\x08 \x01(\x01\x12\x0e\n\x06number\x18\t \x01(\r\x12\x15\n\rretry_after_s\x18\n \x01(\x01\"I\n\x08Progress\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05share\x18\x03 \x01(\x01\x12\x0c\n\x04text\x18\x04 \x01(\t\")\n\x04\x42\x65\x61t\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x05\x12\x11\n\tcompleted\x18\x02 \x01(\x05\"\xbd\x03\n\nFromWorker\x12\x30\n\x07started\x18\x01 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x31\n\x08rejected\x18\x02 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x32\n\tcancelled\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12,\n\x07reports\x18\x04 \x03(\x0b\x32\x1b.orchestrator.stream.Report\x12\x37\n\x0cregistration\x18\x05 \x01(\x0b\x32!.orchestrator.stream.Registration\x12\'\n\x04\x62\x65\x61t\x18\x06 \x01(\x0b\x32\x19.orchestrator.stream.Beat\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x0f\n\x07leaving\x18\x08 \x01(\x08\x12/\n\x08progress\x18\n \x03(\x0b\x32\x1d.orchestrator.stream.Progress\x12\x32\n\tconfirmed\x18\t \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"M\n\nAssignment\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\"\xef\x01\n\x08ToWorker\x12\x33\n\nregistered\x18\x01 \x01(\x0b\x32\x1f.orchestrator.stream.Registered\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x03(\r\x12\x34\n\x0b\x61ssignments\x18\x03 \x03(\x0b\x32\x1f.orchestrator.stream.Assignment\x12\x30\n\x07\x63\x61ncels\x18\x04 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\x12\x30\n\x07recalls\x18\x05 \x03(\x0b\x32\x1f.orchestrator.stream.AttemptKey\"\xa0\x01\n\nTimeLimits\x12\x1c\n\x0fqueue_timeout_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12 \n\x13\x65xecution_timeout_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\ndeadline_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x12\n\x10_queue_timeout_sB\x16\n\x14_execution_timeout_sB\r\n\x0b_deadline_s\"\xcc\x01\n\x07NewTask\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12,\n\x08priority\x18\x02 \x01(\x0e\x32\x1a.orchestrator.TaskPriority\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\t\x12\x0b\n\x03key\x18\x05 \x01(\t\x12/\n\x06limits\x18\x06 \x01(\x0b\x32\x1f.orchestrator.stream.TimeLimits\x12\x14\n\x0c\x61\x66\x66inity_key\x18\x07 \x01(\t\x12\x10\n\x08requires\x18\x08 \x01(\t\"J\n\nFromClient\x12\x0f\n\x07session\x18\x01 \x01(\t\x12+\n\x05tasks\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.NewTask\"G\n\x07Refusal\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x65xists\x18\x03 \x01(\x08\x12\x0c\n\x04\x62usy\x18\x04 \x01(\x08\"\x98\x01\n\x07Settled\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.orchestrator.TaskState\x12\x0e\n\x06result\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12\x11\n\tworker_id\x18\x05 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12\x11\n\tlatency_s\x18\x07 \x01(\x01\"(\n\x05Known\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07task_id\x18\x02 \x01(\t\";\n\x0cTaskProgress\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xda\x01\n\x08ToClient\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x03(\x04\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.orchestrator.stream.Refusal\x12-\n\x07results\x18\x03 \x03(\x0b\x32\x1c.orchestrator.stream.Settled\x12)\n\x05known\x18\x04 \x03(\x0b\x32\x1a.orchestrator.stream.Known\x12\x33\n\x08progress\x18\x05 \x03(\x0b\x32!.orchestrator.stream.TaskProgress\"$\n\x11\x43\x61ncelTaskRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t2Z\n\x0cWorkerStream\x12J\n\x04Work\x12\x1f.orchestrator.stream.FromWorker\x1a\x1d.orchestrator.stream.ToWorker(\x01\x30\x01\x32\xb7\x01\n\x0c\x43lientStream\x12L\n\x06Submit\x12\x1f.orchestrator.stream.FromClient\x1a\x1d.orchestrator.stream.ToClient(\x01\x30\x01\x12Y\n\nCancelTask\x12&.orchestrator.stream.CancelTaskRequest\x1a#.orchestrator.GetTaskStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,39 +33,43 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orchestrator.cluster.wire.p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTRATION']._serialized_start=114
-  _globals['_REGISTRATION']._serialized_end=265
-  _globals['_REGISTERED']._serialized_start=268
-  _globals['_REGISTERED']._serialized_end=408
-  _globals['_ATTEMPTKEY']._serialized_start=410
-  _globals['_ATTEMPTKEY']._serialized_end=456
-  _globals['_REPORT']._serialized_start=459
-  _globals['_REPORT']._serialized_end=619
-  _globals['_BEAT']._serialized_start=621
-  _globals['_BEAT']._serialized_end=662
-  _globals['_FROMWORKER']._serialized_start=665
-  _globals['_FROMWORKER']._serialized_end=1061
-  _globals['_ASSIGNMENT']._serialized_start=1063
-  _globals['_ASSIGNMENT']._serialized_end=1140
-  _globals['_TOWORKER']._serialized_start=1143
-  _globals['_TOWORKER']._serialized_end=1332
-  _globals['_TIMELIMITS']._serialized_start=1335
-  _globals['_TIMELIMITS']._serialized_end=1495
-  _globals['_NEWTASK']._serialized_start=1498
-  _globals['_NEWTASK']._serialized_end=1662
-  _globals['_FROMCLIENT']._serialized_start=1664
-  _globals['_FROMCLIENT']._serialized_end=1738
-  _globals['_REFUSAL']._serialized_start=1740
-  _globals['_REFUSAL']._serialized_end=1811
-  _globals['_SETTLED']._serialized_start=1814
-  _globals['_SETTLED']._serialized_end=1966
-  _globals['_KNOWN']._serialized_start=1968
-  _globals['_KNOWN']._serialized_end=2008
-  _globals['_TOCLIENT']._serialized_start=2011
-  _globals['_TOCLIENT']._serialized_end=2176
-  _globals['_CANCELTASKREQUEST']._serialized_start=2178
-  _globals['_CANCELTASKREQUEST']._serialized_end=2214
-  _globals['_WORKERSTREAM']._serialized_start=2216
-  _globals['_WORKERSTREAM']._serialized_end=2306
-  _globals['_CLIENTSTREAM']._serialized_start=2309
-  _globals['_CLIENTSTREAM']._serialized_end=2492
+  _globals['_REGISTRATION']._serialized_end=296
+  _globals['_REGISTERED']._serialized_start=299
+  _globals['_REGISTERED']._serialized_end=439
+  _globals['_ATTEMPTKEY']._serialized_start=441
+  _globals['_ATTEMPTKEY']._serialized_end=487
+  _globals['_REPORT']._serialized_start=490
+  _globals['_REPORT']._serialized_end=673
+  _globals['_PROGRESS']._serialized_start=675
+  _globals['_PROGRESS']._serialized_end=748
+  _globals['_BEAT']._serialized_start=750
+  _globals['_BEAT']._serialized_end=791
+  _globals['_FROMWORKER']._serialized_start=794
+  _globals['_FROMWORKER']._serialized_end=1239
+  _globals['_ASSIGNMENT']._serialized_start=1241
+  _globals['_ASSIGNMENT']._serialized_end=1318
+  _globals['_TOWORKER']._serialized_start=1321
+  _globals['_TOWORKER']._serialized_end=1560
+  _globals['_TIMELIMITS']._serialized_start=1563
+  _globals['_TIMELIMITS']._serialized_end=1723
+  _globals['_NEWTASK']._serialized_start=1726
+  _globals['_NEWTASK']._serialized_end=1930
+  _globals['_FROMCLIENT']._serialized_start=1932
+  _globals['_FROMCLIENT']._serialized_end=2006
+  _globals['_REFUSAL']._serialized_start=2008
+  _globals['_REFUSAL']._serialized_end=2079
+  _globals['_SETTLED']._serialized_start=2082
+  _globals['_SETTLED']._serialized_end=2234
+  _globals['_KNOWN']._serialized_start=2236
+  _globals['_KNOWN']._serialized_end=2276
+  _globals['_TASKPROGRESS']._serialized_start=2278
+  _globals['_TASKPROGRESS']._serialized_end=2337
+  _globals['_TOCLIENT']._serialized_start=2340
+  _globals['_TOCLIENT']._serialized_end=2558
+  _globals['_CANCELTASKREQUEST']._serialized_start=2560
+  _globals['_CANCELTASKREQUEST']._serialized_end=2596
+  _globals['_WORKERSTREAM']._serialized_start=2598
+  _globals['_WORKERSTREAM']._serialized_end=2688
+  _globals['_CLIENTSTREAM']._serialized_start=2691
+  _globals['_CLIENTSTREAM']._serialized_end=2874
 # @@protoc_insertion_point(module_scope)

@@ -9,20 +9,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Registration(_message.Message):
-    __slots__ = ("worker_id", "capacity", "prefetch", "incarnation", "held", "term")
+    __slots__ = ("worker_id", "capacity", "prefetch", "incarnation", "held", "term", "kinds", "labels")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     TERM_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     capacity: int
     prefetch: int
     incarnation: str
     held: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     term: int
-    def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ..., incarnation: _Optional[str] = ..., held: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., term: _Optional[int] = ...) -> None: ...
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., capacity: _Optional[int] = ..., prefetch: _Optional[int] = ..., incarnation: _Optional[str] = ..., held: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., term: _Optional[int] = ..., kinds: _Optional[_Iterable[str]] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Registered(_message.Message):
     __slots__ = ("term", "heartbeat_s", "call_timeout_s", "dropped", "silence_s")
@@ -47,7 +51,7 @@ class AttemptKey(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("task_id", "attempt", "succeeded", "result", "error", "retryable", "queued_s", "ran_s", "number")
+    __slots__ = ("task_id", "attempt", "succeeded", "result", "error", "retryable", "queued_s", "ran_s", "number", "retry_after_s")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +61,7 @@ class Report(_message.Message):
     QUEUED_S_FIELD_NUMBER: _ClassVar[int]
     RAN_S_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_S_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     attempt: int
     succeeded: bool
@@ -66,7 +71,20 @@ class Report(_message.Message):
     queued_s: float
     ran_s: float
     number: int
-    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., succeeded: _Optional[bool] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ..., number: _Optional[int] = ...) -> None: ...
+    retry_after_s: float
+    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., succeeded: _Optional[bool] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ..., number: _Optional[int] = ..., retry_after_s: _Optional[float] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("task_id", "attempt", "share", "text")
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    task_id: str
+    attempt: int
+    share: float
+    text: str
+    def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., share: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ("active", "completed")
@@ -77,7 +95,7 @@ class Beat(_message.Message):
     def __init__(self, active: _Optional[int] = ..., completed: _Optional[int] = ...) -> None: ...
 
 class FromWorker(_message.Message):
-    __slots__ = ("started", "rejected", "cancelled", "reports", "registration", "beat", "draining", "leaving", "confirmed")
+    __slots__ = ("started", "rejected", "cancelled", "reports", "registration", "beat", "draining", "leaving", "progress", "confirmed")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
@@ -86,6 +104,7 @@ class FromWorker(_message.Message):
     BEAT_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     started: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     rejected: _containers.RepeatedCompositeFieldContainer[AttemptKey]
@@ -95,8 +114,9 @@ class FromWorker(_message.Message):
     beat: Beat
     draining: bool
     leaving: bool
+    progress: _containers.RepeatedCompositeFieldContainer[Progress]
     confirmed: _containers.RepeatedCompositeFieldContainer[AttemptKey]
-    def __init__(self, started: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., cancelled: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., reports: _Optional[_Iterable[_Union[Report, _Mapping]]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., draining: _Optional[bool] = ..., leaving: _Optional[bool] = ..., confirmed: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
+    def __init__(self, started: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., cancelled: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., reports: _Optional[_Iterable[_Union[Report, _Mapping]]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., draining: _Optional[bool] = ..., leaving: _Optional[bool] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ..., confirmed: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("task_id", "attempt", "kind", "payload")
@@ -111,16 +131,18 @@ class Assignment(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ...) -> None: ...
 
 class ToWorker(_message.Message):
-    __slots__ = ("registered", "acknowledged", "assignments", "cancels")
+    __slots__ = ("registered", "acknowledged", "assignments", "cancels", "recalls")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
+    RECALLS_FIELD_NUMBER: _ClassVar[int]
     registered: Registered
     acknowledged: _containers.RepeatedScalarFieldContainer[int]
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     cancels: _containers.RepeatedCompositeFieldContainer[AttemptKey]
-    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
+    recalls: _containers.RepeatedCompositeFieldContainer[AttemptKey]
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., recalls: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
 class TimeLimits(_message.Message):
     __slots__ = ("queue_timeout_s", "execution_timeout_s", "deadline_s")
@@ -133,20 +155,24 @@ class TimeLimits(_message.Message):
     def __init__(self, queue_timeout_s: _Optional[float] = ..., execution_timeout_s: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
 
 class NewTask(_message.Message):
-    __slots__ = ("number", "priority", "kind", "payload", "key", "limits")
+    __slots__ = ("number", "priority", "kind", "payload", "key", "limits", "affinity_key", "requires")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    AFFINITY_KEY_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_FIELD_NUMBER: _ClassVar[int]
     number: int
     priority: _wire_pb2.TaskPriority
     kind: str
     payload: str
     key: str
     limits: TimeLimits
-    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Union[TimeLimits, _Mapping]] = ...) -> None: ...
+    affinity_key: str
+    requires: str
+    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Union[TimeLimits, _Mapping]] = ..., affinity_key: _Optional[str] = ..., requires: _Optional[str] = ...) -> None: ...
 
 class FromClient(_message.Message):
     __slots__ = ("session", "tasks")
@@ -194,17 +220,29 @@ class Known(_message.Message):
     task_id: str
     def __init__(self, number: _Optional[int] = ..., task_id: _Optional[str] = ...) -> None: ...
 
+class TaskProgress(_message.Message):
+    __slots__ = ("number", "share", "text")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    share: float
+    text: str
+    def __init__(self, number: _Optional[int] = ..., share: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
+
 class ToClient(_message.Message):
-    __slots__ = ("accepted", "refused", "results", "known")
+    __slots__ = ("accepted", "refused", "results", "known", "progress")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
     accepted: _containers.RepeatedScalarFieldContainer[int]
     refused: _containers.RepeatedCompositeFieldContainer[Refusal]
     results: _containers.RepeatedCompositeFieldContainer[Settled]
     known: _containers.RepeatedCompositeFieldContainer[Known]
-    def __init__(self, accepted: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[Settled, _Mapping]]] = ..., known: _Optional[_Iterable[_Union[Known, _Mapping]]] = ...) -> None: ...
+    progress: _containers.RepeatedCompositeFieldContainer[TaskProgress]
+    def __init__(self, accepted: _Optional[_Iterable[int]] = ..., refused: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[Settled, _Mapping]]] = ..., known: _Optional[_Iterable[_Union[Known, _Mapping]]] = ..., progress: _Optional[_Iterable[_Union[TaskProgress, _Mapping]]] = ...) -> None: ...
 
 class CancelTaskRequest(_message.Message):
     __slots__ = ("task_id",)

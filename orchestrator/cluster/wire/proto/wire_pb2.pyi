@@ -66,7 +66,7 @@ class TaskResult(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., latency_ms: _Optional[int] = ..., attempt: _Optional[int] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ...) -> None: ...
 
 class SubmitTaskRequest(_message.Message):
-    __slots__ = ("priority", "payload", "kind", "key", "queue_timeout_s", "execution_timeout_s", "deadline_s")
+    __slots__ = ("priority", "payload", "kind", "key", "queue_timeout_s", "execution_timeout_s", "deadline_s", "affinity_key", "requires")
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,8 @@ class SubmitTaskRequest(_message.Message):
     QUEUE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     EXECUTION_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    AFFINITY_KEY_FIELD_NUMBER: _ClassVar[int]
+    REQUIRES_FIELD_NUMBER: _ClassVar[int]
     priority: TaskPriority
     payload: str
     kind: str
@@ -81,7 +83,9 @@ class SubmitTaskRequest(_message.Message):
     queue_timeout_s: float
     execution_timeout_s: float
     deadline_s: float
-    def __init__(self, priority: _Optional[_Union[TaskPriority, str]] = ..., payload: _Optional[str] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., queue_timeout_s: _Optional[float] = ..., execution_timeout_s: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+    affinity_key: str
+    requires: str
+    def __init__(self, priority: _Optional[_Union[TaskPriority, str]] = ..., payload: _Optional[str] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., queue_timeout_s: _Optional[float] = ..., execution_timeout_s: _Optional[float] = ..., deadline_s: _Optional[float] = ..., affinity_key: _Optional[str] = ..., requires: _Optional[str] = ...) -> None: ...
 
 class SubmitTaskResponse(_message.Message):
     __slots__ = ("task_id",)

@@ -1,66 +1,18 @@
-"""Routing: which worker gets the next task. Every `choose` is O(1), whatever the number of workers.
-
-The coordinator tells each policy of every change, and each policy keeps its own index of the workers with room. A
-policy of your own subclasses `Routing` or implements `core.ports.RoutingPolicy`; `kind: package.module:Class` names it.
-"""
+"""Routing by load: how many attempts each worker holds, and nothing else."""
 
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
 from array import array
 from collections import OrderedDict
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field
 
-from orchestrator.core.invariants import raise_if_broken
-from orchestrator.core.model import Task, Worker, WorkerId
-from orchestrator.core.ports import LaneAware, RoutingPolicy
-from orchestrator.policies.config import Custom, Strict, tag_of
-
-
-class Routing(ABC):
-    """A base class that keeps `self.roomy`: the workers with room, in no particular order (swap-removal)."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.roomy: list[Worker] = []
-        self._place: dict[Worker, int] = {}
-
-    def joined(self, worker: Worker) -> None:
-        if worker.load < worker.limit:
-            self._add(worker)
-
-    def left(self, worker: Worker) -> None:
-        if worker in self._place:
-            self._remove(worker)
-
-    def load_changed(self, worker: Worker, before: int) -> None:
-        has_room = worker.load < worker.limit
-        if has_room != (worker in self._place):
-            (self._add if has_room else self._remove)(worker)
-
-    @abstractmethod
-    def choose(self, task: Task) -> Worker | None: ...
-
-    def check(self, assignable: list[Worker]) -> None:
-        """InvariantError unless the index holds the assignable workers with room, each at its place."""
-        _compare({worker.id: place for place, worker in enumerate(self.roomy)}, self._places())
-        _compare(sorted(self._places()), _with_room(assignable))
-
-    def _places(self) -> dict[WorkerId, int]:
-        return {worker.id: place for worker, place in self._place.items()}
-
-    def _add(self, worker: Worker) -> None:
-        self._place[worker] = len(self.roomy)
-        self.roomy.append(worker)
-
-    def _remove(self, worker: Worker) -> None:
-        place, last = self._place.pop(worker), self.roomy.pop()
-        if last is not worker:
-            self.roomy[place] = last
-            self._place[last] = place
+from orchestrator.core.model import Task, Worker
+from orchestrator.core.ports import RoutingPolicy
+from orchestrator.policies.config import Strict
+from orchestrator.policies.routing.index import Routing, compare, with_room
 
 
 class Random(Routing):
@@ -118,7 +70,7 @@ class RoundRobin:
 
     def check(self, assignable: list[Worker]) -> None:
         """InvariantError unless the turn holds the assignable workers with room."""
-        _compare(sorted(worker.id for worker in self._turn), _with_room(assignable))
+        compare(sorted(worker.id for worker in self._turn), with_room(assignable))
 
 
 class LeastLoaded:
@@ -175,8 +127,8 @@ class LeastLoaded:
         true = [
             (worker.slot, worker.load, self._place[worker.slot]) for worker in assignable if worker.load < worker.limit
         ]
-        _compare(sorted(indexed), sorted(true))
-        _compare(sorted(slot for slot, _, _ in indexed), [slot for slot, at in enumerate(self._place) if at >= 0])
+        compare(sorted(indexed), sorted(true))
+        compare(sorted(slot for slot, _, _ in indexed), [slot for slot, at in enumerate(self._place) if at >= 0])
 
     def _remove(self, slot: int, load: int) -> None:
         place, bucket = self._place, self._buckets[load]
@@ -185,14 +137,6 @@ class LeastLoaded:
             bucket[at] = last
             place[last] = at
         place[slot] = -1
-
-
-def _with_room(workers: list[Worker]) -> list[WorkerId]:
-    return sorted(worker.id for worker in workers if worker.load < worker.limit)
-
-
-def _compare(index: object, true: object) -> None:
-    raise_if_broken([] if index == true else [f"the routing policy's index holds {index}, expected {true}"])
 
 
 def _load(worker: Worker) -> int:
@@ -235,25 +179,3 @@ class PowerOfDConfig(Strict):
 
     def build(self, rng: random.Random) -> RoutingPolicy:
         return PowerOfD(rng, self.d)
-
-
-class CustomRouting(Custom):
-    """Your own `RoutingPolicy`."""
-
-    protocol = RoutingPolicy
-    extensions = (LaneAware,)
-    role = "a routing policy"
-
-    def build(self, rng: random.Random) -> RoutingPolicy:
-        policy: RoutingPolicy = self.make(rng)
-        return policy
-
-
-RoutingConfig = Annotated[
-    Annotated[LeastLoadedConfig, Tag("least_loaded")]
-    | Annotated[RandomConfig, Tag("random")]
-    | Annotated[RoundRobinConfig, Tag("round_robin")]
-    | Annotated[PowerOfDConfig, Tag("power_of_d")]
-    | Annotated[CustomRouting, Tag("custom")],
-    Discriminator(tag_of),
-]

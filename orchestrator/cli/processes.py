@@ -1,0 +1,51 @@
+"""What the commands that run processes of a cluster have in common: how one begins, and says that it is ready."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.cli.addresses import PROCESS_MAX, descriptor_option, exit_with, whole
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings only.")]
+ReadyFd = Annotated[int | None, descriptor_option("--ready-fd", "Write a line to this descriptor when ready.")]
+DieWith = Annotated[
+    int | None,
+    typer.Option(
+        hidden=True,
+        callback=whole("--die-with", 1, PROCESS_MAX, "a process has an id above 0"),
+        help="Be killed when the parent of this id ends.",
+    ),
+]
+
+
+def vanished(flag: str, instead: str) -> Any:
+    """A flag of former versions: whoever gives it is told what to do."""
+
+    def refuse(value: str | None) -> None:
+        if value is not None:
+            exit_with(2, f"{flag} is no longer an option: {instead}")
+
+    return typer.Option(flag, hidden=True, callback=refuse)
+
+
+def begin_process(quiet: bool, die_with: int | None) -> None:
+    if die_with is not None:
+        from orchestrator.cluster import child
+
+        child.die_with(die_with)
+    logging.basicConfig(
+        level=logging.WARNING if quiet else logging.INFO,
+        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def tell(descriptor: int | None, line: str) -> None:
+    if descriptor is not None:
+        os.write(descriptor, f"{line}\n".encode())
+        os.close(descriptor)

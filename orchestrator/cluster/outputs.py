@@ -1,0 +1,76 @@
+"""What tasks print: it goes to the worker's log, up to a limit for each task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+log = logging.getLogger("orchestrator.task")
+
+PRINTED_BYTES = 1 << 16
+"""What is shown of one task; the rest is read and dropped."""
+_LINE_BYTES = 4096
+
+
+class Output:
+    """Of one subprocess. `theirs` is the end that it writes to, to be closed here once it has it."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = os.pipe()
+        os.set_blocking(self._ours, False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._ours, self._readable)
+        self._rest = b""
+        self._whose = ""
+        self._room = PRINTED_BYTES
+        self._dropped = 0
+
+    def began(self, whose: str) -> None:
+        """A task, from now on."""
+        self._whose = whose
+        self._room = PRINTED_BYTES
+
+    def opened(self) -> None:
+        os.close(self.theirs)
+
+    def close(self) -> None:
+        self._readable()
+        self._loop.remove_reader(self._ours)
+        os.close(self._ours)
+        if self._rest:
+            self._tell(self._rest)
+        self._tell_dropped()
+
+    def _readable(self) -> None:
+        try:
+            piece = os.read(self._ours, 1 << 16)
+        except BlockingIOError:
+            return
+        if not piece:
+            self._loop.remove_reader(self._ours)
+            return
+        shown = piece[: self._room]
+        self._room -= len(shown)
+        if len(shown) < len(piece):
+            if not self._dropped:
+                log.warning("%s: prints more than %d KiB: the rest is dropped", self._whose, PRINTED_BYTES >> 10)
+            self._dropped += len(piece) - len(shown)
+        elif self._dropped:
+            self._tell_dropped()
+        *lines, self._rest = (self._rest + shown).split(b"\n")
+        for line in lines:
+            self._tell(line)
+        if len(self._rest) > _LINE_BYTES:
+            self._tell(self._rest)
+            self._rest = b""
+
+    def _tell(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if text:
+            log.info("%s: %s", self._whose, "".join(one if one.isprintable() else "?" for one in text[:_LINE_BYTES]))
+
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            log.warning("%s: %d bytes of what was printed were dropped", self._whose, self._dropped)
+            self._dropped = 0
