@@ -21,11 +21,12 @@ from pathlib import Path
 from orchestrator.cluster import decision_record, tasks
 from orchestrator.cluster.figures import Commits, Percentiles
 from orchestrator.cluster.wire import rpc
-from orchestrator.rehearsal.drive import STOPPED, ClusterBroke, Drive, Payload
+from orchestrator.rehearsal.drive import STOPPED, ClusterBroke, Drive
 from orchestrator.rehearsal.injector import STANDBY_S, Injector, needs_standby
 from orchestrator.rehearsal.journal import NAME as JOURNAL
 from orchestrator.rehearsal.journal import Journal, read
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
+from orchestrator.rehearsal.payloads import payload_of, top_speed
 from orchestrator.rehearsal.record import Account, Record, last_moment, record
 from orchestrator.results import folders, sweeps
 from orchestrator.results.folders import RunFolderError
@@ -47,7 +48,6 @@ RESTARTS_MAX = 500
 RATE_PER_S = 1_000
 """Tasks that coordinator, workers and driver on two processors were measured to handle with room to spare."""
 STOP_S = 10.0
-_PRIME_MAX = 3_037_000_493  # the largest whose square is a 64-bit integer
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _execute(
                 stage = _Stage(scenario, plan, replication, cluster)
                 stage.set_up()
                 injector = Injector(scenario, plan, cluster, stage, journal)
-                drive = Drive(scenario, plan, cluster, _payload(scenario), injector, journal, progress)
+                drive = Drive(scenario, plan, cluster, payload_of(scenario), injector, journal, progress)
                 interrupted = _complete(drive)
             except (ClusterBroke, NotReady) as error:
                 # Its clients are told before its process ends.
@@ -402,44 +402,6 @@ def _our_path() -> Iterator[None]:
 
 
 # ---- work
-
-
-def _payload(scenario: Scenario) -> Payload:
-    """From a task's demand in seconds to what the fastest workers of this scenario take that long for."""
-    speed = top_speed(scenario)
-    if scenario.workload.task == "prime":
-        per_s = _divisions_per_s()
-        return lambda demand_s: square_of_prime(demand_s / speed * per_s)
-    affinity = scenario.workload.affinity
-    if affinity is not None and affinity.hit_factor < 1:
-        factor, most = affinity.hit_factor, affinity.remembers
-        return lambda demand: tasks.remembering(demand / speed, factor, most, getattr(demand, "affinity_key", ""))
-    return lambda demand_s: repr(demand_s / speed)
-
-
-def top_speed(scenario: Scenario) -> float:
-    """Of the fastest workers. All others are slowed down against them: no machine does work faster than it can."""
-    return max(group.speed for group in scenario.cluster.groups)
-
-
-def square_of_prime(divisions: float) -> str:
-    """An integer whose primality takes about so many trial divisions, of odd numbers: the square of a prime p, for
-    p / 2 of them. A prime near p squared would take as many, and to find it more than to run it."""
-    candidate = min(int(2 * divisions) | 1, _PRIME_MAX)
-    while tasks.smallest_factor(candidate) != candidate:
-        candidate += 2
-    return str(candidate**2)
-
-
-def _divisions_per_s() -> float:
-    """Of this machine, as it is now."""
-    prime = 1_000_003
-    took_s = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        tasks.smallest_factor(prime**2)
-        took_s.append(time.perf_counter() - begin)
-    return prime / 2 / sorted(took_s)[2]
 
 
 # ---- what can be done

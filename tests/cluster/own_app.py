@@ -52,7 +52,7 @@ def moved(order: Order, *by: Point, factor: float = 1.0) -> Order:
 
 
 @app.task
-def anything(value, /, *more, **named):  # type: ignore[no-untyped-def]
+def anything(value, /, *more, **named):
     return [value, list(more), named]
 
 

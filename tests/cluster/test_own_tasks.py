@@ -115,7 +115,8 @@ def test_the_cluster_is_an_executor_of_the_standard_library(client: Client):
     with client.executor() as pool:
         assert isinstance(pool, concurrent.futures.Executor)
         assert list(pool.map(own.square, range(5), timeout=30)) == [0, 1, 4, 9, 16]
-        done, left = concurrent.futures.wait([pool.submit(own.square, 2), pool.submit(own.naps, 0.01)], 30)
+        futures: list[concurrent.futures.Future[Any]] = [pool.submit(own.square, 2), pool.submit(own.naps, 0.01)]
+        done, left = concurrent.futures.wait(futures, 30)
         assert (len(done), left) == (2, set())
 
         async def on_a_loop() -> int:

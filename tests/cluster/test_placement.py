@@ -91,8 +91,8 @@ def test_what_is_no_label_is_refused_wherever_it_is_given(make_cluster: MakeClus
         )
         with pytest.raises(grpc.RpcError) as refused:
             submit(wire_pb2.SubmitTaskRequest(payload="7", requires=requires), timeout=10)
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
-    assert "a label is" in refused.value.details()  # type: ignore[attr-defined]
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "a label is" in (refused.value.details() or "")
 
 
 def test_a_worker_with_a_label_that_is_none_is_refused():

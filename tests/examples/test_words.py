@@ -16,7 +16,7 @@ FOLDER = ROOT / "examples/words"
 
 def test_a_killed_worker_costs_no_result_and_repeats_none(tmp_path: Path):
     """From anywhere; it says how much faster the cluster was, whatever that is here."""
-    command = [sys.executable, FOLDER / "run.py", "--files", "60", "--words", "6000"]
+    command = [sys.executable, str(FOLDER / "run.py"), "--files", "60", "--words", "6000"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     told = done.stdout.splitlines()

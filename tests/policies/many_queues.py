@@ -45,9 +45,9 @@ def mean_response_s(
     first, last = int(from_s * rate), int(until_s * rate)
     for event in range(last):
         if draw() < share:
-            worker = routing.choose(TASK)
-            assert worker is not None
-            worker.load += 1
+            chosen = routing.choose(TASK)
+            assert chosen is not None
+            chosen.load += 1
             held += 1
             routing.load_changed(worker, worker.load - 1)
         else:

@@ -92,7 +92,7 @@ def shares_of_rings(workers, virtual_nodes, rings):
             worker.id = f"{number}-{worker.id}"
             cluster.join(worker)
         routing.choose(task("any"))
-        share = Counter()
+        share: Counter[str] = Counter()
         last = routing._points[-1] - 2**64
         for at, owner in zip(routing._points, routing._owners, strict=True):
             share[owner.id] += (at - last) / 2**64

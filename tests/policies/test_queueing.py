@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,16 +23,6 @@ from orchestrator.policies.queueing import (
     WeightedFairConfig,
 )
 
-ORDER = {
-    "fifo": (Fifo, lambda task: task.seq),
-    "priority": (StrictPriority, lambda task: (-task.priority, task.seq)),
-    "aging": (lambda: Aging(5.0), lambda task: (task.submitted_at - 5.0 * task.priority, task.seq)),
-    "aging at once": (lambda: Aging(1e-9), lambda task: task.seq),
-    "aging never": (lambda: Aging(1e9), lambda task: (-task.priority, task.seq)),
-    "edf": (EarliestDeadline, lambda task: (task.deadline_at, task.seq)),
-    "sjf": (lambda: ShortestFirst(TIMES), lambda task: (SECONDS[task.payload.kind], task.seq)),
-}
-
 
 class OfKind:
     def __init__(self, kind):
@@ -42,6 +34,17 @@ KINDS = [OfKind(kind) for kind in SECONDS]
 TIMES = ServiceTimes()
 TIMES.learn("long", 9.0)
 TIMES.learn("short", 1.0)
+
+
+ORDER: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "fifo": (Fifo, lambda task: task.seq),
+    "priority": (StrictPriority, lambda task: (-task.priority, task.seq)),
+    "aging": (lambda: Aging(5.0), lambda task: (task.submitted_at - 5.0 * task.priority, task.seq)),
+    "aging at once": (lambda: Aging(1e-9), lambda task: task.seq),
+    "aging never": (lambda: Aging(1e9), lambda task: (-task.priority, task.seq)),
+    "edf": (EarliestDeadline, lambda task: (task.deadline_at, task.seq)),
+    "sjf": (lambda: ShortestFirst(TIMES), lambda task: (SECONDS[task.payload.kind], task.seq)),
+}
 
 
 def tasks(*priorities):
@@ -191,7 +194,9 @@ def test_no_class_that_waits_is_far_behind_another(weights, steps):
 @given(steps=st.lists(st.sampled_from([0, 1, 2, 3, None, "back"]), max_size=200))
 def test_inside_a_class_the_oldest_goes_first(steps):
     """Whoever comes back is the oldest again, and none is lost."""
-    queue, waiting, out = by_priority(), [], []
+    queue = by_priority()
+    waiting: list[Task] = []
+    out: list[Task] = []
     for seq, step in enumerate(steps):
         if step is None and waiting:
             task = queue.pop()
@@ -214,7 +219,11 @@ def test_a_class_of_kind_has_the_name_that_scenarios_use(kind, name):
     for seq in range(8):
         payload = OfKind(kind if seq % 2 else "other")
         queue.push(Task(f"t{seq}", seq, Priority.NORMAL, payload, 0.0))
-    assert [queue.pop().payload.kind for _ in range(4)].count(kind) == 3
+    assert [kind_of(queue.pop()) for _ in range(4)].count(kind) == 3
+
+
+def kind_of(task):
+    return task.payload.kind
 
 
 # ---- sjf
@@ -241,7 +250,7 @@ def test_the_order_of_kinds_follows_what_they_took():
 
 def test_the_queues_of_a_coordinator_know_the_same_times():
     """A lane of refused tasks has a queue of its own, which hears of no result."""
-    make = ShortestFirstConfig(kind="sjf").build()
+    make: Callable[[], Any] = ShortestFirstConfig(kind="sjf").build()
     main, lane = make(), make()
     main.ended(ended("a", 2.0), 2.0)
     main.ended(ended("b", 1.0), 2.0)

@@ -19,7 +19,8 @@ from orchestrator.cli.judging import LIVE_GRACE_S
 from orchestrator.cluster import decision_record, tasks
 from orchestrator.rehearsal import runs
 from orchestrator.rehearsal.drive import ClusterBroke
-from orchestrator.rehearsal.runs import hosts, run, square_of_prime, sweep, warn
+from orchestrator.rehearsal.payloads import square_of_prime
+from orchestrator.rehearsal.runs import hosts, run, sweep, warn
 from orchestrator.results import folders
 from orchestrator.results.runs import Run, Sweep
 from orchestrator.scenario.plan import OpenArrivals, draw_plan

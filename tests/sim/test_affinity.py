@@ -14,7 +14,7 @@ from orchestrator.scenario.schema import Scenario, ScenarioError
 from tests.sim.conftest import MakeScenario
 
 
-def keyed(make: MakeScenario, routing: dict[str, Any], affinity: dict[str, Any], **workload: Any) -> Scenario:
+def keyed(make: MakeScenario, routing: dict[str, Any], affinity: dict[str, Any] | None, **workload: Any) -> Scenario:
     return make(
         duration_s=2000,
         warmup_s=200,
