@@ -49,7 +49,7 @@ def mean_response_s(
             assert chosen is not None
             chosen.load += 1
             held += 1
-            routing.load_changed(worker, worker.load - 1)
+            routing.load_changed(chosen, chosen.load - 1)
         else:
             worker = workers[int(draw() * n)]
             if worker.load:
