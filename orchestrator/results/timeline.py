@@ -33,8 +33,8 @@ class Series:
     arrivals_per_s: Floats
     completions_per_s: Floats
     waiting: Floats
-    """Mean number of tasks that have arrived, are not executed and not settled, wherever they are: at a coordinator that
-    does not accept them yet, in its queue, between two attempts, or at a worker."""
+    """Mean number of tasks that have arrived, are not executed and not settled, wherever they are: at a coordinator
+    that does not accept them yet, in its queue, between two attempts, or at a worker."""
     waiting_at_workers: Floats
     """Those of them that are assigned to a worker and have not begun."""
 
