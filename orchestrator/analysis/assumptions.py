@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.analysis.contenders import Group
@@ -14,9 +15,10 @@ from orchestrator.scenario.workload import Closed
 MOST_NAMED = 2
 """Cells that are named beside a load that they share."""
 GROWS = ": more than it can do, so that the queue grows"
+ROUNDING = 1e-9
 WORTH = 0.05
 """Of the slots' time: a smaller share beyond the work is not told."""
-TAKES_AWAY = ("crash", "pause", "hang", "partition", "drain", "slow")
+TAKES_AWAY = ("crash", "restart", "pause", "hang", "partition", "drain", "slow")
 """The faults that leave less of the cluster to work."""
 
 
@@ -73,19 +75,33 @@ def _loads(scenario: RunSettings) -> Iterator[tuple[str, float | None, str]]:
             yield f"the fault leaves nothing that works ({fault})", None, ""
         elif left < 1:
             before = f"{told}{100 * held:.0f} %{beyond}, and " if more else told
-            yield before, held / left, f" of what the fault leaves ({fault}){GROWS if held > left else ''}"
+            staggered = ", staggered" if isinstance(fault, WorkerFault) and fault.stagger_s else ""
+            more_than_left = GROWS if held > left * (1 + ROUNDING) else ""
+            yield before, held / left, f" of what the fault leaves ({fault}{staggered}){more_than_left}"
 
 
 def _share(scenario: RunSettings, fault: Fault) -> float:
-    """The share of all work that a planned fault takes away at once."""
+    """The share of all work that a planned fault takes away at once, at most."""
     if not isinstance(fault, WorkerFault) or fault.kind not in TAKES_AWAY:
         return 0.0
-    if fault.mtbf_s is not None or fault.stagger_s:
+    if fault.mtbf_s is not None:
         return 0.0  # one worker at a time
     groups = scenario.cluster.groups
     speeds = [group.capacity * group.speed for group in groups for _ in range(group.workers)]
     names = scenario.worker_names()
-    hit = set(scenario.victims(fault))
-    taken = sum(speed for name, speed in zip(names, speeds, strict=True) if name in hit)
-    share = taken / sum(speeds) * (fault.count / len(hit) if fault.count else 1.0)
-    return share * (1 - fault.factor if isinstance(fault, Slow) else 1.0)
+    speed_of = dict(zip(names, speeds, strict=True))
+    hit = [speed_of[name] for name in scenario.victims(fault)]
+    at_once = _at_once(fault, fault.count or len(hit))
+    if fault.count:
+        taken = at_once * sum(hit) / len(hit)
+    else:
+        taken = max(sum(hit[first : first + at_once]) for first in range(len(hit) - at_once + 1))
+    return taken / sum(speeds) * (1 - fault.factor if isinstance(fault, Slow) else 1.0)
+
+
+def _at_once(fault: WorkerFault, victims: int) -> int:
+    """How many of its victims it holds at the same time: the next is hit before the one before is back."""
+    length = fault.length()
+    if not fault.stagger_s or length is None:
+        return victims
+    return min(victims, max(1, math.ceil(length.mean() / fault.stagger_s * (1 - ROUNDING))))

@@ -77,7 +77,7 @@ def test_a_priority_that_is_a_kind_by_another_name_is_told_once():
 
 
 def test_cells_of_which_none_is_shown_to_differ_have_no_lowest():
-    """The percentiles of three cells lie apart by chance: their intervals hold no difference, so that none is called the best."""
+    """The percentiles of three cells lie apart by chance, and their intervals hold no difference: none is the best."""
     chance = np.random.default_rng(1)
 
     def by_chance() -> Run:

@@ -163,6 +163,9 @@ def test_the_page_on_the_command_line_names_the_commands_that_can_be_quiet():
         ("cluster.groups.workers", ["default  none, it must be given", "integer >= 1"]),
         ("sweep", ["default  empty"]),
         ("faults", ["default  empty"]),
+        ("faults", ["Kinds of faults:", "restart           The process is told to leave, and finishes what it runs"]),
+        ("faults.restart", ["kind: restart", "Keys of faults, kind: restart:", "grace_s", "stagger_s"]),
+        ("policies.detection.phi_accrual", ["Dead when the silence is too unlikely", "threshold", "heartbeat_s"]),
         ("faults[0].restart_after_s", ["faults.kind is crash", "faults.0.restart_after_s="]),
         ("workload.kinds.report.share", ["workload.kinds.*.share", "kinds.lookup.share=0.98", "kinds-of-tasks"]),
         ("policies.detection", ["phi_accrual", "Keys of policies.detection:", "threshold", "(phi_accrual)"]),
@@ -186,6 +189,13 @@ def test_explain_knows_every_key_of_a_scenario():
     assert [name for name, key in keys.items() if name and not key.forms[0].meaning] == []
     top = run("explain").stdout
     assert all(re.search(rf"^  {name} ", top, re.MULTILINE) for name in keys if name and "." not in name)
+
+
+def test_explain_of_a_kind_has_no_key_of_another():
+    """A restart has a grace period, and no time until it is back, as a crash has."""
+    told = run("explain", "faults.restart").stdout
+    assert "grace_s" in told
+    assert "restart_after_s" not in told
 
 
 def test_explain_suggests_what_was_meant():
