@@ -301,4 +301,4 @@ def _room(axes: Axes, which: str) -> int:
     """How many labels of ticks have room beside one another."""
     extent = axes.get_window_extent()
     inches = (extent.width if which == "x" else extent.height) / axes.figure.dpi
-    return max(2, int(inches / (0.55 if which == "x" else 0.22)))
+    return max(2, int(inches / (0.45 if which == "x" else 0.22)))
