@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from orchestrator.analysis.contenders import Group
 from orchestrator.scenario.faults import Fault, Slow, WorkerFault
 from orchestrator.scenario.loads import beyond_work, occupancy
-from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.sections import Network
 from orchestrator.scenario.workload import Closed
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.contenders import Group
+    from orchestrator.scenario.run_settings import RunSettings
 
 MOST_NAMED = 2
 """Cells that are named beside a load that they share."""
@@ -32,13 +35,24 @@ def assumptions(groups: Sequence[Group]) -> list[str]:
         told.append("messages take no time")
     if simulated and not any(cell.scenario.coordinator.cost_s for cell in cells):
         told.append("the coordinator decides at no cost")
+    return told + _in_words({cell.title or cell.name: cell.scenario for cell in cells})
+
+
+def loads_under_faults(scenarios: Mapping[str, RunSettings]) -> list[str]:
+    """The load beside that on what is left while a planned fault lasts, of those that have faults, by their names."""
+    return _in_words({name: one for name, one in scenarios.items() if any(_share(one, fault) for fault in one.faults)})
+
+
+def _in_words(scenarios: Mapping[str, RunSettings]) -> list[str]:
+    """Loads that differ in their number only are told together."""
     found: dict[tuple[str, str], dict[str, float | None]] = {}
-    for cell in cells:
-        for before, share, after in _loads(cell.scenario):
-            found.setdefault((before, after), {})[cell.title or cell.name] = share
+    for name, scenario in scenarios.items():
+        for before, share, after in _loads(scenario):
+            found.setdefault((before, after), {})[name] = share
+    told = []
     for (before, after), shares in found.items():
         names = list(shares)
-        where = "" if len(names) == len(cells) else f"with {' and '.join(names[:MOST_NAMED])}{_more(names)}, "
+        where = "" if len(names) == len(scenarios) else f"with {' and '.join(names[:MOST_NAMED])}{_more(names)}, "
         told.append(f"{where}{before}{_range(shares.values())}{after}")
     return told
 

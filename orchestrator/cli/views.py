@@ -236,6 +236,14 @@ def _all_and_classes(
     return [(name, tasks), *((f"  {one}", counts) for one, counts in by_class.items())]
 
 
+JUDGED_BY = (
+    "detection, p99: how long a crash goes unnoticed, on average and for 99 % of them",
+    "mistakes: healthy workers declared dead; lasting: how long one is, on average",
+    "accuracy: the share of its time in which a healthy worker is trusted",
+    "own: the setting of the scenario; front: no other is both as fast and as seldom wrong",
+)
+
+
 def print_judgement(judgement: Mapping[str, Any]) -> None:
     """Every detector and setting on one trace, and what they recommend."""
     heard, recommended = judgement["trace"], judgement["recommendation"]
@@ -262,6 +270,9 @@ def print_judgement(judgement: Mapping[str, Any]) -> None:
         ["", "detection", "p99", "mistakes (n)", "a day", "lasting", "accuracy", ""],
         map(told, judgement["points"]),
     )
+    print()
+    for meaning in JUDGED_BY:
+        say(meaning)
     print()
     say(_recommended(judgement))
 

@@ -240,7 +240,7 @@ def test_cells_are_compared_by_their_names():
     )
     found = compare(four, two)
     assert (found.label, found.reference_label) == ("workers=4", "workers=2")
-    (p50,) = [row for row in found.cells[0].rows if row.metric == "latency_s.p50"]
+    p50 = next(row for row in found.cells[0].rows if row.metric == "latency_s.p50")
     assert (p50.value, p50.reference) == (1.0, 2.0)
 
 

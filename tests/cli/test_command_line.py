@@ -35,6 +35,7 @@ COMMANDS: dict[str, Any] = {
     if not group.hidden
     for part, command in getattr(group, "commands", {"": group}).items()
 }
+RACK = str(Path(__file__).parents[2] / "scenarios" / "rack-timeout.yaml")
 UNHEARD = {"coordinator", "worker", "schema", "store export"}
 """Two that log, and two that print JSON anyway."""
 
@@ -216,6 +217,28 @@ def test_explain_tells_a_program_the_same():
     """As JSON."""
     (key,) = json.loads(run("explain", "cluster.prefetch", "--json").stdout)["keys"]
     assert (key["name"], key["forms"][0]["default"], key["unit"]) == ("cluster.prefetch", "0", "")
+
+
+# ---- before a run
+
+
+def test_check_tells_the_load_on_what_faults_leave():
+    """A rack of a fifth of the workers is away: the load is told beside that on the rest; cells alike have one row."""
+    told = run("check", RACK, "policies.detection.timeout_s=10,30").stdout
+    assert re.search(r"^each of 2 +0\.660 ", told, re.MULTILINE)
+    assert "The load is 66 %, and 82 % of what the fault leaves (crash of rack at 30 s)." in told
+
+
+def test_an_interrupt_behind_the_last_run_says_that_the_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C while the answer is made: nothing has to be run again, and nobody would know otherwise."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.cli.running.print_cells", interrupted)
+    told = run("simulate", RACK, "duration_s=40", "sweep={seed: [1, 2]}", "--no-plots", "--out", str(tmp_path / "out"))
+    assert told.exit_code == 130
+    assert told.stderr.splitlines()[-1] == f"interrupted: 2 of 2 runs kept in {tmp_path / 'out'}"
 
 
 # ---- terminals
