@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.cli.terminal import count, duration, number, percent, print_facts, print_table, say, signed
+from orchestrator.cli.terminal import (
+    count,
+    duration,
+    number,
+    percent,
+    print_facts,
+    print_paragraph,
+    print_table,
+    say,
+    signed,
+)
 from orchestrator.results.words import MOMENTS
 
 COUNTS = ("submitted", "completed", "failed", "unfinished")
@@ -108,6 +118,17 @@ def _title_of(cell: Mapping[str, Any]) -> str:
     return cell_title(cell["values"]) or str(cell["cell"])
 
 
+MEANINGS = {
+    "n": "arrivals after the warm-up, of which the latencies are",
+    "wait": "mean",
+    "through": "completed a second",
+    "detection": "median",
+    "late": "results of tasks that had one",
+    "tasks/s": "run a second of real time",
+}
+"""What the columns of a table of cells are, where a name does not say it."""
+
+
 def print_cells(summary: Mapping[str, Any]) -> None:
     """A sweep: one row a cell, its replications pooled; what no cell has is left out. Then its classes of tasks."""
     from orchestrator.results.statistics import statistic_of
@@ -139,6 +160,8 @@ def print_cells(summary: Mapping[str, Any]) -> None:
         ["", *shown],
         list(zip(map(_title_of, summary["cells"]), *shown.values(), strict=True)),
     )
+    print()
+    print_paragraph("; ".join(f"{name}: {told}" for name, told in MEANINGS.items() if name in shown), hanging="  ")
     shown_moments = [cell["latency_s"] for cell in summary["cells"]]
     by_class = [
         (_title_of(cell), name, one)
