@@ -6,11 +6,13 @@ import math
 
 from orchestrator.analysis.contenders import Against, Group
 from orchestrator.analysis.deltas import Delta
-from orchestrator.analysis.phrases import UNSURE, Reads, change, instead, name
+from orchestrator.analysis.phrases import UNSURE, Reads, change, instead, name, percent
 from orchestrator.results.words import duration, listed
 
 MOST = 3
 """Classes that are told of many cells."""
+NEAR = 0.05
+"""Cells between which the p99 of a class differs by less are not told one by one, where another class differs more."""
 NAMED = 4
 """Cells of which each is told; of more, the lowest and the highest."""
 
@@ -55,10 +57,14 @@ def spread(group: Group) -> list[str]:
     most."""
     found = {one.measure: class_of(one.measure) for one in group.others[0].deltas if one.measure.endswith(".p99")}
     said = {measure: of for measure, of in found.items() if of and _is_said(group, measure)}
-    most = sorted(said, key=lambda measure: -_width(group, measure))[:MOST]
+    widths = {measure: _width(group, measure) for measure in said}
+    wide = [measure for measure in said if widths[measure] >= 1 + NEAR] or list(said)
+    most = sorted(wide, key=lambda measure: -widths[measure])[:MOST]
     if not most:
         return []
     told = "; ".join(f"{of} {_in_each(group, measure)}" for measure, of in said.items() if measure in most)
+    if near := [of for measure, of in said.items() if measure not in wide]:
+        told += f"; {listed(near)} within {percent(NEAR)} in all cells"
     unsure = any(Reads.of(one) is Reads.UNSURE for measure in most for one in group.deltas(measure))
     return [f"By class, p99: {told}{f' ({UNSURE})' if unsure else ''}."]
 

@@ -56,6 +56,18 @@ def test_of_many_cells_a_class_has_its_lowest_and_its_highest():
     assert "low" not in classes
 
 
+def test_a_class_that_hardly_differs_is_not_told_for_each_cell():
+    """The p99 of low tasks is 20 s or 19.6 s, beside urgent ones whose p99 is divided by eight."""
+
+    def made(values: Mapping[str, Any]) -> Run:
+        urgent_s = 8.0 / values["cluster.workers"] / (4 if values["policies.queue"]["kind"] == "priority" else 1)
+        return mixed(urgent_s, 20.0 if values["cluster.workers"] == 2 else 19.6)
+
+    (classes,) = [one for one in told(grid_of(made)) if one.startswith("By class")]
+    assert "; low within 5.0 % in all cells" in classes
+    assert "20.0 s with" not in classes
+
+
 def test_what_a_choice_does_to_a_class_is_told_where_all_tasks_do_not_show_it():
     """p99 is that of the low tasks, which hardly change: the queue divides that of the urgent ones by four."""
     (effects,) = [one for one in told(grid_of(served)) if one.startswith("On average")]
