@@ -13,15 +13,17 @@ from typing import Any
 
 from simpy.core import StopSimulation
 
+from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import explained
 from orchestrator.core.inputs import Registration, Report
 from orchestrator.core.model import Attempt, AttemptKey, Detail, Task, TaskId, Worker, WorkerEvent, WorkerId
+from orchestrator.core.ports import Effects
 from orchestrator.policies.settings import build_coordinator
 from orchestrator.results.recorder import Recorder
 from orchestrator.results.sweeps import Progress
 from orchestrator.results.tables import Tables
 from orchestrator.scenario.driving import RunEnd
-from orchestrator.scenario.plan import ClosedArrivals, Plan
+from orchestrator.scenario.plan import ClosedArrivals, FaultAction, Plan
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
 from sim import keys
@@ -30,9 +32,11 @@ from sim.draws import AttemptDraws, Draws, fates_of
 from sim.environment import Environment
 from sim.faults import Faults
 from sim.fused import FusedPath
-from sim.inbox import Handlers, Inbox
+from sim.inbox import Handler, Handlers, Inbox
 from sim.keys import fused_result_key
 from sim.network import MessageKind
+from sim.patience import Impatient
+from sim.refusals import Refusals
 from sim.to_coordinator import Introduction, ToCoordinator
 from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
@@ -63,18 +67,14 @@ class World:
         self.ended = self.recorder.ended
         self._duration_s = scenario.duration_s
         self._heartbeat_s = policies.detection.heartbeat_s
-        timeout_s = policies.attempt_timeout_s
-        self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
         self._draws = AttemptDraws(scenario, replication)
         self._alarm_at = math.inf
         self._next_request = 0
         self._reports: dict[int, Job] = {}  # by the request that names them at the coordinator
+        self._scenario, self._replication = scenario, replication
         # Late reports come from attempts that are still known; only a copy of a message needs a longer memory.
-        keep_settled = 100_000 if network.duplicate else 1_000
-        self.coordinator = build_coordinator(
-            policies, self, seed, replication, keep_settled=keep_settled, call_timeout_s=network.rpc_timeout_s
-        )
+        self.coordinator = self._new_coordinator(100_000 if network.duplicate else 1_000)
 
         pauses = any(action.worker is None for action in plan.faults)
         self.inbox = Inbox(self.env, scenario.coordinator.cost_s, pauses)
@@ -101,6 +101,7 @@ class World:
         self._record_settled = self.recorder.settled
         self.unfuse = self._fused_path.unfuse
 
+        self._impatient: Impatient | None = None
         self.workers: list[SimWorker] = []
         self.by_name: dict[WorkerId, SimWorker] = {}
         self._by_slot: list[SimWorker] = []
@@ -162,6 +163,23 @@ class World:
 
     # ---- the parts
 
+    def _new_coordinator(self, keep_settled: float, effects: Effects | None = None, term: int = 1) -> Coordinator:
+        scenario = self._scenario
+        return build_coordinator(
+            scenario.policies,
+            effects or self,
+            scenario.seed,
+            self._replication,
+            keep_settled=keep_settled,
+            term=term,
+            call_timeout_s=self._rpc_timeout_s,
+            max_waiting=scenario.coordinator.max_waiting,
+        )
+
+    def _from_clients(self, handler: Handler) -> Handler:
+        """What the coordinator does with a submission, behind the queue of its server."""
+        return self.inbox.received(handler)
+
     def _name_handlers(self) -> Handlers:
         received = self.inbox.received
         return Handlers(
@@ -213,19 +231,24 @@ class World:
                 self._register(Introduction(worker, worker.life, ()))
 
     def _submit_all(self, scenario: Scenario, plan: Plan, replication: int) -> None:
-        arrivals, received = plan.arrivals, self.inbox.received
+        arrivals = plan.arrivals
+        received: Callable[[Handler], Handler] = self._from_clients
+        resubmit = scenario.workload.resubmit
+        if resubmit is not None:
+            self._impatient = Impatient(self.env, resubmit, self._draws, lambda *task: self.arrivals.repeat(*task))
+            received = self._impatient.patient(received)
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
         self.end = RunEnd(due, lambda: self._stop_at(self.now), self._is_hopeless)
+        again = self.inbox.received, scenario, replication, self._submit_refused, self._given_up
+        self._refusals = Refusals(self.env, *again)
         self._clients: ClientSubmissions | None = None
         self.arrivals: OpenSubmissions | ClientSubmissions
+        of_run = scenario, replication, self.end, self._draws, self._refusals.over
         if isinstance(arrivals, ClosedArrivals):
-            self.arrivals = self._clients = ClientSubmissions(
-                self.env, self.coordinator, received, arrivals, scenario, replication, self.end, self._draws
-            )
+            self._clients = ClientSubmissions(self.env, self.coordinator, received, arrivals, *of_run)
+            self.arrivals = self._clients
         else:
-            self.arrivals = OpenSubmissions(
-                self.env, self.coordinator, received, arrivals, scenario, replication, self._draws
-            )
+            self.arrivals = OpenSubmissions(self.env, self.coordinator, received, arrivals, *of_run)
 
     # ---- effects of the core
 
@@ -236,8 +259,11 @@ class World:
     def accepted(self, task: Task, now: float) -> None:
         pass
 
+    def refused(self, task: Task, why: str, now: float) -> None:
+        self._release(f"client of {task.id}", self._refusals.later, task)
+
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
-        if request is not None:  # the life of a process that held something; to any other the answer says nothing
+        if request is not None:
             to = self.by_name[worker.id]
             self._release(
                 worker.id, self._to_workers.send_registered, to, request, self.coordinator.term, tuple(dropped)
@@ -253,7 +279,7 @@ class World:
             starts_at = now + delay_s
             finishes_at = starts_at + work_s
             arrives_at = finishes_at + result_delay_s
-            undisturbed = arrives_at < worker.next_fault_s and arrives_at < now + self._timeout_s
+            undisturbed = arrives_at < worker.next_fault_s and arrives_at < attempt.times_out_at
             if undisturbed and starts_at >= worker.registered_arrives_at:
                 attempt.note = starts_at, finishes_at, work_s, result_delay_s, False
                 self._call_at(arrives_at, fused_result_key(attempt), self._fused_result, attempt)
@@ -274,8 +300,9 @@ class World:
 
     def settled(self, task: Task, now: float) -> None:
         self._record_settled(task, now)
-        if self._clients is not None:
-            number: Any = task.id
+        number: Any = task.id
+        first = self._impatient is None or self._impatient.settled(number)
+        if first and self._clients is not None:
             client = self._clients.client_of(number)
             self._release(f"client {client}", self._clients.send_settled, number)
         self.end.settled()
@@ -297,6 +324,20 @@ class World:
     def wake_at(self, at: float) -> None:
         self._alarm_at = at
         self.env.call_at(max(at, self.env._now), keys.Rank.ALARM, self._wake, at)
+
+    def _submit_refused(self, task: Task) -> None:
+        self.coordinator.submit(task.id, task.priority, task.payload, task.limits, self.now)
+
+    def _given_up(self, task: int) -> None:
+        """Its client does not want it any more, and the coordinator never took it."""
+        self.recorder.refused(task, self.now)
+        self._told_settled(task)
+
+    def _told_settled(self, number: Any) -> None:
+        first = self._impatient is None or self._impatient.settled(number)
+        if first and self._clients is not None:
+            self._clients.send_settled(number)
+        self.end.settled()
 
     def _introduce(self, record: Worker) -> None:
         """The coordinator has a new record of a worker. Its slot may have been another worker's."""
@@ -358,12 +399,16 @@ class World:
         worker, life, held = introduction
         self.unfuse(worker)  # the coordinator may give up what it assigned since the process sent this
         incarnation = f"{life}"  # names the process
-        request = life if held else None
+        request = self._request_of(introduction)
         registration = Registration(worker.name, incarnation, worker.capacity, worker.prefetch, True, held, request)
         if self.coordinator.knows_incarnation(worker.name, incarnation):
             self.coordinator.reconnected(registration, self.now)
         else:
             self.coordinator.register(registration, self.now)
+
+    def _request_of(self, introduction: Introduction) -> int | None:
+        """To a process that held nothing the answer says nothing."""
+        return introduction.life if introduction.held else None
 
     def _connection_lost(self, worker: SimWorker) -> None:
         self.unfuse(worker)
@@ -404,6 +449,10 @@ class World:
     def _register_again(self, worker: SimWorker) -> None:
         self.unfuse(worker)  # for the process to say what it holds
         self._to_coordinator.send_registration(worker)
+
+    def inject_into_coordinator(self, action: FaultAction) -> None:
+        """Its process stands still, or goes on."""
+        (self.go_on if action.heals else self.sleep)()
 
     def sleep(self) -> None:
         """The coordinator's process stands still."""

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from orchestrator.analysis import limits, recovery
 from orchestrator.analysis.absences import Absence, Parting
 from orchestrator.analysis.history import (
     Breach,
@@ -128,7 +129,7 @@ def _results(h: History) -> Iterator[Breach]:
         named[differ], lambda i: f"was settled {h.settled_how(i)}, but not by its {h.attempt_name(h.settling[i])}"
     )
     # A report may come from a process that has been replaced since. It settles the task, and no row shows it.
-    unnamed = np.flatnonzero(settled & (h.settling < 0))
+    unnamed = np.flatnonzero(settled & (h.settling < 0) & ~limits.given_up(h))
     strange = np.array([i for i in unnamed.tolist() if not h.was_given(i)], dtype=np.int64)
     yield h.tasks(strange, lambda i: f"was settled {h.settled_how(i)}, which had not been given it")
 
@@ -194,14 +195,16 @@ def _tries(h: History) -> Iterator[Breach]:
     most = math.inf if retry.max_attempts is None else retry.max_attempts
     used = h.per_task(h.consumed & ~h.perhaps_hedge)
     yield h.tasks(np.flatnonzero(used > most), lambda i: f"used {used[i]} tries, of {most} that it had")
-    # If a call failed after its worker was declared dead, the attempt had consumed a try.
-    may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED))
+    # If a call failed after its worker was declared dead, or the worker returned and was told to stop the attempt, that
+    # had consumed a try.
+    stopped = (h.outcome == Outcome.CANCELLED) & (h.given_up_s < h.of_task(h.settled_s))
+    may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED) | stopped)
     enough = min(most, retry.max_worker_kills or math.inf)
     # A reported failure may come from a process that has been replaced since. It is final, and no row shows it.
     reported = np.isin(h.outcome, (Outcome.COMPLETED, Outcome.FAILED))
     closed_early = ~reported & (h.ended_s < h.of_task(h.settled_s))
     clear = h.per_task(closed_early | h.reopened) == 0  # one attempt that was opened again consumed several tries
-    early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & clear
+    early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & clear & ~limits.given_up(h)
     yield h.tasks(
         np.flatnonzero(early),
         lambda i: f"failed at {at_time(h.settled_s[i])} after {may_consume[i]} tries of {enough}",
@@ -327,7 +330,10 @@ def _load(h: History) -> Iterator[Breach]:
 def _cancels(h: History) -> Iterator[Breach]:
     """When a task is settled, its other attempts are stopped."""
     settled_s = h.of_task(h.settled_s)
-    heard_s = settled_s + longest_s(h.scenario.network.delay_of("cancel")) + h.grace_s
+    commit = h.scenario.coordinator.commit
+    # A cancel leaves when the group is stored that is written at that moment, and then its own.
+    leaves_s = 0.0 if commit is None else 2 * longest_s(commit)
+    heard_s = settled_s + leaves_s + longest_s(h.scenario.network.delay_of("cancel")) + h.grace_s
     ran_on = ~h.settles & (h.started_s + h.ran_s > heard_s + EPSILON_S) & (or_never(h.ended_s) > settled_s)
     rows = np.flatnonzero(ran_on)
     if len(rows):
@@ -395,9 +401,11 @@ def _queue_unknown(scenario: Scenario) -> str:
 
 
 def _cancels_uncertain(scenario: Scenario) -> str:
-    network = scenario.network
+    network, commit = scenario.network, scenario.coordinator.commit
     if network.loss:
         return "messages are lost"
+    if commit is not None and not math.isfinite(longest_s(commit)):
+        return "commits may take any time"
     return "" if math.isfinite(longest_s(network.delay_of("cancel"))) else "messages may take any time"
 
 
@@ -408,12 +416,16 @@ PROMISES = (
     Promise("times", "nothing happens before its cause", _times),
     Promise("settled", "no task is assigned after it was settled", _settled),
     Promise("tries", "no task is tried too often, and none is given up too early", _tries),
+    Promise("limits", "no task waits or lives for longer than it may", limits.breaches, limits.unless),
     Promise("hedges", "no task has two open attempts", _hedges, _hedges_possible),
     Promise("copies", "no task occupies more workers than its copies may", _copies),
     Promise("order", "tasks are assigned in the order of the queue", _order, _queue_unknown),
     Promise("membership", "nothing is assigned to a worker that is away, or left with one that is dead", _membership),
     Promise("load", "no worker holds more than its capacity and prefetch", _load),
     Promise("cancel", "other attempts at a settled task are stopped", _cancels, _cancels_uncertain),
+    Promise("durable", "nothing is lost that a client was told", recovery.durable),
+    Promise("terms", "each coordinator has a higher term than the one before", recovery.terms),
+    Promise("adopted", "what workers hold outlives the coordinator", recovery.adopted),
     Promise("progress", "after the faults, every task is settled", _progress),
 )
 

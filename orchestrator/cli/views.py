@@ -75,6 +75,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     return {
         **({"runs": f"{summary['replications']}, pooled"} if "replications" in summary else {}),
         "tasks": listed(tasks, *COUNTS),
+        **({"limits": listed(summary["limits"], *summary["limits"])} if "limits" in summary else {}),
         **{f"  {name}": listed(one, *COUNTS) for name, one in classes(summary).items()},
         "waiting": f"{number(summary['queue']['at_coordinator'])} tasks at the coordinator, "
         f"{number(summary['queue']['at_workers'])} at workers, on average",
@@ -392,6 +393,11 @@ def print_calibration(model: Mapping[str, Any]) -> None:
                 f"{told['messages']:,}",
                 "-",
             ]
+        ]
+        + [
+            ["commit", one["kind"], duration(one.get("mean_s", one.get("value_s"))), number(one.get("cv")), "-", "-"]
+            for one in (model["coordinator"].get("commit"),)
+            if one is not None
         ],
     )
 

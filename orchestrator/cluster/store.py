@@ -22,8 +22,10 @@ from orchestrator.cluster.wire.translate import make
 log = logging.getLogger("orchestrator.coordinator")
 
 DATABASE = "tasks.sqlite"
-SCHEMA = 2
+SCHEMA = 3
 """The version of what the database holds."""
+READABLE = (2, SCHEMA)
+"""Tasks of version 2 have fewer fields; what is stored anew has all."""
 _OLDEST_SQLITE = (3, 38)  # the first with the operator ->
 
 
@@ -35,8 +37,9 @@ class Kept(NamedTuple):
     """A task as it is stored. Times are wall-clock times, in seconds since 1970; `settled_at`: None until then.
 
     `session`, `number`: by which client's stream it came, empty for none. `attempt`: the number of the newest one.
-    `held`: of each attempt that the task counts on its number, its worker and that worker's incarnation.
+    `held`: of each attempt that the task counts on its number, its worker, that worker's incarnation, and since when.
     `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
+    `queue_timeout_s`, `deadline_s`: from `accepted_at`.
     """
 
     id: str
@@ -57,6 +60,8 @@ class Kept(NamedTuple):
     settled_at: float | None = None
     key: str = ""
     digest: str = ""
+    queue_timeout_s: float | None = None
+    deadline_s: float | None = None
 
 
 _FIELDS = len(Kept._fields)
@@ -74,7 +79,8 @@ def kept(text: str) -> Kept:
 
 def kept_of_many(texts: Sequence[str]) -> list[Kept]:
     """The same of each. It takes a third of the time."""
-    found = [make(Kept, fields) for fields in json.loads(f"[{','.join(texts)}]")]
+    read = json.loads(f"[{','.join(texts)}]")
+    found = [make(Kept, fields) if len(fields) == _FIELDS else Kept(*fields) for fields in read]
     if len(found) != len(texts) or not all(map(_is_sound, found)):
         raise ValueError("one of them is no task")
     return found
@@ -253,7 +259,7 @@ class SqliteStore:
         try:
             database = sqlite3.connect(self._file, timeout=0, isolation_level=None, check_same_thread=False)
             (schema,) = database.execute("PRAGMA user_version").fetchone()
-            if schema not in (0, SCHEMA):
+            if schema not in (0, *READABLE):
                 known = f"this version of orchestrator knows {SCHEMA}"
                 raise Unusable(
                     f"the store {self._file} was written by another version: its schema is {schema}, {known}"
@@ -273,6 +279,8 @@ class SqliteStore:
                     CREATE INDEX settled ON tasks (keyed, settled_at) WHERE settled_at IS NOT NULL;
                     PRAGMA user_version = {SCHEMA};
                     COMMIT;""")
+            elif schema != SCHEMA:
+                database.execute(f"PRAGMA user_version = {SCHEMA}")  # no earlier version is to read it from now on
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise self._damaged(f"{self._file}: {in_a_line(found)}")

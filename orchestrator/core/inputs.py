@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
-from orchestrator.core.model import AttemptKey, TaskId, TaskState, WorkerId
+from orchestrator.core.model import AttemptKey, TaskId, TaskState, TimeLimits, WorkerId
 
 Core = TypeVar("Core")
 Method = TypeVar("Method", bound=Callable[..., None])
@@ -66,11 +66,13 @@ class Registration(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """Which worker process had the attempt of that number, when it was last known."""
+    """Which worker process had the attempt of that number, when it was last known. `assigned_at`: since when, None
+    where that was not stored."""
 
     number: int
     worker_id: WorkerId
     incarnation: str
+    assigned_at: float | None = None
 
 
 class Recovered(NamedTuple):
@@ -82,7 +84,7 @@ class Recovered(NamedTuple):
     task_id: TaskId
     priority: int
     payload: object
-    execution_timeout_s: float | None
+    limits: TimeLimits | None
     submitted_at: float
     tries: int = 0
     attempt: int = 0

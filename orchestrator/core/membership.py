@@ -6,7 +6,7 @@ import heapq
 import math
 
 from orchestrator.core.culprit import checked_review_at, nonsense
-from orchestrator.core.inputs import Holding, Registration
+from orchestrator.core.inputs import Holding, Recovered, Registration
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
@@ -15,6 +15,7 @@ from orchestrator.core.model import (
     Outcome,
     Quarantine,
     Task,
+    TaskId,
     TaskState,
     Worker,
     WorkerEvent,
@@ -27,6 +28,7 @@ from orchestrator.core.transitions import Transitions
 LONGEST_PAUSE_S = 30.0
 """Between two trials of a worker whose calls fail."""
 
+_PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
 _OPEN = AttemptState.OPEN
 _ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
 
@@ -35,6 +37,10 @@ class Membership(Transitions):
     """The workers of a coordinator. What changes a worker changes the attempts that it holds."""
 
     __slots__ = ()
+
+    def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
+        task = self._tasks.get(task_id)
+        return None if task is None else task.newest(worker_id, number)
 
     @property
     def _beat_again_s(self) -> float:
@@ -59,6 +65,14 @@ class Membership(Transitions):
                 self._passed_trial(worker)
         else:
             worker.quarantined = None
+
+    def _passed_trial(self, worker: Worker) -> None:
+        """The worker does say what becomes of what it is given."""
+        worker.on_trial = False
+        worker.trial_pause_s = 0.0
+        if worker.quarantined is Quarantine.TRIAL:
+            worker.quarantined = None
+            self._reconsider(worker)
 
     def _suspect(self, worker: Worker, now: float) -> None:
         worker.state = _SUSPECT
@@ -137,6 +151,16 @@ class Membership(Transitions):
 
     # ---- what an earlier coordinator knew
 
+    def _recover_settled(self, task: Task, stored: Recovered, now: float) -> None:
+        task.state = TaskState(stored.state)
+        task.worker_id = stored.worker_id
+        task.result = stored.result
+        task.error = stored.error
+        task.settled_at = stored.settled_at
+        self.completed += task.state is TaskState.COMPLETED
+        self.failed += task.state is TaskState.FAILED
+        self._settled.add(task, now)
+
     def _recover_attempt(self, task: Task, holding: Holding, now: float) -> None:
         """Its worker may have it still. Until that registers, or is declared dead, the task counts on it."""
         worker = self._workers.get(holding.worker_id)
@@ -150,13 +174,14 @@ class Membership(Transitions):
             self._review_later(worker, now)
         if not worker.awaited or worker.incarnation != holding.incarnation:
             return  # what an earlier process of that name had is lost
-        attempt = Attempt(task, worker, holding.number, now)
+        assigned_at = now if holding.assigned_at is None else holding.assigned_at
+        attempt = Attempt(task, worker, holding.number, assigned_at)
         task.live = (*task.live, attempt)
         task.state = TaskState.ASSIGNED
         worker.open[attempt] = None
         worker.load += 1
         if self._hedges.policy is not None:
-            self._ring_by(self._hedges.began(attempt, self._workers.values()))
+            self._ring_by(max(now, self._hedges.began(attempt, self._workers.values())))
 
     def _introduce(self, worker: Worker, registration: Registration, now: float) -> None:
         """What the worker says of itself. It gets nothing at this moment."""
@@ -264,6 +289,24 @@ class Membership(Transitions):
             self._reopen(attempt, now)
             for rival in rivals:
                 self._fx.cancel(rival, now)
+
+    def _reopen(self, attempt: Attempt, now: float) -> None:
+        """The task counts on it again; its execution timeout begins anew."""
+        task, worker = attempt.task, attempt.worker
+        attempt.state = _OPEN
+        attempt.outcome = Outcome.UNFINISHED
+        attempt.reason = ""
+        attempt.given_up_at = None
+        del worker.abandoned[attempt]
+        worker.open[attempt] = None
+        if task.state is _PENDING:
+            self.pending -= 1
+            self._backlog.forget(task)
+        task.state = _ASSIGNED if attempt.started_at is None else _RUNNING
+        if not worker.reports_start or attempt.started_at is not None:
+            self._time_out_later(attempt, now)
+        self._wait_again(task, now)
+        self._hedges.look_again(attempt, now)
 
     @staticmethod
     def _rivals(attempt: Attempt) -> list[Attempt]:

@@ -12,7 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from orchestrator.core.model import Detail, WorkerEvent
 from orchestrator.pictures.style import Dashes, count_axis
 from orchestrator.results.detection import DetectionRecord
-from orchestrator.results.tables import FAULTS, FaultEvent, Floats, Tables, event_rows, faults_ended_by
+from orchestrator.results.tables import (
+    FAULTS,
+    CoordinatorEvent,
+    FaultEvent,
+    Floats,
+    Tables,
+    event_rows,
+    faults_ended_by,
+)
 
 RECOVERY, DECLARED_DEAD, MISTAKE = "recovery", "declared dead", "declared dead while alive"
 FAULT, NETWORK, ORDER = "-", (0, (6, 1.5, 1.5, 1.5)), (0, (6, 6))
@@ -28,6 +36,7 @@ MARKS: dict[str, tuple[str, Dashes]] = {
     "loss": ("#d55e00", NETWORK),
     "duplicate": ("#555555", NETWORK),
     "coordinator pause": ("#d55e00", ORDER),
+    "coordinator crash": ("#0072b2", ORDER),
     "drain": ("#56b4e9", (6, (6, 6))),
     "suspect": ("#555555", DOUBT),
     "ejected": ("#cc79a7", DOUBT),
@@ -72,7 +81,7 @@ _OUT_BY: dict[str, str] = {
     ),
 }
 _FAULTS = {kind.replace("_", " ") for kind in FAULTS}
-_RECOVERIES = (FaultEvent.HEAL, WorkerEvent.READMITTED)
+_RECOVERIES = (FaultEvent.HEAL, CoordinatorEvent.RECOVERED, WorkerEvent.READMITTED)
 _RETURNS = (Detail.REREGISTERED, Detail.RECONNECTED, Detail.REVIVED)
 
 

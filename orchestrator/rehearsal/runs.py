@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cluster import decision_record, tasks
+from orchestrator.cluster.figures import Commits, Percentiles
 from orchestrator.cluster.wire import rpc
 from orchestrator.rehearsal.drive import STOPPED, ClusterBroke, Drive, Payload
-from orchestrator.rehearsal.injector import STANDBY_S, Injector
+from orchestrator.rehearsal.injector import STANDBY_S, Injector, needs_standby
 from orchestrator.rehearsal.journal import NAME as JOURNAL
 from orchestrator.rehearsal.journal import Journal, read
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
@@ -97,7 +98,7 @@ def run(
     finally:
         journal.close()
     recorded = record(out / decision_record.NAME, scenario, account)
-    return _keep(out, scenario, recorded, lambda: time.perf_counter() - began, interrupted)
+    return _keep(out, scenario, recorded, lambda: time.perf_counter() - began, interrupted, account.commits)
 
 
 @contextlib.contextmanager
@@ -130,15 +131,34 @@ def recover(folder: Path) -> Run:
     return _keep(folder, scenario, recorded, lambda: ended - account.began, interrupted=True)
 
 
-def _keep(out: Path, scenario: Scenario, recorded: Record, wall_s: Callable[[], float], interrupted: bool) -> Run:
+def _keep(
+    out: Path,
+    scenario: Scenario,
+    recorded: Record,
+    wall_s: Callable[[], float],
+    interrupted: bool,
+    commits: Commits | None = None,
+) -> Run:
     """Write what came of a run. `wall_s`: how long it took, asked for when the tables are written."""
     tables, inputs, counters = recorded
     tables.write(out)
     engine = engine_summary(wall_s(), inputs, tables.tasks.num_rows)
     summary = summarise(tables, scenario, "live", engine, counters, interrupted)
+    if commits is not None and commits.latency_ms is not None:
+        summary["commits"] = _plain(commits, commits.latency_ms)
     (out / JOURNAL).unlink(missing_ok=True)
     folders.finish(out, scenario, summary)
     return Run(summary, tables, scenario)
+
+
+def _plain(commits: Commits, latency_ms: Percentiles) -> dict[str, float | None]:
+    latency_s = {f"{name}_s": None if ms is None else ms / 1000 for name, ms in latency_ms._asdict().items()}
+    return {
+        "per_s": commits.per_s,
+        "tasks_each": commits.tasks_each,
+        **latency_s,
+        "recovery_s": commits.recovery_s,
+    }
 
 
 def sweep(
@@ -222,7 +242,7 @@ def _execute(
     check: bool,
 ) -> tuple[Account, bool]:
     """What the driver can tell of the run, and whether it was interrupted; afterwards every process has ended."""
-    with tempfile.TemporaryDirectory() as folder, _our_path():
+    with tempfile.TemporaryDirectory() as folder, _store(scenario, out) as stored, _our_path():
         resolved = Path(folder) / "scenario.yaml"
         resolved.write_text(scenario.dump(), encoding="utf-8")
         policies = [
@@ -233,6 +253,7 @@ def _execute(
             "--replication",
             str(replication),
             *(["--check"] if check else []),
+            *stored,
         ]
         with LocalCluster(
             executor="inline" if scenario.workload.task == "sleep" else "process",
@@ -290,7 +311,7 @@ class _Stage:
         self._hosts = hosts(scenario, plan)
         self._host_of = {name: host for host in self._hosts for name in host.names}
         self._absent = plan.absent
-        self._starts = [action for action in plan.faults if action.starts]
+        self._starts = [action for action in plan.faults if needs_standby(action)]
         self._standbys: dict[tuple[str | None, float], Process] = {}
         self._cluster = cluster
         self._heartbeat_s = scenario.policies.detection.heartbeat_s
@@ -318,7 +339,11 @@ class _Stage:
     def prepare(self, action: FaultAction) -> None:
         """A process on standby for a worker that is alone in it; unless it is there already."""
         key = (action.worker, action.time_s)
-        if key not in self._standbys:
+        if key in self._standbys:
+            return
+        if action.worker is None:
+            self._standbys[key] = self._cluster.prepare_coordinator()
+        else:
             host = self._host_of[str(action.worker)]
             # It begins to beat one interval after that second of the run.
             self._phase_s[host.names[0]] = action.time_s % self._heartbeat_s
@@ -329,6 +354,11 @@ class _Stage:
         self.prepare(action)
         process = self._standbys.pop((action.worker, action.time_s))
         self._cluster.begin_worker(str(action.worker), process=process)
+
+    def begin_coordinator(self, action: FaultAction) -> None:
+        """It goes on with what the one before it had stored."""
+        self.prepare(action)
+        self._cluster.begin_coordinator(self._standbys.pop((None, action.time_s)))
 
     def _start_relay(self, host: Host) -> Process:
         seed = int(self._stream("relay", host.names[0]).integers(2**63))
@@ -342,6 +372,16 @@ class _Stage:
             *("--speed", str(group.speed / self._top_speed)),
             *(part for name in host.names for part in ("--beat-phase", str(self._phase_s[name]))),
         ]
+
+
+@contextlib.contextmanager
+def _store(scenario: Scenario, out: Path) -> Iterator[list[str]]:
+    """What a coordinator with a store is told. It is on the disk of the results, for as long as the run lasts."""
+    if scenario.coordinator.commit is None:
+        yield []
+        return
+    with tempfile.TemporaryDirectory(prefix=".store-", dir=out) as folder:
+        yield ["--data", folder]
 
 
 @contextlib.contextmanager
@@ -401,7 +441,7 @@ def _divisions_per_s() -> float:
 def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Keys, and what is wrong with them."""
     plan = draw_plan(scenario)
-    starts = sum(action.starts for action in plan.faults)
+    starts = sum(map(needs_standby, plan.faults))
     if starts > RESTARTS_MAX:
         yield "faults", f"start {starts:,} processes, expected at most {RESTARTS_MAX:,} in a live run"
     processes = hosts(scenario, plan)
@@ -432,6 +472,8 @@ def _left_out(scenario: Scenario) -> Iterator[str]:
         yield "network.delay is not applied: messages take the real network of this machine"
     if scenario.cluster.overhead is not None:
         yield "cluster.overhead is not applied: an execution takes what it takes"
+    if scenario.coordinator.commit is not None:
+        yield "coordinator.commit is not applied: to store a group takes the time that it takes on this disk"
     if scenario.coordinator.cost_s:
         yield "coordinator.cost_s is not applied: the coordinator takes the time that it takes"
     arrivals = scenario.workload.arrivals

@@ -48,7 +48,17 @@ class FaultEvent(StrEnum):
     LOSS = "loss"
     DUPLICATE = "duplicate"
     COORDINATOR_PAUSE = "coordinator_pause"
+    COORDINATOR_CRASH = "coordinator_crash"
     HEAL = "heal"
+
+
+class CoordinatorEvent(StrEnum):
+    """What is seen of a coordinator that comes in the place of another one."""
+
+    RECOVERED = "recovered"
+    """It has read what the one before had stored."""
+    LOST = "lost"
+    """It does not know what a client was told."""
 
 
 class HealDetail(StrEnum):
@@ -65,6 +75,13 @@ STATES = tuple(state.value for state in State)
 OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
 FAULTS = tuple(kind for kind in FaultEvent if kind is not FaultEvent.HEAL)
 """The kinds of events with which a fault begins."""
+RARE_KINDS: tuple[str, ...] = (
+    WorkerEvent.FORGOTTEN,
+    FaultEvent.COORDINATOR_CRASH,
+    CoordinatorEvent.RECOVERED,
+    CoordinatorEvent.LOST,
+)
+"""Kinds that stand in the dictionary of a table only if they occur: a longer one would change every table's bytes."""
 EVENT_KINDS: tuple[str, ...] = (
     WorkerEvent.UP,
     WorkerEvent.SUSPECT,
@@ -74,11 +91,9 @@ EVENT_KINDS: tuple[str, ...] = (
     FaultEvent.HEAL,
     WorkerEvent.EJECTED,
     WorkerEvent.READMITTED,
-    *FAULTS,
+    *(kind for kind in FAULTS if kind not in RARE_KINDS),
 )
 """The dictionary of the column `kind` in every table."""
-RARE_KINDS: tuple[str, ...] = (WorkerEvent.FORGOTTEN,)
-"""Kinds that stand in the dictionary of a table only if they occur: a longer one would change every table's bytes."""
 _ENDED_BY: dict[str, tuple[str, ...]] = {
     HealDetail.RESTART: (FaultEvent.CRASH, FaultEvent.RESTART, FaultEvent.PAUSE),
     HealDetail.RESUME: (FaultEvent.PAUSE,),

@@ -90,7 +90,7 @@ def occupancy(run: RunSettings) -> float | None:
 
 def over_timeout(run: RunSettings) -> float | None:
     """The share of tasks that run as long as the timeout of an attempt, over all slots; None without a timeout."""
-    if run.policies.attempt_timeout_s is None:
+    if run.attempt_timeout_s is None:
         return None
     groups = [(group.workers * group.capacity, held_by(run, group).over_timeout) for group in run.cluster.groups]
     return sum(slots * share for slots, share in groups) / sum(slots for slots, _ in groups)
@@ -127,12 +127,15 @@ def arrivals_per_s(run: RunSettings) -> float | None:
 
 def messages_s(run: RunSettings) -> float:
     """From the coordinator's decision to the worker, and from the worker until the coordinator has seen the result."""
-    return sum(run.network.delay_of(kind).mean() for kind in ("assign", "result")) + run.coordinator.cost_s
+    on_the_way_s = sum(run.network.delay_of(kind).mean() for kind in ("assign", "result"))
+    # An assignment leaves when it is stored: behind half a group, in the mean, and with its own.
+    stored_s = 0.0 if run.coordinator.commit is None else 1.5 * run.coordinator.commit.mean()
+    return on_the_way_s + run.coordinator.cost_s + stored_s
 
 
 def held_by(run: RunSettings, group: Group) -> Held:
     overhead_s = run.cluster.overhead.mean() if run.cluster.overhead else 0.0
-    limit_s, way_s = run.policies.attempt_timeout_s, messages_s(run)
+    limit_s, way_s = run.attempt_timeout_s, messages_s(run)
     services = _services(run)
     if limit_s is None:
         work_s = sum(share * service.mean() for share, service in services)
