@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from orchestrator.analysis.contenders import Group
 from orchestrator.scenario.faults import Fault, Slow, WorkerFault
 from orchestrator.scenario.loads import beyond_work, occupancy
-from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.sections import Network
 from orchestrator.scenario.workload import Closed
+
+if TYPE_CHECKING:
+    from orchestrator.analysis.contenders import Group
+    from orchestrator.scenario.run_settings import RunSettings
 
 MOST_NAMED = 2
 """Cells that are named beside a load that they share."""
 GROWS = ": more than it can do, so that the queue grows"
+ROUNDING = 1e-9
 WORTH = 0.05
 """Of the slots' time: a smaller share beyond the work is not told."""
-TAKES_AWAY = ("crash", "pause", "hang", "partition", "drain", "slow")
+TAKES_AWAY = ("crash", "restart", "pause", "hang", "partition", "drain", "slow")
 """The faults that leave less of the cluster to work."""
 
 
@@ -30,13 +35,24 @@ def assumptions(groups: Sequence[Group]) -> list[str]:
         told.append("messages take no time")
     if simulated and not any(cell.scenario.coordinator.cost_s for cell in cells):
         told.append("the coordinator decides at no cost")
+    return told + _in_words({cell.title or cell.name: cell.scenario for cell in cells})
+
+
+def loads_under_faults(scenarios: Mapping[str, RunSettings]) -> list[str]:
+    """The load beside that on what is left while a planned fault lasts, of those that have faults, by their names."""
+    return _in_words({name: one for name, one in scenarios.items() if any(_share(one, fault) for fault in one.faults)})
+
+
+def _in_words(scenarios: Mapping[str, RunSettings]) -> list[str]:
+    """Loads that differ in their number only are told together."""
     found: dict[tuple[str, str], dict[str, float | None]] = {}
-    for cell in cells:
-        for before, share, after in _loads(cell.scenario):
-            found.setdefault((before, after), {})[cell.title or cell.name] = share
+    for name, scenario in scenarios.items():
+        for before, share, after in _loads(scenario):
+            found.setdefault((before, after), {})[name] = share
+    told = []
     for (before, after), shares in found.items():
         names = list(shares)
-        where = "" if len(names) == len(cells) else f"with {' and '.join(names[:MOST_NAMED])}{_more(names)}, "
+        where = "" if len(names) == len(scenarios) else f"with {' and '.join(names[:MOST_NAMED])}{_more(names)}, "
         told.append(f"{where}{before}{_range(shares.values())}{after}")
     return told
 
@@ -73,19 +89,33 @@ def _loads(scenario: RunSettings) -> Iterator[tuple[str, float | None, str]]:
             yield f"the fault leaves nothing that works ({fault})", None, ""
         elif left < 1:
             before = f"{told}{100 * held:.0f} %{beyond}, and " if more else told
-            yield before, held / left, f" of what the fault leaves ({fault}){GROWS if held > left else ''}"
+            staggered = ", staggered" if isinstance(fault, WorkerFault) and fault.stagger_s else ""
+            more_than_left = GROWS if held > left * (1 + ROUNDING) else ""
+            yield before, held / left, f" of what the fault leaves ({fault}{staggered}){more_than_left}"
 
 
 def _share(scenario: RunSettings, fault: Fault) -> float:
-    """The share of all work that a planned fault takes away at once."""
+    """The share of all work that a planned fault takes away at once, at most."""
     if not isinstance(fault, WorkerFault) or fault.kind not in TAKES_AWAY:
         return 0.0
-    if fault.mtbf_s is not None or fault.stagger_s:
+    if fault.mtbf_s is not None:
         return 0.0  # one worker at a time
     groups = scenario.cluster.groups
     speeds = [group.capacity * group.speed for group in groups for _ in range(group.workers)]
     names = scenario.worker_names()
-    hit = set(scenario.victims(fault))
-    taken = sum(speed for name, speed in zip(names, speeds, strict=True) if name in hit)
-    share = taken / sum(speeds) * (fault.count / len(hit) if fault.count else 1.0)
-    return share * (1 - fault.factor if isinstance(fault, Slow) else 1.0)
+    speed_of = dict(zip(names, speeds, strict=True))
+    hit = [speed_of[name] for name in scenario.victims(fault)]
+    at_once = _at_once(fault, fault.count or len(hit))
+    if fault.count:
+        taken = at_once * sum(hit) / len(hit)
+    else:
+        taken = max(sum(hit[first : first + at_once]) for first in range(len(hit) - at_once + 1))
+    return taken / sum(speeds) * (1 - fault.factor if isinstance(fault, Slow) else 1.0)
+
+
+def _at_once(fault: WorkerFault, victims: int) -> int:
+    """How many of its victims it holds at the same time: the next is hit before the one before is back."""
+    length = fault.length()
+    if not fault.stagger_s or length is None:
+        return victims
+    return min(victims, max(1, math.ceil(length.mean() / fault.stagger_s * (1 - ROUNDING))))

@@ -36,7 +36,7 @@ from orchestrator.results.confidence import pooled_mean_interval
 from orchestrator.results.detection import DetectionRecord
 from orchestrator.results.folders import load
 from orchestrator.results.html_tables import Table, html_of
-from orchestrator.results.runs import Run, Sweep
+from orchestrator.results.runs import CellRuns, Run, Sweep
 from orchestrator.results.summaries import COUNTS, Summary, classes
 from orchestrator.results.tables import Floats
 from orchestrator.results.words import count, duration, number, signed
@@ -233,15 +233,19 @@ class Comparison:
 
 
 def compare(
-    one: Run | Sweep | str | Path, other: Run | Sweep | str | Path, labels: tuple[str, str] | None = None
+    one: Run | Sweep | CellRuns | str | Path,
+    other: Run | Sweep | CellRuns | str | Path,
+    labels: tuple[str, str] | None = None,
 ) -> Comparison:
-    """Compare two results, given as runs, as sweeps or as the folders in which they are saved.
+    """Compare two results, given as runs, as sweeps, as cells of these or as the folders in which they are saved.
 
     The live result is the reference. If both are of one world, the second is the reference, and `labels` name the
-    two. Raises Incomparable if no cell is on both sides, RunFolderError for a folder without a finished run, and
-    TypeError or ValueError for what is no result, or no pair of labels.
+    two; cells have names of their own. Raises Incomparable if no cell is on both sides, RunFolderError for a folder
+    without a finished run, and TypeError or ValueError for what is no result, or no pair of labels.
     """
-    one, other = (load(side) if isinstance(side, str | Path) else side for side in (one, other))
+    if labels is None and isinstance(one, CellRuns) and isinstance(other, CellRuns) and one.title != other.title:
+        labels = one.title, other.title
+    one, other = _result(one), _result(other)
     _require_results(one, other, labels)
     worlds = one.summary["world"], other.summary["world"]
     if worlds[0] != worlds[1]:
@@ -258,10 +262,16 @@ def compare(
     return Comparison(other.summary["scenario"], *labels, cells, list(_ranking(cells)) if len(cells) > 1 else [])
 
 
+def _result(side: Run | Sweep | CellRuns | str | Path) -> Run | Sweep:
+    if isinstance(side, str | Path):
+        return load(side)
+    return Sweep(side.runs[0].scenario, [side]) if isinstance(side, CellRuns) else side
+
+
 def _require_results(one: object, other: object, labels: Any) -> None:
     """TypeError for what is no result, or no pair of labels."""
     for name, side in (("one", one), ("other", other)):
-        require(name, side, (Run, Sweep), "a Run, a Sweep, or the folder of one")
+        require(name, side, (Run, Sweep), "a Run, a Sweep, a cell of one, or a folder of these")
     if labels is None:
         return
     expected = 'two texts, as ("before", "after")'

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.analysis import losses, over_conditions
+from orchestrator.analysis import by_class, losses, over_conditions
 from orchestrator.analysis.contenders import SMALL, Against, Contender, Group, differ
 from orchestrator.analysis.deltas import SHOWN, Delta, Verdict
 from orchestrator.analysis.phrases import (
+    FAR,
     LOST,
     NAMES,
     NO_PRICE,
@@ -20,8 +21,8 @@ from orchestrator.analysis.phrases import (
     a_run,
     amount,
     change,
-    classes,
     costs_of,
+    each_moved,
     everybody,
     gains_of,
     hit_wait_s,
@@ -57,7 +58,7 @@ def _pair(base: Contender, other: Against) -> Iterator[str]:
     hit = victims(base, other)
     yield from hit
     yield everybody(base, other, "all tasks together" if hit else "the latency of all tasks")
-    yield from classes(other)
+    yield from by_class.classes(other)
     if not hit and (told := moved(other)):
         yield told
     yield price(base, other, losses.loses_more(base, other.cell))
@@ -68,16 +69,12 @@ def _pair(base: Contender, other: Against) -> Iterator[str]:
 
 def _several(group: Group) -> Iterator[str]:
     winner = next((other for other in group.others if other.cell is group.ranked[0]), None)
-    yield _best(group, winner)
-    yield from _most_hit(group)
-    yield from _farthest(group, winner)
-    prices = list(_prices(group))
-    yield from prices
-    yield from _main_effects(group)
-    if winner is not None:
-        yield from classes(winner)
-    if not prices:
-        yield NO_PRICE
+    first = [_best(group, winner), *_most_hit(group), *by_class.spread(group)]
+    last = [*(list(_prices(group)) or [NO_PRICE]), *_main_effects(group)]
+    yield from first
+    if len(first) + len(last) < MOST - 1:
+        yield from _farthest(group, winner)
+    yield from last
 
 
 def _best(group: Group, winner: Against | None) -> str:
@@ -85,15 +82,22 @@ def _best(group: Group, winner: Against | None) -> str:
     metric, aside = group.ranked_by, _aside(group)
     if metric is None:
         return f"{aside}."
+    name, measure = NAMES[metric], f"latency_s.{metric}"
+    pairs = [*group.others, *([group.runner_up] if group.runner_up is not None else [])]
+    if all(one.delta(measure).verdict in (Verdict.EQUAL, Verdict.NOT_SHOWN) for one in pairs):
+        ends = dict.fromkeys(duration(end(group.latencies(metric))) for end in (min, max))
+        told = f"No cell is shown to have another {name} than {group.baseline.quoted}: {' to '.join(ends)}"
+        return f"{told}. {aside}." if aside else f"{told}."
     best, value = group.best, group.place(group.ranked[0])[0]
-    name = NAMES[metric]
-    told = f"Lowest {name}: {_first([cell.choice for cell in best])}, with {duration(value)}"
+    in_order = [cell.quoted for cell in group.cells if any(cell is one for one in best)]
+    told = f"Lowest {name}: {_first(in_order)}, with {duration(value)}"
     told += " each" if len(best) > 1 else ""
     if winner is not None:
-        told += f", against {group.baseline.choice} {_or_not_shown(winner.delta(f'latency_s.{metric}'))}"
-    if group.runner_up is not None:
-        one = group.runner_up.delta(f"latency_s.{metric}")
-        told += f". Next is {group.runner_up.cell.choice}: against {best[0].choice} its {name} is {_or_not_shown(one)}"
+        told += f", against {group.baseline.quoted} {_or_not_shown(winner.delta(measure))}"
+    if (next_one := group.runner_up) is not None:
+        told += f". Next is {next_one.cell.quoted}"
+        if winner is None or next_one.cell is not group.baseline:
+            told += f": against {best[0].quoted} its {name} is {_or_not_shown(next_one.delta(measure))}"
     return f"{told}. {aside}." if aside else f"{told}."
 
 
@@ -139,9 +143,8 @@ def _farthest(group: Group, winner: Against | None) -> Iterator[str]:
     last = next((other for other in group.others if other.cell is group.ranked[-1]), winner)
     if last is not None and group.ranked_by is not None:
         told, shifts = everybody(group.baseline, last), last.shifts
-        if shifts is not None and shifts.later.tasks > 1:
-            later = f"{count(shifts.later.tasks, 'task')} are slower by {duration(shifts.later.median_s)} in the median"
-            told = f"{told[:-1]}; {later}."
+        if shifts is not None and max(shifts.later.tasks, shifts.sooner.tasks) > 1:
+            told = f"{told[:-1]}; {listed(each_moved(last))}."
         yield told
 
 
@@ -150,15 +153,16 @@ def _prices(group: Group) -> Iterator[str]:
     if len(group.others) > FEW:
         yield from _dearest(group)
         return
-    told = []
+    alike: dict[str, list[str]] = {}
     for other in group.others:
         costs, gains = costs_of(other), gains_of(other, losses.loses_more(group.baseline, other.cell))
         if costs or gains:
             parts = [*([listed(costs)] if costs else []), *([f"{listed(gains)} saved"] if gains else [])]
-            told.append(f"with {other.cell.choice}, {', '.join(parts)}")
-    if told:
+            alike.setdefault(", ".join(parts), []).append(other.cell.quoted)
+    if alike:
+        told = [f"with {'each of ' if len(names) > 1 else ''}{listed(names)}, {what}" for what, names in alike.items()]
         per_run = a_run(group.others[0])
-        yield f"The price against {group.baseline.choice}{per_run}: {'; '.join(told)}."
+        yield f"The price against {group.baseline.quoted}{per_run}: {'; '.join(told)}."
 
 
 def _dearest(group: Group) -> Iterator[str]:
@@ -166,7 +170,7 @@ def _dearest(group: Group) -> Iterator[str]:
     for measure, noun in PRICES.items():
         if not any(one.shown or one.verdict is Verdict.COUNTED for one in group.deltas(measure)):
             continue
-        each = {cell.choice: group.value(cell, measure) or 0.0 for cell in group.cells}
+        each = {cell.quoted: group.value(cell, measure) or 0.0 for cell in group.cells}
         show, what = (duration, "wasted slot time") if measure == "wasted_s" else (amount, f"{noun}s")
         ends = [
             f"{show(end)} with {_first([c for c in each if each[c] == end])}"
@@ -192,30 +196,47 @@ def _main_effects(group: Group) -> Iterator[str]:
     for key in keys:
         first = group.baseline.values[key]
         levels = {repr(cell.values[key]): cell.values[key] for cell in group.cells}
-        effects = {level: _mean_ratio(group, metric, key, first, levels[level]) for level in levels}
+        effects = {level: _mean_ratio(group, f"latency_s.{metric}", key, first, levels[level]) for level in levels}
         known = {level: ratio for level, ratio in effects.items() if ratio is not None and level != repr(first)}
         if known:
             level = max(known, key=lambda level: abs(math.log(known[level])))
-            effect = _moves(known[level] - 1, NAMES[metric])
+            effect = _moves(known[level], NAMES[metric])
+            effect += _of_a_class(group, metric, key, first, levels[level], known[level])
             told.append(f"{key} from {value_title(key, first)} to {value_title(key, levels[level])} {effect}")
     if told:
-        yield f"On average over the rest of the grid, as it came out, {'; '.join(told)}."
+        yield f"On average over the other choices, in these runs, {'; '.join(told)}."
 
 
-def _moves(share: float, name: str) -> str:
+def _of_a_class(group: Group, metric: str, key: str, first: object, level: object, of_all: float) -> str:
+    """What the same does to the class that it changes most, where that is much more than to all tasks together."""
+    found = {one.measure: by_class.class_of(one.measure) for one in group.others[0].deltas}
+    ratios = {
+        of: ratio
+        for measure, of in found.items()
+        if of and measure.endswith(f".{metric}") and (ratio := _mean_ratio(group, measure, key, first, level))
+    }
+    most = max(ratios, key=lambda of: abs(math.log(ratios[of])), default=None)
+    if most is None or abs(math.log(ratios[most])) < abs(math.log(of_all)) + FAR:
+        return ""
+    return ", and " + _moves(ratios[most], f"that of {most}")
+
+
+def _moves(ratio: float, name: str) -> str:
+    share = ratio - 1
     if abs(share) < SMALL:
         return f"leaves {name} as it is"
     return f"{'lowers' if share < 0 else 'raises'} {name} by {percent(share)}"
 
 
-def _mean_ratio(group: Group, metric: str, key: str, first: object, level: object) -> float | None:
-    """The geometric mean of the ratios of a percentile between cells that differ in this key only."""
-    place = {_point(cell): value for cell, value in zip(group.cells, group.latencies(metric), strict=True)}
+def _mean_ratio(group: Group, measure: str, key: str, first: object, level: object) -> float | None:
+    """The geometric mean of the ratios of a percentile between cells that differ in this key only; None if it is known
+    of no such pair."""
+    place = {_point(cell): value for cell in group.cells if (value := group.value(cell, measure)) is not None}
     ratios = []
     for cell in group.cells:
         if repr(cell.values[key]) == repr(level):
-            before, after = place.get(_point(cell, {key: first})), place[_point(cell)]
-            if before and 0 < after < math.inf and math.isfinite(before):
+            before, after = place.get(_point(cell, {key: first})), place.get(_point(cell))
+            if before and after:
                 ratios.append(math.log(after / before))
     return math.exp(sum(ratios) / len(ratios)) if ratios else None
 
@@ -238,5 +259,5 @@ def _not_known(groups: Sequence[Group], runs: int) -> str:
     if runs == 1:
         more = "; and how sure the percentiles are that have too few tasks" if few else ""
         return f"Not known: how the counts are in other runs than this one{more}. --replications 10 tells."
-    more = ", among it percentiles with too few tasks" if few else ""
-    return f"Not known: what {count(runs, 'replication')} cannot show{more}. What is not shown may still be there."
+    more = "; and how sure the percentiles are that have too few tasks" if few else ""
+    return f"Not known: differences that {count(runs, 'replication')} are too few to show{more}."

@@ -41,6 +41,11 @@ class Contender:
     def scenario(self) -> Scenario:
         return next(iter(self.runs.values())).scenario
 
+    @property
+    def quoted(self) -> str:
+        """The choice as a sentence calls it, in quotes where it has commas of its own."""
+        return f'"{self.choice}"' if ", " in self.choice else self.choice
+
 
 @dataclass(frozen=True)
 class Against:

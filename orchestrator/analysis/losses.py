@@ -65,7 +65,7 @@ class Losses:
 def told(groups: Sequence[Group]) -> list[str]:
     """One sentence, or none where nothing is lost."""
     cells = [cell for group in groups for cell in group.cells]
-    each = {(cell.choice if len(groups) == 1 else cell.title or cell.name): Losses.of(cell) for cell in cells}
+    each = {(cell.quoted if len(groups) == 1 else cell.title or cell.name): Losses.of(cell) for cell in cells}
     worst, least = (side(each, key=lambda name: each[name].share) for side in (max, min))
     if not each[worst].lost:
         return []
@@ -100,9 +100,9 @@ def loses_more(base: Contender, other: Contender) -> bool:
 
 def _two(base: Contender, other: Against, a_run: str) -> str:
     ours, theirs = Losses.of(other.cell), Losses.of(base)
-    told = f"With {other.cell.choice}, {_of(ours, a_run)} {_verb([ours, theirs], ours.lost)}{_whom([ours])}"
+    told = f"With {other.cell.quoted}, {_of(ours, a_run)} {_verb([ours, theirs], ours.lost)}{_whom([ours])}"
     before = f"{amount(theirs.lost)}{theirs.in_percent}{_whom([theirs])}" if theirs.lost else "none"
-    told += f"; with {base.choice}, {before}"
+    told += f"; with {base.quoted}, {before}"
     changes = [other.delta(measure) for measure in ("failed", "unfinished")]
     shown = [
         f"{amount(abs(one.difference or 0.0))} {'more' if (one.difference or 0.0) > 0 else 'fewer'} {one.measure}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from orchestrator.analysis.by_class import classes
 from orchestrator.analysis.contenders import Against, Group
 from orchestrator.analysis.deltas import Delta
 from orchestrator.analysis.losses import loses_more
@@ -14,7 +15,6 @@ from orchestrator.analysis.phrases import (
     Reads,
     a_run,
     change,
-    classes,
     cost_of,
     costs_of,
     gains_of,
@@ -39,7 +39,7 @@ def told(groups: Sequence[Group]) -> Iterator[str]:
     """Each choice against the baseline, from condition to condition; what it costs, and whom it hits."""
     places = _places(groups)
     every = [(group, other) for group in groups for other in group.others]
-    choices = list(dict.fromkeys(other.cell.choice for _, other in every))
+    choices = list(dict.fromkeys(other.cell.quoted for _, other in every))
     if len(choices) == 1:
         for metric in dict.fromkeys(("p99", _tail(every), "p50")):
             yield from _sentences(every, metric, places)
@@ -64,11 +64,11 @@ def _tail(every: Sequence[Pair]) -> str:
 
 def _each(choices: Sequence[str], every: Sequence[Pair], places: Places) -> Iterator[str]:
     """A sentence for each choice; of many choices, for those that change most."""
-    mine = {choice: [pair for pair in every if pair[1].cell.choice == choice] for choice in choices}
+    mine = {choice: [pair for pair in every if pair[1].cell.quoted == choice] for choice in choices}
     largest = sorted(choices, key=lambda choice: -max(map(_largest, mine[choice])))
     for choice in choices:
         if choice in largest[:LONG]:
-            base, of = mine[choice][0][0].baseline.choice, len(mine[choice])
+            base, of = mine[choice][0][0].baseline.quoted, len(mine[choice])
             tail = _tail(every)
             by_metric = {metric: _by_reading(mine[choice], metric) for metric in (tail, "p50")}
             parts = [part for metric, reads in by_metric.items() for part in _clauses(reads, metric, of, places)]
@@ -100,7 +100,7 @@ def _clauses(reads: Mapping[Reads, Found], metric: str, of: int, places: Places)
 def _sentences(mine: Sequence[Pair], metric: str, places: Places) -> Iterator[str]:
     """The same of the only choice, in sentences."""
     reads, name = _by_reading(mine, metric), NAMES[metric]
-    choice, base = mine[0][1].cell.choice, mine[0][0].baseline.choice
+    choice, base = mine[0][1].cell.quoted, mine[0][0].baseline.quoted
     for there in _by_direction(reads[Reads.TOLD]):
         way = "lower" if (there[0][1].change or 0.0) < 0 else "higher"
         where = _at([group for group, _ in there], len(mine), places)
@@ -167,7 +167,7 @@ def _lowest(group: Group, tail: str) -> str:
     lowest = group.lowest(tail)
     if not lowest:
         return "none that is known"
-    return "all alike" if len(lowest) == len(group.cells) else listed([cell.choice for cell in lowest])
+    return "all alike" if len(lowest) == len(group.cells) else listed([cell.quoted for cell in lowest])
 
 
 def _price(mine: Sequence[Pair], places: Places) -> Iterator[str]:

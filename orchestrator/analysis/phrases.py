@@ -24,7 +24,7 @@ PRICES = {
     "workers": "worker",
     "slots": "slot",
     "attempts": "attempt",
-    "wasted_s": "of slot time wasted",
+    "wasted_s": "wasted slot time",
     MISTAKES: "mistaken death",
 }
 """What a cell may cost more than another."""
@@ -76,7 +76,7 @@ def everybody(base: Contender, other: Against, whom: str = "the latency of all t
     if maximum.differs and maximum.difference is not None and _size(maximum) > FAR:
         parts.append(f"the maximum is {instead(maximum)} in these runs")
     said = "; ".join(parts) or "there are none to compare"
-    return f"{other.cell.choice} against {base.choice}, {whom}: {said}."
+    return f"{other.cell.quoted} against {base.quoted}, {whom}: {said}."
 
 
 def _unknown(one_side: Sequence[Delta], both: Sequence[Delta]) -> list[str]:
@@ -101,42 +101,12 @@ def _alike(reads: dict[Reads, list[Delta]]) -> list[str]:
     return parts
 
 
-def classes(other: Against) -> list[str]:
-    """What each class of tasks has of it; one that starves has percentiles that nobody knows."""
-    own: dict[str, list[Delta]] = {}
-    for one in other.deltas:
-        parts = one.measure.split(".")
-        if parts[0] in ("by_priority", "by_kind"):
-            own.setdefault(".".join(parts[1:-2]), []).append(one)
-    told, unsure, silent, same = [], False, [], []
-    for what, deltas in own.items():
-        kinds = {one.measure: Reads.of(one) for one in deltas}
-        parts = []
-        for one in deltas:
-            if kinds[one.measure] in (Reads.TOLD, Reads.UNSURE):
-                parts.append(f"{name(one)} {change(one)}")
-            elif kinds[one.measure] is Reads.ONE_UNKNOWN:
-                parts.append(f"{name(one)} {instead(one)}")
-        unsure |= Reads.UNSURE in kinds.values()
-        if parts:
-            told.append(f"{what} {' and '.join(parts)}")
-        elif set(kinds.values()) == {Reads.SAME}:
-            same.append(what)
-        elif set(kinds.values()) & {Reads.SILENT, Reads.SMALL}:
-            silent.append(what)
-    if not told:
-        return []
-    rest = f"; the same for {listed(same)}" if same else ""
-    rest += f"; no difference shown for {listed(silent)}" if silent else ""
-    return [f"By class: {'; '.join(told)}{rest}{f' ({UNSURE})' if unsure else ''}."]
-
-
 # ---- task by task
 
 
 def victims(base: Contender, other: Against) -> list[str]:
     """Those that a fault hit, who vanish among all tasks: each of them, paired with itself in the other cell."""
-    shifts, here = other.shifts, f"With {other.cell.choice}"
+    shifts, here = other.shifts, f"With {other.cell.quoted}"
     if shifts is None or not shifts.hit:
         return []
     hit = other.delta("hit")
@@ -144,19 +114,17 @@ def victims(base: Contender, other: Against) -> list[str]:
     where = "" if alike else " in one of the two or in both"
     in_all = "" if other.runs == 1 else f" (in all {other.runs} runs together)"
     moved = [
-        _waits(shift, way)
-        for shift, way in ((shifts.hit_later, "longer"), (shifts.hit_sooner, "shorter"))
-        if shift.tasks
+        _waits(shift, way) for shift, way in ((shifts.hit_later, "longer"), (shifts.hit_sooner, "less")) if shift.tasks
     ]
     those = f"{'one task' if shifts.hit == 1 else f'{shifts.hit:,} tasks'} hit by a fault{where}{in_all}"
     of = f"of the {those}"
     if not moved:
         whom = f"the {those}" if shifts.hit == 1 else f"none {of}"
         waits = "does not wait" if shifts.hit == 1 else "waits"
-        return [f"{here}, {whom} {waits} longer or shorter than with {base.choice} by over {_threshold(other)}."]
+        return [f"{here}, {whom} {waits} longer or shorter than with {base.quoted} by over {_threshold(other)}."]
     if shifts.hit == 1:
         of = f"the {those}"
-    return [f"{here}, {' and '.join(moved)} than with {base.choice}, {of}."]
+    return [f"{here}, {' and '.join(moved)} than with {base.quoted}, {of}."]
 
 
 def _waits(shift: Shift, way: str) -> str:
@@ -180,16 +148,21 @@ def hit_wait_s(other: Against) -> float:
 
 def moved(other: Against) -> str:
     """How many tasks are faster, and how many slower, each paired with itself; empty if none is."""
+    told = each_moved(other)
+    return f"Task by task, where it makes more than {_threshold(other)}: {' and '.join(told)}." if told else ""
+
+
+def each_moved(other: Against) -> list[str]:
+    """`12 tasks a run are faster by 1.00 s in the median`, and as many as are slower."""
     shifts = other.shifts
-    if shifts is None or not (shifts.later.tasks or shifts.sooner.tasks):
-        return ""
-    told = [
-        f"{count(shift.tasks, 'task')} {'are' if shift.tasks != 1 else 'is'} {way} by {duration(shift.median_s)}"
-        f"{' in the median' if shift.tasks != 1 else ''}"
+    if shifts is None:
+        return []
+    return [
+        f"{_plural(shift.tasks / other.runs, 'task')}{a_run(other)} {'is' if shift.tasks == other.runs else 'are'} "
+        f"{way} by {duration(shift.median_s)}{' in the median' if shift.tasks != 1 else ''}"
         for shift, way in ((shifts.sooner, "faster"), (shifts.later, "slower"))
         if shift.tasks
     ]
-    return f"Task by task, where it makes more than {_threshold(other)}: {' and '.join(told)}."
 
 
 # ---- what it costs
@@ -201,13 +174,13 @@ def price(base: Contender, other: Against, loses_more: bool) -> str:
     saved = f"{listed(gains)}{a_run(other)}" if gains else ""
     if costs:
         more = f"; it saves {saved}" if gains else ""
-        return f"The price of {other.cell.choice}{a_run(other)}: {'; '.join(costs)} than with {base.choice}{more}."
+        return f"The price of {other.cell.quoted}{a_run(other)}: {'; '.join(costs)} than with {base.quoted}{more}."
     if gains:
-        return f"{other.cell.choice} saves {saved} against {base.choice}."
+        return f"{other.cell.quoted} saves {saved} against {base.quoted}."
     mistakes, found = other.delta(MISTAKES), [other.delta(measure) for measure in PRICES]
     equal = all(one.verdict is Verdict.EQUAL for one in found)
     if not equal and any(one.shown or one.verdict is Verdict.COUNTED for one in found):
-        return f"Nothing costs more with {other.cell.choice}, which loses more tasks."
+        return f"Nothing costs more with {other.cell.quoted}, which loses more tasks."
     told = "It costs the same: as many workers, attempts and wasted slots" if equal else (
         "It costs the same: no difference is shown in attempts or wasted slots"
     )  # fmt: skip
@@ -220,7 +193,7 @@ def price(base: Contender, other: Against, loses_more: bool) -> str:
 
 
 def costs_of(other: Against) -> list[str]:
-    """`1,107 attempts more`, of each measure of which the cell has more."""
+    """`1,107 more attempts`, of each measure of which the cell has more."""
     return [_more(one) for one in _unequal(other) if (one.difference or 0.0) > 0]
 
 
@@ -244,8 +217,8 @@ def _unequal(other: Against) -> list[Delta]:
 def _more(one: Delta) -> str:
     by = abs(one.difference or 0.0)
     if one.measure == "wasted_s":
-        return f"{duration(by)} more of slot time wasted{interval(one)}"
-    return f"{_plural(by, PRICES[one.measure])} more{interval(one)}"
+        return f"{duration(by)} more wasted slot time{interval(one)}"
+    return f"{amount(by)} more {_noun(by, PRICES[one.measure])}{interval(one)}"
 
 
 def _less(one: Delta) -> str:
@@ -311,7 +284,11 @@ def _number(share: float) -> str:
 
 
 def _plural(value: float, noun: str) -> str:
-    return f"{amount(value)} {noun}{'' if value == 1 else 's'}"
+    return f"{amount(value)} {_noun(value, noun)}"
+
+
+def _noun(value: float, noun: str) -> str:
+    return noun if value == 1 else f"{noun}s"
 
 
 def _size(one: Delta) -> float:

@@ -115,7 +115,8 @@ class Sizing:
             if sure:
                 yield f"{readable(sure[0])} is the smallest that was tried whose whole interval keeps it."
         if answer.sure is None or below.sure is None:
-            yield "How sure that is of other arrivals like these, is not known: there is no interval."
+            how = " --replications 5 may give one." if self.replications == 1 else ""
+            yield f"How sure that is of other arrivals like these, is not known: there is no interval.{how}"
 
     def summary(self) -> dict[str, Any]:
         """The content of `sizing.json`, as plain numbers."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.cli.terminal import Refusal, print_table, terminal_width
+from orchestrator.cli.terminal import WIDEST_TEXT, Refusal, print_paragraph, print_table, terminal_width
 
 if TYPE_CHECKING:
     from orchestrator.analysis.answers import Answer
     from orchestrator.results.runs import Sweep
     from orchestrator.scenario.schema import Cell
-
-WIDEST_TEXT = 100
-"""Sentences are not set wider than people read."""
 
 
 def require_cell(baseline: str | None, cells: Sequence[Cell]) -> None:
@@ -45,7 +41,7 @@ def print_answer(found: Answer) -> None:
 
     table = table_of(found.groups, found.runs)
     if table is None:
-        _say(title_of("Each cell", found.baseline, found.runs))
+        print_paragraph(title_of("Each cell", found.baseline, found.runs))
     else:
         title, *signs = table.title.split("\n")
         columns = list(table.columns)
@@ -58,21 +54,12 @@ def print_answer(found: Answer) -> None:
     if meanings:
         print()
     for line in meanings:
-        _say(line, hanging="  ")
+        print_paragraph(line, hanging="  ")
     print()
     if found.question:
-        _say(found.question)
+        print_paragraph(found.question)
         print()
     for sentence in found.sentences:
-        _say(sentence, "- ")
+        print_paragraph(sentence, "- ")
     if found.assumptions:
-        _say(f"assumed: {'; '.join(found.assumptions)}", hanging="  ")
-
-
-def _say(text: str, bullet: str = "", hanging: str = "") -> None:
-    """A paragraph, or a point of a list, as wide as the terminal."""
-    width = min(terminal_width(), WIDEST_TEXT)
-    indent = " " * len(bullet) or hanging
-    whole = re.sub(r"(?<=\d) (?=%|s\b|ms\b|us\b)", "\N{NO-BREAK SPACE}", text)
-    lines = textwrap.fill(whole, width, initial_indent=bullet, subsequent_indent=indent, break_on_hyphens=False)
-    print(lines.replace("\N{NO-BREAK SPACE}", " "))
+        print_paragraph(f"assumed: {'; '.join(found.assumptions)}", hanging="  ")

@@ -84,10 +84,12 @@ def explain(
         chosen = [keys[""]] if key is None else explaining.find(key, keys)
         results = {} if key is None else explaining.find_results(key)
         if not chosen and not results:
+            chosen = explaining.find_kinds(key or "", keys)
+        if not chosen and not results:
             near = explaining.near(key or "", [*keys, *explaining.result_names()])
             guess = f"did you mean {' or '.join(near)}? " if near else ""
             raise Refusal(f"there is no key {key}, {guess}expected one that `orchestrator explain` lists")
-        for one in chosen if len(chosen) == 1 else ():
+        for one in chosen if len(chosen) == 1 and chosen[0].name in keys else ():
             one.example = explaining.example_of(one)
         if as_json:
             print_json({"keys": [one.summary() for one in chosen], "results": results})
@@ -124,6 +126,9 @@ def _print_key(key: Key, keys: Mapping[str, Key]) -> None:
         print_facts([("  kinds", ", ".join(key.kinds))], 10)
     if key.example:
         print_facts([("  example", key.example)], 10)
+    if key.meanings:
+        print(f"\nKinds of {key.name}:\n")
+        print_facts([(f"  {kind}", meaning) for kind, meaning in key.meanings.items()], 10)
     if key.children:
         print("\n" * bool(key.name) + f"Keys{f' of {key.name}' if key.name else ' of a scenario'}:\n")
         print_facts([(f"  {name.rpartition('.')[2]}", _of_child(keys[name], key)) for name in key.children], 10)
@@ -131,7 +136,7 @@ def _print_key(key: Key, keys: Mapping[str, Key]) -> None:
 
 def _of_child(key: Key, around: Key) -> str:
     kinds = dict.fromkeys(kind for form in key.forms for kind in form.kinds)
-    where = f" ({', '.join(kinds)})" if list(kinds) != around.kinds else ""
+    where = f" ({', '.join(kinds)})" if around.kinds and list(kinds) != around.kinds else ""
     return f"{key.forms[0].meaning}{where}"
 
 

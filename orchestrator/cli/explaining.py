@@ -39,6 +39,8 @@ class Key:
     forms: list[Form] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     """The kinds of the mapping, or of the list's items, that stands here."""
+    meanings: dict[str, str] = field(default_factory=dict)
+    """What each kind is, where it says so."""
     children: list[str] = field(default_factory=list)
     example: str = ""
 
@@ -74,6 +76,8 @@ def _collect(node: dict[str, Any], defs: dict[str, Any], name: str, found: dict[
             kind = "package.module:Class"
         if kind is not None and kind not in here.kinds:
             here.kinds.append(kind)
+            if "description" in shape:
+                here.meanings[kind] = " ".join(shape["description"].split())
         for child, below in properties.items():
             path = f"{name}.{child}" if name else child
             if path not in found:
@@ -169,6 +173,24 @@ def find(text: str, keys: dict[str, Key]) -> list[Key]:
     wanted = [part for part in re.split(r"[.\[\]]+", text) if part and not part.isdecimal()]
     exact = [key for key in keys.values() if key.name and _fits(key.name.split("."), wanted)]
     return exact or [key for key in keys.values() if key.name.split(".")[-len(wanted) :] == wanted]
+
+
+def find_kinds(text: str, keys: dict[str, Key]) -> list[Key]:
+    """Of `faults.crash`, the mapping of that kind, with the keys that it has."""
+    around, _, kind = text.rpartition(".")
+    return [
+        Key(
+            f"{one.name}, kind: {kind}",
+            [Form("mapping", one.meanings[kind], None, NO_DEFAULT)],
+            children=[name for name in one.children if _is_key_of(keys[name], kind)],
+        )
+        for one in find(around, keys)
+        if kind in one.meanings
+    ]
+
+
+def _is_key_of(child: Key, kind: str) -> bool:
+    return not child.name.endswith(".kind") and any(kind in form.kinds or not form.kinds for form in child.forms)
 
 
 def _fits(name: list[str], wanted: list[str]) -> bool:

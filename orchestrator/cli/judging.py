@@ -25,7 +25,7 @@ from orchestrator.cli.arguments import (
 )
 from orchestrator.cli.patience import roughly
 from orchestrator.cli.preparing import Use, draw_into, load, renew, require_writable, result_folder, tell_results
-from orchestrator.cli.terminal import Refusal, count, explained, print_json, print_table, progress
+from orchestrator.cli.terminal import Refusal, count, explained, print_json, print_table, progress, say
 from orchestrator.cli.views import print_calibration, print_histories, print_judgement
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def check(
             clean = check_history(what, overrides or [], settled, as_json)
         raise typer.Exit(0 if clean else 1)
     with explained():
+        from orchestrator.analysis.assumptions import loads_under_faults
         from orchestrator.scenario.effort import effort
         from orchestrator.scenario.loads import occupancy, over_timeout
 
@@ -92,20 +93,27 @@ def check(
             )
             return
         shown = [name for name in COLUMNS if name == "offered_load" or any(map(partial(_tells, name), found))]
+        rows = [
+            [
+                cell.title,
+                *("-" if shares[name] is None else f"{shares[name]:.3f}" for name in shown),
+                f"{takes.tasks:,.0f}",
+                roughly(takes.simulated_s),
+                roughly(takes.live_s),
+            ]
+            for cell, shares, takes in zip(cells, found, efforts, strict=True)
+        ]
+        if len({tuple(numbers) for _, *numbers in rows}) == 1 < len(rows):
+            rows = [[f"each of {len(rows)}", *rows[0][1:]]]
         print_table(
             f"{loaded.name}: {count(len(cells), 'cell')} x {count(loaded.replications, 'replication')}",
             ["cell", *(COLUMNS[name] for name in shown), "tasks, about", "a run takes, simulated", "live"],
-            [
-                [
-                    cell.title,
-                    *("-" if shares[name] is None else f"{shares[name]:.3f}" for name in shown),
-                    f"{takes.tasks:,.0f}",
-                    roughly(takes.simulated_s),
-                    roughly(takes.live_s),
-                ]
-                for cell, shares, takes in zip(cells, found, efforts, strict=True)
-            ],
+            rows,
         )
+        if told := loads_under_faults({cell.title: cell.scenario for cell in cells}):
+            print()
+            for sentence in told:
+                say(f"{sentence[0].upper()}{sentence[1:]}.")
 
 
 @app.command(epilog=examples_of("detectors choosing-a-detector.yaml --max-detection-s 10"))

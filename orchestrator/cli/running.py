@@ -35,7 +35,7 @@ from orchestrator.cli.patience import require_live_patience, require_patience
 from orchestrator.cli.preparing import Use, draw_into, live_warnings, load, result_folder, tell_results
 from orchestrator.cli.terminal import complain, explained
 from orchestrator.cli.views import print_cells, print_summary
-from orchestrator.cli.worlds import require_whole, run_live, run_simulated, use_of
+from orchestrator.cli.worlds import kept_in, require_whole, run_live, run_simulated, use_of
 
 if TYPE_CHECKING:
     from orchestrator.results.objectives import Objective
@@ -88,8 +88,9 @@ def simulate(
         require_patience((cell.scenario for cell in cells), number, jobs or os.cpu_count() or 1, yes)
         use = use_of(loaded, force, resume, precision, of, max_replications)
         folder = result_folder(loaded.name, out, use)
-        result = run_simulated(loaded, cells, folder, replications, jobs, check, use)
-        met = tell(result, len(cells) * number, folder, use, shown)
+        with kept_in(folder, len(cells) * number):
+            result = run_simulated(loaded, cells, folder, replications, jobs, check, use)
+            met = tell(result, len(cells) * number, folder, use, shown)
     if not met:
         raise typer.Exit(1)
 
@@ -122,8 +123,9 @@ def live(
         require_live_patience((cell.scenario for cell in cells), number, yes)
         use = use_of(loaded, force, resume, precision, of, max_replications)
         folder = result_folder(loaded.name, out, use)
-        result = run_live(loaded, cells, folder, replications, check, use)
-        met = tell(result, len(cells) * number, folder, use, shown)
+        with kept_in(folder, len(cells) * number):
+            result = run_live(loaded, cells, folder, replications, check, use)
+            met = tell(result, len(cells) * number, folder, use, shown)
     if not met:
         raise typer.Exit(1)
 

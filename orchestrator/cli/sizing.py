@@ -25,7 +25,7 @@ from orchestrator.cli.arguments import (
 from orchestrator.cli.objectives import demanded, in_words, value_of
 from orchestrator.cli.patience import require_patience
 from orchestrator.cli.preparing import Use, load, renew, result_folder, tell_results
-from orchestrator.cli.terminal import Refusal, explained, percent, print_table, progress
+from orchestrator.cli.terminal import Refusal, explained, percent, print_table, progress, say
 
 if TYPE_CHECKING:
     from orchestrator.analysis.sizing import Sizing
@@ -147,5 +147,4 @@ def print_sizing(found: Sizing) -> None:
         ],
     )
     print()
-    for sentence in found.sentences():
-        print(sentence)
+    say(*found.sentences())

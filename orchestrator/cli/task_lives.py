@@ -27,7 +27,7 @@ RECORDED = "choices: its decision record was decided again, with the same result
 
 @app.command(epilog=examples_of("simulate worker-crash.yaml --out out/crash", "explain-task out/crash slowest"))
 def explain_task(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a single run.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run, or of a cell with one.")],
     task: Annotated[str, typer.Argument(metavar="TASK", help="Its number, or slowest, slowest:3, first-failed.")],
     as_json: AsJson = False,
 ) -> None:
@@ -55,8 +55,10 @@ def single_run(folder: Path) -> StoredRun:
 
     result = folders.load(folder)
     if isinstance(result, Sweep):
-        runs = [run.folder for run in result.runs if isinstance(run, StoredRun)]
-        raise Refusal(f"{folder} holds {len(runs):,} runs, expected one, such as {runs[0]}")
+        runs = [run for run in result.runs if isinstance(run, StoredRun)]
+        if len(runs) == 1:
+            return runs[0]
+        raise Refusal(f"{folder} holds {len(runs):,} runs, expected one, such as {runs[0].folder}")
     assert isinstance(result, StoredRun)
     return result
 

@@ -28,6 +28,8 @@ from orchestrator.results.words import signed as signed
 
 PIPE_WIDTH = 140
 """Columns of a table that goes to a file or to another program."""
+WIDEST_TEXT = 100
+"""Sentences are not set wider than people read."""
 BAR_AFTER_S = 1.0
 LINES_AFTER_S = 2.0
 
@@ -279,6 +281,15 @@ def say(*lines: str) -> None:
     """Sentences on stdout, a line each; a terminal wraps them between words."""
     for line in lines:
         _print_wrapped(line, sys.stdout)
+
+
+def print_paragraph(text: str, bullet: str = "", hanging: str = "") -> None:
+    """A paragraph, or a point of a list, as wide as the terminal."""
+    width = min(terminal_width(), WIDEST_TEXT)
+    indent = " " * len(bullet) or hanging
+    whole = re.sub(r"(?<=\d) (?=%|s\b|ms\b|us\b)", "\N{NO-BREAK SPACE}", text)
+    lines = textwrap.fill(whole, width, initial_indent=bullet, subsequent_indent=indent, break_on_hyphens=False)
+    print(lines.replace("\N{NO-BREAK SPACE}", " "))
 
 
 def _print_wrapped(line: str, stream: TextIO) -> None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.cli.terminal import count, duration, number, percent, print_facts, print_table, say, signed
+from orchestrator.cli.terminal import (
+    count,
+    duration,
+    number,
+    percent,
+    print_facts,
+    print_paragraph,
+    print_table,
+    say,
+    signed,
+)
 from orchestrator.results.words import MOMENTS
 
 COUNTS = ("submitted", "completed", "failed", "unfinished")
@@ -109,6 +119,17 @@ def _title_of(cell: Mapping[str, Any]) -> str:
     return cell_title(cell["values"]) or str(cell["cell"])
 
 
+MEANINGS = {
+    "n": "arrivals after the warm-up, of which the latencies are",
+    "wait": "mean",
+    "through": "completed a second",
+    "detection": "median",
+    "late": "results of tasks that had one",
+    "tasks/s": "run a second of real time",
+}
+"""What the columns of a table of cells are, where a name does not say it."""
+
+
 def print_cells(summary: Mapping[str, Any]) -> None:
     """A sweep: one row a cell, its replications pooled; what no cell has is left out. Then its classes of tasks."""
     from orchestrator.results.statistics import statistic_of
@@ -140,6 +161,8 @@ def print_cells(summary: Mapping[str, Any]) -> None:
         ["", *shown],
         list(zip(map(_title_of, summary["cells"]), *shown.values(), strict=True)),
     )
+    print()
+    print_paragraph("; ".join(f"{name}: {told}" for name, told in MEANINGS.items() if name in shown), hanging="  ")
     shown_moments = [cell["latency_s"] for cell in summary["cells"]]
     by_class = [
         (_title_of(cell), name, one)
@@ -201,10 +224,11 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
         print_facts([(name, listed(counts, *COUNTS)) for name, counts in told], 11)
         return
     errors = [{row["metric"]: _error(row) for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
+    judged = [metric for metric in JUDGED if any(metric in each for each in errors)]
     print_table(
         f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
-        ["", *map(statistic, JUDGED)],
-        [[c["cell"], *(e[metric] for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
+        ["", *map(statistic, judged)],
+        [[c["cell"], *(e.get(metric, "-") for metric in judged)] for c, e in zip(cells, errors, strict=True)],
     )
     print()
     print_table(
@@ -237,6 +261,14 @@ def _all_and_classes(
     return [(name, tasks), *((f"  {one}", counts) for one, counts in by_class.items())]
 
 
+JUDGED_BY = (
+    "detection, p99: how long a crash goes unnoticed, on average and for 99 % of them",
+    "mistakes: healthy workers declared dead; lasting: how long one is, on average",
+    "accuracy: the share of its time in which a healthy worker is trusted",
+    "own: the setting of the scenario; front: no other is both as fast and as seldom wrong",
+)
+
+
 def print_judgement(judgement: Mapping[str, Any]) -> None:
     """Every detector and setting on one trace, and what they recommend."""
     heard, recommended = judgement["trace"], judgement["recommendation"]
@@ -263,6 +295,9 @@ def print_judgement(judgement: Mapping[str, Any]) -> None:
         ["", "detection", "p99", "mistakes (n)", "a day", "lasting", "accuracy", ""],
         map(told, judgement["points"]),
     )
+    print()
+    for meaning in JUDGED_BY:
+        say(meaning)
     print()
     say(_recommended(judgement))
 

@@ -4,6 +4,8 @@ asked for and to the precision; and the command that makes a result of what a ki
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,6 +137,19 @@ def _kept(scenario: Scenario, folder: Path, world: str, use: Use) -> Run | None:
             "result of it, and --resume --force runs it again"
         )
     return None
+
+
+@contextmanager
+def kept_in(folder: Path, runs: int) -> Iterator[None]:
+    """An interrupt behind the last run, while the answer is made of them, says that the runs are there as well."""
+    from orchestrator.results import folders
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args or not (done := len(folders.finished(folder))):
+            raise
+        raise KeyboardInterrupt(f"{done:,} of {runs:,} runs kept in {folder}") from None
 
 
 def require_whole(result: Run | Sweep, runs: int, folder: Path) -> Run | Sweep:

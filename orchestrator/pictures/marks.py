@@ -58,6 +58,9 @@ OUTAGES = {
 An impaired worker is slow, hangs, or has a network that fails it.
 """
 
+MANY = 8
+"""So many lines leave room for what is drawn with them."""
+
 Moment = tuple[float, str | None]
 """A time, and the worker; None for the coordinator."""
 
@@ -159,11 +162,12 @@ def draw_rows(axes: Axes, marks: Mapping[str, Sequence[Moment]]) -> None:
 
 
 def draw_lines(axes: Axes, marks: Mapping[str, Sequence[Moment]]) -> None:
-    """A vertical line through the axes for each moment."""
+    """A vertical line through the axes for each moment, behind the curves; the more lines, the thinner they are."""
     for kind, moments in marks.items():
         color, style = MARKS[kind]
         times_s = sorted({time_s for time_s, _ in moments})
-        axes.vlines(times_s, 0, 1, color=color, ls=style, lw=1.3, transform=axes.get_xaxis_transform())
+        width = float(np.clip(MANY / len(times_s), 0.5, 1)) * 1.3
+        axes.vlines(times_s, 0, 1, color=color, ls=style, lw=width, zorder=0.9, transform=axes.get_xaxis_transform())
 
 
 def handle(kind: str, moments: Sequence[Moment]) -> Line2D:

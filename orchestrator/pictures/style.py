@@ -279,7 +279,7 @@ def seconds_axis(axes: Axes, which: str, values: Any) -> None:
         axes.set(**{f"{which}lim": (low, max(now[1], ends[1]))})
     else:
         axes.set(**{f"{which}lim": (0, max(now[1], 1.05 * positive.max()))})
-        axis.set_major_locator(MaxNLocator(min(_room(axes, which), 8), steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(min(_room(axes, which) + 1, 8), steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(seconds))
 
 

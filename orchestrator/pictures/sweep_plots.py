@@ -25,7 +25,6 @@ from orchestrator.pictures.style import (
     note,
     seconds,
     seconds_axis,
-    shortened,
     styled,
     wrapped,
 )
@@ -109,7 +108,7 @@ def against(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plo
 @styled
 def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: str) -> Plot:
     """Detection time and false positives per hour: against each other, and each against the swept key."""
-    lines, numeric = lines_of(cells, key), is_numeric(cells, key)
+    lines, numeric, names = lines_of(cells, key), is_numeric(cells, key), names_of(cells, key)
     found = sizes([cell["detection"]["detected"] for cell in cells])
     size = (12, 4.6 if numeric else max(4.6, _height(cells, key, lines)))
     figure, (tradeoff, delay, mistakes) = new_figure(title, f"{setting};  n = {found} detected crashes per cell", size,
@@ -119,12 +118,13 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
         for metric, hollow in ((p99, True), (mean, False)):
             known = [cell for cell in line.cells if not np.isnan(metric_of(cell, metric))]
             x, y = ([metric_of(cell, name) for cell in known] for name in (metric, rate))
-            look = line.look.marked | ({"ls": ":", "mfc": "white"} if hollow else {})
+            look = line.look.marked | ({"ls": ":", "mfc": "white"} if hollow else {}) | ({} if numeric else {"ls": ""})
             tradeoff.plot(x, y, **look, clip_on=False)
             if not hollow:
                 for cell, place in zip(known, zip(x, y, strict=True), strict=True):
-                    text = shortened(value_title(key, cell["values"][key]), 24)
-                    tradeoff.annotate(text, place, (1, 6), textcoords="offset points", rotation=55, fontsize=7.5)
+                    text = value_title(key, cell["values"][key])
+                    tradeoff.annotate(text if numeric else str(1 + names.index(text)), place, (1, 6),
+                                      textcoords="offset points", fontsize=7.5)  # fmt: skip
     _draw_lines(delay, lines, key, p99, hollow=True)
     _draw_lines(delay, lines, key, mean)
     _draw_lines(mistakes, lines, key, rate)
@@ -132,7 +132,11 @@ def detection_tradeoff(cells: Sequence[Summary], key: str, title: str, setting: 
     for axes, which in ((tradeoff, "y"), (mistakes, "y" if numeric else "x")):
         _rate_axis(axes, rates, which)
     tradeoff.set(xlabel="detection time", ylabel="false positives per hour")
-    tradeoff.set_title(f"by {axis_label(key)}: filled mean, hollow p99", loc="left")
+    by = axis_label(key) if numeric else "row"
+    tradeoff.set_title(f"by {by}: filled mean, hollow p99", loc="left")
+    if not numeric:  # names are too long to stand beside points
+        for axes in (delay, mistakes):
+            _name_rows(axes, [f"{number} {name}" for number, name in enumerate(names, 1)])
     tradeoff.xaxis.set_major_formatter(FuncFormatter(seconds))
     tradeoff.margins(x=0.12)
     which = "y" if numeric else "x"
@@ -359,14 +363,20 @@ def _line_label(key: str, value: Any, alone: bool) -> str:
     """A value with its key, which is left out where the value tells what it is."""
     if value is None or key == "faults":
         return cell_title({key: value})
+    if key == "class":
+        return str(value)
     if alone and (isinstance(value, str) or (isinstance(value, Mapping) and "kind" in value)):
         return value_title(key, value)
     return f"{axis_label(key)} {value_title(key, value)}"
 
 
 def axis_label(key: str) -> str:
-    """`workload.arrivals.rate_per_s` becomes `arrivals rate (1/s)`, `policies.routing.kind` becomes `routing`."""
-    parts = key.removeprefix("policies.").removesuffix(".kind").split(".")[-2:]
+    """`workload.arrivals.rate_per_s` becomes `arrivals rate (1/s)`, `policies.routing.kind` becomes `routing`,
+    `faults.1.at_s` becomes `fault 2 at (s)`."""
+    parts = key.removeprefix("policies.").removesuffix(".kind").split(".")
+    if parts[0] == "faults" and len(parts) > 2:
+        parts[:2] = [f"fault {int(parts[1]) + 1}"]
+    parts = parts[-2:]
     unit = ""
     for suffix, meaning in (("_per_s", " (1/s)"), ("_s", " (s)")):
         if parts[-1].endswith(suffix):

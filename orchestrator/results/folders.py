@@ -117,13 +117,15 @@ def sweep_without_folder(sweep: Callable[[Path], Sweep]) -> Sweep:
 
 
 def load(folder: str | Path) -> Run | Sweep:
-    """The run or the sweep that is saved in `folder`.
+    """The run or the sweep that is saved in `folder`, or the cell of a sweep.
 
     Every summary is read and every table's schema checked now; tables and scenarios are read at their first use.
     Raises RunFolderError if the folder holds no finished run, or a damaged one.
     """
     require("folder", folder, (str, os.PathLike), "the name of a folder")
     folder = Path(folder)
+    if folder.is_dir() and not (folder / _SUMMARY).exists() and (folder.parent / _SUMMARY).is_file():
+        return load_cell(folder.parent, folder.name)
     summary = _read_summary(folder)
     if "cells" not in summary:
         return load_run(folder)
@@ -385,7 +387,9 @@ def _read_summary(folder: Path) -> Summary:
         raise RunFolderError(f"{folder} is not a folder")
     _require_files(folder)
     if not (folder / _SUMMARY).exists():
-        raise RunFolderError(f"{folder} holds no finished run: {_SUMMARY} is missing")
+        within = next((path.parent for path in sorted(folder.glob(f"*/{_SUMMARY}"), reverse=True)), None)
+        instead = f", expected a folder of one, such as {within}" if within is not None else ""
+        raise RunFolderError(f"{folder} holds no finished run: {_SUMMARY} is missing{instead}")
     return _read_json(folder / _SUMMARY)
 
 

@@ -289,7 +289,9 @@ def classes(summary: Mapping[str, Any]) -> dict[str, Summary]:
 
 def class_keys(summary: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """The same, with the keys that lead to each."""
-    priorities = summary["by_priority"] if len(summary["by_priority"]) > 1 else ()
+    kinds = list(summary.get("by_kind", {}).values())
+    every = summary["by_priority"] if len(summary["by_priority"]) > 1 else {}
+    priorities = [name for name, of in every.items() if of not in kinds]  # one that is a kind is told as that
     return {
         **{name: ("by_priority", name) for name in priorities},
         **{f"kind {name}": ("by_kind", name) for name in summary.get("by_kind", ())},

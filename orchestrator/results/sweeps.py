@@ -52,12 +52,19 @@ class Plan:
             require_number("replications", self.replications, 1)
 
     @cached_property
+    def asked(self) -> Scenario:
+        """The scenario with the replications that are asked for: what is saved of it, run again, does the same."""
+        if self.replications is None:
+            return self.scenario
+        return self.scenario.model_copy(update={"replications": self.replications})
+
+    @cached_property
     def cells(self) -> list[Cell]:
-        return self.scenario.cells()
+        return self.asked.cells()
 
     def counts(self) -> dict[str, int]:
         """With how many replications each cell begins: at least two where an interval is wanted."""
-        count = self.replications or self.scenario.replications
+        count = self.asked.replications
         return dict.fromkeys((cell.name for cell in self.cells), max(count, 2) if self.precision else count)
 
     def work(self, counts: Mapping[str, int]) -> dict[Path, tuple[Cell, int]]:
@@ -147,7 +154,7 @@ def sweep(plan: Plan, runs: Runs, progress: SweepProgress | None = None) -> Swee
         folders.list_runs(plan.out, plan.work(counts))
     if not cells:
         raise KeyboardInterrupt("no run had finished")
-    result = Sweep(plan.scenario, cells, interrupted)
+    result = Sweep(plan.asked, cells, interrupted)
     folders.write_aggregate(plan.out, result)
     return result
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from orchestrator.policies.detection import TimeoutConfig
 from orchestrator.scenario import loads
+from orchestrator.scenario.faults import WorkerFault
 from orchestrator.scenario.run_settings import RunSettings
 from orchestrator.scenario.traces import LATE
 from orchestrator.scenario.workload import Trace
@@ -106,6 +107,14 @@ def _of_faults(run: RunSettings) -> Iterator[str]:
                 f"faults[{i}].at_s ({fault.at_s:g}) is after duration_s ({run.duration_s:g}): "
                 "the fault is injected only if tasks are still open then"
             )
+        elif fault.at_s is not None and isinstance(fault, WorkerFault) and fault.stagger_s:
+            victims = fault.count or len(run.victims(fault))
+            last_s = fault.at_s + (victims - 1) * fault.stagger_s
+            if last_s > run.duration_s:
+                yield (
+                    f"faults[{i}].stagger_s ({fault.stagger_s:g}): the last of {victims} workers is hit at {last_s:g} "
+                    f"s, after duration_s ({run.duration_s:g}), and only if tasks are still open then"
+                )
 
 
 def _of_detection(run: RunSettings) -> Iterator[str]:

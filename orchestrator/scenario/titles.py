@@ -52,7 +52,8 @@ def _part(key: str, short: str, value: Any) -> str:
         return f"no {short.rpartition('.')[2].removesuffix('_s').replace('_', ' ')}"
     if isinstance(value, bool):
         return f"{short}={str(value).lower()}"
-    return f"{short}={readable(value)}"
+    named = isinstance(value, Mapping) and "kind" not in value  # its first key would stand behind two signs
+    return f"{short}{' ' if named else '='}{readable(value)}"
 
 
 def _fault(fault: Mapping[str, Any]) -> str:

@@ -132,7 +132,7 @@ def test_what_is_less_is_no_price_but_saved():
     saves, costs = (told(cells(pair)) for pair in ({"a": wasting(4.0), "b": wasting(0.0)},
                                                   {"a": wasting(0.0), "b": wasting(4.0)}))  # fmt: skip
     assert "queue=b saves 1 attempt and 4.00 s of wasted slot time against queue=a." in saves
-    assert "The price of queue=b: 1 attempt more; 4.00 s more of slot time wasted than with queue=a." in costs
+    assert "The price of queue=b: 1 more attempt; 4.00 s more wasted slot time than with queue=a." in costs
     assert not any("price" in one or "fewer" in one or "less" in one for one in saves)
 
 
@@ -154,8 +154,8 @@ def test_every_cell_beside_the_baseline_has_its_price():
     """Three cells: one wastes 4 s, one 9 s, more than the baseline."""
     lines = told(cells({"a": wasting(1.0), "b": wasting(5.0), "c": wasting(10.0)}))
     assert (
-        "The price against queue=a: with queue=b, 4.00 s more of slot time wasted; "
-        "with queue=c, 9.00 s more of slot time wasted."
+        "The price against queue=a: with queue=b, 4.00 s more wasted slot time; "
+        "with queue=c, 9.00 s more wasted slot time."
     ) in lines
 
 
@@ -276,7 +276,7 @@ def test_each_choice_has_its_price_under_the_condition_where_it_is_highest():
         for name, seconds in (("a", 1.0), ("b", b), ("c", 1.0))
     ]
     lines = told(Sweep(scenario(), made))
-    assert lines[0].endswith("; its price at rate_per_s=2: 9.00 s more of slot time wasted.")
+    assert lines[0].endswith("; its price at rate_per_s=2: 9.00 s more wasted slot time.")
     assert "price" not in lines[1]
 
 

@@ -77,12 +77,12 @@ def test_the_few_victims_of_a_rack_are_told_one_by_one(rack: Scenario):
 
 
 def test_the_baseline_is_the_one_that_is_named(rack: Scenario):
-    """Against 8 s, the same four tasks wait 5 s shorter; a name that no cell has is an error."""
+    """Against 8 s, the same four tasks wait 5 s less; a name that no cell has is an error."""
     sweep = swept(rack, "policies.detection.timeout_s", [3, 8])
     assert (
         found(sweep, "timeout_s=8")
         .sentences[0]
-        .startswith("With timeout_s=3, 4 tasks wait 5.00 s shorter each than with timeout_s=8")
+        .startswith("With timeout_s=3, 4 tasks wait 5.00 s less each than with timeout_s=8")
     )
     with pytest.raises(Incomparable, match="there is no cell timeout_s=9, expected one of timeout_s=3, timeout_s=8"):
         answer(sweep, "timeout_s=9")

@@ -233,6 +233,18 @@ def test_an_error_lies_within_its_interval_and_above_minus_100_percent():
                 assert row.error - 1e-9 <= row.error_ci95[1]
 
 
+def test_cells_are_compared_by_their_names():
+    """As they come out of a sweep, in the memory and from its folder."""
+    two, four = (
+        CellRuns.of(f"workers={n}", {"cluster.workers": n}, {0: by_hand([seconds] * 80, "sim")})
+        for n, seconds in ((2, 2.0), (4, 1.0))
+    )
+    found = compare(four, two)
+    assert (found.label, found.reference_label) == ("workers=4", "workers=2")
+    p50 = next(row for row in found.cells[0].rows if row.metric == "latency_s.p50")
+    assert (p50.value, p50.reference) == (1.0, 2.0)
+
+
 def test_only_what_both_sides_have_is_compared():
     """Replications are paired by number and cells by name; having nothing in common is an error."""
     (cell,) = compare(of_cell([mm1(100, seed=s) for s in (1, 2, 3)]), of_cell([mm1(100), mm1(100)])).cells

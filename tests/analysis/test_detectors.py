@@ -363,6 +363,7 @@ def test_the_command_leaves_table_picture_and_points(tmp_path: Path):
     told = CliRunner().invoke(app, arguments)
     assert told.exit_code == 0, told.output
     assert "recommended: " in told.stdout
+    assert "front: no other is both as fast and as seldom wrong" in told.stdout
     assert {p.name for p in (tmp_path / "out").glob("detectors.*")} == {
         "detectors.json",
         "detectors.png",

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from orchestrator.analysis.sizing import Sizing, Tried, between, border, rounds
+from orchestrator.cli.sizing import print_sizing
 from orchestrator.results.objectives import Objective, Verdict
+from tests.cli.test_command_line import narrow
 
 
 def search(met: Sequence[bool], at_once: int) -> tuple[int | None, list[list[int]]]:
@@ -91,9 +93,19 @@ def test_an_interval_over_the_limit_is_told():
         "9 is the smallest that was tried whose whole interval keeps it.",
     ]
     results = [tried(5, 6.0), tried(6, 4.5, (4.0, 4.9))]
-    assert sizing(results, results[1]).sentences()[2] == (
-        "How sure that is of other arrivals like these, is not known: there is no interval."
-    )
+    told = sizing(results, results[1]).sentences()[2]
+    assert told.startswith("How sure that is of other arrivals like these, is not known: there is no interval.")
+
+
+def test_what_is_told_of_a_size_breaks_between_words(monkeypatch: pytest.MonkeyPatch):
+    """On a terminal of 60 columns."""
+    screen = narrow(monkeypatch)
+    results = [tried(5, 6.0, (5.5, 7.0)), tried(6, 4.5, (4.0, 4.9))]
+    found = sizing(results, results[1])
+    print_sizing(found)
+    lines = screen.shown().splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(" ".join(lines).split()).endswith(" ".join(found.sentences()))
 
 
 def test_what_is_not_found_is_told():

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Any] = {
     if not group.hidden
     for part, command in getattr(group, "commands", {"": group}).items()
 }
+RACK = str(Path(__file__).parents[2] / "scenarios" / "rack-timeout.yaml")
 UNHEARD = {"coordinator", "worker", "schema", "store export"}
 """Two that log, and two that print JSON anyway."""
 
@@ -163,6 +164,9 @@ def test_the_page_on_the_command_line_names_the_commands_that_can_be_quiet():
         ("cluster.groups.workers", ["default  none, it must be given", "integer >= 1"]),
         ("sweep", ["default  empty"]),
         ("faults", ["default  empty"]),
+        ("faults", ["Kinds of faults:", "restart           The process is told to leave, and finishes what it runs"]),
+        ("faults.restart", ["kind: restart", "Keys of faults, kind: restart:", "grace_s", "stagger_s"]),
+        ("policies.detection.phi_accrual", ["Dead when the silence is too unlikely", "threshold", "heartbeat_s"]),
         ("faults[0].restart_after_s", ["faults.kind is crash", "faults.0.restart_after_s="]),
         ("workload.kinds.report.share", ["workload.kinds.*.share", "kinds.lookup.share=0.98", "kinds-of-tasks"]),
         ("policies.detection", ["phi_accrual", "Keys of policies.detection:", "threshold", "(phi_accrual)"]),
@@ -188,6 +192,13 @@ def test_explain_knows_every_key_of_a_scenario():
     assert all(re.search(rf"^  {name} ", top, re.MULTILINE) for name in keys if name and "." not in name)
 
 
+def test_explain_of_a_kind_has_no_key_of_another():
+    """A restart has a grace period, and no time until it is back, as a crash has."""
+    told = run("explain", "faults.restart").stdout
+    assert "grace_s" in told
+    assert "restart_after_s" not in told
+
+
 def test_explain_suggests_what_was_meant():
     """A key that there is not is an error."""
     told = run("explain", "policies.detection.timout_s")
@@ -206,6 +217,28 @@ def test_explain_tells_a_program_the_same():
     """As JSON."""
     (key,) = json.loads(run("explain", "cluster.prefetch", "--json").stdout)["keys"]
     assert (key["name"], key["forms"][0]["default"], key["unit"]) == ("cluster.prefetch", "0", "")
+
+
+# ---- before a run
+
+
+def test_check_tells_the_load_on_what_faults_leave():
+    """A rack of a fifth of the workers is away: the load is told beside that on the rest; cells alike have one row."""
+    told = run("check", RACK, "policies.detection.timeout_s=10,30").stdout
+    assert re.search(r"^each of 2 +0\.660 ", told, re.MULTILINE)
+    assert "The load is 66 %, and 82 % of what the fault leaves (crash of rack at 30 s)." in told
+
+
+def test_an_interrupt_behind_the_last_run_says_that_the_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C while the answer is made: nothing has to be run again, and nobody would know otherwise."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.cli.running.print_cells", interrupted)
+    told = run("simulate", RACK, "duration_s=40", "sweep={seed: [1, 2]}", "--no-plots", "--out", str(tmp_path / "out"))
+    assert told.exit_code == 130
+    assert told.stderr.splitlines()[-1] == f"interrupted: 2 of 2 runs kept in {tmp_path / 'out'}"
 
 
 # ---- terminals

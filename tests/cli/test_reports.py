@@ -32,6 +32,22 @@ def test_explain_task_tells_candidates_and_outcome(folder: Path):
     assert told["attempts"][0]["choice"]["exact"] is True
 
 
+def test_a_cell_with_one_run_is_that_run(folder: Path):
+    """Nobody has to know what is below it."""
+    one, cell = (
+        succeed("explain-task", path, "3").stdout for path in (folder / "workers=2" / "r0", folder / "workers=2")
+    )
+    assert one == cell
+
+
+def test_a_folder_of_results_names_one_of_them(folder: Path):
+    """`out/NAME` holds the folders of runs, and none of its own."""
+    told = fail("explain-task", folder.parent, "1")
+    assert told.endswith(
+        f"holds no finished run: summary.json is missing, expected a folder of one, such as {folder}\n"
+    )
+
+
 def test_the_life_of_a_task_fits_a_narrow_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """Of 60 columns, to the last line: where the choices come from."""
     screen = narrow(monkeypatch)

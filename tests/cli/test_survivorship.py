@@ -38,6 +38,14 @@ def test_a_sweep_shows_failures_only_if_there_are_any(capsys):
     assert "> 4.00 s" in printed
 
 
+def test_a_sweep_says_what_its_columns_are(capsys):
+    """Those that are shown, and whose names leave it open: `tasks/s` is no throughput."""
+    print_cells(sweep({"cluster.workers": [1, 2]}, 1).summary)
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("n: arrivals after")]
+    assert "through: completed a second" in told
+    assert "late:" not in told
+
+
 def with_classes(low_settled_s: float) -> Run:
     """Two urgent tasks of 1 s, and a low one."""
     rows = [task(20.0, 21.0, priority="urgent"), task(30.0, 31.0, priority="urgent")]

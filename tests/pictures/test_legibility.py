@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
 from orchestrator.analysis.comparison import compare
@@ -88,6 +90,16 @@ HARD: dict[str, Callable[[], Any]] = {
     "detectors": lambda: sweep({"policies.detection.timeout_s": [2.0, 4.0, 8.0, 8.5]}, n=60),
     "detectors of several kinds": lambda: sweep(
         {"policies.detection": [{"kind": "timeout", "timeout_s": 4}, {"kind": "phi_accrual", "threshold": 8}]}, n=60
+    ),
+    "detectors with long names": lambda: sweep(
+        {
+            "policies.detection": [
+                {"kind": "timeout", "heartbeat_s": 1, "timeout_s": 2.5},
+                {"kind": "phi_accrual", "heartbeat_s": 1, "threshold": 8, "window": 100},
+                {"kind": "chen", "heartbeat_s": 1, "alpha_s": 2.5},
+            ]
+        },
+        n=60,
     ),
     "lost tasks": drained,
     "alike": lambda: {"one": mm1(500), "other": mm1(500)},
@@ -234,6 +246,27 @@ def test_the_cells_of_a_sweep_stand_beside_one_another(pictures: Callable[[str],
     ]
     assert len({(axes.get_xlim(), axes.get_ylim()) for axes in figure.axes}) == 1
     assert all(axes.collections for axes in figure.axes), "the crash of every run is marked"
+
+
+def test_what_happened_stands_behind_the_curves_and_hides_none():
+    """Forty crashes are as many lines, thinner ones, and the curves are drawn over them."""
+    few, many = (marks_of_moments(count).collections[0] for count in (1, 40))
+    assert few.get_linewidth() > many.get_linewidth()
+    assert max(few.get_zorder(), many.get_zorder()) < Line2D([], []).get_zorder()
+
+
+def marks_of_moments(count: int) -> Axes:
+    axes = Figure().subplots()
+    marks.draw_lines(axes, {"crash": [(float(place), "w1") for place in range(count)]})
+    return axes
+
+
+def test_points_of_named_settings_are_not_joined_and_are_found_by_their_row(pictures: Callable[[str], Figures]):
+    """Between one detector and another lies nothing, and a name beside a point would stand on the next."""
+    tradeoff, delay, _ = pictures("detectors with long names")["detection"].axes
+    assert {line.get_linestyle() for line in tradeoff.lines} == {"None"}
+    assert [text.get_text() for text in tradeoff.texts] == ["1", "2", "3"]
+    assert [tick.get_text()[:9] for tick in delay.get_yticklabels()] == ["1 timeout", "2 phi_acc", "3 chen he"]
 
 
 def test_of_many_cells_the_picture_says_what_it_leaves_out(pictures: Callable[[str], Figures]):

@@ -359,6 +359,19 @@ def test_a_numeric_key_is_an_axis_and_the_others_are_lines():
     assert "2 replications per cell;  bands and bars: 95 % confidence" in figure.get_supxlabel()
 
 
+@pytest.mark.parametrize(
+    ("key", "label"),
+    [
+        ("workload.arrivals.rate_per_s", "arrivals rate (1/s)"),
+        ("policies.routing.kind", "routing"),
+        ("faults.0.stagger_s", "fault 1 stagger (s)"),
+    ],
+)
+def test_an_axis_has_the_name_of_its_key(key: str, label: str):
+    """Words and a unit; a fault is told by its place in the list, which begins at 1 for people."""
+    assert sweep_plots.axis_label(key) == label
+
+
 def test_every_numeric_key_gets_its_picture():
     """Each of two swept numbers is the axis of one picture and gives the lines of the other."""
     figures = draw(sweep({"workload.arrivals.rate_per_s": [1, 2], "policies.execution_timeout_s": [5, 9]}, 1))

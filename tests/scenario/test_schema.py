@@ -292,6 +292,11 @@ def test_offered_load_is_work_over_slots(here, arrivals, expected):
     [
         ("rate_per_s: 10", "rate_per_s: 60", "offered load is 1.5: more work arrives"),
         ("at_s: 4, workers", "at_s: 40, workers", "faults[0].at_s (40) is after duration_s (10)"),
+        (
+            "at_s: 4, workers: [w1]",
+            "at_s: 4, stagger_s: 7, all: true",
+            "faults[0].stagger_s (7): the last of 2 workers is hit at 11 s, after duration_s (10)",
+        ),
         ("timeout_s: 6.5", "timeout_s: 1", "timeout_s (1) is below heartbeat_s (2)"),
         (
             "{kind: timeout, timeout_s: 6.5}",

@@ -71,6 +71,13 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
+def test_what_is_saved_of_a_sweep_makes_it_again(tmp_path, scenario):
+    """Its scenario has the replications that were asked for beside it."""
+    sim.sweep(scenario(), tmp_path / "first", replications=2)
+    sim.sweep(Scenario.load(tmp_path / "first" / "scenario.yaml"), tmp_path / "again")
+    assert files(tmp_path / "again") == files(tmp_path / "first")
+
+
 def test_a_sweep_of_200_cells_that_was_killed_goes_on(tmp_path, scenario, ran):
     """By SIGKILL after half of them: exactly the other hundred are run, and every byte is that of one go."""
     grid = scenario(cells=200)
