@@ -6,6 +6,7 @@ own effects, which saves a call for every attempt.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -121,7 +122,8 @@ class Recorder:
         taken out. An attempt that counts by the store gets its row when it ends, under whichever coordinator."""
         self._pack()
         last = _Stored(stored)
-        self._tasks = [task for task in self._tasks if task[0] in last.settled]
+        # Those that their clients gave up were never a coordinator's to lose.
+        self._tasks = [task for task in self._tasks if task[0] in last.settled or math.isnan(task[1])]
         attempts, self._attempts = [*self._take_unsettled(last), *self._attempts], []
         self._silent, self._first_start, self._begun = {}, {}, {}
         for row in attempts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 from collections import Counter
@@ -35,6 +36,7 @@ from orchestrator.cluster.wire.proto.stream_pb2 import (
     NewTask,
     Registration,
     Report,
+    TimeLimits,
 )
 from orchestrator.cluster.worker import Settings
 from orchestrator.core.model import Task
@@ -140,6 +142,9 @@ class Fuzz:
             priority=1 if sensible else choose((-1, 0, 2, 3, 77)),  # type: ignore[arg-type]
             kind="sleep" if sensible else choose(("", "unknown", LONG)),
             payload=choose(("0", "0.01")) if sensible else choose(("", "no number", "100", "x" * (1 << 20) + "x")),
+            limits=choose((None, TimeLimits(), TimeLimits(queue_timeout_s=0.01, deadline_s=0.05)))
+            if sensible
+            else TimeLimits(deadline_s=choose((0.0, -1.0, math.nan, math.inf, 1e-300))),
         )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sim
+from orchestrator.analysis import promises
 from orchestrator.results import queues
 from orchestrator.results.runs import Run
 from orchestrator.scenario.plan import draw_plan
@@ -152,6 +153,28 @@ def test_no_task_is_lost_or_settled_twice(
     assert run.summary["tasks"]["unfinished"] == 0
     assert run.summary["tasks"]["failed"] == sum(run.summary["limits"].values())
     assert (run.summary["limits"]["refused"] > 0) == (give_up_after_s is not None)
+
+
+@pytest.mark.parametrize("give_up_after_s", [0, 1, None])
+@pytest.mark.parametrize("limits", [{}, {"queue_timeout_s": 2.5, "deadline_s": 4}], ids=["no limits", "limits"])
+def test_nothing_is_lost_when_the_coordinator_crashes(
+    make: MakeScenario, limits: dict[str, float], give_up_after_s: float | None
+):
+    """What was refused is submitted to the next one, what was given up stays so, and deadlines hold on."""
+    coordinator = {"max_waiting": 3, "commit": {"kind": "constant", "value_s": 0.002}}
+    faults = [{"kind": "coordinator_crash", "at_s": at, "restart_after_s": 2} for at in (10.3, 30.3)]
+    scenario = crowded(
+        make,
+        coordinator,
+        arrivals={"kind": "poisson", "rate_per_s": 1.5},
+        give_up_after_s=give_up_after_s,
+        **limits,
+    ).with_({"duration_s": 60, "faults": faults})
+    run = sim.run(scenario)
+    assert run.summary["tasks"]["unfinished"] == 0
+    assert run.summary["tasks"]["failed"] == sum(run.summary["limits"].values())
+    assert (run.summary["limits"]["refused"] > 0) == (give_up_after_s is not None)
+    assert promises.check(run, healed=True) == []
 
 
 def test_low_priority_is_refused_first(make: MakeScenario):
