@@ -201,10 +201,11 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
         print_facts([(name, listed(counts, *COUNTS)) for name, counts in told], 11)
         return
     errors = [{row["metric"]: _error(row) for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
+    shown = [metric for metric in JUDGED if any(metric in told for told in errors)]
     print_table(
         f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
-        ["", *map(statistic, JUDGED)],
-        [[c["cell"], *(e[metric] for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
+        ["", *map(statistic, shown)],
+        [[c["cell"], *(e.get(metric, "-") for metric in shown)] for c, e in zip(cells, errors, strict=True)],
     )
     print()
     print_table(
