@@ -38,8 +38,11 @@ def test_a_run_outlives_its_coordinators(tmp_path: Path):
     assert [again.difference for _, again in replays] == [None] * 3
     assert not list((tmp_path / "out").glob(".store-*"))
 
-    attempts, crash_s = finished.attempts, 1.0
-    across = attempts[(attempts["assigned_s"] < crash_s) & (attempts["ended_s"] > crash_s)]
+    attempts, events = finished.attempts, finished.events
+    crash_s, recovered_s = (
+        events["time_s"][events["kind"] == kind].min() for kind in ("coordinator_crash", "recovered")
+    )
+    across = attempts[(attempts["assigned_s"] < crash_s) & (attempts["ended_s"] > recovered_s)]
     assert len(across), "some task was under way"
     adopted = across[across["outcome"] == "completed"]
     assert np.all(adopted["worker"] != "w2")
