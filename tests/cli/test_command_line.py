@@ -35,8 +35,8 @@ COMMANDS: dict[str, Any] = {
     if not group.hidden
     for part, command in getattr(group, "commands", {"": group}).items()
 }
-UNHEARD = {"coordinator", "worker", "schema", "store export"}
-"""Two that log, and two that print JSON anyway."""
+UNHEARD = {"coordinator", "worker", "up", "schema", "store export"}
+"""Three that log, and two that print JSON anyway."""
 
 
 def run(*arguments: str, stdin: str | None = None) -> Any:
