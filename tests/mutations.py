@@ -368,6 +368,18 @@ def leave_a_crowded_task_waiting(patch: Patch) -> None:
 
 
 @of_the_core
+def stop_what_has_begun(patch: Patch) -> None:
+    """A recall is taken for a cancel."""
+    replace(patch, Method(WorkerAgent, "recall"), lambda original, agent, key, now: agent.cancel(key, now))
+
+
+@of_the_core
+def forget_what_was_recalled(patch: Patch) -> None:
+    """A recalled task is not counted on again when its worker says that it has begun."""
+    replace(patch, of_core("_keep_recalled"), lambda original, core, attempts, now: None)
+
+
+@of_the_core
 def let_a_timed_out_attempt_run_on(patch: Patch) -> None:
     """Its worker is not told to stop it."""
     announce_nothing(patch, "cancel", within=of_core("wake"))

@@ -37,7 +37,11 @@ def up(
         typer.Argument(metavar="[KEY=VALUE]...", help="Policies, such as detection.timeout_s=10; values are YAML."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(callback=whole("--workers", 1, WORKERS_MAX, f"a cluster here has 1 to {WORKERS_MAX} workers"))
+        int,
+        typer.Option(
+            callback=whole("--workers", 1, WORKERS_MAX, f"a cluster here has 1 to {WORKERS_MAX:,} workers"),
+            help="So many, each in a process of its own.",
+        ),
     ] = 4,
     app_spec: AppOption = None,
     capacity: Capacity = 2,

@@ -155,5 +155,5 @@ async def submit_lines(client: AsyncClient, numbered: Sequence[Numbered]) -> int
 
 
 KindArgument = typer.Argument(
-    metavar="[KIND]", help="A task of an App, by its name, with its arguments: greet --json '[\"Ada\"]'."
+    metavar="KIND", help="A task of an App, by its name, with its arguments: greet --json '[\"Ada\"]'."
 )

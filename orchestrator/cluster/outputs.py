@@ -11,6 +11,7 @@ log = logging.getLogger("orchestrator.task")
 PRINTED_BYTES = 1 << 16
 """What is shown of one task; the rest is read and dropped."""
 _LINE_BYTES = 4096
+_PIECE_BYTES, _PIPE_BYTES = 1 << 15, 1 << 16
 
 
 class Output:
@@ -35,21 +36,29 @@ class Output:
         os.close(self.theirs)
 
     def close(self) -> None:
-        self._readable()
+        self.drain()
         self._loop.remove_reader(self._ours)
         os.close(self._ours)
         if self._rest:
             self._tell(self._rest)
         self._tell_dropped()
 
-    def _readable(self) -> None:
+    def drain(self) -> None:
+        """Read what is there: it is of the task that has just ended. No more than a pipe holds: something that it has
+        left behind may print for ever."""
+        for _ in range(_PIPE_BYTES // _PIECE_BYTES):
+            if not self._readable():
+                return
+
+    def _readable(self) -> bool:
+        """Whether there was anything."""
         try:
-            piece = os.read(self._ours, 1 << 16)
+            piece = os.read(self._ours, _PIECE_BYTES)
         except BlockingIOError:
-            return
+            return False
         if not piece:
             self._loop.remove_reader(self._ours)
-            return
+            return False
         shown = piece[: self._room]
         self._room -= len(shown)
         if len(shown) < len(piece):
@@ -64,9 +73,10 @@ class Output:
         if len(self._rest) > _LINE_BYTES:
             self._tell(self._rest)
             self._rest = b""
+        return True
 
     def _tell(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip()
+        text = line.decode("utf-8", "replace").rstrip().expandtabs()
         if text:
             log.info("%s: %s", self._whose, "".join(one if one.isprintable() else "?" for one in text[:_LINE_BYTES]))
 

@@ -349,6 +349,8 @@ class _Child:
     def _hear(self, message: executions.Message) -> None:
         if isinstance(message, executions.Answer):
             key, self._key = self._key, None
+            if self._output is not None:
+                self._output.drain()
             if key is not None and message.number == self.begun:
                 self._owner.done(self, key, message)
         elif isinstance(message, executions.Progress):

@@ -15,11 +15,10 @@ from orchestrator.policies.routing.index import compare
 
 Need = tuple[Hashable, str]
 """The kind of a task, None where every worker takes every kind, and the labels that it requires."""
-
-
-def need_of(task: Task) -> Need:
-    """With its kind."""
-    return kind_of_payload(task.payload), getattr(task.payload, "requires", "")
+MOST_NAMED = 100_000
+"""Kinds that are remembered although their workers may be gone."""
+OTHER = ""
+"""In the place of a kind that no worker names: those take it that take every kind."""
 
 
 def meets(worker: Worker, need: Need) -> bool:
@@ -32,22 +31,26 @@ def meets(worker: Worker, need: Need) -> bool:
 class Placement:
     """`base` chooses for tasks that any worker can take, and what `new` makes for each other need.
 
-    `new`: is told a name for the stream of random numbers. A need that no worker meets costs nothing.
+    `new`: is told a name for the stream of random numbers. A need that no worker meets costs nothing. Submitters may
+    make up needs: kinds that no worker names are one, and beyond MOST needs those that come again are met anew.
     """
+
+    MOST = 200
 
     def __init__(self, base: RoutingPolicy, new: Callable[[str], RoutingPolicy]) -> None:
         self.base = base
         self._new = new
         self._here: dict[Worker, list[_Pool]] = {}  # with the pools that each stands in
         self._pools: dict[Need, _Pool] = {}
-        self._choosy = False  # some worker does not take every kind
+        self._named: dict[str, None] = {}  # the kinds of workers that do not take every kind
         self._learns = isinstance(base, EndAware)
         self._lane_of: Callable[[Task], Hashable] = base.lane if isinstance(base, LaneAware) else _nowhere
 
     def joined(self, worker: Worker) -> None:
         self.base.joined(worker)
-        if worker.kinds:
-            self._choosy = True
+        self._named.update(dict.fromkeys(worker.kinds))
+        if len(self._named) > MOST_NAMED:  # by workers that have registered again and again
+            self._named = dict.fromkeys(kind for here in (worker, *self._here) for kind in here.kinds)
         self._here[worker] = pools = [pool for need, pool in self._pools.items() if meets(worker, need)]
         for pool in pools:
             pool.joined(worker)
@@ -65,18 +68,20 @@ class Placement:
 
     def choose(self, task: Task) -> Worker | None:
         requires = getattr(task.payload, "requires", "")
-        if not requires and not self._choosy:
+        if not requires and not self._named:
             return self.base.choose(task)
-        need = kind_of_payload(task.payload) if self._choosy else None, requires
+        need = self._need_of(task)
         pool = self._pools.get(need) or self._new_pool(need)
         return None if pool is None or not pool.roomy else pool.policy.choose(task)
 
     def lane(self, task: Task) -> Hashable:
-        return (*need_of(task), self._lane_of(task))
+        # By the kind itself: which kinds workers name changes, and no task may wait behind one that is of no use to it.
+        kind, requires = kind_of_payload(task.payload), getattr(task.payload, "requires", "")
+        return kind, requires, self._lane_of(task)
 
     def fits(self, worker: Worker, task: Task) -> bool:
         """Whether the worker can take the task at all."""
-        return meets(worker, need_of(task))
+        return meets(worker, self._need_of(task))
 
     def ended(self, attempt: Attempt, now: float) -> None:
         if self._learns:
@@ -93,10 +98,21 @@ class Placement:
             roomy = sum(worker.load < worker.limit and meets(worker, need) for worker in assignable)
             compare((need, pool.roomy), (need, roomy))
 
+    def _need_of(self, task: Task) -> Need:
+        requires = getattr(task.payload, "requires", "")
+        if not self._named:
+            return None, requires
+        kind = kind_of_payload(task.payload)
+        return kind if kind in self._named else OTHER, requires
+
     def _new_pool(self, need: Need) -> _Pool | None:
         members = [worker for worker in self._here if meets(worker, need)]
         if not members:
             return None
+        if len(self._pools) >= self.MOST:
+            self._pools.clear()
+            for pools in self._here.values():
+                pools.clear()
         pool = self._pools[need] = _Pool(self._new(f"{need[0]} {need[1]}"))
         for worker in members:
             self._here[worker].append(pool)

@@ -36,8 +36,8 @@ COMMANDS: dict[str, Any] = {
     for part, command in getattr(group, "commands", {"": group}).items()
 }
 RACK = str(Path(__file__).parents[2] / "scenarios" / "rack-timeout.yaml")
-UNHEARD = {"coordinator", "worker", "schema", "store export"}
-"""Two that log, and two that print JSON anyway."""
+UNHEARD = {"coordinator", "worker", "up", "schema", "store export"}
+"""Three that log, and two that print JSON anyway."""
 
 
 def run(*arguments: str, stdin: str | None = None) -> Any:

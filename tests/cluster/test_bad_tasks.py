@@ -19,6 +19,7 @@ import pytest
 from orchestrator.cluster.app import App, Task
 from orchestrator.cluster.child import Unusable
 from orchestrator.cluster.client import Client, TaskFailed
+from orchestrator.cluster.futures import TaskFuture
 from orchestrator.cluster.programs import program_of
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from tests.cluster import bad_app as bad
@@ -76,8 +77,12 @@ SUCCEEDS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    log = tmp_path_factory.mktemp("bad") / "log"
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bad") / "log"
+
+
+@pytest.fixture(scope="module")
+def cluster(log: Path) -> Iterator[LocalCluster]:
     options = (*APP, "--prefetch", "100")
     with LocalCluster(1, capacity=8, heartbeat_s=0.1, policies=(*PATIENT, "--check"), options=options, log=log) as made:
         yield made
@@ -174,6 +179,21 @@ def test_wrong_arguments_are_an_error_at_once_where_the_function_is_at_hand(clus
             submit(len, "one")
         with pytest.raises(TypeError, match="can't travel as JSON"):
             submit(App.named("good"), object())
+
+
+def test_what_a_task_prints_stands_in_the_log_with_its_id(cluster: LocalCluster, log: Path):
+    """Up to a limit; the rest is counted."""
+    with Client(cluster.address) as client:
+        futures: list[TaskFuture[Any]] = [client.submit(bad.good, number) for number in range(1000, 1050)]
+        client.gather(futures)
+        printed = client.submit(bad.prints)
+        assert printed.result(30) == "printed"
+        client.submit(bad.good, 1).result(30)
+    text = log.read_text()
+    for number, future in enumerate(futures, 1000):
+        assert f"task {future.task_id}, good: good {number}\n" in text
+    assert f"task {printed.task_id}, prints: prints more than 64 KiB: the rest is dropped\n" in text
+    assert max(map(len, text.splitlines())) < 5000
 
 
 def test_a_task_that_is_cancelled_may_clean_up(cluster: LocalCluster, tmp_path: Path):

@@ -28,6 +28,8 @@ RARE: set[Bug] = {
     mutations.try_poison_again,
     mutations.never_open_a_lane,
     mutations.execute_a_repeated_assignment,
+    mutations.stop_what_has_begun,
+    mutations.forget_what_was_recalled,
 }
 """What few runs of the state machines don't show: it is left to the written examples."""
 

@@ -12,8 +12,11 @@ from tests.core.making import DEAD_AFTER_S
 from tests.core.recording import (
     Assign,
     Cancel,
+    CancelDone,
     Ended,
+    Execute,
     Recall,
+    SendReport,
     Settled,
     beat,
     complete,
@@ -167,3 +170,34 @@ def test_a_random_victim_may_have_nothing(make_coordinator):
     assert {policy.victim(thief) for _ in range(20)} == {None}
     submit(core, "t1", "t2", "t3", "t4")
     assert {policy.victim(thief) for _ in range(50)} == {None, core.worker("w2")}
+
+
+# ---- the worker's half
+
+A, B = ("a", 1), ("b", 1)
+
+
+def test_a_worker_gives_back_what_has_not_begun(make_agent):
+    """As if it were cancelled, and it never begins; nor does what a recall overtakes."""
+    worker, fx = make_agent(prefetch=1)
+    worker.assigned(A, "payload", 0.0)
+    worker.assigned(B, "payload", 0.0)
+    fx.take()
+    worker.recall(B, 1.0)
+    worker.recall(("c", 1), 1.0)
+    assert fx.take() == [CancelDone(B), CancelDone(("c", 1))]
+    worker.assigned(("c", 1), "payload", 1.1)
+    worker.finished(A, "done", 2.0)
+    assert fx.take(Execute) == []
+
+
+def test_a_worker_keeps_what_has_begun(make_agent):
+    """It runs on, and its report is repeated as long as nobody has it."""
+    worker, fx = make_agent(prefetch=1)
+    worker.assigned(A, "payload", 0.0)
+    fx.take()
+    worker.recall(A, 1.0)
+    worker.finished(A, "done", 2.0)
+    worker.recall(A, 2.1)
+    assert fx.take() == [SendReport(A, "done")]
+    assert worker.held == (A,)

@@ -145,6 +145,22 @@ def test_a_thief_takes_nothing_that_it_can_not_execute():
     core.check()
 
 
+def test_needs_that_submitters_make_up_cost_little():
+    """Kinds that no worker names share a policy, and of the others no more are kept than MOST."""
+    core, _, made = placed()
+    register(core, "w1", prefetch=1000, kinds=("a",))
+    register(core, "w2", prefetch=10_000, labels=tuple(f"l{number}=1" for number in range(16)))
+    for number in range(300):
+        submit(core, f"kind {number}", f"made-up-{number}")
+    assert made == [(), (" ",)]
+    for number in range(500):
+        needed = ",".join(f"l{bit}=1" for bit in sorted(range(16), key=str) if number >> bit & 1)
+        submit(core, f"labels {number}", requires=needed)
+        core.check()
+    assert len(core._routing._pools) <= Placement.MOST
+    assert all(worker.open for worker in core.workers() if worker.id == "w2")
+
+
 class Broken(Routing):
     def choose(self, task):
         raise ZeroDivisionError("lost")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
-from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key, require_labels
+from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed, require_id, require_key, require_labels
 from orchestrator.cluster.wire.progress import Progress, add_of_client, add_of_worker, some
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.cluster.wire.rpc import Room
@@ -24,6 +24,7 @@ Key = AttemptKey  # on the wire, and in the cluster, a task's id is a string
 FromWorker = stream_pb2.FromWorker
 ToWorker = stream_pb2.ToWorker
 FromClient = stream_pb2.FromClient
+KINDS_MAX = 1000
 _LOWEST, _HIGHEST = min(Priority), max(Priority)
 _LIMITS: tuple[Any, ...] = TimeLimits._fields
 NO_LIMITS = TimeLimits()
@@ -237,6 +238,8 @@ def introduction(message: FromWorker) -> Introduction | None:
     of = message.registration
     require_id(of.incarnation, "an incarnation")
     prefetch = math.inf if of.prefetch < 0 else of.prefetch
+    if len(of.kinds) > KINDS_MAX:
+        raise Malformed(f"a worker names at most {KINDS_MAX} kinds, not {len(of.kinds)}")
     kinds = tuple(require_id(kind, "a kind") for kind in of.kinds)
     labels = tuple(require_labels(",".join(of.labels)).split(",")) if of.labels else ()
     held = tuple(_keys(of.held))
