@@ -276,6 +276,9 @@ class SqliteStore:
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise self._damaged(f"{self._file}: {in_a_line(found)}")
+            # What can be read may not be on the disk: its sync has failed, or was never begun. Nobody is told of it
+            # before it has been written anew.
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise Unusable(f"cannot open the store {self._file}: {error}") from None
