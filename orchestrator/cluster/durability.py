@@ -1,8 +1,6 @@
-"""Nothing that depends on a change leaves before the change is durable.
+"""Between a core, its driver and a store: groups are written in a thread, and what waits for them is on a loop.
 
-What the core decides is noted as it happens; what is for a peer waits, all of it in one order, until everything that
-was noted before it is stored. Tasks that changed while the store was writing travel in the next group. A group is put
-together between two inputs, so it is the state after a whole number of them.
+`orchestrator.core.group_commit` says what waits for which change.
 """
 
 from __future__ import annotations
@@ -21,8 +19,9 @@ from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.metrics import Groups
 from orchestrator.cluster.store import Kept, Store, Unusable
 from orchestrator.cluster.wire import translate
+from orchestrator.core.group_commit import GroupCommit, Noting
 from orchestrator.core.inputs import Holding, Recovered
-from orchestrator.core.model import Attempt, AttemptKey, AttemptState, Task, TaskState, Worker, WorkerEvent
+from orchestrator.core.model import Task, TaskState
 from orchestrator.core.ports import Effects
 
 log = logging.getLogger("orchestrator.coordinator")
@@ -33,9 +32,7 @@ Release = Callable[..., None]
 RECORD_BYTES = 1000
 """What a settled task takes in the store beside its result and its error, roughly."""
 FORGET_EVERY_S = 1.0
-_OPEN, _PENDING = AttemptState.OPEN, TaskState.PENDING
 Outdated = tuple[float, float]
-Held = deque[tuple[Callable[..., None], tuple[Any, ...]]]
 
 
 def at_once(peer: str, call: Callable[..., None], *values: object) -> None:
@@ -68,10 +65,8 @@ class Durability:
         self._term = term
         self._keep_bytes = keep_settled_bytes
         self._writer = ThreadPoolExecutor(1, "store")
-        self._changed: dict[Task, None] = {}  # since the last group
-        self._held: Held = deque()  # until what changed is stored
+        self._commit = GroupCommit()
         self._writing: asyncio.Future[None] | None = None  # the last group
-        self._covered: Held = deque()  # until that is stored
         self._begins = False
         self._broken = False
         self.groups = Groups(self._loop.time())
@@ -96,14 +91,8 @@ class Durability:
 
     def release(self, peer: str, call: Callable[..., None], *values: object) -> None:
         """Make the call as soon as everything is stored that has been noted by now."""
-        if self._broken:
-            return
-        if self._changed:
-            self._held.append((call, values))
-        elif self._writing is not None:
-            self._covered.append((call, values))
-        else:
-            call(*values)
+        if not self._broken:
+            self._commit.release(call, *values)
 
     async def close(self) -> None:
         """Write what is still to be written, unless the driver has failed; nothing is released any more."""
@@ -111,7 +100,8 @@ class Durability:
         self._broken = True
         if self._writing is not None:
             await asyncio.wait([self._writing])
-        if changed and self._changed:
+        self._commit.end()
+        if changed and self._commit.due:
             try:
                 await self._loop.run_in_executor(self._writer, self._write, self._next_group(), None)
             except Unusable as error:
@@ -126,25 +116,23 @@ class Durability:
         return self.driver is not None and self.driver.failed.done()
 
     def _note(self, task: Task) -> None:
-        self._changed[task] = None
-        if not self._begins and self._writing is None:
+        self._commit.note(task)
+        if not self._begins and not self._commit.writing:
             self._begins = True
             self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         """Hand over what has changed, where no input is under way."""
         self._begins = False
-        if self._writing is not None or not self._changed or self._broken or self._failed:
+        if not self._commit.due or self._broken or self._failed:
             return
         group = self._next_group()
-        self._covered, self._held = self._held, deque()
         self._writing = self._loop.run_in_executor(self._writer, self._write, group, self._outdated())
         self._writing.add_done_callback(partial(self._written, len(group), self._loop.time()))
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
-        group = [kept_of(task, since_1970) for task in self._changed]
-        self._changed.clear()
+        group = [kept_of(task, since_1970) for task in self._commit.begin()]
         for kept in group:
             self._note_settled(kept)
         return group
@@ -164,7 +152,7 @@ class Durability:
             return
         now = self._loop.time()
         self.groups.stored(tasks, now - begun_at, now)
-        covered = self._covered
+        covered = self._commit.end()
         self._writing = None
         self._begin()  # the next group is written while this one's calls are made
         try:
@@ -177,8 +165,7 @@ class Durability:
 
     def _break(self, sentence: str) -> None:
         self._broken = True
-        self._held.clear()
-        self._covered.clear()
+        self._commit.forget()
         if self.driver is not None:
             self.driver.stop(sentence)
 
@@ -204,69 +191,15 @@ class Durability:
         return (until[0], until[1]) if max(until) > -math.inf else None
 
 
-class Noting:
-    """Implements `Effects`: tells which tasks change, before whatever depends on it is passed on.
-
-    A change that no effect announces is one that may be forgotten: an attempt that was given up and may still run.
-    """
-
-    def __init__(self, note: Callable[[Task], None], onward: Effects) -> None:
-        self._note = note
-        self._onward = onward
-        self.acknowledged = onward.acknowledged
-        self.heartbeat_answered = onward.heartbeat_answered
-        self.wake_at = onward.wake_at
-
-    def accepted(self, task: Task, now: float) -> None:
-        if task.state is _PENDING and not task.attempt:  # or else it was known before
-            self._note(task)
-        self._onward.accepted(task, now)
-
-    def assign(self, attempt: Attempt, now: float) -> None:
-        self._note(attempt.task)
-        self._onward.assign(attempt, now)
-
-    def ended(self, attempt: Attempt, now: float) -> None:
-        if not attempt.task.settled:
-            self._note(attempt.task)
-        self._onward.ended(attempt, now)
-
-    def settled(self, task: Task, now: float) -> None:
-        self._note(task)
-        self._onward.settled(task, now)
-
-    def cancel(self, attempt: Attempt, now: float) -> None:
-        self._note_unsettled((attempt,))
-        self._onward.cancel(attempt, now)
-
-    def timed_out(self, attempt: Attempt, now: float) -> None:
-        self._note_unsettled((attempt,))
-        self._onward.timed_out(attempt, now)
-
-    def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
-        self._note_unsettled((*worker.open, *worker.abandoned))
-        self._onward.registered(worker, request, dropped, now)
-
-    def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
-        if event in (WorkerEvent.UP, WorkerEvent.DEAD):  # its attempts are counted on again, or not any more
-            self._note_unsettled((*worker.open, *worker.abandoned))
-        self._onward.worker_changed(worker, event, detail, now)
-
-    def _note_unsettled(self, attempts: Sequence[Attempt]) -> None:
-        for attempt in attempts:
-            if not attempt.task.settled:
-                self._note(attempt.task)
-
-
-def kept_of(task: Task, since_1970: float) -> Kept:
+def kept_of(stored: Recovered, since_1970: float) -> Kept:
     """`since_1970`: what the wall clock is ahead of the core's."""
-    job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
-    settled_at = task.settled_at
+    job: Job = stored.payload  # type: ignore[assignment]  # every task's payload in this world
+    result, settled_at = stored.result, stored.settled_at
     fields = (
-        *(task.id, task.priority, job.kind, job.payload, job.session, job.number, task.execution_timeout_s),
-        *(task.submitted_at + since_1970, task.tries, task.attempt),
-        [(each.number, each.worker.id, each.worker.incarnation) for each in task.live if each.state is _OPEN],
-        *(int(task.state), task.worker_id, None if task.result is None else str(task.result), task.error),
+        *(stored.task_id, stored.priority, job.kind, job.payload, job.session, job.number),
+        *(stored.execution_timeout_s, stored.submitted_at + since_1970, stored.tries, stored.attempt),
+        [_later(holding, since_1970) for holding in stored.held],
+        *(stored.state, stored.worker_id, None if result is None else str(result), stored.error),
         None if settled_at is None else settled_at + since_1970,
         *(job.key, job.digest),
     )
@@ -283,10 +216,15 @@ def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
         min(now, kept.accepted_at - since_1970),
         kept.tries,
         kept.attempt,
-        tuple(Holding(*holding) for holding in kept.held),
+        tuple(_later(Holding(*holding), -since_1970, now) for holding in kept.held),
         TaskState(kept.state),
         kept.worker_id,
         kept.result,
         kept.error,
         None if kept.settled_at is None else min(now, kept.settled_at - since_1970),
     )
+
+
+def _later(holding: Holding, by_s: float, at_most: float = math.inf) -> Holding:
+    at = holding.assigned_at
+    return holding if at is None else holding._replace(assigned_at=min(at_most, at + by_s))

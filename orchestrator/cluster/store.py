@@ -35,7 +35,7 @@ class Kept(NamedTuple):
     """A task as it is stored. Times are wall-clock times, in seconds since 1970; `settled_at`: None until then.
 
     `session`, `number`: by which client's stream it came, empty for none. `attempt`: the number of the newest one.
-    `held`: of each attempt that the task counts on its number, its worker and that worker's incarnation.
+    `held`: of each attempt that the task counts on its number, its worker, that worker's incarnation, and since when.
     `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
     """
 

@@ -66,11 +66,13 @@ class Registration(NamedTuple):
 
 
 class Holding(NamedTuple):
-    """Which worker process had the attempt of that number, when it was last known."""
+    """Which worker process had the attempt of that number, when it was last known. `assigned_at`: since when, None
+    where that was not stored."""
 
     number: int
     worker_id: WorkerId
     incarnation: str
+    assigned_at: float | None = None
 
 
 class Recovered(NamedTuple):

@@ -150,13 +150,14 @@ class Membership(Transitions):
             self._review_later(worker, now)
         if not worker.awaited or worker.incarnation != holding.incarnation:
             return  # what an earlier process of that name had is lost
-        attempt = Attempt(task, worker, holding.number, now)
+        assigned_at = now if holding.assigned_at is None else holding.assigned_at
+        attempt = Attempt(task, worker, holding.number, assigned_at)
         task.live = (*task.live, attempt)
         task.state = TaskState.ASSIGNED
         worker.open[attempt] = None
         worker.load += 1
         if self._hedges.policy is not None:
-            self._ring_by(self._hedges.began(attempt, self._workers.values()))
+            self._ring_by(max(now, self._hedges.began(attempt, self._workers.values())))
 
     def _introduce(self, worker: Worker, registration: Registration, now: float) -> None:
         """What the worker says of itself. It gets nothing at this moment."""

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.cluster.durability import Noting, kept_of, recovered_of
+from orchestrator.cluster.durability import kept_of, recovered_of
 from orchestrator.cluster.effect_log import EffectLog
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.store import MemoryStore
+from orchestrator.core.group_commit import Noting, stored
 from orchestrator.core.inputs import Registration, Report
 from orchestrator.core.model import Attempt, AttemptKey, Task, Worker, WorkerId
 from orchestrator.policies.settings import Policies, build_coordinator
@@ -69,7 +70,7 @@ class World(EffectLog):
     # ---- what may happen
 
     def commit(self) -> None:
-        self.store.append(self.term, [kept_of(task, 0.0) for task in self.changed])
+        self.store.append(self.term, [kept_of(stored(task), 0.0) for task in self.changed])
         self.changed.clear()
         mail, self.mail = self.mail, []
         for what, worker, key in mail:
