@@ -155,8 +155,8 @@ class SqliteStore:
         WHERE (SELECT term FROM coordinator) = ?
         ON CONFLICT (id) DO UPDATE SET settled_at = excluded.settled_at, task = excluded.task"""
     _FORGET = """
-        DELETE FROM tasks WHERE keyed = ? AND settled_at <= ? AND (SELECT term FROM coordinator) = ?"""
-
+        DELETE FROM tasks WHERE (keyed = 0 AND settled_at <= ? OR keyed = 1 AND settled_at <= ?)
+        AND (SELECT term FROM coordinator) = ?"""
     _ORDERS = (
         "keyed = 0 AND settled_at IS NOT NULL ORDER BY settled_at",  # as the index has them: nothing is sorted
         "keyed = 1 AND settled_at IS NOT NULL ORDER BY settled_at",
@@ -186,8 +186,7 @@ class SqliteStore:
             self._refuse(term)
 
     def forget(self, term: int, settled_until: float, keyed_until: float) -> None:
-        for keyed, until in enumerate((settled_until, keyed_until)):
-            self._do(self._FORGET, keyed, until, term)
+        self._do(self._FORGET, settled_until, keyed_until, term)
 
     def tasks(self) -> Iterator[Kept]:
         last = 0

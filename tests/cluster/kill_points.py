@@ -75,10 +75,10 @@ def kill_in_forgetting(patch: Patch) -> None:
         nonlocal forgotten
         forgotten += 1
         point = _point(forgotten)
-        if point == "during the forgetting":
-            forget(self, term, settled_until, float("-inf"))
-        if point in FORGETTING[:2]:
+        if point == "before the forgetting":
             _die()
+        elif point == "during the forgetting":
+            self._do("BEGIN")
         forget(self, term, settled_until, keyed_until)
         if point in FORGETTING:
             _die()

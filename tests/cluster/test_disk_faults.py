@@ -19,8 +19,7 @@ from tests.cluster.faulty_disk import FaultyDisk, Written, lay
 from tests.cluster.test_kept_tasks import require_kept
 from tests.planted import ROOT
 
-TASKS = [NewTask("0.02", kind="sleep", key=f"k{number}") for number in range(400)]
-SAID = {errno.EIO: "disk I/O error", errno.ENOSPC: "database or disk is full"}
+TASKS = [NewTask("0.01", kind="sleep", key=f"k{number}") for number in range(200)]
 
 
 def certain(disk: FaultyDisk, folder: Path) -> Path:
@@ -32,10 +31,12 @@ def certain(disk: FaultyDisk, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("calls", "error"), [("s", errno.EIO), ("s", errno.ENOSPC), ("w", errno.ENOSPC)], ids=["EIO", "ENOSPC", "full"]
+    ("calls", "error", "said"),
+    [("s", errno.EIO, "disk I/O error"), ("w", errno.ENOSPC, "database or disk is full")],
+    ids=["EIO", "full"],
 )
 def test_a_disk_that_fails_stops_the_coordinator_before_it_acknowledges(
-    calls: str, error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calls: str, error: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Exit 70, and clients are told why. If the power failed then, nothing would be missing of which anybody was told;
     the next coordinator on the healed disk has it all, and every task is executed once. Nothing of what could not be
@@ -48,16 +49,15 @@ def test_a_disk_that_fails_stops_the_coordinator_before_it_acknowledges(
     monkeypatch.setenv("PLANTED_BUG", f"{kill_points.__name__}:{kill_points.tell.__name__}")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "planting"), str(ROOT)]))
     policies = [*PATIENT, "--check", "--data", str(data)]
-    with LocalCluster(2, executor="inline", heartbeat_s=0.1, policies=policies, log=log) as cluster:
+    with LocalCluster(2, capacity=4, executor="inline", heartbeat_s=0.1, policies=policies, log=log) as cluster:
+        submissions: list[Submission] = []
 
-        async def until_it_fails() -> list[Submission]:
+        async def until_it_fails() -> None:
             async with AsyncClient(cluster.address) as client:
-                submissions = client.submit_batch(TASKS)
+                submissions.extend(client.submit_batch(TASKS))
                 await submissions[20]
                 disk.fail(calls, error)
-                with pytest.raises(CoordinatorStopped, match=r"cannot write the store .*tasks\.sqlite: "):
-                    await asyncio.gather(*(submission.outcome for submission in submissions))
-            return [one for one in submissions if one.id.done() and one.id.exception() is None]
+                await asyncio.gather(*(submission.outcome for submission in submissions))
 
         async def again() -> list[Submission]:
             async with AsyncClient(cluster.address) as client:
@@ -65,7 +65,9 @@ def test_a_disk_that_fails_stops_the_coordinator_before_it_acknowledges(
                 await asyncio.gather(*(submission.outcome for submission in submissions))
             return submissions
 
-        told = asyncio.run(asyncio.wait_for(until_it_fails(), 60))
+        with pytest.raises(CoordinatorStopped, match=rf"cannot write the store .*tasks\.sqlite: {said}"):
+            asyncio.run(asyncio.wait_for(until_it_fails(), 60))
+        told = [one for one in submissions if one.id.done() and one.id.exception() is None]
         assert cluster.coordinator.wait(20) == 70
         assert any(submission.outcome.exception() is None for submission in told)
         require_kept(certain(disk, tmp_path / "then"), told)

@@ -12,7 +12,17 @@ ROWS = ["workers-killed", "executors-killed", "rolling-restarts", "client-killed
 
 def test_whatever_is_killed_every_task_is_settled_once():
     """None FAILED; each row did disturb its batch, and the coordinator proved its invariants."""
-    command = [sys.executable, str(BENCH / "kill_matrix.py"), "--tasks", "1000", "--seconds", "0.1", "--check", "--only", *ROWS]
+    command = [
+        sys.executable,
+        str(BENCH / "kill_matrix.py"),
+        "--tasks",
+        "1000",
+        "--seconds",
+        "0.1",
+        "--check",
+        "--only",
+        *ROWS,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[2:]]

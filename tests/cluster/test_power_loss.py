@@ -53,10 +53,16 @@ def step(store: Store, term: int, number: int) -> None:
         store.forget(term, float(number - 4), float(number - 6))
         return
     rng = random.Random(number)
-    size = rng.choice([1, 1, 3, 20])
-    tasks = [task(f"t{number}-{each}", payload="x" * rng.choice([0, 100, 3000])) for each in range(size)]
-    old = f"t{number - 1}-0"
-    store.append(term, [*tasks, settled(old, float(number))._replace(key="" if number % 2 else old)])
+    sizes = [rng.choice([0, 100, 3000]) for _ in range(rng.choice([1, 1, 3, 20]))]
+    tasks = [task(f"t{number}-{each}", payload="x" * size) for each, size in enumerate(sizes)]
+    tasks[0] = tasks[0]._replace(key=_key(number))
+    if number:
+        tasks.append(settled(f"t{number - 1}-0", float(number))._replace(key=_key(number - 1)))
+    store.append(term, tasks)
+
+
+def _key(number: int) -> str:
+    return f"k{number}" if number % 2 else ""
 
 
 def work(folder: Path) -> None:
