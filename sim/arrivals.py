@@ -38,7 +38,7 @@ class OpenSubmissions:
         draws: AttemptDraws,
     ) -> None:
         self._env = env
-        self._coordinator = coordinator
+        self.coordinator = coordinator
         self._plan = plan
         self._first_attempts = draws.of_tasks(plan.service_s)
         self._at_s, self._task = self._messages(scenario, replication)
@@ -87,7 +87,7 @@ class OpenSubmissions:
         return drawn if kinds is None else map(DrawsOfKind, drawn, kinds)
 
     def _submit(self, row: _Row) -> None:
-        self._coordinator.submit(row[2], row[3], row[4], None, self._env._now)
+        self.coordinator.submit(row[2], row[3], row[4], None, self._env._now)
 
 
 class ClientSubmissions:
@@ -107,7 +107,7 @@ class ClientSubmissions:
         network, seed = scenario.network, scenario.seed
         self._draws = [draws.of_client(client) for client in range(plan.clients)]
         self._env = env
-        self._coordinator = coordinator
+        self.coordinator = coordinator
         self._message_kind = MessageKind(network, seed, replication, "submit")
         safe = network.model_copy(update={"loss": 0.0, "duplicate": 0.0})
         self._answer = MessageKind(safe, seed, replication, "answer")
@@ -141,4 +141,4 @@ class ClientSubmissions:
 
     def _submit(self, message: _Message) -> None:
         task, priority, payload = message
-        self._coordinator.submit(task, priority, payload, None, self._env._now)
+        self.coordinator.submit(task, priority, payload, None, self._env._now)

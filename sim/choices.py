@@ -6,6 +6,7 @@ from orchestrator.analysis.choices import Choice, watched
 from orchestrator.core.model import Task
 from orchestrator.scenario.plan import Plan, draw_plan
 from orchestrator.scenario.schema import Scenario
+from sim.durable import world_of
 from sim.world import World
 
 
@@ -14,7 +15,11 @@ def choices(scenario: Scenario, task: int, replication: int = 0) -> list[Choice]
     noted: list[Choice] = []
     policies = watched(scenario.policies, task, noted)
     again = scenario.model_copy(update={"policies": policies})
-    _UntilSettled(again, draw_plan(scenario, replication), replication, task).run()
+    plan = draw_plan(scenario, replication)
+    if scenario.coordinator.commit is None:
+        _UntilSettled(again, plan, replication, task).run()
+    else:  # that a task is settled may not be stored when the coordinator crashes
+        world_of(again, plan, replication).run()
     return noted
 
 

@@ -8,7 +8,7 @@ bucket of its time slot (a calendar queue, Brown 1988), so that the heap stays s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from heapq import heapify, heappop, heappush
 from typing import Any
 
@@ -54,6 +54,16 @@ class Environment(simpy.Environment):
             heappush(self._slots, slot)
         else:
             bucket.append((time, key, function, argument))
+
+    def drop(self, functions: Collection[Callback]) -> None:
+        """Nothing that is due calls one of these."""
+        self._queue[:] = [entry for entry in self._queue if entry[2] not in functions]
+        heapify(self._queue)
+        for slot, entries in list(self._later.items()):
+            entries[:] = [entry for entry in entries if entry[2] not in functions]
+            if not entries:
+                del self._later[slot]
+        self._slots[:] = sorted(self._later)
 
     def schedule(self, event: Event, priority: int = 1, delay: float = 0) -> None:
         key = next(self._eid) + (_NORMAL * priority if priority > 0 else _NORMAL * (priority - 1))

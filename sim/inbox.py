@@ -42,12 +42,22 @@ class Inbox:
         self._free_at, self._number = 0.0, 0
         self._asleep_since, self._slept_s = 0.0, 0.0
         self._held: list[tuple[Handler, Any]] = []
+        self._ways_in: list[Handler] = []
 
     def received(self, handler: Handler, held: Handler | None = None) -> Handler:
         """The handler behind the server's queue. `held` is called at once with what arrives during a pause."""
         if self._cost_s:
             handler = self._queued(handler)
         return self.awake(handler, held) if self._may_sleep else handler
+
+    def close(self) -> list[Handler]:
+        """The process is gone, with all that waits here. Gives what must not be called until there is another one."""
+        self._held.clear()
+        return self._ways_in
+
+    def open(self, now: float) -> None:
+        """There is another process, which has nothing to do yet."""
+        self._free_at = now
 
     def awake(self, handler: Handler, held: Handler | None = None) -> Handler:
         """The handler; what arrives during a pause waits for its end."""
@@ -60,6 +70,7 @@ class Inbox:
             if held is not None:
                 held(argument)
 
+        self._ways_in.append(arrive)
         return arrive
 
     def sleep(self, now: float) -> None:
@@ -99,4 +110,5 @@ class Inbox:
             else:
                 handler(argument)
 
+        self._ways_in.append(end)
         return wait

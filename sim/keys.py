@@ -5,8 +5,9 @@ the number of the attempt, worker, client or task that the event concerns. The r
 
 1. faults;
 2. what workers do: answers to registrations, assignments and cancels arrive, work ends, heartbeats fall due;
-3. what the coordinator hears: its server gets free, then starts, results, refusals, cancels, heartbeats,
-   registrations, new tasks (a closed client submits just before), and last its own alarm;
+3. what the coordinator hears: a group is stored, its server gets free, then starts, results, refusals, cancels,
+   heartbeats, registrations, new tasks (a closed client submits just before), its own alarm, and last it begins to
+   store what has changed;
 4. the end of the run, and a look at its progress.
 
 A key never contains a running count of events. The fused path leaves events out, so a count would differ between a
@@ -32,6 +33,8 @@ class Rank:
     DELIVER = 1 * RANK
     FINISH = 2 * RANK
     BEAT = 3 * RANK
+    STORED = 4 * RANK - 1
+    """A group is durable."""
     SERVER = 4 * RANK
     START = 5 * RANK
     RESULT = 6 * RANK
@@ -40,8 +43,12 @@ class Rank:
     HEARTBEAT = 9 * RANK
     REGISTER = 10 * RANK
     CLIENT = 11 * RANK
+    RESUBMIT = 12 * RANK - 1
+    """Clients that reach the coordinator again submit what is not settled."""
     SUBMIT = 12 * RANK
     ALARM = 13 * RANK
+    GROUP = 14 * RANK - 2
+    """What has changed by then is written."""
     ARRIVALS_OVER = 14 * RANK - 1
     END = 14 * RANK
     PROGRESS = 15 * RANK
@@ -109,6 +116,11 @@ def worker_alarm_key(worker: int) -> int:
 def deliver_unknown_key(worker: int) -> int:
     """A worker hears that the coordinator does not know it."""
     return Rank.BEAT + _SECOND_KIND + worker
+
+
+def connect_key(worker: int) -> int:
+    """A worker has a connection again."""
+    return Rank.BEAT + _THIRD_KIND + worker
 
 
 # ---- at the coordinator

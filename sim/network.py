@@ -114,6 +114,14 @@ class Impairment:
         return None if arrives_s is None else arrives_s + self._extra_s()
 
 
+class Severed(Impairment):
+    """The connection is broken: nothing passes before there is another one."""
+
+    def __init__(self) -> None:
+        self.blocks = True
+        self.kind = "partition"
+
+
 _ORDER = ("partition", "loss", "duplicate", "delay")  # the delay comes last: it applies to copies too
 
 

@@ -26,7 +26,7 @@ from orchestrator.scenario.arguments import require_number
 from orchestrator.scenario.faults import Delay, Drain, Duplicate, Loss, Restart
 from orchestrator.scenario.plan import OpenArrivals, draw_plan
 from orchestrator.scenario.schema import Cell, Scenario, require_one_run
-from sim.world import World
+from sim.durable import world_of
 
 WITH_TASKS = (Delay, Loss, Duplicate, Restart, Drain)
 """Faults whose chance is drawn for every message, whatever it says, or whose end waits for tasks."""
@@ -53,7 +53,7 @@ def run(
     began = time.perf_counter()
     if out is not None:
         folders.require_free(Path(out), force)
-    world = World(scenario, draw_plan(scenario, replication), replication)
+    world = world_of(scenario, draw_plan(scenario, replication), replication)
     if progress is not None:
         world.watch(progress)
     interrupted = False
@@ -118,7 +118,7 @@ def heartbeats(scenario: Scenario, replication: int = 0, progress: Progress | No
     if scenario.coordinator.cost_s == 0 and not any(isinstance(fault, WITH_TASKS) for fault in scenario.faults):
         none = np.empty(0)
         plan = replace(plan, arrivals=OpenArrivals(none, none, np.empty(0, dtype=np.uint8)))
-    world = World(scenario, plan, replication)
+    world = world_of(scenario, plan, replication)
     heard: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     sent: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
 

@@ -12,7 +12,7 @@ from orchestrator.core.model import AttemptKey
 from orchestrator.scenario.schema import Network
 from sim import keys
 from sim.environment import Environment
-from sim.inbox import Handlers
+from sim.inbox import Handler, Handlers
 from sim.network import Fate, MessageKind
 from sim.worker import Job, SimWorker
 
@@ -35,12 +35,22 @@ class ToWorkers:
         self._cancel = message_kind("cancel")
         self._unknown, self._registered = message_kind("unknown"), message_kind("registered")
         self._hear_unknown = unknown
+        self.deliveries: tuple[Handler, ...] = (
+            self._deliver,
+            self._deliver_copy,
+            self._deliver_cancel,
+            self._deliver_unknown,
+            self._deliver_registered,
+            self._deliver_acknowledgement,
+        )
+        """What happens with a message when it arrives at its worker."""
 
     # ---- assignments
 
     def send_assignment(self, job: Job, fate: Fate) -> None:
         """`fate`: of the message, on a network in order."""
         worker, now = job.worker, self._env._now
+        job.call_ends_at = now + self._rpc_timeout_s
         arrives_s, copy_s = fate
         if worker.link_to_worker is not None:
             arrives_s, copy_s = worker.link_to_worker.message("assign", arrives_s, copy_s)

@@ -259,6 +259,12 @@ class SimWorker:
             self.link_to_coordinator = link
         self._update_fusible()
 
+    def lose_what_is_under_way(self) -> None:
+        """The connection broke: no message that the coordinator sent, and that is not here, ever comes."""
+        self.jobs = {key: job for key, job in self.jobs.items() if job.arrived}
+        self.copies_under_way = 0
+        self.registered_arrives_at = 0.0
+
     # ---- effects of its agent
 
     def answer(self, key: AttemptKey, accepted: bool, now: float) -> None:

@@ -13,15 +13,17 @@ from typing import Any
 
 from simpy.core import StopSimulation
 
+from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import explained
 from orchestrator.core.inputs import Registration, Report
 from orchestrator.core.model import Attempt, AttemptKey, Detail, Task, TaskId, Worker, WorkerEvent, WorkerId
+from orchestrator.core.ports import Effects
 from orchestrator.policies.settings import build_coordinator
 from orchestrator.results.recorder import Recorder
 from orchestrator.results.sweeps import Progress
 from orchestrator.results.tables import Tables
 from orchestrator.scenario.driving import RunEnd
-from orchestrator.scenario.plan import ClosedArrivals, Plan
+from orchestrator.scenario.plan import ClosedArrivals, FaultAction, Plan
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
 from sim import keys
@@ -30,7 +32,7 @@ from sim.draws import AttemptDraws, Draws, fates_of
 from sim.environment import Environment
 from sim.faults import Faults
 from sim.fused import FusedPath
-from sim.inbox import Handlers, Inbox
+from sim.inbox import Handler, Handlers, Inbox
 from sim.keys import fused_result_key
 from sim.network import MessageKind
 from sim.to_coordinator import Introduction, ToCoordinator
@@ -70,11 +72,9 @@ class World:
         self._alarm_at = math.inf
         self._next_request = 0
         self._reports: dict[int, Job] = {}  # by the request that names them at the coordinator
+        self._scenario, self._replication = scenario, replication
         # Late reports come from attempts that are still known; only a copy of a message needs a longer memory.
-        keep_settled = 100_000 if network.duplicate else 1_000
-        self.coordinator = build_coordinator(
-            policies, self, seed, replication, keep_settled=keep_settled, call_timeout_s=network.rpc_timeout_s
-        )
+        self.coordinator = self._new_coordinator(100_000 if network.duplicate else 1_000)
 
         pauses = any(action.worker is None for action in plan.faults)
         self.inbox = Inbox(self.env, scenario.coordinator.cost_s, pauses)
@@ -162,6 +162,29 @@ class World:
 
     # ---- the parts
 
+    def _new_coordinator(self, keep_settled: float) -> Coordinator:
+        scenario, call_timeout_s = self._scenario, self._rpc_timeout_s
+        return build_coordinator(
+            scenario.policies,
+            self._effects(),
+            scenario.seed,
+            self._replication,
+            keep_settled=keep_settled,
+            term=self._term,
+            call_timeout_s=call_timeout_s,
+        )
+
+    def _effects(self) -> Effects:
+        return self
+
+    @property
+    def _term(self) -> int:
+        return 1
+
+    def _from_clients(self, handler: Handler) -> Handler:
+        """What the coordinator does with a submission, behind the queue of its server."""
+        return self.inbox.received(handler)
+
     def _name_handlers(self) -> Handlers:
         received = self.inbox.received
         return Handlers(
@@ -213,7 +236,7 @@ class World:
                 self._register(Introduction(worker, worker.life, ()))
 
     def _submit_all(self, scenario: Scenario, plan: Plan, replication: int) -> None:
-        arrivals, received = plan.arrivals, self.inbox.received
+        arrivals, received = plan.arrivals, self._from_clients
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
         self.end = RunEnd(due, lambda: self._stop_at(self.now), self._is_hopeless)
         self._clients: ClientSubmissions | None = None
@@ -237,7 +260,7 @@ class World:
         pass
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
-        if request is not None:  # the life of a process that held something; to any other the answer says nothing
+        if request is not None:
             to = self.by_name[worker.id]
             self._release(
                 worker.id, self._to_workers.send_registered, to, request, self.coordinator.term, tuple(dropped)
@@ -358,12 +381,16 @@ class World:
         worker, life, held = introduction
         self.unfuse(worker)  # the coordinator may give up what it assigned since the process sent this
         incarnation = f"{life}"  # names the process
-        request = life if held else None
+        request = self._request_of(introduction)
         registration = Registration(worker.name, incarnation, worker.capacity, worker.prefetch, True, held, request)
         if self.coordinator.knows_incarnation(worker.name, incarnation):
             self.coordinator.reconnected(registration, self.now)
         else:
             self.coordinator.register(registration, self.now)
+
+    def _request_of(self, introduction: Introduction) -> int | None:
+        """To a process that held nothing the answer says nothing."""
+        return introduction.life if introduction.held else None
 
     def _connection_lost(self, worker: SimWorker) -> None:
         self.unfuse(worker)
@@ -404,6 +431,13 @@ class World:
     def _register_again(self, worker: SimWorker) -> None:
         self.unfuse(worker)  # for the process to say what it holds
         self._to_coordinator.send_registration(worker)
+
+    def inject_into_coordinator(self, action: FaultAction) -> None:
+        """Its process stands still, or goes on."""
+        if action.heals:
+            self.go_on()
+        else:
+            self.sleep()
 
     def sleep(self) -> None:
         """The coordinator's process stands still."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from orchestrator.core.model import Detail, WorkerEvent
-from orchestrator.results.tables import Event
+from orchestrator.results.tables import Event, FaultEvent
 
+_UNKNOWN = "had not registered since the coordinator crashed"
 _NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
 
 
@@ -25,7 +26,8 @@ class Parting(NamedTuple):
     """At this time the coordinator stops counting on what the worker holds. `gone`: it also knows that it is lost.
 
     `back_s`: when the same process was there again, infinity if it never was. From then on the coordinator may count on
-    it again; at which moment it did, no event shows.
+    it again; at which moment it did, no event shows. A crash of the coordinator counts as such a return: that it had
+    stopped counting may not have been stored.
     """
 
     worker: int
@@ -68,7 +70,13 @@ def absences_of(workers: int, events: Iterable[tuple[int, Event]]) -> tuple[list
             absences.append(Absence(worker, since_s, at_s, why))
 
     for worker, (at_s, kind, _, detail) in events:
-        if kind == WorkerEvent.UP:
+        if kind == FaultEvent.COORDINATOR_CRASH:
+            for each, state in list(away):
+                back(each, state, at_s)
+            away |= {(each, WorkerEvent.DEAD): (at_s, _UNKNOWN) for each in range(workers)}
+            partings[:] = [parting._replace(back_s=min(parting.back_s, at_s)) for parting in partings]
+            dead.clear()
+        elif kind == WorkerEvent.UP:
             back(worker, WorkerEvent.DEAD, at_s)
             place = dead.pop(worker, None)
             if detail in _NEW_PROCESS:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orchestrator.analysis import outages
 from orchestrator.analysis.intervals import BLOCKS, Spread, error_intervals, relative_error
 from orchestrator.analysis.measures import (
     LATENCY,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 WHOLE, AROUND = "whole run", "around the faults"
 DETECTION_TIME = "detection.time_s.mean"
 _SURE = [metric for metric in LATENCY if not metric.endswith(".p999")]  # few runs are long enough for the last
-JUDGED = [*_SURE, "wait_s.mean", "throughput_per_s", "utilization", DETECTION_TIME]
+JUDGED = [*_SURE, "wait_s.mean", "throughput_per_s", "utilization", DETECTION_TIME, *outages.OUTAGES]
 """The statistics of the whole run to which an allowed error applies."""
 RANKED = [*_SURE, "wait_s.mean", DETECTION_TIME]
 """The statistics by which alternatives are ranked; less is better. A mean is of the tasks that started or completed,
@@ -303,6 +304,7 @@ def _rows(runs: Sequence[Run], references: Sequence[Run]) -> Iterator[Row]:
     pairs = list(zip(runs, references, strict=True))
     yield from _measured(WHOLE, [(run, ours, reference, theirs) for run, reference in pairs])
     yield _detection_time(runs, references)
+    yield from _coordinator_crashes(runs, references)
     faulty = [
         (run, clock, reference, clock)
         for run, reference in pairs
@@ -332,6 +334,13 @@ def _detection_time(runs: Sequence[Run], references: Sequence[Run]) -> Row:
     errors = error_intervals(partial(_mean_without, left), partial(_mean_without, right), len(runs))
     value, reference = (_mean(np.concatenate(side)) for side in (left, right))
     return _row(DETECTION_TIME, WHOLE, value, reference, Spread(ours, theirs, errors))
+
+
+def _coordinator_crashes(runs: Sequence[Run], references: Sequence[Run]) -> Iterator[Row]:
+    """What they did to the tasks, where there are any. They are too few for an interval."""
+    values, bases = outages.measure(runs), outages.measure(references)
+    for metric in outages.OUTAGES if values and bases else ():
+        yield _row(metric, WHOLE, values[metric], bases[metric], Spread({}, {}, {}))
 
 
 def _mean_without(times_s: Sequence[Floats], without: int | None) -> Measures:

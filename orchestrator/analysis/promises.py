@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from orchestrator.analysis import recovery
 from orchestrator.analysis.absences import Absence, Parting
 from orchestrator.analysis.history import (
     Breach,
@@ -327,7 +328,10 @@ def _load(h: History) -> Iterator[Breach]:
 def _cancels(h: History) -> Iterator[Breach]:
     """When a task is settled, its other attempts are stopped."""
     settled_s = h.of_task(h.settled_s)
-    heard_s = settled_s + longest_s(h.scenario.network.delay_of("cancel")) + h.grace_s
+    commit = h.scenario.coordinator.commit
+    # A cancel leaves when the group is stored that is written at that moment, and then its own.
+    leaves_s = 0.0 if commit is None else 2 * longest_s(commit)
+    heard_s = settled_s + leaves_s + longest_s(h.scenario.network.delay_of("cancel")) + h.grace_s
     ran_on = ~h.settles & (h.started_s + h.ran_s > heard_s + EPSILON_S) & (or_never(h.ended_s) > settled_s)
     rows = np.flatnonzero(ran_on)
     if len(rows):
@@ -395,9 +399,11 @@ def _queue_unknown(scenario: Scenario) -> str:
 
 
 def _cancels_uncertain(scenario: Scenario) -> str:
-    network = scenario.network
+    network, commit = scenario.network, scenario.coordinator.commit
     if network.loss:
         return "messages are lost"
+    if commit is not None and not math.isfinite(longest_s(commit)):
+        return "commits may take any time"
     return "" if math.isfinite(longest_s(network.delay_of("cancel"))) else "messages may take any time"
 
 
@@ -414,6 +420,9 @@ PROMISES = (
     Promise("membership", "nothing is assigned to a worker that is away, or left with one that is dead", _membership),
     Promise("load", "no worker holds more than its capacity and prefetch", _load),
     Promise("cancel", "other attempts at a settled task are stopped", _cancels, _cancels_uncertain),
+    Promise("durable", "nothing is lost that a client was told", recovery.durable, recovery.never_crashes),
+    Promise("terms", "each coordinator has a higher term than the one before", recovery.terms, recovery.never_crashes),
+    Promise("adopted", "what workers hold outlives the coordinator", recovery.adopted, recovery.never_crashes),
     Promise("progress", "after the faults, every task is settled", _progress),
 )
 

@@ -6,7 +6,7 @@ Every fault that is drawn ends, and afterwards there is time enough for every ta
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Any, TypeVar, get_args
@@ -75,6 +75,8 @@ def draw(seed: int, options: Options = DEFAULT, base: Scenario | None = None) ->
     if base is not None:
         tree = base.model_dump(exclude={"sweep", "faults"}) | {"replications": 1, "seed": seed}
         groups = {group.name: group.workers for group in base.cluster.groups}
+        if base.coordinator.commit is None:  # it could not crash
+            options = replace(options, kinds=tuple(kind for kind in options.kinds if kind != "coordinator_crash"))
         tree |= {"faults": _faults(dice("faults"), options, groups, base.duration_s)}
         tree["drain_s"] = max(base.drain_s or 0.0, options.drain_s)
         return Scenario.model_validate(tree)
@@ -82,6 +84,7 @@ def draw(seed: int, options: Options = DEFAULT, base: Scenario | None = None) ->
     duration_s = dice("duration").between(*options.duration_s)
     groups = {group["name"]: group["workers"] for group in cluster["groups"]}
     slots = sum(group["workers"] * group["capacity"] * group["speed"] for group in cluster["groups"])
+    faults = _faults(dice("faults"), options, groups, duration_s)
     return Scenario.model_validate(
         {
             "name": f"chaos-{seed}",
@@ -90,10 +93,10 @@ def draw(seed: int, options: Options = DEFAULT, base: Scenario | None = None) ->
             "drain_s": options.drain_s,
             "cluster": cluster,
             "workload": _workload(dice("workload"), options, slots, duration_s),
-            "coordinator": _coordinator(dice("coordinator"), options),
+            "coordinator": _coordinator(dice("coordinator"), options) | _store(dice("store"), faults),
             "network": _network(dice("network"), options),
             "policies": _policies(dice("policies"), duration_s),
-            "faults": _faults(dice("faults"), options, groups, duration_s),
+            "faults": faults,
         }
     )
 
@@ -196,6 +199,11 @@ def _seconds(dice: Dice, mean_s: float) -> Tree:
 
 def _coordinator(dice: Dice, options: Options) -> Tree:
     return {"cost_s": dice.between(1e-5, 1e-3)} if options.network and dice.chance(0.2) else {}
+
+
+def _store(dice: Dice, faults: Sequence[Tree]) -> Tree:
+    needed = any(fault["kind"] == "coordinator_crash" for fault in faults)
+    return {"commit": _seconds(dice, dice.between(1e-4, 0.1))} if dice.chance(0.2) or needed else {}
 
 
 def _network(dice: Dice, options: Options) -> Tree:
@@ -341,7 +349,7 @@ def _fault(
         yield {"kind": "join", "at_s": at_s, "workers": workers}
         return
     fault: Tree = {"kind": kind, **_when(dice, duration_s, certain)}
-    if kind != "coordinator_pause":
+    if kind not in ("coordinator_pause", "coordinator_crash"):
         fault |= _whom(dice, groups, names)
         if "mtbf_s" in fault:
             fault["together"] = dice.chance(0.3)
@@ -353,7 +361,7 @@ def _fault(
     elif dice.chance(0.3):
         fault["mttr_s"] = _short(duration_s / 12)
     else:
-        fault["restart_after_s" if kind == "crash" else "for_s"] = length_s()
+        fault["restart_after_s" if kind in ("crash", "coordinator_crash") else "for_s"] = length_s()
     yield fault
 
 

@@ -69,7 +69,7 @@ def _explicit_fault(scenario: Scenario, action: FaultAction, length_s: float) ->
 
 
 def _length_of(kind: str) -> str:
-    return {"crash": "restart_after_s", "restart": "grace_s"}.get(kind, "for_s")
+    return {"crash": "restart_after_s", "coordinator_crash": "restart_after_s", "restart": "grace_s"}.get(kind, "for_s")
 
 
 class _Search:
@@ -153,7 +153,8 @@ def _policies(tree: Tree) -> Iterator[Tree]:
 def _surroundings(tree: Tree) -> Iterator[Tree]:
     network = Scenario.model_fields["network"].get_default().model_dump()
     yield {"network": network, "coordinator": {}}
-    yield {"coordinator": {}}
+    for coordinator in ({}, {"commit": {"kind": "constant", "value_s": 0.01}}):
+        yield {"coordinator": coordinator}
     for key, value in network.items():
         yield {"network": {**tree["network"], key: value}}
 

@@ -19,6 +19,7 @@ from orchestrator.policies.streams import python_random
 from orchestrator.results.tables import Event, FaultEvent, Floats, HealDetail
 from orchestrator.scenario.schema import Scenario
 
+_ASLEEP = (FaultEvent.COORDINATOR_PAUSE, FaultEvent.COORDINATOR_CRASH)
 NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
 """The details of the UP events with which a new process of a worker begins."""
 
@@ -64,7 +65,7 @@ class Trace:
     """The heartbeats of one run, in seconds since its start, and the truth about its workers.
 
     `began_s`: the coordinator's clock at the start. `asleep_s`: from when to when the coordinator's process was
-    paused.
+    paused, or there was none.
     """
 
     world: str
@@ -94,9 +95,9 @@ class Trace:
         events = [event for event in events if event.time_s <= until_s]
         asleep, slept_from = [], math.inf
         for at_s, kind, worker, detail in events:
-            if worker is None and kind == FaultEvent.COORDINATOR_PAUSE:
+            if worker is None and kind in _ASLEEP:
                 slept_from = at_s
-            elif worker is None and kind == FaultEvent.HEAL and detail == FaultEvent.COORDINATOR_PAUSE:
+            elif worker is None and kind == FaultEvent.HEAL and detail in _ASLEEP:
                 asleep.append((slept_from, at_s))
         return cls(
             world, heartbeat_s, replication, began_s, list(_lives(events, beats, sent or beats, until_s)), asleep
@@ -183,10 +184,16 @@ def _lives(
                 watched_until_s=at_s,
             )
 
+    unknown: set[str] = set()  # to a coordinator that came in the place of one that crashed
     for at_s, kind, worker, detail in events:
         if worker is None:
+            if kind == FaultEvent.COORDINATOR_CRASH:
+                unknown.update(open_)
+                for each in list(open_):
+                    yield from ended(each, at_s)
             continue
-        if kind == WorkerEvent.UP and detail in NEW_PROCESS:
+        if kind == WorkerEvent.UP and (detail in NEW_PROCESS or worker in unknown):
+            unknown.discard(worker)
             life = Life(worker, at_s, np.empty(0), np.empty(0), math.inf, math.inf, None)
             before = open_.get(worker)
             if worker in down:  # the registration arrived after the crash of its process

@@ -31,7 +31,7 @@ from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.culprit import checked_review_at, explained
-from orchestrator.core.inputs import Recovered, Registration, Report, intercepted
+from orchestrator.core.inputs import Recovered, Registration, intercepted
 from orchestrator.core.invariants import InvariantError
 from orchestrator.core.model import Attempt, AttemptKey, Task, TaskState, Worker, WorkerEvent, WorkerId, WorkerState
 from orchestrator.core.ports import Effects
@@ -96,7 +96,7 @@ class LiveCoordinator:
         self.repeats = Repeats(self._asked.task, self.limits.keyed_s)
         self.room = Room(self.limits, self._asked, self.repeats)
         self.window = Window(self.now())
-        self._flush()
+        self._flush_regularly()
 
     # ---- effects of the core
 
@@ -320,16 +320,13 @@ class LiveCoordinator:
 
     def report(self, worker_id: str, reported: Reported, reporter: StreamedWorker) -> None:
         """What a worker says on its stream, where its acknowledgement goes too."""
-        request = reporter.serial << NUMBER_BITS | reported.number
-        now = self.now()
-        self.core.result(self._report(worker_id, reported, request, now), now)
+        self._hear(worker_id, reported, reporter.serial << NUMBER_BITS | reported.number)
 
     async def answer_report(self, worker_id: str, reported: Reported) -> bool:
         """What a worker says by a call. Whether the task is known."""
         request = next(self._requests)
         call = self._call(request)
-        now = self.now()
-        self.core.result(self._report(worker_id, reported, request, now), now)
+        self._hear(worker_id, reported, request)
         return bool(await call)
 
     async def answer_heartbeat(self, worker_id: str, active: int) -> bool:
@@ -419,9 +416,9 @@ class LiveCoordinator:
             self.core.connection_lost(worker_id, self.now())
         self.workers.pop(worker_id, None)
 
-    def _report(self, worker_id: str, reported: Reported, request: int, now: float) -> Report:
-        task = self._asked.task(reported.task_id)
-        return believed(reported, worker_id, task, request, self.limits.payload_characters, now)
+    def _hear(self, worker_id: str, reported: Reported, request: int) -> None:
+        now, task = self.now(), self._asked.task(reported.task_id)
+        self.core.result(believed(reported, worker_id, task, request, self.limits.payload_characters, now), now)
 
     # ---- the end
 
@@ -482,16 +479,20 @@ class LiveCoordinator:
     def stop(self, sentence: str) -> None:
         log.critical("%s%s", rpc.STOPPED, sentence)
         self._part(Refused(Code.INTERNAL, f"{rpc.STOPPED}{sentence}"))
-        if self._record is not None:
-            self._record.flush()
+        self.flush()
         if not self.failed.done():
             self.failed.set_exception(Stopped(sentence))
             self.failed.exception()  # whoever only asks whether it is done does not retrieve it
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """What is recorded so far outlives this process."""
         if self._record is not None:
             self._record.flush()
-            self._flushing = self._loop.call_later(FLUSH_EVERY_S, self._flush)
+
+    def _flush_regularly(self) -> None:
+        if self._record is not None:
+            self.flush()
+            self._flushing = self._loop.call_later(FLUSH_EVERY_S, self._flush_regularly)
 
 
 def _resolve(call: asyncio.Future[Answer], answer: Answer) -> None:

@@ -41,10 +41,12 @@ def at_once(peer: str, call: Callable[..., None], *values: object) -> None:
 
 
 class Driver(Protocol):
-    """Of the core whose changes are stored. `failed` is done when its state is nothing that may be stored."""
+    """Of the core whose changes are stored. `failed` is done when its state is nothing that may be stored. `flush`
+    hands over what is recorded of decisions: the record has whatever is stored."""
 
     failed: asyncio.Future[Any]
 
+    def flush(self) -> None: ...
     def stop(self, sentence: str) -> None: ...
 
 
@@ -126,6 +128,8 @@ class Durability:
         self._begins = False
         if not self._commit.due or self._broken or self._failed:
             return
+        if self.driver is not None:
+            self.driver.flush()
         group = self._next_group()
         self._writing = self._loop.run_in_executor(self._writer, self._write, group, self._outdated())
         self._writing.add_done_callback(partial(self._written, len(group), self._loop.time()))

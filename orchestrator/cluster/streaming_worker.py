@@ -27,6 +27,7 @@ from orchestrator.cluster.wire import rpc, translate
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import Introduction, Key, Registered
 from orchestrator.cluster.worker import SHORTEST_S, ContractOnly, Held, Settings, Unwanted, Worker
+from orchestrator.core import redialling
 
 log = logging.getLogger("orchestrator.worker")
 
@@ -73,7 +74,7 @@ class StreamingWorker(Worker):
             if self.gone.is_set():
                 return
             if connected:
-                pause_s = rpc.PAUSE_MIN_S * random.random()
+                pause_s = redialling.PAUSE_MIN_S * random.random()
             await first_of(asyncio.sleep(pause_s), self.gone.wait())
 
     def close(self) -> None:

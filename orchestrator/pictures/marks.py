@@ -28,6 +28,7 @@ MARKS: dict[str, tuple[str, Dashes]] = {
     "loss": ("#d55e00", NETWORK),
     "duplicate": ("#555555", NETWORK),
     "coordinator pause": ("#d55e00", ORDER),
+    "coordinator crash": ("#0072b2", ORDER),
     "drain": ("#56b4e9", (6, (6, 6))),
     "suspect": ("#555555", DOUBT),
     "ejected": ("#cc79a7", DOUBT),
@@ -69,7 +70,7 @@ _OUT_BY: dict[str, str] = {
     ),
 }
 _FAULTS = {kind.replace("_", " ") for kind in FAULTS}
-_RECOVERIES = (FaultEvent.HEAL, WorkerEvent.READMITTED)
+_RECOVERIES = (FaultEvent.HEAL, FaultEvent.RECOVERED, WorkerEvent.READMITTED)
 _RETURNS = (Detail.REREGISTERED, Detail.RECONNECTED, Detail.REVIVED)
 
 

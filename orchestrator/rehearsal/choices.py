@@ -16,16 +16,16 @@ def choices(folder: Path, task: int) -> list[Choice]:
     OSError where it has no decision record, ValueError where that can't be read.
     """
     recorded = Recorded(folder / NAME)
-    head = recorded.processes[0].head
     noted: list[Choice] = []
-    effects = EffectLog()
-    core = head._replace(policies=watched(head.policies, task, noted)).build(effects)
-    for item in recorded.inputs(task_id=row_of(recorded)):
-        if item.raised is not None:
-            break
-        getattr(core, item.name)(*item.arguments, item.now)
-        effects.take()
-        known = core.task(task)
-        if known is not None and known.settled:
-            break
+    for process in recorded.processes:
+        effects = EffectLog()
+        core = process.head._replace(policies=watched(process.head.policies, task, noted)).build(effects)
+        for item in process.inputs(task_id=row_of(recorded)):
+            if item.raised is not None:
+                break
+            getattr(core, item.name)(*item.arguments, item.now)
+            effects.take()
+            known = core.task(task)
+            if known is not None and known.settled:
+                break
     return noted

@@ -18,7 +18,7 @@ from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.journal import Journal
 from orchestrator.rehearsal.local_cluster import LocalCluster
-from orchestrator.rehearsal.record import Account
+from orchestrator.rehearsal.record import Account, Promised
 from orchestrator.results.sweeps import Progress
 from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
 from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals, Plan
@@ -66,6 +66,7 @@ class Drive:
         self._progress = progress
         self._stopped = False
         self._late_s = 0.0
+        self._promised: dict[int, Promised] | None = None if scenario.coordinator.commit is None else {}
         self.began = self.ended = 0.0
         arrivals = plan.arrivals
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
@@ -128,7 +129,7 @@ class Drive:
 
     def account(self) -> Account:
         columns, kinds = self._arrivals.columns(), self._arrivals.kinds()
-        return Account(self.began, self.ended, *columns, kinds, self._injector.injections)
+        return Account(self.began, self.ended, *columns, kinds, self._injector.injections, self._promised or {})
 
     # ---- for the arrivals
 
@@ -155,7 +156,22 @@ class Drive:
         task = NewTask(self._payload(service_s), priority, kind)
         (submission,) = self._client.submit_batch([task])
         submission.outcome.add_done_callback(self._settled)
+        if self._promised is not None:
+            self._note_promises(submission, len(self._promised), self._promised)
         return submission
+
+    def _note_promises(self, submission: Submission, row: int, promised: dict[int, Promised]) -> None:
+        """When the coordinator said that it has the task, and how it ended."""
+        promised[row] = Promised()
+
+        def acknowledged(_: object) -> None:
+            promised[row].acknowledged_at = self._loop.time()
+
+        def told(_: object) -> None:
+            promised[row].told_at = self._loop.time()
+
+        submission.id.add_done_callback(acknowledged)
+        submission.outcome.add_done_callback(told)
 
     @property
     def over(self) -> bool:

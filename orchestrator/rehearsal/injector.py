@@ -30,6 +30,7 @@ class Stage(Protocol):
 
     def prepare(self, action: FaultAction) -> None: ...
     def begin(self, action: FaultAction) -> None: ...
+    def begin_coordinator(self, action: FaultAction) -> None: ...
 
 
 @dataclass
@@ -42,6 +43,11 @@ class _Host:
     paused_at: float | None = None
     speed: float = 1.0
     network: dict[FaultKind, OfNetwork] = field(default_factory=dict)
+
+
+def needs_standby(action: FaultAction) -> bool:
+    """Whether a process begins, of a worker or of the coordinator."""
+    return action.starts or (action.heals and action.kind == "coordinator_crash")
 
 
 class Injector:
@@ -58,7 +64,7 @@ class Injector:
         self._actions = plan.faults
         self._starts = sum(action.starts for action in plan.faults)
         self._started = 0
-        self._coordinator_paused = False
+        self._coordinator_paused = self._coordinator_gone = False
 
     @property
     def hopeless(self) -> bool:
@@ -82,7 +88,7 @@ class Injector:
     def look(self) -> str | None:
         """A process that has ended without having been told to, in a sentence."""
         status = self._cluster.coordinator.status
-        if status is not None:
+        if status is not None and not self._coordinator_gone:
             return f"the coordinator ended with status {status}"
         for name, host in self._hosts.items():
             if host.gone:
@@ -109,7 +115,7 @@ class Injector:
         steps: list[tuple[float, int, Step, FaultAction]] = []
         for number, action in enumerate(self._actions):
             steps.append((action.time_s, number, self._begin if action.starts else self._inject, action))
-            if action.starts and action.time_s > STANDBY_S:
+            if needs_standby(action) and action.time_s > STANDBY_S:
                 steps.append((action.time_s - STANDBY_S, number, self._stage.prepare, action))
         heapq.heapify(steps)
         return steps
@@ -117,9 +123,7 @@ class Injector:
     def _inject(self, action: FaultAction) -> None:
         name, kind = action.worker, action.kind
         if name is None:
-            self._note(action)
-            self._cluster.coordinator.signal(signal.SIGCONT if action.heals else signal.SIGSTOP)
-            self._coordinator_paused = not action.heals
+            self._inject_into_coordinator(action)
             return
         fault, host = self._faults[action.index], self._hosts[name]
         if kind == "crash":
@@ -144,6 +148,19 @@ class Injector:
             host.speed = 1.0 if action.heals else fault.factor if isinstance(fault, Slow) else 0.0
             self._note(action)
             self._tell_speed(name, host)
+
+    def _inject_into_coordinator(self, action: FaultAction) -> None:
+        self._note(action)
+        coordinator = self._cluster.coordinator
+        if action.kind == "coordinator_pause":
+            coordinator.signal(signal.SIGCONT if action.heals else signal.SIGSTOP)
+            self._coordinator_paused = not action.heals
+        elif action.heals:
+            self._stage.begin_coordinator(action)
+            self._coordinator_gone = False
+        else:
+            self._coordinator_gone = True
+            coordinator.signal(signal.SIGKILL)
 
     # ---- processes
 

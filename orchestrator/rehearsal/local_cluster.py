@@ -32,7 +32,7 @@ class NotReady(RuntimeError):
 class Process:
     """One `orchestrator` command in a process group of its own, and what it logs.
 
-    `controlled`: it hears what `control` says. `standby`: a worker of that kind, which loads and waits for `begin`.
+    `controlled`: it hears what `control` says. `standby`: one of that kind, which loads and waits for `begin`.
     """
 
     def __init__(
@@ -56,10 +56,12 @@ class Process:
                 self._loading, loaded = os.pipe()
                 theirs.append(loaded)
                 self.control({"standby": loaded})
+        waits = standby and arguments[0] == "coordinator"  # a worker hears its control lines by itself
+        module = "orchestrator.cli.standing_by" if waits else "orchestrator.cli.cluster"
         try:
             self._process = subprocess.Popen(
                 # -P: no module in the current directory replaces one of the standard library.
-                [sys.executable, "-P", "-m", "orchestrator.cli.cluster", *arguments, *own],
+                [sys.executable, "-P", "-m", module, *arguments, *own],
                 pass_fds=theirs,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -194,9 +196,23 @@ class LocalCluster:
 
     def start_coordinator(self) -> None:
         """On a free port at first, on the same one again later."""
-        port = self.address.rpartition(":")[2] or "0"
-        self.coordinator = self._start(["coordinator", "--port", port, *self._policies])
+        self.coordinator = self._start(self._coordinators_arguments())
         self.address = self.coordinator.ready()
+
+    def prepare_coordinator(self) -> Process:
+        """One on standby, to come in the place of the one that there is."""
+        return self._start(self._coordinators_arguments(), standby=True)
+
+    def begin_coordinator(self, process: Process) -> None:
+        """From now on it is this one, which was on standby. The one before has ended."""
+        self._replaced.append(self.coordinator)
+        self.coordinator = process
+        process.begin()
+        self._bury()
+
+    def _coordinators_arguments(self) -> list[str]:
+        port = self.address.rpartition(":")[2] or "0"
+        return ["coordinator", "--port", port, *self._policies]
 
     def start_worker(self, *names: str, options: Sequence[str] = ()) -> Process:
         """A process of workers of these names; `ready()` of it waits until they are registered."""
@@ -253,7 +269,7 @@ class LocalCluster:
 
     def _bury(self) -> None:
         """Close what has ended and been replaced: a run may restart more processes than there are descriptors."""
-        hosts = set(self._hosts.values())
+        hosts = {*self._hosts.values(), self.coordinator}
         ended = [process for process in self._replaced if process.status is not None and process not in hosts]
         for process in dict.fromkeys(ended):
             process.close()

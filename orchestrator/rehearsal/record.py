@@ -6,9 +6,11 @@ They cost the run nothing beyond the decision record, and need no coordinator th
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +19,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.cluster.decision_record import Recorded
-from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, Worker, WorkerEvent, WorkerId
+from orchestrator.cluster.decision_record import Input, Process, Recorded
+from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.inputs import Recovered
+from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, TaskState, Worker, WorkerEvent, WorkerId
 from orchestrator.results.folders import RunFolderError
 from orchestrator.results.recorder import Recorder
 from orchestrator.results.tables import FaultEvent, Tables, faults_ended_by
@@ -44,6 +48,14 @@ class Injection(NamedTuple):
 
 
 @dataclass
+class Promised:
+    """When a client was told that the coordinator has its task, and how that ended, on the driver's clock."""
+
+    acknowledged_at: float = math.inf
+    told_at: float = math.inf
+
+
+@dataclass
 class Account:
     """What only the driver knows. Its clock is the coordinator's: both are the one monotonic clock of their host.
 
@@ -58,6 +70,8 @@ class Account:
     kinds: Sequence[str] | None = None
     """The kind of each; None without kinds."""
     faults: list[Injection] = field(default_factory=list)
+    promised: Mapping[int, Promised] = field(default_factory=dict)
+    """By task, where the coordinator may crash."""
 
 
 class Record(NamedTuple):
@@ -82,29 +96,100 @@ def record(path: Path, scenario: Scenario, account: Account, killed: bool = Fals
     recorder = Recorder()
     watcher = _Watcher(recorder, account.faults)
     recorded = Recorded(path)
-    core = recorded.build(watcher)
-    inputs = 0
-    for item in recorded.inputs(task_id=row_of(recorded)):
-        if item.now > account.ended:
-            break
-        if item.raised is not None:
-            raise ValueError(f"{path}:{item.line}: the input {item} raised {item.raised}")
-        getattr(core, item.name)(*item.arguments, item.now)
-        if item.name == "result" and (report := item.arguments[0]).attempt and report.ran_s is not None:
-            recorder.reported(report.task_id, report.attempt, report.started_at, report.ran_s)
-        inputs += item.now >= account.began
+    lives, task_id = _Lives(path, recorder, watcher, account), row_of(recorded)
+    for process in recorded.processes:
+        lives.decide(process, task_id)
+    core = lives.core
     if not (recorded.closed or killed):
         raise RunFolderError(f"{path} ends before the run does: {path.with_name('cluster.log')} says why")
-    for worker in core.workers():
-        for attempt in (*worker.open, *worker.abandoned):
-            watcher.presume_start(attempt)
+    watcher.presume_starts(core)
     recorder.close(core)
     for injection in account.faults:
         if injection.kind != "crash" or not watcher.had_left(injection.worker, injection.at):
             recorder.event(*injection)
     arrived_at = account.arrival_s + account.began
     tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names(), account.ended)
-    return Record(_since(tables, account).with_kinds(account.kinds), inputs, core.counters)
+    return Record(_since(tables, account).with_kinds(account.kinds), lives.inputs, lives.counters)
+
+
+class _Lives:
+    """What the processes of a coordinator decided, one after the other. `core`: of the last one.
+
+    Each that follows another begins with what is stored: what the one before had decided beyond that did not happen.
+    """
+
+    def __init__(self, path: Path, recorder: Recorder, watcher: _Watcher, account: Account) -> None:
+        self.inputs = 0
+        self.counters: Counter[str] = Counter()
+        self._path = path
+        self._recorder = recorder
+        self._watcher = watcher
+        self._account = account
+        self._crashes = [fault.at for fault in account.faults if fault.kind == FaultEvent.COORDINATOR_CRASH]
+        self._core: Coordinator | None = None
+
+    @property
+    def core(self) -> Coordinator:
+        assert self._core is not None
+        return self._core
+
+    def decide(self, process: Process, task_id: Callable[[str], Hashable]) -> None:
+        inputs = (item for item in process.inputs(task_id=task_id) if item.now <= self._account.ended)
+        first = next(inputs, None)
+        if first is None and self._core is not None:
+            return  # it was killed before it had done anything
+        former, self._core = self._core, process.build(self._watcher)
+        read: dict[Hashable, Recovered] = {}
+        others = chain(() if first is None else (first,), inputs)
+        for item in others:
+            if item.name != "recovered":
+                others = chain((item,), others)
+                break
+            self._require_sound(item)
+            read[item.arguments[0].task_id] = item.arguments[0]
+        if former is not None and first is not None:
+            self._follow(former, read, first.now, process.head.built["term"])
+        for item in others:
+            self._apply(item)
+        self.counters += self.core.counters
+
+    def _follow(self, former: Coordinator, read: Mapping[Hashable, Recovered], now: float, term: int) -> None:
+        """A coordinator of that term goes on with what it has read."""
+        self._watcher.presume_starts(former)
+        crashed_at = max((at for at in self._crashes if at <= now), default=now)
+        self._recorder.crashed(former, read, crashed_at)
+        for stored in read.values():
+            self.core.recovered(_by_one_clock(stored, former.task(stored.task_id)), now)
+        self._recorder.recovered(self.core)
+        self._recorder.event(now, FaultEvent.RECOVERED, None, f"term {term}")
+        for task, promised in self._account.promised.items():
+            known = read.get(task)
+            settled = known is not None and known.state >= TaskState.COMPLETED
+            if (known is None and promised.acknowledged_at < crashed_at) or (
+                not settled and promised.told_at < crashed_at
+            ):
+                self._recorder.event(now, FaultEvent.LOST, None, str(task))
+
+    def _apply(self, item: Input) -> None:
+        self._require_sound(item)
+        getattr(self.core, item.name)(*item.arguments, item.now)
+        if item.name == "result" and (report := item.arguments[0]).attempt and report.ran_s is not None:
+            self._recorder.reported(report.task_id, report.attempt, report.started_at, report.ran_s)
+        self.inputs += item.now >= self._account.began
+
+    def _require_sound(self, item: Input) -> None:
+        if item.raised is not None:
+            raise ValueError(f"{self._path}:{item.line}: the input {item} raised {item.raised}")
+
+
+def _by_one_clock(stored: Recovered, known: Task | None) -> Recovered:
+    """Times as the coordinator before knew them: on their way by the wall clock they may have changed a little."""
+    if known is None:
+        return stored
+    assigned_at = {attempt.number: attempt.assigned_at for attempt in known.live}
+    held = tuple(each._replace(assigned_at=assigned_at.get(each.number, each.assigned_at)) for each in stored.held)
+    settled_at = known.settled_at if stored.settled_at is not None and known.settled else stored.settled_at
+    return stored._replace(submitted_at=known.submitted_at, settled_at=settled_at, held=held)
 
 
 def row_of(recorded: Recorded) -> Callable[[str], Hashable]:
@@ -161,6 +246,12 @@ class _Watcher:
     def ended(self, attempt: Attempt, now: float) -> None:
         self.presume_start(attempt)
         self._recorder.ended(attempt, now)
+
+    def presume_starts(self, core: Coordinator) -> None:
+        """Of all attempts that are with a worker."""
+        for worker in core.workers():
+            for attempt in (*worker.open, *worker.abandoned):
+                self.presume_start(attempt)
 
     def presume_start(self, attempt: Attempt) -> None:
         """Of one that never told: without prefetch its execution began as it was assigned, if its worker was well."""

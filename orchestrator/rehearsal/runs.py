@@ -21,7 +21,7 @@ from pathlib import Path
 from orchestrator.cluster import decision_record, tasks
 from orchestrator.cluster.wire import rpc
 from orchestrator.rehearsal.drive import STOPPED, ClusterBroke, Drive, Payload
-from orchestrator.rehearsal.injector import STANDBY_S, Injector
+from orchestrator.rehearsal.injector import STANDBY_S, Injector, needs_standby
 from orchestrator.rehearsal.journal import NAME as JOURNAL
 from orchestrator.rehearsal.journal import Journal, read
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady, Process
@@ -222,7 +222,7 @@ def _execute(
     check: bool,
 ) -> tuple[Account, bool]:
     """What the driver can tell of the run, and whether it was interrupted; afterwards every process has ended."""
-    with tempfile.TemporaryDirectory() as folder, _our_path():
+    with tempfile.TemporaryDirectory() as folder, _store(scenario, out) as stored, _our_path():
         resolved = Path(folder) / "scenario.yaml"
         resolved.write_text(scenario.dump(), encoding="utf-8")
         policies = [
@@ -233,6 +233,7 @@ def _execute(
             "--replication",
             str(replication),
             *(["--check"] if check else []),
+            *stored,
         ]
         with LocalCluster(
             executor="inline" if scenario.workload.task == "sleep" else "process",
@@ -290,7 +291,7 @@ class _Stage:
         self._hosts = hosts(scenario, plan)
         self._host_of = {name: host for host in self._hosts for name in host.names}
         self._absent = plan.absent
-        self._starts = [action for action in plan.faults if action.starts]
+        self._starts = [action for action in plan.faults if needs_standby(action)]
         self._standbys: dict[tuple[str | None, float], Process] = {}
         self._cluster = cluster
         self._heartbeat_s = scenario.policies.detection.heartbeat_s
@@ -318,7 +319,11 @@ class _Stage:
     def prepare(self, action: FaultAction) -> None:
         """A process on standby for a worker that is alone in it; unless it is there already."""
         key = (action.worker, action.time_s)
-        if key not in self._standbys:
+        if key in self._standbys:
+            return
+        if action.worker is None:
+            self._standbys[key] = self._cluster.prepare_coordinator()
+        else:
             host = self._host_of[str(action.worker)]
             # It begins to beat one interval after that second of the run.
             self._phase_s[host.names[0]] = action.time_s % self._heartbeat_s
@@ -329,6 +334,11 @@ class _Stage:
         self.prepare(action)
         process = self._standbys.pop((action.worker, action.time_s))
         self._cluster.begin_worker(str(action.worker), process=process)
+
+    def begin_coordinator(self, action: FaultAction) -> None:
+        """It goes on with what the one before it had stored."""
+        self.prepare(action)
+        self._cluster.begin_coordinator(self._standbys.pop((None, action.time_s)))
 
     def _start_relay(self, host: Host) -> Process:
         seed = int(self._stream("relay", host.names[0]).integers(2**63))
@@ -342,6 +352,16 @@ class _Stage:
             *("--speed", str(group.speed / self._top_speed)),
             *(part for name in host.names for part in ("--beat-phase", str(self._phase_s[name]))),
         ]
+
+
+@contextlib.contextmanager
+def _store(scenario: Scenario, out: Path) -> Iterator[list[str]]:
+    """What a coordinator with a store is told. It is on the disk of the results, for as long as the run lasts."""
+    if scenario.coordinator.commit is None:
+        yield []
+        return
+    with tempfile.TemporaryDirectory(prefix=".store-", dir=out) as folder:
+        yield ["--data", folder]
 
 
 @contextlib.contextmanager
@@ -432,6 +452,8 @@ def _left_out(scenario: Scenario) -> Iterator[str]:
         yield "network.delay is not applied: messages take the real network of this machine"
     if scenario.cluster.overhead is not None:
         yield "cluster.overhead is not applied: an execution takes what it takes"
+    if scenario.coordinator.commit is not None:
+        yield "coordinator.commit is not applied: to store a group takes the time that it takes on this disk"
     if scenario.coordinator.cost_s:
         yield "coordinator.cost_s is not applied: the coordinator takes the time that it takes"
     arrivals = scenario.workload.arrivals

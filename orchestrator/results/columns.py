@@ -95,6 +95,9 @@ WORDS: dict[str, dict[str, str]] = {
         "loss": "A fault: messages of the worker are lost at random.",
         "duplicate": "A fault: messages of the worker are delivered twice at random.",
         "coordinator_pause": "A fault: the coordinator's process was stopped.",
+        "coordinator_crash": "A fault: the coordinator's process was killed, with all that it had not stored.",
+        "recovered": "A new process of the coordinator had read what was stored; `detail` tells its term.",
+        "lost": "And it does not know what a client had been told; `detail` tells of which task.",
         "forgotten": "The coordinator dropped what it knew of a worker that had been gone for long.",
     },
     "detail": {

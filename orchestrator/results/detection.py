@@ -72,6 +72,10 @@ class DetectionRecord:
         for at_s, kind, name, detail in event_rows(tables.events):
             last_s = at_s
             if name is None:
+                if kind == FaultEvent.COORDINATOR_CRASH:  # the next one knows nobody before it hears of them
+                    dead.clear()
+                    for each in workers.values():
+                        each.unjudged(at_s)
                 continue
             worker = workers[name]
             if kind == FaultEvent.CRASH:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.core.coordinator import Coordinator
+from orchestrator.core.inputs import Recovered
 from orchestrator.core.model import Attempt, Outcome, Task, TaskState, Worker, WorkerEvent
 from orchestrator.results.tables import STATES, State, Tables
 
@@ -23,7 +24,7 @@ _COMPLETED = Outcome.COMPLETED
 _STATE_OF = {TaskState.COMPLETED: State.COMPLETED, TaskState.FAILED: State.FAILED}
 _FLUSH = 14_000  # numbers in the list before they are packed
 _PLAIN = 7  # numbers in a plain row
-_ASSIGNED_S, _STARTED_S, _RAN_S = 3, 4, 7  # places in a row of the attempts
+_ASSIGNED_S, _STARTED_S, _ENDED_S, _RAN_S, _OUTCOME, _SETTLED = 3, 4, 6, 7, 8, 9  # places in a row of the attempts
 _ABSENT = float("nan")
 
 
@@ -43,6 +44,8 @@ class Recorder:
         self._tasks: list[tuple[Any, ...]] = []
         self._starts: dict[Attempt, float] = {}
         self._first_start: dict[int, float] = {}
+        self._begun: dict[tuple[Any, int], float] = {}
+        """When attempts began that a former coordinator knew: by task and number."""
         self._events: list[tuple[float, str, str | None, str | None]] = []
         self._silent: dict[tuple[Any, int], int] = {}
         """The rows of attempts that began, and were closed without a report: by task and number."""
@@ -109,6 +112,34 @@ class Recorder:
         """A row of the events table. `kind`: a WorkerEvent or a FaultEvent; `worker`: None for the coordinator."""
         self._events.append((time_s, kind, worker, detail))
 
+    def crashed(self, coordinator: Coordinator, stored: Mapping[Any, Recovered], at: float) -> None:
+        """The coordinator ended at that time, and of what it decided only what is stored has happened: the rest is
+        taken out. An attempt that counts by the store gets its row when it ends, under whichever coordinator."""
+        self._pack()
+        last = _Stored(stored)
+        self._tasks = [task for task in self._tasks if task[0] in last.settled]
+        attempts, self._attempts = [*self._take_unsettled(last), *self._attempts], []
+        self._silent, self._first_start, self._begun = {}, {}, {}
+        for row in attempts:
+            self._keep_or_leave_out(row if row[0] in last.settled else _given_up(row, at), last)
+        for worker in coordinator.workers():
+            for attempt in (*worker.open, *worker.abandoned):
+                attempt.started_at = self._starts.pop(attempt, attempt.started_at)
+                attempt.ended_at = at
+                self._keep_or_leave_out(self._row_of(attempt), last)
+        self._last_plain = None
+        self._starts.clear()
+        self._position.clear()
+
+    def recovered(self, coordinator: Coordinator) -> None:
+        """The next one goes on from what is stored."""
+        for worker in coordinator.workers():
+            self._seat(worker)
+            for attempt in worker.open:
+                start = self._begun.get(attempt.key)
+                if start is not None:
+                    self._starts[attempt] = start
+
     def close(self, coordinator: Coordinator) -> None:
         """At the end of a run, record the attempts still with a worker and the tasks not settled."""
         for worker in coordinator.workers():
@@ -174,26 +205,49 @@ class Recorder:
             self._names.append(worker.id)
 
     def _attempt(self, attempt: Attempt) -> None:
-        task_id, started_at = attempt.task.id, attempt.started_at
-        assert isinstance(task_id, int)
-        if started_at is not None:
-            self._first_start[task_id] = min(started_at, self._first_start.get(task_id, started_at))
-            if attempt.ran_s is None:
-                self._silent[task_id, attempt.number] = len(self._attempts)
-        self._attempts.append(
-            (
-                task_id,
-                attempt.number,
-                self._position[attempt.worker.slot],
-                attempt.assigned_at,
-                started_at,
-                attempt.given_up_at,
-                attempt.ended_at,
-                attempt.ran_s,
-                int(attempt.outcome),
-                attempt.settles,
-            )
+        assert isinstance(attempt.task.id, int)
+        self._keep(self._row_of(attempt))
+
+    def _row_of(self, attempt: Attempt) -> tuple[Any, ...]:
+        return (
+            attempt.task.id,
+            attempt.number,
+            self._position[attempt.worker.slot],
+            attempt.assigned_at,
+            attempt.started_at,
+            attempt.given_up_at,
+            attempt.ended_at,
+            attempt.ran_s,
+            int(attempt.outcome),
+            attempt.settles,
         )
+
+    def _keep(self, row: tuple[Any, ...]) -> None:
+        task_id, number, start = row[0], row[1], row[_STARTED_S]
+        if start is not None:
+            self._first_start[task_id] = min(start, self._first_start.get(task_id, start))
+            if row[_RAN_S] is None:
+                self._silent[task_id, number] = len(self._attempts)
+        self._attempts.append(row)
+
+    def _keep_or_leave_out(self, row: tuple[Any, ...], stored: _Stored) -> None:
+        """A row of a coordinator that is gone."""
+        key = row[0], row[1]
+        if key not in stored.held:
+            if key[1] <= stored.attempts.get(key[0], 0):
+                self._keep(row)
+        elif row[_STARTED_S] is not None:
+            self._begun[key] = row[_STARTED_S]
+
+    def _take_unsettled(self, stored: _Stored) -> list[tuple[Any, ...]]:
+        """The plain rows of tasks that are not settled after all, as rows of attempts."""
+        plain = np.frombuffer(self._packed, dtype=np.float64).reshape(-1, _PLAIN)
+        lasts = np.isin(plain[:, 0], np.array(list(stored.settled), dtype=np.float64))
+        self._packed = array("d", plain[lasts].tobytes())
+        return [
+            (int(task), 1, int(position), assigned_s, started_s, None, ended_s, ran_s, int(_COMPLETED), True)
+            for task, position, _, assigned_s, started_s, ended_s, ran_s in plain[~lasts].tolist()
+        ]
 
     def _task(self, task: Task) -> None:
         state = _STATE_OF.get(task.state, State.UNFINISHED)
@@ -251,3 +305,25 @@ class Recorder:
         times, kinds, names, details = zip(*self._events, strict=True) if self._events else ((), (), (), ())
         workers = [-1 if name is None else place[name] for name in names]
         return {"time_s": times, "kind": kinds, "worker": workers, "detail": details}
+
+
+class _Stored:
+    """Of what is stored: which tasks are `settled`, the attempts that count (`held`), and how many each task had.
+    Attempts beyond those never left their coordinator."""
+
+    def __init__(self, tasks: Mapping[Any, Recovered]) -> None:
+        self.settled = {task_id for task_id, task in tasks.items() if task.state >= TaskState.COMPLETED}
+        self.held = {(task_id, each.number) for task_id, task in tasks.items() for each in task.held}
+        self.attempts = {task_id: task.attempt for task_id, task in tasks.items()}
+
+
+def _given_up(row: tuple[Any, ...], at: float) -> tuple[Any, ...]:
+    """An attempt whose task is not settled. If it has settled it, that is not stored: that it had been given up before
+    is, and the next coordinator knows nothing of it."""
+    if not row[_SETTLED]:
+        return row
+    told = list(row)
+    told[_ENDED_S], told[_SETTLED] = at, False
+    if told[_OUTCOME] == _COMPLETED:
+        told[_OUTCOME] = int(Outcome.WORKER_DIED)  # and it was open again since, which is not stored either
+    return tuple(told)

@@ -35,6 +35,8 @@ class State(StrEnum):
 class FaultEvent(StrEnum):
     """The kinds of events that a driver adds to the coordinator's: a fault begins or, with HEAL, one ends.
 
+    RECOVERED: a coordinator has read what the one before had stored. LOST: it does not know what a client was told.
+
     A drain and a join have no kind here: the coordinator's own events (WorkerEvent) show them.
     """
 
@@ -48,6 +50,9 @@ class FaultEvent(StrEnum):
     LOSS = "loss"
     DUPLICATE = "duplicate"
     COORDINATOR_PAUSE = "coordinator_pause"
+    COORDINATOR_CRASH = "coordinator_crash"
+    RECOVERED = "recovered"
+    LOST = "lost"
     HEAL = "heal"
 
 
@@ -63,8 +68,15 @@ class HealDetail(StrEnum):
 PRIORITIES = tuple(priority.name.lower() for priority in Priority)
 STATES = tuple(state.value for state in State)
 OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
-FAULTS = tuple(kind for kind in FaultEvent if kind is not FaultEvent.HEAL)
+FAULTS = tuple(kind for kind in FaultEvent if kind not in (FaultEvent.HEAL, FaultEvent.RECOVERED, FaultEvent.LOST))
 """The kinds of events with which a fault begins."""
+RARE_KINDS: tuple[str, ...] = (
+    WorkerEvent.FORGOTTEN,
+    FaultEvent.COORDINATOR_CRASH,
+    FaultEvent.RECOVERED,
+    FaultEvent.LOST,
+)
+"""Kinds that stand in the dictionary of a table only if they occur: a longer one would change every table's bytes."""
 EVENT_KINDS: tuple[str, ...] = (
     WorkerEvent.UP,
     WorkerEvent.SUSPECT,
@@ -74,11 +86,9 @@ EVENT_KINDS: tuple[str, ...] = (
     FaultEvent.HEAL,
     WorkerEvent.EJECTED,
     WorkerEvent.READMITTED,
-    *FAULTS,
+    *(kind for kind in FAULTS if kind not in RARE_KINDS),
 )
 """The dictionary of the column `kind` in every table."""
-RARE_KINDS: tuple[str, ...] = (WorkerEvent.FORGOTTEN,)
-"""Kinds that stand in the dictionary of a table only if they occur: a longer one would change every table's bytes."""
 _ENDED_BY: dict[str, tuple[str, ...]] = {
     HealDetail.RESTART: (FaultEvent.CRASH, FaultEvent.RESTART, FaultEvent.PAUSE),
     HealDetail.RESUME: (FaultEvent.PAUSE,),

@@ -35,6 +35,7 @@ FaultKind = Literal[
     "loss",
     "duplicate",
     "coordinator_pause",
+    "coordinator_crash",
     "drain",
     "join",
 ]
@@ -156,10 +157,9 @@ class Ending(Lasting):
         yield from self._one_of(("for_s", "mttr_s"), "a length")
 
 
-class Crash(WorkerFault):
-    """The process dies with all it was doing; it restarts after restart_after_s or mttr_s, or never."""
+class Restarting(Fault):
+    """A process dies with all it was doing, and another one comes in its place."""
 
-    kind: Literal["crash"]
     restart_after_s: NonNegative | None = None
     """Seconds until it is back."""
     mttr_s: Positive | None = None
@@ -169,6 +169,12 @@ class Crash(WorkerFault):
         if self.restart_after_s is not None:
             return Constant(kind="constant", value_s=self.restart_after_s)
         return Exponential(kind="exponential", mean_s=self.mttr_s) if self.mttr_s else None
+
+
+class Crash(WorkerFault, Restarting):
+    """The process dies with all it was doing; it restarts after restart_after_s or mttr_s, or never."""
+
+    kind: Literal["crash"]
 
     def _misfits(self) -> Iterator[Misfit]:
         yield from super()._misfits()
@@ -294,6 +300,20 @@ class CoordinatorPause(Ending):
         return "coordinator"
 
 
+class CoordinatorCrash(Restarting):
+    """The coordinator's process dies with all that it had not stored; another one goes on from what is stored."""
+
+    kind: Literal["coordinator_crash"]
+
+    @property
+    def layer(self) -> Layer:
+        return "coordinator"
+
+    def _misfits(self) -> Iterator[Misfit]:
+        yield from super()._misfits()
+        yield from self._one_of(("restart_after_s", "mttr_s"), "a length")
+
+
 FaultConfig = Annotated[
     Annotated[Crash, Tag("crash")]
     | Annotated[Restart, Tag("restart")]
@@ -305,6 +325,7 @@ FaultConfig = Annotated[
     | Annotated[Loss, Tag("loss")]
     | Annotated[Duplicate, Tag("duplicate")]
     | Annotated[CoordinatorPause, Tag("coordinator_pause")]
+    | Annotated[CoordinatorCrash, Tag("coordinator_crash")]
     | Annotated[Drain, Tag("drain")]
     | Annotated[Join, Tag("join")],
     Discriminator(tag_of),

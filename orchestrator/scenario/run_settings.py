@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, WithJsonSchema, model_validator
 
 from orchestrator.policies.config import NonNegative, Positive, Strict
 from orchestrator.policies.settings import Policies
-from orchestrator.scenario.faults import Fault, FaultConfig, WorkerFault
+from orchestrator.scenario.faults import CoordinatorCrash, Fault, FaultConfig, WorkerFault
 from orchestrator.scenario.loading import Misfit
 from orchestrator.scenario.sections import Cluster, Coordinator, Live, Network
 from orchestrator.scenario.validation import misfits
@@ -66,7 +66,7 @@ class RunSettings(Strict):
     cluster: Cluster
     """The workers."""
     coordinator: Coordinator = Coordinator()
-    """The coordinator's own cost."""
+    """The coordinator's own cost, and its store."""
     network: Network = Network()
     """Delay, loss and duplication of messages."""
     policies: Policies = Policies()
@@ -83,7 +83,7 @@ class RunSettings(Strict):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        found = [*self._named(), *self._times(), *self._sizes(), *self._victims()]
+        found = [*self._named(), *self._times(), *self._sizes(), *self._victims(), *self._stores()]
         if found:
             raise misfits(found)
         return self
@@ -172,6 +172,13 @@ class RunSettings(Strict):
             if every and (injections := len(self.victims(fault)) * self.duration_s / every) > MAX_DRAWS / 10:
                 message = f"would be injected {injections:.3g} times, expected at most {MAX_DRAWS // 10:,}"
                 yield Misfit(("faults", i, "mtbf_s" if fault.mtbf_s else "every_s"), message)
+
+    def _stores(self) -> Iterator[Misfit]:
+        for i, fault in enumerate(self.faults):
+            if isinstance(fault, CoordinatorCrash) and self.coordinator.commit is None:
+                message = "kills a coordinator that stores nothing, so that every task would be lost"
+                expected = "expected coordinator.commit, such as {kind: constant, value_s: 0.002}"
+                yield Misfit(("faults", i, "kind"), f"{message}, {expected}")
 
     def _victims(self) -> Iterator[Misfit]:
         workers = self._workers()

@@ -105,10 +105,13 @@ Cluster = Annotated[
 
 
 class Coordinator(Strict):
-    """The coordinator's own cost."""
+    """The coordinator's own cost, and its store."""
 
     cost_s: NonNegative = 0.0
     """Seconds of its own time per message; messages wait for each other (a serial server)."""
+    commit: Distribution | None = None
+    """How long it takes to store a group of changes, in seconds: what depends on a change leaves when it is stored, and
+    what gathers meanwhile is the next group. null: nothing is stored, and a crash of the coordinator would lose all."""
 
 
 class MessageKinds(Strict):

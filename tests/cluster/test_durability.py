@@ -49,6 +49,9 @@ class Kit:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.durable.driver = self
 
+    def flush(self) -> None:
+        pass
+
     def stop(self, sentence: str) -> None:
         self.failed.set_result(None)
         self.told.append(sentence)

@@ -23,6 +23,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no stubs
 
 from orchestrator.cluster.wire.frames import reader
 from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
+from orchestrator.core import redialling
 
 COORDINATOR: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["CoordinatorService"]
 REGISTRY: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["WorkerRegistryService"]
@@ -35,7 +36,6 @@ log = logging.getLogger("orchestrator.rpc")
 Item = TypeVar("Item")
 
 LAST_TURNS_S = 1.0
-PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 2.0
 STOPPED = "the coordinator stopped: "
 """How the details of status INTERNAL begin when a coordinator stops because of a fault of its own."""
 MESSAGE_BYTES = 8 << 20  # more than a result of four bytes a character, with its error, or all that a worker holds
@@ -71,9 +71,9 @@ CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 300_000),
     ("grpc.http2.ping_timeout_ms", 300_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.initial_reconnect_backoff_ms", round(1000 * redialling.BACKOFF_MIN_S)),
     ("grpc.min_reconnect_backoff_ms", CONNECTING_MS),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", round(1000 * redialling.BACKOFF_MAX_S)),
     ("grpc.use_local_subchannel_pool", 1),  # a channel's failures are no other channel's reason to wait
     ("grpc.enable_http_proxy", 0),
 ]
@@ -182,11 +182,8 @@ def _wait(waits_for: Any) -> Generator[Any, Any, Any]:
 
 
 def pauses() -> Iterator[float]:
-    """Seconds between attempts to reach a coordinator: doubling, with jitter."""
-    bound_s = PAUSE_MIN_S
-    while True:
-        yield bound_s * random.uniform(0.5, 1.0)
-        bound_s = min(PAUSE_MAX_S, 2 * bound_s)
+    """Seconds between attempts to reach a coordinator."""
+    return redialling.pauses(random)
 
 
 def precise_loop() -> asyncio.AbstractEventLoop:
