@@ -24,7 +24,7 @@ TASKS = [NewTask("0.01", kind="sleep", key=f"k{number}") for number in range(200
 
 def certain(disk: FaultyDisk, folder: Path) -> Path:
     """The store as it would be if the power failed now."""
-    files = defaultdict(Written)
+    files: defaultdict[str, Written] = defaultdict(Written)
     for change in disk.changes():
         files[change.file].take(change)
     return lay(folder, {name: bytes(file.durable) for name, file in files.items()})

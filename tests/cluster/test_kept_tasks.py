@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -19,7 +18,6 @@ import pytest
 
 from orchestrator.cluster.client import AsyncClient, NewTask, Submission
 from orchestrator.cluster.store import SqliteStore
-from orchestrator.cluster.submissions import CoordinatorStopped
 from orchestrator.cluster.wire import contract, rpc
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady
 from tests.cluster import kill_points
@@ -100,31 +98,6 @@ def test_nothing_acknowledged_is_lost_and_nothing_runs_twice(
         assert len(outcomes) == ROUND * (len(plan) + 1)
 
     asyncio.run(asyncio.wait_for(story(), 100))
-
-
-def test_a_store_that_cannot_be_written_stops_the_coordinator(tmp_path: Path):
-    """In a sentence, exit 70; what clients had been told by then is in the store, and the next one goes on."""
-    data, log = tmp_path / "data", tmp_path / "log"
-    with LocalCluster(
-        2, executor="inline", heartbeat_s=0.1, policies=[*PATIENT, "--check", "--data", str(data)], log=log
-    ) as cluster:
-        submissions: list[Submission] = []
-
-        async def story() -> None:
-            async with AsyncClient(cluster.address) as client:
-                await client.submit("0", kind="sleep")
-                size = max(file.stat().st_size for file in data.iterdir())
-                resource.prlimit(cluster.coordinator.pid, resource.RLIMIT_FSIZE, (size + 20_000,) * 2)
-                submissions.extend(client.submit_batch([NewTask("0", kind="sleep")] * 1000))
-                await asyncio.gather(*(submission.outcome for submission in submissions))
-
-        with pytest.raises(CoordinatorStopped, match=r"cannot write the store .*tasks\.sqlite: "):
-            asyncio.run(asyncio.wait_for(story(), 60))
-        assert cluster.coordinator.wait(20) == 70
-        require_kept(data, [submission for submission in submissions if submission.id.exception() is None])
-        cluster.start_coordinator()
-    assert log.read_text().count(" C orchestrator.coordinator: the coordinator stopped: cannot write the store") == 1
-    assert "Traceback" not in log.read_text()
 
 
 def test_tasks_in_hand_outlive_a_coordinator_that_ends_in_order(tmp_path: Path):
