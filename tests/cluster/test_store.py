@@ -44,6 +44,23 @@ def test_a_task_is_kept_as_it_was_appended_last(make: Callable[[Path], Store], t
 
 
 @pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_a_large_group_is_kept_whole(make: Callable[[Path], Store], tmp_path: Path):
+    """Of which some are new and some are known; under an older term nothing of it."""
+    store = make(tmp_path)
+    older, term = store.begin_term(1), store.begin_term(1)
+    names = [f"t{number}" for number in range(1234)]
+    store.append(term, [task(name) for name in names])
+    store.append(term, [settled(name, float(number)) for number, name in enumerate(names[:555])])
+    with pytest.raises(Unusable, match="its term is 2"):
+        store.append(older, [task(name, attempt=7) for name in names])
+    assert list(store.tasks()) == [
+        *(settled(name, float(number)) for number, name in enumerate(names[:555])),
+        *map(task, names[555:]),
+    ]
+    store.close()
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
 def test_an_older_term_is_refused(make: Callable[[Path], Store], tmp_path: Path):
     """Nothing of what is appended under it is kept; each term is higher than the one before."""
     store = make(tmp_path)
