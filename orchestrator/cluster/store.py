@@ -346,9 +346,8 @@ def in_a_line(text: str) -> str:
 def locked(folder: Path, make: bool = False) -> IO[str]:
     """The folder's lock, which this process holds until it closes the file, or ends. Raises Unusable."""
     try:
-        if make and not folder.exists():
-            folder.mkdir(parents=True)
-            _make_durable(folder.parent)
+        if make:
+            _make(folder)
         file = (folder / "lock").open("a+", encoding="ascii")
     except OSError as error:
         raise Unusable(f"cannot use {folder} as a store: {error.strerror}") from None
@@ -365,8 +364,13 @@ def locked(folder: Path, make: bool = False) -> IO[str]:
     return file
 
 
-def _make_durable(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _make(folder: Path) -> None:
+    """So that it outlives the power, and with it what is synced in it."""
+    if folder.exists():
+        return
+    _make(folder.parent)
+    folder.mkdir()
+    descriptor = os.open(folder.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
