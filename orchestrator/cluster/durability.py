@@ -32,6 +32,9 @@ Release = Callable[..., None]
 RECORD_BYTES = 1000
 """What a settled task takes in the store beside its result and its error, roughly."""
 FORGET_EVERY_S = 1.0
+BUSY, GATHER_S = 8, 0.001
+"""After a group of so many tasks the next one gathers for so long: a commit costs as much as a dozen of its tasks, and
+what this one's calls bring about is soon there."""
 _OPEN = AttemptState.OPEN
 Outdated = tuple[float, float]
 
@@ -161,7 +164,11 @@ class Durability:
         self.groups.stored(tasks, now - begun_at, now)
         covered = self._commit.end()
         self._writing = None
-        self._begin()  # the next group is written while this one's calls are made
+        if tasks >= BUSY:
+            self._begins = True
+            self._loop.call_later(GATHER_S, self._begin)
+        else:
+            self._begin()  # it is written while this one's calls are made
         try:
             for call, values in covered:
                 call(*values)
