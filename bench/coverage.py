@@ -30,6 +30,7 @@ from orchestrator.analysis.detectors import candidates
 from orchestrator.analysis.intervals import Spread
 from orchestrator.analysis.measures import LATENCY, QUANTILES, Observed
 from orchestrator.results.confidence import Interval, count_interval, mean_interval, percentile_intervals
+from orchestrator.results.relaxation import most_independent, relaxations
 from orchestrator.results.summaries import LATENCY_QUANTILES
 from orchestrator.results.transient import Batches, unsettled_until_s
 
@@ -205,16 +206,24 @@ def replications(sets: int) -> Iterator[tuple[str, Tally]]:
             tally, truths = Tally(), queue.truths()
             for rng, many in chunks(sets, runs, tasks):
                 arrival_s, demand_s = queue.draw(rng, many * runs, tasks, WARMUP)
-                samples = queue.counted(arrival_s, queue.latencies(arrival_s, demand_s), tasks, WARMUP)
-                for begin in range(0, len(samples), runs):
-                    of_values(tally, truths, samples[begin : begin + runs])
+                latency_s = queue.latencies(arrival_s, demand_s)
+                samples, waits_s = (
+                    queue.counted(arrival_s, values, tasks, WARMUP) for values in (latency_s, latency_s - demand_s)
+                )
+                for part in (slice(begin, begin + runs) for begin in range(0, len(samples), runs)):
+                    of_values(tally, truths, samples[part], waits_s[part], queue)
             yield f"{queue}, {runs} x {tasks:,}", tally
 
 
-def of_values(tally: Tally, truths: dict[str, float], samples: Sequence[Floats]) -> None:
+def of_values(
+    tally: Tally, truths: dict[str, float], samples: Sequence[Floats], waits_s: Sequence[Floats], queue: Queue
+) -> None:
     sums, sizes = (np.array([measure(one) for one in samples], dtype=np.float64) for measure in (np.sum, len))
     tally.note("mean", mean_interval(sums, sizes), truths["mean"])
-    found = percentile_intervals(samples, list(LATENCY_QUANTILES.values()))
+    served_s = float(np.sum(sums)) - sum(float(np.sum(one)) for one in waits_s)
+    used = served_s / float(np.sum(sizes)) * queue.rate_per_s / queue.servers
+    independent = most_independent(samples, waits_s, relaxations(int(np.sum(sizes)), used, samples, waits_s))
+    found = percentile_intervals(samples, list(LATENCY_QUANTILES.values()), independent=independent)
     for name, interval in zip(LATENCY_QUANTILES, found, strict=True):
         tally.note(name, interval, truths[name])
 
@@ -259,13 +268,15 @@ def comparisons(sets: int) -> Iterator[tuple[str, Tally]]:
 
 
 def counts(sets: int) -> Iterator[tuple[str, Tally]]:
-    """Totals of events over 10 runs, one by one or in bunches of 8; ten times the sets, which cost nothing."""
+    """Totals of events over 10 runs, one by one or in bunches of 8; ten times the sets, which cost nothing. The bound
+    of no event is one of bunches."""
     for bunch in (1, 8):
         tally, rng = Tally(), np.random.default_rng((bunch, *OTHER_SEED))
         for expected in (1, 5, 20, 100, 1_000):
             for _ in range(10 * sets):
                 events = bunch * rng.poisson(expected / 10, 10)
-                tally.note(f"{expected}", count_interval(events.astype(np.float64)), expected * bunch)
+                truth = expected * bunch if np.any(events) else expected
+                tally.note(f"{expected}", count_interval(events.astype(np.float64)), truth)
         yield f"bunches of {bunch}, so many bunches expected", tally
 
 

@@ -2,7 +2,8 @@
 
     python bench/fidelity.py [--parts faults routing calibrated] [--out out/fidelity]
 
-`faults`: worker-crash, gray-worker and rack-failure, once simulated and three times live (9 minutes). `routing`: six
+`faults`: worker-crash, gray-worker, rack-failure and coordinator-crash, once simulated and three times live (14
+minutes). `routing`: six
 routing policies at two loads, 100,000 tasks and more each, in both worlds (16 minutes). `calibrated`: `reference.yaml`
 and `worker-crash.yaml` with a model that was fitted to a live run at another load, service time and seed, each at two
 loads (7 minutes). `faults` and `routing` are what runs if nothing is said. Prints the tables of docs/fidelity.md; the
@@ -30,6 +31,7 @@ FAULTS = {
     "worker-crash": [],
     "gray-worker": ["sweep={}", "policies.hedging={quantile: 0.95, budget: 0.05}"],
     "rack-failure": [],
+    "coordinator-crash": [],
 }
 RATE_PER_S = 1450
 """Tasks a second: 100,000 in 70 s. Where a line of a live run says that the driver fell behind, --rate 1000."""
@@ -59,7 +61,8 @@ sweep:
   policies.routing: [{", ".join(POLICIES)}]
 """
 RANKED = ("latency_s.p50", "latency_s.p90", "latency_s.p95", "latency_s.p99")
-SHOWN = (*RANKED, "wait_s.mean")
+OUTAGES = ("outage_s.mean", "backlog.mean", "recovery_s.half", "recovery_s.quarter", "recovery_s.tenth")
+SHOWN = (*RANKED, "wait_s.mean", *OUTAGES)
 AROUND = "around the faults"
 
 
@@ -109,8 +112,7 @@ def told(name: str, found: Mapping[str, Any]) -> Iterator[list[str]]:
             yield [
                 f"`{name}`",
                 f"{row['metric']}{', around the faults' if around else ''}",
-                shown(row["sim"]),
-                shown(row["live"]),
+                *(shown(row[side], row["metric"]) for side in ("sim", "live")),
                 percent(row["error"]),
                 "-" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}",
                 percent(max(row["floor"], default=None)).lstrip("+"),
@@ -187,8 +189,10 @@ def calibrated(out: Path) -> bool:
     return True
 
 
-def shown(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:.4g} ms" if seconds < 1 else f"{seconds:.4g} s"
+def shown(value: float | None, metric: str = "") -> str:
+    if metric == "backlog.mean":
+        return "-" if value is None else f"{value:.4g} tasks"
+    return "-" if value is None else f"{value * 1e3:.4g} ms" if value < 1 else f"{value:.4g} s"
 
 
 def percent(share: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from itertools import chain
 
@@ -25,7 +25,8 @@ _Message = tuple[int, int, Draws]  # task, priority, payload
 
 
 class OpenSubmissions:
-    """Open arrivals. The times at which they reach the coordinator are known beforehand."""
+    """Open arrivals. The times at which they reach the coordinator are known beforehand. `unwanted`: tasks that their
+    clients have given up; the network's copy of such a submission is nobody's."""
 
     def __init__(
         self,
@@ -35,23 +36,46 @@ class OpenSubmissions:
         plan: OpenArrivals,
         scenario: Scenario,
         replication: int,
+        end: RunEnd,
         draws: AttemptDraws,
+        unwanted: Container[int],
     ) -> None:
         self._env = env
         self.coordinator = coordinator
         self._plan = plan
+        self._end = end
+        self._repeats: list[tuple[int, float]] = []  # whose work, and when
         self._first_attempts = draws.of_tasks(plan.service_s)
         self._at_s, self._task = self._messages(scenario, replication)
+        self._limits = scenario.workload.limits()
         rows = chain.from_iterable(self._chunks())
-        OpenStream(rows, env.call_at, received(self._submit)).begin()
+        self._unwanted = unwanted
+        plain = not self._limits and scenario.coordinator.max_waiting is None
+        submit = self._submit if plain else self._submit_if_wanted
+        OpenStream(rows, env.call_at, received(submit)).begin()
 
     def columns(self) -> Columns:
-        """Of all tasks, in the order of their ids."""
-        return self._plan.arrival_s, self._plan.service_s, self._plan.priority
+        """Of all tasks, in the order of their ids: those of the plan, and then those that are the work of one again."""
+        plan, repeats = self._plan, self._repeats
+        if not repeats:
+            return plan.arrival_s, plan.service_s, plan.priority
+        whose = np.array([task for task, _ in repeats])
+        return (
+            np.append(plan.arrival_s, [at_s for _, at_s in repeats]),
+            np.append(plan.service_s, plan.service_s[whose]),
+            np.append(plan.priority, plan.priority[whose]),
+        )
 
     def kinds(self) -> list[str] | None:
         """The kind of each task; None without kinds."""
-        return self._plan.kinds_of(slice(None))
+        told = self._plan.kinds_of(slice(None))
+        return None if told is None else [*told, *(told[task] for task, _ in self._repeats)]
+
+    def repeat(self, task: int, at_s: float) -> int:
+        """Its client submits its work once more, as another task: its id."""
+        self._end.submitted()
+        self._repeats.append((task, at_s))
+        return len(self._plan) + len(self._repeats) - 1
 
     def _messages(self, scenario: Scenario, replication: int) -> tuple[np.ndarray, np.ndarray]:
         """When which task reaches the coordinator. A lost message is sent again after the timeout of a call."""
@@ -89,6 +113,12 @@ class OpenSubmissions:
     def _submit(self, row: _Row) -> None:
         self.coordinator.submit(row[2], row[3], row[4], None, self._env._now)
 
+    def _submit_if_wanted(self, row: _Row) -> None:
+        _, _, task, priority, payload = row
+        if task not in self._unwanted:
+            limits = self._limits.get(getattr(payload, "kind", ""))
+            self.coordinator.submit(task, priority, payload, limits, self._env._now)
+
 
 class ClientSubmissions:
     """Closed clients. Their tasks, and the news that a task is settled, take the network's time."""
@@ -103,6 +133,7 @@ class ClientSubmissions:
         replication: int,
         end: RunEnd,
         draws: AttemptDraws,
+        unwanted: Container[int],
     ) -> None:
         network, seed = scenario.network, scenario.seed
         self._draws = [draws.of_client(client) for client in range(plan.clients)]
@@ -112,11 +143,14 @@ class ClientSubmissions:
         safe = network.model_copy(update={"loss": 0.0, "duplicate": 0.0})
         self._answer = MessageKind(safe, seed, replication, "answer")
         self._rpc_timeout_s = network.rpc_timeout_s
+        self._limits = scenario.workload.limits()
+        self._unwanted = unwanted
         self._accept = received(self._submit)
         self._clients = ClosedClients(plan, scenario.duration_s, end, env.call_at, self._send, keys.client_key(0))
         self.columns = self._clients.columns
         self.kinds = self._clients.kinds
         self.client_of = self._clients.client_of
+        self.repeat = self._clients.repeat
         self._clients.begin()
 
     def send_settled(self, task: int) -> None:
@@ -141,4 +175,6 @@ class ClientSubmissions:
 
     def _submit(self, message: _Message) -> None:
         task, priority, payload = message
-        self.coordinator.submit(task, priority, payload, None, self._env._now)
+        if task not in self._unwanted:
+            limits = self._limits.get(getattr(payload, "kind", "")) if self._limits else None
+            self.coordinator.submit(task, priority, payload, limits, self._env._now)

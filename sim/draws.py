@@ -110,6 +110,13 @@ class AttemptDraws:
             return draws
         return (draws[0], *self._later.of(attempt.task.id, attempt.number))
 
+    def again(self, task: int, payload: Draws) -> Draws:
+        """Of the first attempt of a task that is the work of another one, whose payload is given, once more."""
+        if not self._by_chance:
+            return payload
+        draws: Draws = (payload[0], *self._later.of(task, 1))
+        return DrawsOfKind(draws, payload.kind) if isinstance(payload, DrawsOfKind) else draws
+
     def _columns(self, stream: Stream, n: int) -> tuple[Column, Column, Column, Column, list[np.ndarray] | None]:
         overhead, assign, result, start = (
             one.value_s if isinstance(one, Constant) else one.sample(stream(*name), n) for name, one in self._of.items()

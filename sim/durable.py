@@ -18,7 +18,7 @@ from orchestrator.core.invariants import raise_if_broken
 from orchestrator.core.model import Task, Worker
 from orchestrator.core.redialling import reached_after
 from orchestrator.policies.streams import python_random
-from orchestrator.results.tables import FaultEvent, Tables
+from orchestrator.results.tables import CoordinatorEvent, Tables
 from orchestrator.scenario.plan import FaultAction, Plan
 from orchestrator.scenario.schema import Scenario
 from orchestrator.scenario.streams import generator
@@ -66,21 +66,13 @@ class DurableWorld(World):
 
     # ---- the parts
 
-    def _new_coordinator(self, keep_settled: float = math.inf) -> Coordinator:
+    def _new_coordinator(self, *_: Any) -> Coordinator:
         """It knows by their keys what its clients submit again, so it forgets no task."""
         if self._store is None:
             commit = self._scenario.coordinator.commit
             assert commit is not None
             self._store = Store(self.env, commit, partial(generator, self._scenario.seed, self._replication))
-        self._store.begin_term()
-        return super()._new_coordinator(math.inf)
-
-    def _effects(self) -> Any:
-        return Noting(self.store.note, self)
-
-    @property
-    def _term(self) -> int:
-        return self.store.term
+        return super()._new_coordinator(math.inf, Noting(self._store.note, self), self._store.begin_term())
 
     def _from_clients(self, handler: Handler) -> Handler:
         return self._submitters.sending(super()._from_clients(handler))
@@ -97,10 +89,9 @@ class DurableWorld(World):
         self._record_settled(task, now)
         self.store.release(self._submitters.told, task.id)
 
-    def _told_settled(self, number: Any) -> None:
-        if self._clients is not None:
-            self._clients.send_settled(number)
-        self.end.settled()
+    def _given_up(self, task: int) -> None:
+        self._submitters.given_up(task)
+        super()._given_up(task)
 
     def _request_of(self, introduction: Introduction) -> int | None:
         """Every process learns the term."""
@@ -124,12 +115,17 @@ class DurableWorld(World):
         self._alarm_at = math.inf
         self._reports.clear()
         self._submitters.connected = False
+        self._refusals.forget_pauses()
         self._by_slot.clear()
         for worker in self.workers:
             worker.record = Worker(worker.name, -1)
             worker.lose_what_is_under_way()
             for direction in _DIRECTIONS:
                 worker.impair(direction, _SEVERED, Severed())
+            worker.receive(self._lose_connection, worker)
+
+    def _lose_connection(self, worker: SimWorker) -> None:
+        worker.agent.connection_lost(self.now)
 
     def _restart(self) -> None:
         """The next coordinator: it reads what is stored, and then everybody reaches it, one after the other."""
@@ -146,7 +142,8 @@ class DurableWorld(World):
     def _begin_anew(self) -> None:
         self._crashed_at = None
         self.inbox.open(self.now)
-        self.coordinator = self._new_coordinator()
+        former, self.coordinator = self.coordinator, self._new_coordinator()
+        self.coordinator.counters.update(former.counters)
         self.arrivals.coordinator = self.coordinator
         for task in self.store.recovered():
             self.coordinator.recovered(task, self.now)
@@ -157,9 +154,9 @@ class DurableWorld(World):
             for job in worker.jobs.values():
                 job.attempt = adopted.get(job.key, job.attempt)
         self.recorder.recovered(self.coordinator)
-        self.recorder.event(self.now, FaultEvent.RECOVERED, None, f"term {self.store.term}")
+        self.recorder.event(self.now, CoordinatorEvent.RECOVERED, None, f"term {self.store.term}")
         for lost in self._submitters.lost(self.coordinator):
-            self.recorder.event(self.now, FaultEvent.LOST, None, str(lost))
+            self.recorder.event(self.now, CoordinatorEvent.LOST, None, str(lost))
 
     def _connect(self, event: tuple[SimWorker, int]) -> None:
         worker, crashes = event
@@ -187,11 +184,12 @@ class DurableWorld(World):
 
 
 def _not_as_stored(task: Task, store: Store) -> str:
-    """What an attempt that was given up silently may leave behind is no difference."""
-    kept, now = store.tasks.get(task.id), stored(task)
+    """What an attempt that was given up silently may leave behind is no difference, nor that a task has begun."""
+    kept, now = store.tasks.get(task.id), stored(task)._replace(held=(), limits=None)
     if kept is None:
         return f"{task} is not stored"
-    if not set(now.held) <= set(kept.held) or kept._replace(held=(), state=now.state) != now._replace(held=()):
+    held = stored(task).held
+    if not set(held) <= set(kept.held) or kept._replace(held=(), limits=None, state=now.state) != now:
         return f"{task} is {now}, and {kept} is stored"
     return ""
 

@@ -215,9 +215,19 @@ def client_key(client: int) -> int:
     return Rank.CLIENT + client
 
 
+def patience_key(task: int) -> int:
+    """The client of that task has waited long enough."""
+    return Rank.CLIENT + _SECOND_KIND + task
+
+
 def submit_key(task: int) -> int:
     """A task of an open stream arrives."""
     return Rank.SUBMIT + task
+
+
+def submit_again_key(task: int) -> int:
+    """A task arrives again that had been refused."""
+    return Rank.SUBMIT + _SECOND_KIND + task
 
 
 def client_submit_key(task: int) -> int:

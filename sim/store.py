@@ -135,6 +135,10 @@ class Submitters:
             self._told[task] = None
             self._settled(task)
 
+    def given_up(self, task: TaskId) -> None:
+        """Nobody wants it any more."""
+        self._unsettled.pop(task, None)
+
     def lost(self, coordinator: Coordinator) -> list[TaskId]:
         """What a new coordinator does not know, although one before had said it."""
         taken = [task for task in self._acknowledged if coordinator.task(task) is None]

@@ -63,6 +63,7 @@ class ToCoordinator:
         self._to_workers = to_workers
         self._rpc_timeout_s = network.rpc_timeout_s
         self._workers, self._heartbeat_s = workers, heartbeat_s
+        self._repeating: dict[int, int] = {}  # what waits to be sent again: by its key the life of its process
         self._result = message_kind("result")
         self._start, self._cancelled = message_kind("start"), message_kind("cancelled")
         self._heartbeat, self._register = message_kind("heartbeat"), message_kind("register")
@@ -188,6 +189,10 @@ class ToCoordinator:
             fate = message_kind.of_attempt(attempt, message.sent)
         delay_s, _ = message_kind.on(worker.link_to_coordinator, fate)
         if delay_s is None:
+            if message.in_order:
+                if self._repeating.get(message.key) == message.life:
+                    return  # this process sends it again already
+                self._repeating[message.key] = message.life
             again = message._replace(sent=message.sent + 1)
             self._env.call_at(now + self._rpc_timeout_s, message.key_again, self._repeat_later, again)
             return
@@ -199,6 +204,8 @@ class ToCoordinator:
             message.passed(worker)
 
     def _repeat_later(self, message: Repeated) -> None:
+        if self._repeating.get(message.key) == message.life:
+            del self._repeating[message.key]
         message.worker.receive(self._repeat, message)
 
 

@@ -35,6 +35,8 @@ from sim.fused import FusedPath
 from sim.inbox import Handler, Handlers, Inbox
 from sim.keys import fused_result_key
 from sim.network import MessageKind
+from sim.patience import Impatient
+from sim.refusals import Refusals
 from sim.to_coordinator import Introduction, ToCoordinator
 from sim.to_workers import ToWorkers
 from sim.worker import Job, SimWorker
@@ -65,8 +67,6 @@ class World:
         self.ended = self.recorder.ended
         self._duration_s = scenario.duration_s
         self._heartbeat_s = policies.detection.heartbeat_s
-        timeout_s = policies.attempt_timeout_s
-        self._timeout_s = math.inf if timeout_s is None else timeout_s
         self._rpc_timeout_s = network.rpc_timeout_s
         self._draws = AttemptDraws(scenario, replication)
         self._alarm_at = math.inf
@@ -101,6 +101,7 @@ class World:
         self._record_settled = self.recorder.settled
         self.unfuse = self._fused_path.unfuse
 
+        self._impatient: Impatient | None = None
         self.workers: list[SimWorker] = []
         self.by_name: dict[WorkerId, SimWorker] = {}
         self._by_slot: list[SimWorker] = []
@@ -162,24 +163,18 @@ class World:
 
     # ---- the parts
 
-    def _new_coordinator(self, keep_settled: float) -> Coordinator:
-        scenario, call_timeout_s = self._scenario, self._rpc_timeout_s
+    def _new_coordinator(self, keep_settled: float, effects: Effects | None = None, term: int = 1) -> Coordinator:
+        scenario = self._scenario
         return build_coordinator(
             scenario.policies,
-            self._effects(),
+            effects or self,
             scenario.seed,
             self._replication,
             keep_settled=keep_settled,
-            term=self._term,
-            call_timeout_s=call_timeout_s,
+            term=term,
+            call_timeout_s=self._rpc_timeout_s,
+            max_waiting=scenario.coordinator.max_waiting,
         )
-
-    def _effects(self) -> Effects:
-        return self
-
-    @property
-    def _term(self) -> int:
-        return 1
 
     def _from_clients(self, handler: Handler) -> Handler:
         """What the coordinator does with a submission, behind the queue of its server."""
@@ -236,19 +231,24 @@ class World:
                 self._register(Introduction(worker, worker.life, ()))
 
     def _submit_all(self, scenario: Scenario, plan: Plan, replication: int) -> None:
-        arrivals, received = plan.arrivals, self._from_clients
+        arrivals = plan.arrivals
+        received: Callable[[Handler], Handler] = self._from_clients
+        resubmit = scenario.workload.resubmit
+        if resubmit is not None:
+            self._impatient = Impatient(self.env, resubmit, self._draws, lambda *task: self.arrivals.repeat(*task))
+            received = self._impatient.patient(received)
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
         self.end = RunEnd(due, lambda: self._stop_at(self.now), self._is_hopeless)
+        again = self.inbox.received, scenario, replication, self._submit_refused, self._given_up
+        self._refusals = Refusals(self.env, *again)
         self._clients: ClientSubmissions | None = None
         self.arrivals: OpenSubmissions | ClientSubmissions
+        of_run = scenario, replication, self.end, self._draws, self._refusals.over
         if isinstance(arrivals, ClosedArrivals):
-            self.arrivals = self._clients = ClientSubmissions(
-                self.env, self.coordinator, received, arrivals, scenario, replication, self.end, self._draws
-            )
+            self._clients = ClientSubmissions(self.env, self.coordinator, received, arrivals, *of_run)
+            self.arrivals = self._clients
         else:
-            self.arrivals = OpenSubmissions(
-                self.env, self.coordinator, received, arrivals, scenario, replication, self._draws
-            )
+            self.arrivals = OpenSubmissions(self.env, self.coordinator, received, arrivals, *of_run)
 
     # ---- effects of the core
 
@@ -258,6 +258,9 @@ class World:
 
     def accepted(self, task: Task, now: float) -> None:
         pass
+
+    def refused(self, task: Task, why: str, now: float) -> None:
+        self._release(f"client of {task.id}", self._refusals.later, task)
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         if request is not None:
@@ -276,7 +279,7 @@ class World:
             starts_at = now + delay_s
             finishes_at = starts_at + work_s
             arrives_at = finishes_at + result_delay_s
-            undisturbed = arrives_at < worker.next_fault_s and arrives_at < now + self._timeout_s
+            undisturbed = arrives_at < worker.next_fault_s and arrives_at < attempt.times_out_at
             if undisturbed and starts_at >= worker.registered_arrives_at:
                 attempt.note = starts_at, finishes_at, work_s, result_delay_s, False
                 self._call_at(arrives_at, fused_result_key(attempt), self._fused_result, attempt)
@@ -297,8 +300,9 @@ class World:
 
     def settled(self, task: Task, now: float) -> None:
         self._record_settled(task, now)
-        if self._clients is not None:
-            number: Any = task.id
+        number: Any = task.id
+        first = self._impatient is None or self._impatient.settled(number)
+        if first and self._clients is not None:
             client = self._clients.client_of(number)
             self._release(f"client {client}", self._clients.send_settled, number)
         self.end.settled()
@@ -320,6 +324,20 @@ class World:
     def wake_at(self, at: float) -> None:
         self._alarm_at = at
         self.env.call_at(max(at, self.env._now), keys.Rank.ALARM, self._wake, at)
+
+    def _submit_refused(self, task: Task) -> None:
+        self.coordinator.submit(task.id, task.priority, task.payload, task.limits, self.now)
+
+    def _given_up(self, task: int) -> None:
+        """Its client does not want it any more, and the coordinator never took it."""
+        self.recorder.refused(task, self.now)
+        self._told_settled(task)
+
+    def _told_settled(self, number: Any) -> None:
+        first = self._impatient is None or self._impatient.settled(number)
+        if first and self._clients is not None:
+            self._clients.send_settled(number)
+        self.end.settled()
 
     def _introduce(self, record: Worker) -> None:
         """The coordinator has a new record of a worker. Its slot may have been another worker's."""
@@ -434,10 +452,7 @@ class World:
 
     def inject_into_coordinator(self, action: FaultAction) -> None:
         """Its process stands still, or goes on."""
-        if action.heals:
-            self.go_on()
-        else:
-            self.sleep()
+        (self.go_on if action.heals else self.sleep)()
 
     def sleep(self) -> None:
         """The coordinator's process stands still."""

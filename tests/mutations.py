@@ -13,8 +13,8 @@ from typing import Any
 from orchestrator.core.backlog import Backlog
 from orchestrator.core.blame import Blame
 from orchestrator.core.dead_share import DeadShare
-from orchestrator.core.deadlines import Ticks
-from orchestrator.core.model import TaskState
+from orchestrator.core.deadlines import Expiries, Ticks
+from orchestrator.core.model import Task, TaskState
 from orchestrator.core.worker import WorkerAgent
 from orchestrator.policies.queueing import Fifo, StrictPriority
 from orchestrator.policies.retry import Retry
@@ -405,6 +405,27 @@ def try_a_silent_worker_at_every_beat(patch: Patch) -> None:
         worker.quarantined = None
 
     replace(patch, of_core("_end_quarantine"), forgiving)
+
+
+# ---- limits
+
+
+@of_the_core
+def forget_a_limit(patch: Patch) -> None:
+    """A task waits and lives for as long as it likes."""
+    replace(patch, Method(Expiries, "begin"), lambda original, *arguments: math.inf)
+
+
+@of_the_core
+def expire_what_has_begun(patch: Patch) -> None:
+    """The queue timeout holds on after the first start."""
+    replace(patch, Method(Task, "begin"), lambda original, task: None)
+
+
+@of_the_core
+def forget_that_an_assignment_was_no_start(patch: Patch) -> None:
+    """A task that its worker did not take waits for ever, if its time was over by then."""
+    replace(patch, Method(Expiries, "wait_again"), lambda original, *arguments: math.inf)
 
 
 # ---- lanes

@@ -9,6 +9,8 @@ no pause of their worker:
     overhead   ran - demand / speed                     what an execution takes beyond its demand
     cost_s     the shortest time between two messages   what the coordinator takes for a message
 
+    commit     as a live coordinator tells it           what a group of changes takes to be stored
+
 Workers report durations, never times. A live coordinator can therefore only halve what remains of a round trip after
 the execution. If the tables show such halves, the sum of both directions is fitted. Each direction then gets half of
 the mean and half of the variance, as if the two were independent and alike. No table shows the delay of heartbeats;
@@ -16,6 +18,9 @@ they are given that of results.
 
 A delay is fitted as a lognormal by maximum likelihood: by the mean and the deviation of its logarithms, which a few
 outliers hardly move. It is fitted as a constant if the samples are few or do not differ.
+
+Of the commits p50 and p95 are known, and make a lognormal. An assignment waits for its own group and for the rest of
+the one that is being written, if there is one; that much is taken off on average before its delay is fitted.
 
 The cost is a minimum. A server that takes the time c for each message never ends two messages less than c apart, and
 when messages queue, it ends them exactly c apart. The shortest gap is the maximum-likelihood estimate of c; it is too
@@ -26,7 +31,7 @@ rest of the mean cost is found in the delays. The model then misses only that de
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +63,9 @@ FEWEST = 30
 """With fewer samples, no spread is fitted."""
 HALVED = 0.05
 """If the two directions differ by less than this share of their sum, they were not measured one by one."""
+
+NINETY_FIFTH = 1.6448536269514722
+"""The standard normal quantile of 0.95."""
 
 Flags = npt.NDArray[np.bool_]
 
@@ -92,6 +100,8 @@ class Calibration:
     result: Fit
     overhead: Fit
     cost_s: float
+    commit: Constant | Lognormal | None
+    """None where nothing is stored."""
     messages: int
     """How many messages' times were searched for the shortest gap."""
     halved: bool
@@ -109,8 +119,9 @@ class Calibration:
             "result": self.result,
             "heartbeat": self.result,
         }
+        stored = {} if self.commit is None else {"commit": _plain(self.commit)}
         return {
-            "coordinator": {"cost_s": _rounded(self.cost_s)},
+            "coordinator": {"cost_s": _rounded(self.cost_s)} | stored,
             "network": {"message_kinds": {name: _plain(fit.distribution) for name, fit in message_kinds.items()}},
             "cluster": {"overhead": _plain(self.overhead.distribution)},
             "calibration": {
@@ -142,6 +153,8 @@ def calibrate(runs: Sequence[Run]) -> Calibration:
     cost_s = 0.0 if not RESOLUTION_S <= cost_s < math.inf else cost_s
     out_s, back_s = found["out"], found["back"]
     halved = bool(np.median(np.abs(out_s - back_s)) < HALVED * np.median(out_s + back_s))
+    commit, waits_s = _commit([run.summary["commits"] for run in runs if "commits" in run.summary])
+    out_s = out_s - waits_s
     message_kinds = _halves(out_s + back_s - cost_s) if halved else (fit(out_s), fit(back_s - cost_s))
     return Calibration(
         source=" and ".join(dict.fromkeys(run.title for run in runs)),
@@ -151,9 +164,27 @@ def calibrate(runs: Sequence[Run]) -> Calibration:
         result=message_kinds[1],
         overhead=fit(found["overhead"]),
         cost_s=cost_s,
+        commit=commit,
         messages=len(gaps_s) + len(runs),
         halved=halved,
     )
+
+
+def _commit(told: Sequence[Mapping[str, Any]]) -> tuple[Constant | Lognormal | None, float]:
+    """How long a commit takes, and how long an assignment waits for the store on average."""
+    told = [one for one in told if one["p50_s"] and one["p95_s"]]
+    if not told:
+        return None, 0.0
+    median_s, high_s = (math.exp(np.mean([math.log(one[name]) for one in told])) for name in ("p50_s", "p95_s"))
+    sigma = math.log(high_s / median_s) / NINETY_FIFTH
+    mean_s = median_s * math.exp(sigma**2 / 2)
+    busy = min(1.0, float(np.mean([one["per_s"] for one in told])) * mean_s)
+    if not sigma:
+        return Constant(kind="constant", value_s=mean_s), mean_s * (1 + busy / 2)
+    cv = math.sqrt(math.expm1(sigma**2))
+    # Of the group that is being written, what remains is (1 + cv^2) / 2 of its mean, where the assignment meets it.
+    waits_s = mean_s * (1 + busy * (1 + cv**2) / 2)
+    return Lognormal(kind="lognormal", mean_s=mean_s, cv=cv), waits_s
 
 
 def fit(values_s: Floats) -> Fit:

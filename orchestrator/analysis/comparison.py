@@ -244,7 +244,10 @@ def compare(
     one, other = (load(side) if isinstance(side, str | Path) else side for side in (one, other))
     _require_results(one, other, labels)
     worlds = one.summary["world"], other.summary["world"]
-    labels = labels if labels is not None and worlds[0] == worlds[1] else worlds
+    if worlds[0] != worlds[1]:
+        labels = worlds
+    elif labels is None:
+        labels = f"{worlds[0]} 1", f"{worlds[1]} 2"
     if worlds[0] == "live" != worlds[1]:
         one, other, labels = other, one, (labels[1], labels[0])
     titles = {cell.name: cell.title for side in (one, other) if isinstance(side, Sweep) for cell in side.cells}
@@ -267,6 +270,8 @@ def _require_results(one: object, other: object, labels: Any) -> None:
         raise ValueError(f"labels has {count(len(labels), 'text')}, expected {expected}")
     for place, label in enumerate(labels):
         require(f"labels[{place}]", label, str, expected)
+    if labels[0] == labels[1]:
+        raise ValueError(f"labels are both {labels[0]!r}, expected {expected}")
 
 
 # ---- what is compared with what

@@ -18,6 +18,7 @@ from orchestrator.analysis.absences import Absence, Parting, absences_of
 from orchestrator.core.model import Outcome
 from orchestrator.policies.retry import ConstantBackoff
 from orchestrator.results.runs import Run
+from orchestrator.results.summaries import kind_codes
 from orchestrator.results.tables import OUTCOMES, PRIORITIES, STATES, Codes, Event, Floats, codes, event_rows, floats
 from orchestrator.scenario.schema import Scenario
 
@@ -64,6 +65,7 @@ class History:
         self.task: Codes = tasks.column("task").to_numpy()
         self.state = codes(tasks, "state", STATES)
         self.priority = codes(tasks, "priority", PRIORITIES)
+        self.kind = kind_codes(tables, run.scenario)
         self.settled_by = codes(tasks, "worker", self.workers)
         self.counted: Codes = tasks.column("attempts").to_numpy().astype(np.int64)
         self.arrival_s, self.accepted_s = floats(tasks, "arrival_s"), floats(tasks, "accepted_s")
@@ -157,7 +159,8 @@ class History:
             if not math.isinf(parting.back_s):
                 rows = self.given(parting.worker, -math.inf, parting.at_s)
                 released_s = self.released_s[rows]
-                yield parting, rows[(released_s > parting.at_s) & (released_s >= parting.back_s)]
+                # Everything may be of one moment, when a coordinator hears what came while it stood still.
+                yield parting, rows[(released_s >= parting.at_s) & (released_s >= parting.back_s)]
 
     def _counted_until(self, released_s: Floats) -> Floats:
         """For each attempt, when its task had stopped counting on every earlier one; -infinity for the first."""
@@ -247,6 +250,10 @@ class History:
     def events(self) -> Iterator[tuple[int, Event]]:
         """The position of the worker (-1: the coordinator) and the event, in the order of time."""
         return zip(codes(self._events, "worker", self.workers).tolist(), event_rows(self._events), strict=True)
+
+    def events_of(self, kind: str) -> list[Event]:
+        """Those of one kind, in the order of time. It costs little where they are few."""
+        return list(event_rows(self._events, [kind]))
 
     @property
     def absences(self) -> list[Absence]:

@@ -2,16 +2,17 @@
 
 No interval takes the tasks of one run as independent. With two or more replications the clusters are the replications,
 and those of both sides are paired. A single run is cut into 10 blocks of equal length at the same places of both sides;
-blocks that follow each other are alike, which widens the interval. The intervals of each side are those of
+blocks that follow each other may be alike, which widens the interval. The intervals of each side are those of
 `results.confidence`. That of an error is the jackknife's, of the logarithm of the ratio of the pooled statistics: two
-ratios of 1/2 and 2 are no error, and no error is below -100 %.
+ratios of 1/2 and 2 are no error, and no error is below -100 %. Percentiles are smoothed for it (`Together.measure`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -28,7 +29,6 @@ from orchestrator.analysis.measures import (
     whole_run,
 )
 from orchestrator.results.confidence import (
-    ENOUGH_BEYOND,
     WIDEST,
     Interval,
     effective_number,
@@ -38,15 +38,16 @@ from orchestrator.results.confidence import (
     pooled_mean_interval,
     share_interval,
 )
+from orchestrator.results.relaxation import most_independent, relaxations, tells_mean_wait, waiting_part
 from orchestrator.results.runs import Run
 from orchestrator.results.tables import Floats
 
-RELAXATIONS = 15
-"""How many relaxation times of its queue a single run must last, and the waits that make up its mean."""
-UNSEEN = 3
-"""If no event is seen, at most so many are to be expected (95 %)."""
 BLOCKS = 10
 """Fewer and longer rather than more: in a correlated run short ones are alike."""
+PIECES = 100
+"""Of a pair of single runs, to see whether their differences cancel."""
+CANCEL = 0.0248
+"""The Cramér-von Mises statistic that independent differences exceed in 99 %."""
 
 Intervals = Mapping[str, Interval]
 Errors = Mapping[str, tuple[float, float] | None]
@@ -64,23 +65,31 @@ class Spread:
     @classmethod
     def over_runs(cls, left: Sequence[Observed], right: Sequence[Observed]) -> Spread:
         """From pairs of replications."""
-        return cls._over(left, right, serial=False)
+        return cls._over(left, right, effective=_effective_pairs(left, right))
 
     @classmethod
     def over_blocks(cls, left: Observed, right: Observed) -> Spread:
         """From blocks of a pair of runs. A run with fewer than four tasks per block has no interval."""
         if min(len(side.arrival_s) for side in (left, right)) < 4 * BLOCKS:
             return cls()
-        return cls._over(left.blocks(BLOCKS), right.blocks(BLOCKS), serial=True)
+        cancel = _cancelling(left.blocks(PIECES), right.blocks(PIECES))
+        sides = left.blocks(BLOCKS), right.blocks(BLOCKS)
+        effective = _effective_pairs(*sides) if _same_arrivals(*sides) else {}
+        return cls._over(*sides, serial=True, effective=effective, cancel=cancel)
 
     @classmethod
-    def _over(cls, left: Sequence[Observed], right: Sequence[Observed], serial: bool) -> Spread:
+    def _over(
+        cls,
+        left: Sequence[Observed],
+        right: Sequence[Observed],
+        serial: bool = False,
+        effective: Mapping[str, float] = MappingProxyType({}),
+        cancel: Collection[str] = (),
+    ) -> Spread:
         ours, theirs = dict(_of_side(left, serial)), dict(_of_side(right, serial))
-        pooled = Together(left), Together(right)
-        counts = {} if serial else _effective_pairs(left, right)
-        errors = error_intervals(
-            pooled[0].measure, pooled[1].measure, len(left), serial, _least_errors(*pooled), counts
-        )
+        sides = Together(left), Together(right)
+        smooth = partial(sides[0].measure, smooth=True), partial(sides[1].measure, smooth=True)
+        errors = error_intervals(*smooth, len(left), serial, _least_errors(*sides), effective, cancel)
         few = {metric for side in (ours, theirs) for metric, interval in side.items() if interval.too_few}
         return cls(ours, theirs, {metric: None if metric in few else interval for metric, interval in errors.items()})
 
@@ -100,12 +109,14 @@ def error_intervals(
     serial: bool = False,
     least: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     effective: Mapping[str, float] = MappingProxyType({}),
+    cancel: Collection[str] = (),
 ) -> dict[str, tuple[float, float] | None]:
     """Of the relative error of each statistic that is positive on both sides, whichever cluster is left out.
 
     `left` and `right` give the statistics without one cluster, or of all if it is None. An interval is None, for too
     few, if it is so wide that it says nothing. It holds at least what `least` has of its metric, as logarithms of the
-    ratio. `effective`: as how many clusters they count for a metric.
+    ratio. `effective`: as how many clusters they count for a metric. `cancel`: the metrics whose differences cancel,
+    see `jackknife`.
     """
     ratios = [_log_ratios(left(without), right(without)) for without in (None, *range(clusters))]
     found: dict[str, tuple[float, float] | None] = {}
@@ -115,7 +126,7 @@ def error_intervals(
         if math.isfinite(whole) and not counted:
             found[metric] = None
         elif math.isfinite(whole) and np.isfinite(parts).all() and len(parts) > 1:
-            low, high = jackknife(whole, parts, serial, counted)
+            low, high = jackknife(whole, parts, serial, counted, metric in cancel)
             if metric in least:
                 low, high = min(low, least[metric][0]), max(high, least[metric][1])
             wide = max(whole - low, high - whole) > WIDEST
@@ -131,19 +142,43 @@ def relative_error(value: float, reference: float) -> float:
 
 
 def _least_errors(left: Together, right: Together) -> Mapping[str, tuple[float, float]]:
-    """How far the logarithm of each ratio of percentiles would move, to either side, by UNSEEN tasks.
+    """How far the logarithm of each ratio of percentiles would move, to either side, by one task more or less.
 
-    Pairs of runs may have the very same tasks at a percentile. All clusters then agree on the ratio, and yet the true
-    one can be another: of the tasks that pass the percentile on one side only, none need be seen where three are to be
-    expected.
+    Pairs of runs may have the very same tasks at a percentile. All clusters then agree on the ratio, but no sample
+    tells a percentile closer than to the next of its tasks.
     """
     (low, at, high), (other_low, other_at, other_high) = (
-        [side.ranks_away(ranks) for ranks in (-UNSEEN, 0, UNSEEN)] for side in (left, right)
+        [side.ranks_away(ranks) for ranks in (-1, 0, 1)] for side in (left, right)
     )
     pairs = (low, other_at), (at, other_high), (high, other_at), (at, other_low)
     moved = [_log_ratios(*pair) for pair in pairs]
     reached = {metric: [one[metric] for one in moved] for metric in at}
     return {metric: (min(ends), max(ends)) for metric, ends in reached.items() if np.isfinite(ends).all()}
+
+
+def _cancelling(left: Sequence[Observed], right: Sequence[Observed]) -> set[str]:
+    """The rates of which both sides of a pair have the same, but for the moment at which they have it.
+
+    Two systems with the same arrivals complete the same tasks: what one piece lacks the next one has. Their sums over
+    time then stay closer together than those of independent differences (Cramér-von Mises).
+    """
+    rates = {"throughput_per_s": _completed, "utilization": _busy_s}
+    return {metric for metric, rate in rates.items() if _cancel(rate(left), rate(right))}
+
+
+def _cancel(ours: Floats, theirs: Floats) -> bool:
+    if not np.sum(ours) or not np.sum(theirs):
+        return False
+    differences = ours / np.sum(ours) - theirs / np.sum(theirs)
+    return float(np.mean(np.cumsum(differences) ** 2)) < CANCEL * float(np.sum(differences**2))
+
+
+def _completed(parts: Sequence[Observed]) -> Floats:
+    return np.array([len(part.completed_s) for part in parts], dtype=np.float64)
+
+
+def _busy_s(parts: Sequence[Observed]) -> Floats:
+    return np.array([float(part.busy_s[-1]) for part in parts])
 
 
 def _log_ratios(values: Measures, references: Measures) -> Measures:
@@ -157,81 +192,43 @@ def _log_ratios(values: Measures, references: Measures) -> Measures:
 
 
 def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Interval]]:
-    latency_s, wait_s, excess_s = ([getattr(part, name) for part in parts] for name in PERCENTILES)
-    found = {
-        **named_percentile_intervals("latency_s", latency_s, QUANTILES, serial),
-        "wait_s.mean": pooled_mean_interval(wait_s, serial),
-        **named_percentile_intervals("wait_s", wait_s, {"p99": QUANTILES["p99"]}, serial),
-        **named_percentile_intervals("excess_s", excess_s, QUANTILES, serial),
-    }
-    few = _short_for(parts)
-    if not serial:
-        few.discard("wait_s.mean")  # runs are independent, and their differences tell
-    found = {
-        metric: interval and Interval(interval.low, None, True) if metric in few else interval
-        for metric, interval in found.items()
-    }
-    length_s = np.array([part.length_s for part in parts])
-    busy_s = np.array([float(part.busy_s[-1]) for part in parts])
-    completed = np.array([len(part.completed_s) for part in parts], dtype=np.float64)
-    found["throughput_per_s"] = mean_interval(completed, length_s, serial)
-    found["utilization"] = share_interval(busy_s, parts[0].slots * length_s, serial)
+    length_s, busy_s = np.array([part.length_s for part in parts]), _busy_s(parts)
+    could_s = parts[0].slots * length_s
+    used = float(np.sum(busy_s) / np.sum(could_s)) if np.sum(could_s) > 0 else None
+    times = {name: [getattr(part, name) for part in parts] for name in PERCENTILES}
+    relaxed = relaxations(int(np.sum(_completed(parts))), used, times["latency_s"], times["wait_s"])
+    found: dict[str, Interval | None] = {}
+    for name, values in times.items():
+        quantiles = {"p99": QUANTILES["p99"]} if name == "wait_s" else QUANTILES
+        independent = most_independent(values, times["wait_s"], relaxed)
+        found |= named_percentile_intervals(name, values, quantiles, serial, independent)
+    mean = pooled_mean_interval(times["wait_s"], serial)
+    if mean and serial and not tells_mean_wait(times["wait_s"], relaxed):
+        mean = Interval(mean.low, None, True)  # of replications, which are independent, the differences tell
+    found["wait_s.mean"] = mean
+    found["throughput_per_s"] = mean_interval(_completed(parts), length_s, serial)
+    found["utilization"] = share_interval(busy_s, could_s, serial)
     yield from ((metric, interval) for metric, interval in found.items() if interval is not None)
 
 
 def _effective_pairs(left: Sequence[Observed], right: Sequence[Observed]) -> Measures:
-    """As how many pairs of replications these count, for waits and for the tails of latency, which are long waits.
+    """As how many pairs of runs these count, for waits and for the tails of latency, which are long waits.
 
     Pairs wait together, and then their difference grows as the product of their waits:
     1 / (1 - u) - 1 / (1 - v) = (u - v) / ((1 - u) (1 - v)). Services count each pair as one, by their part of the
-    variance.
+    variance, unless both sides have the same tasks: then only their waits differ.
     """
     waits = effective_number(_waited_s(left) * _waited_s(right))
-    waiting = max(_waiting(left), _waiting(right))
+    waiting = max(waiting_part([one.latency_s for one in side], [one.wait_s for one in side]) for side in (left, right))
+    waiting = 1.0 if _same_arrivals(left, right) else waiting
     tails = 1 / (waiting / max(waits, 1.0) + (1 - waiting) / len(left))
     return {**dict.fromkeys(["wait_s.mean", "wait_s.p99", *EXCESS], waits), **dict.fromkeys(LATENCY[1:], tails)}
 
 
-def _waiting(parts: Sequence[Observed]) -> float:
-    """The part of the variance of latency that is waiting."""
-    latency_s, wait_s = (_finite(parts, what) for what in ("latency_s", "wait_s"))
-    varies = float(np.var(latency_s)) if len(latency_s) else 0.0
-    return min(float(np.var(wait_s)) / varies, 1.0) if varies else 1.0
-
-
-def _finite(parts: Sequence[Observed], what: str) -> Floats:
-    """Of the tasks of all parts that have it."""
-    values: Floats = np.concatenate([getattr(part, what) for part in parts])
-    return values[np.isfinite(values)]
+def _same_arrivals(left: Sequence[Observed], right: Sequence[Observed]) -> bool:
+    return all(np.array_equal(ours.arrival_s, theirs.arrival_s) for ours, theirs in zip(left, right, strict=True))
 
 
 def _waited_s(parts: Sequence[Observed]) -> Floats:
     """The sum of the waits in each part."""
     return np.array([np.sum(part.wait_s, where=np.isfinite(part.wait_s)) for part in parts], dtype=np.float64)
-
-
-def _short_for(parts: Sequence[Observed]) -> set[str]:
-    """The times for which a run, or all replications together, are too short at their load, whatever they look like.
-
-    What happens to see no long queue looks settled; only theory knows better. A queue forgets within a relaxation
-    time, and n tasks at a utilization of u take n (1 - sqrt(u))^2 / u of them (M/M/1: Cohen, "The single
-    server queue", 1982, III.7.3). What waits counts for no more independent tasks than that; the services between are
-    independent, and count by their part of the variance. ENOUGH_BEYOND must be beyond a percentile. A mean is made up
-    of the long waits, which count by Kish's effective number: (sum of waits)^2 / sum of squares.
-    """
-    latency_s, wait_s = (_finite(parts, what) for what in ("latency_s", "wait_s"))
-    busy_s, could_s = sum(float(part.busy_s[-1]) for part in parts), sum(part.slots * part.length_s for part in parts)
-    if busy_s <= 0 or could_s <= 0 or not np.any(wait_s) or not len(latency_s):
-        return set()
-    used, tasks = busy_s / could_s, len(wait_s)
-    relaxations = tasks * (1 - math.sqrt(min(used, 1.0))) ** 2 / used
-    if relaxations < RELAXATIONS:
-        return {"wait_s.mean", *(f"{what}.{name}" for what in PERCENTILES for name in QUANTILES)}
-    waiting = _waiting(parts)
-    independent = dict.fromkeys(PERCENTILES, relaxations)
-    independent["latency_s"] = 1 / (waiting / relaxations + (1 - waiting) / tasks)
-    few = {
-        f"{what}.{q}" for what, n in independent.items() for q, at in QUANTILES.items() if n * (1 - at) < ENOUGH_BEYOND
-    }
-    long_waits = relaxations * effective_number(wait_s) / tasks
-    return few | ({"wait_s.mean"} if long_waits < RELAXATIONS else set())

@@ -42,6 +42,8 @@ AFTERMATH_S = 5.0
 """How long after a recovery the time still counts as being around a fault."""
 ROUNDING_S = 1e-9
 """Smaller differences of times come from rounding."""
+_NOTHING = 1e-9
+"""A share of the weights of Harrell and Davis that is left out at either end."""
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 PERCENTILES = ("latency_s", "wait_s", "excess_s")
@@ -162,6 +164,21 @@ class Ordered:
         found: list[float] = np.where(np.isinf(high), np.inf, between).tolist()
         return found
 
+    def smooth_quantiles(self, times: Positions, points: Sequence[float]) -> list[float]:
+        """The estimates of Harrell and Davis ("A new distribution-free quantile estimator", 1982), which average over
+        the order statistics around a quantile; infinite if one of these is."""
+        from scipy.special import betainc, betaincinv
+
+        values = np.repeat(self.values, times[self.origin])
+        found, n = [], len(values)
+        for q in points if n else ():
+            shape = (n + 1) * q, (n + 1) * (1 - q)
+            low, high = math.floor(n * betaincinv(*shape, _NOTHING)), math.ceil(n * betaincinv(*shape, 1 - _NOTHING))
+            weights = np.diff(betainc(*shape, np.arange(low, high + 1) / n))
+            lost = math.isinf(values[high - 1])
+            found.append(math.inf if lost else float(np.dot(weights, values[low:high]) / np.sum(weights)))
+        return found or [math.nan] * len(points)
+
 
 @dataclass(frozen=True)
 class Observed:
@@ -244,13 +261,15 @@ class Together:
 
     parts: Sequence[Observed]
 
-    def measure(self, without: int | None = None) -> Measures:
-        """The statistics of all parts, or of all but one."""
+    def measure(self, without: int | None = None, smooth: bool = False) -> Measures:
+        """The statistics of all parts, or of all but one. `smooth`: percentiles that do not jump from one task to the
+        next if a part is left out, as `Ordered.smooth_quantiles` gives them."""
         chosen = [part for place, part in enumerate(self.parts) if place != without]
         times = np.repeat([place != without for place in range(len(self.parts))], self._tasks).astype(np.int64)
         seconds = sum(part.length_s for part in chosen)
         completed, busy_s = sum(len(part.completed_s) for part in chosen), sum(part.busy_s[-1] for part in chosen)
-        return _measures(self._ordered, times, completed / seconds, float(busy_s) / (self.parts[0].slots * seconds))
+        rates = completed / seconds, float(busy_s) / (self.parts[0].slots * seconds)
+        return _measures(self._ordered, times, *rates, smooth)
 
     def ranks_away(self, ranks: int) -> Measures:
         """The percentiles of all parts if their ranks were so many higher, or lower if it is negative."""
@@ -281,14 +300,17 @@ def at_least(parts: Sequence[Observed]) -> Measures:
     return bounds
 
 
-def _measures(ordered: Sequence[Ordered], times: Positions, throughput: float, utilization: float) -> Measures:
+def _measures(
+    ordered: Sequence[Ordered], times: Positions, throughput: float, utilization: float, smooth: bool
+) -> Measures:
     latency, wait, excess = ordered
     points = list(QUANTILES.values())
+    quantiles = Ordered.smooth_quantiles if smooth else Ordered.quantiles
     values = [
-        *latency.quantiles(times, points),
+        *quantiles(latency, times, points),
         wait.mean(times),
-        *wait.quantiles(times, [0.99]),
-        *excess.quantiles(times, points),
+        *quantiles(wait, times, [0.99]),
+        *quantiles(excess, times, points),
         throughput,
         utilization,
     ]

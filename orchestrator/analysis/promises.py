@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orchestrator.analysis import recovery
+from orchestrator.analysis import limits, recovery
 from orchestrator.analysis.absences import Absence, Parting
 from orchestrator.analysis.history import (
     Breach,
@@ -129,7 +129,7 @@ def _results(h: History) -> Iterator[Breach]:
         named[differ], lambda i: f"was settled {h.settled_how(i)}, but not by its {h.attempt_name(h.settling[i])}"
     )
     # A report may come from a process that has been replaced since. It settles the task, and no row shows it.
-    unnamed = np.flatnonzero(settled & (h.settling < 0))
+    unnamed = np.flatnonzero(settled & (h.settling < 0) & ~limits.given_up(h))
     strange = np.array([i for i in unnamed.tolist() if not h.was_given(i)], dtype=np.int64)
     yield h.tasks(strange, lambda i: f"was settled {h.settled_how(i)}, which had not been given it")
 
@@ -195,14 +195,16 @@ def _tries(h: History) -> Iterator[Breach]:
     most = math.inf if retry.max_attempts is None else retry.max_attempts
     used = h.per_task(h.consumed & ~h.perhaps_hedge)
     yield h.tasks(np.flatnonzero(used > most), lambda i: f"used {used[i]} tries, of {most} that it had")
-    # If a call failed after its worker was declared dead, the attempt had consumed a try.
-    may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED))
+    # If a call failed after its worker was declared dead, or the worker returned and was told to stop the attempt, that
+    # had consumed a try.
+    stopped = (h.outcome == Outcome.CANCELLED) & (h.given_up_s < h.of_task(h.settled_s))
+    may_consume = h.per_task(h.consumed | (h.outcome == Outcome.CALL_FAILED) | stopped)
     enough = min(most, retry.max_worker_kills or math.inf)
     # A reported failure may come from a process that has been replaced since. It is final, and no row shows it.
     reported = np.isin(h.outcome, (Outcome.COMPLETED, Outcome.FAILED))
     closed_early = ~reported & (h.ended_s < h.of_task(h.settled_s))
     clear = h.per_task(closed_early | h.reopened) == 0  # one attempt that was opened again consumed several tries
-    early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & clear
+    early = (h.state == _FAILED) & (h.settling < 0) & (may_consume < enough) & clear & ~limits.given_up(h)
     yield h.tasks(
         np.flatnonzero(early),
         lambda i: f"failed at {at_time(h.settled_s[i])} after {may_consume[i]} tries of {enough}",
@@ -414,15 +416,16 @@ PROMISES = (
     Promise("times", "nothing happens before its cause", _times),
     Promise("settled", "no task is assigned after it was settled", _settled),
     Promise("tries", "no task is tried too often, and none is given up too early", _tries),
+    Promise("limits", "no task waits or lives for longer than it may", limits.breaches, limits.unless),
     Promise("hedges", "no task has two open attempts", _hedges, _hedges_possible),
     Promise("copies", "no task occupies more workers than its copies may", _copies),
     Promise("order", "tasks are assigned in the order of the queue", _order, _queue_unknown),
     Promise("membership", "nothing is assigned to a worker that is away, or left with one that is dead", _membership),
     Promise("load", "no worker holds more than its capacity and prefetch", _load),
     Promise("cancel", "other attempts at a settled task are stopped", _cancels, _cancels_uncertain),
-    Promise("durable", "nothing is lost that a client was told", recovery.durable, recovery.never_crashes),
-    Promise("terms", "each coordinator has a higher term than the one before", recovery.terms, recovery.never_crashes),
-    Promise("adopted", "what workers hold outlives the coordinator", recovery.adopted, recovery.never_crashes),
+    Promise("durable", "nothing is lost that a client was told", recovery.durable),
+    Promise("terms", "each coordinator has a higher term than the one before", recovery.terms),
+    Promise("adopted", "what workers hold outlives the coordinator", recovery.adopted),
     Promise("progress", "after the faults, every task is settled", _progress),
 )
 

@@ -181,7 +181,13 @@ def _workload(dice: Dice, options: Options, slots: float, duration_s: float) -> 
         "service": _seconds(dice, mean_s),
         "priorities": {name: share / total for name, share in shares.items()},
         "tasks": 2 * options.tasks[1],
+        "resubmit": dice.maybe(0.2, lambda: _resubmit(dice, duration_s)),
     }
+
+
+def _resubmit(dice: Dice, duration_s: float) -> Tree:
+    patience = {"after_s": dice.between(duration_s / 50, duration_s), "most": dice.whole(1, 3)}
+    return patience | {"keys": dice.chance(0.5)}
 
 
 def _seconds(dice: Dice, mean_s: float) -> Tree:
@@ -226,7 +232,10 @@ def _policies(dice: Dice, duration_s: float) -> Tree:
     detection = _detection(dice, limit_s, hedges=not restless)
     timeout_s = dice.maybe(0.3, limit_s)
     # An attempt that times out is stopped: a task that takes longer than its limit never ends by itself.
+    # Hedges of suspects would replace it for ever, if the detector is hasty: they cost no try either.
     hopeless = timeout_s is not None or detection["kind"] == "two_level"
+    if hopeless:
+        detection["on_suspect"] = "hold"
     return {
         "routing": dice.pick(
             [

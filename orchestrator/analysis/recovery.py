@@ -10,23 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from orchestrator.analysis.history import Breach, History, Violation, at_time
-from orchestrator.core.model import Outcome, WorkerEvent
-from orchestrator.results.tables import FaultEvent, HealDetail
-from orchestrator.scenario.faults import CoordinatorCrash
-from orchestrator.scenario.schema import Scenario
+from orchestrator.core.model import Detail, Outcome, WorkerEvent
+from orchestrator.results.tables import CoordinatorEvent, FaultEvent, HealDetail
 
+_NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
 _LOST = (Outcome.CALL_FAILED, Outcome.WORKER_DIED)
-
-
-def never_crashes(scenario: Scenario) -> str:
-    """Why the tables of a scenario can't show any of this, or ""."""
-    crashes = any(isinstance(fault, CoordinatorCrash) for fault in scenario.faults)
-    return "" if crashes else "the coordinator never crashes"
 
 
 def durable(h: History) -> Iterator[Breach]:
     """What a client was told, that its task is taken or how it ended, is known to every later coordinator."""
-    lost = [event for _, event in h.events() if event.kind == FaultEvent.LOST]
+    lost = h.events_of(CoordinatorEvent.LOST)
 
     def say(i: int) -> Violation:
         task, at_s = int(lost[i].detail or -1), lost[i].time_s
@@ -38,7 +31,7 @@ def durable(h: History) -> Iterator[Breach]:
 
 def terms(h: History) -> Iterator[Breach]:
     """Each coordinator has a higher term than the one before."""
-    told = [int((event.detail or "").split()[-1]) for _, event in h.events() if event.kind == FaultEvent.RECOVERED]
+    told = [int((event.detail or "").split()[-1]) for event in h.events_of(CoordinatorEvent.RECOVERED)]
     fell = [(before, term) for before, term in pairwise(told) if term <= before]
     yield Breach(
         np.arange(len(fell)),
@@ -60,8 +53,8 @@ def adopted(h: History) -> Iterator[Breach]:
 
 
 class _Return(NamedTuple):
-    """The first registration of a worker with a later coordinator. `changed_s`: when a fault last changed which process
-    the worker is."""
+    """The first registration of a worker with a later coordinator that still waits for it. `changed_s`: when the one
+    before last heard which process the worker is; infinite if a fault has changed that since."""
 
     worker: int
     crashed_s: float
@@ -70,6 +63,8 @@ class _Return(NamedTuple):
 
 
 def _returns(h: History) -> Iterator[_Return]:
+    if not h.events_of(FaultEvent.COORDINATOR_CRASH):
+        return
     crashed_s = math.inf
     unknown: set[int] = set()
     changed_s: dict[int, float] = {}
@@ -77,7 +72,12 @@ def _returns(h: History) -> Iterator[_Return]:
         if kind == FaultEvent.COORDINATOR_CRASH:
             crashed_s, unknown = at_s, set(range(len(h.workers)))
         elif kind in (FaultEvent.CRASH, FaultEvent.RESTART) or detail == HealDetail.RESTART:
-            changed_s[worker] = at_s
-        elif kind == WorkerEvent.UP and worker in unknown:
-            unknown.discard(worker)
-            yield _Return(worker, crashed_s, at_s, changed_s.get(worker, -math.inf))
+            changed_s[worker] = math.inf
+        elif kind == WorkerEvent.DEAD:
+            unknown.discard(worker)  # nobody waits for it any more
+        elif kind == WorkerEvent.UP:
+            if worker in unknown:
+                unknown.discard(worker)
+                yield _Return(worker, crashed_s, at_s, changed_s.get(worker, -math.inf))
+            if detail in _NEW_PROCESS:
+                changed_s[worker] = at_s

@@ -153,7 +153,8 @@ def life(run: Run, task: int, choices: Sequence[Choice] = ()) -> Life:
     steps = [*_begun(run, row), *_befell(run, tries, zero_s, _until(row, ended_s) - zero_s), *_tried(run, tries, known)]
     if settled_s is not None:
         by = f" by {row['worker']}" if row["worker"] and row["state"] == State.COMPLETED else ""
-        steps.append(Step(settled_s - zero_s, f"{row['state']}{by}: {duration(settled_s - zero_s)} after its arrival"))
+        how = f"{row['state']}{by}" if row["accepted_s"] is not None else "refused until its client gave up"
+        steps.append(Step(settled_s - zero_s, f"{how}: {duration(settled_s - zero_s)} after its arrival"))
     else:
         steps.append(Step(ended_s - zero_s, "the run ends, and the task is not settled"))
     return Life(

@@ -51,6 +51,34 @@ def submit(
     key: Annotated[
         str, typer.Option(metavar="KEY", help="Submitted again with it, it is the same task, and executed once.")
     ] = "",
+    queue_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", callback=seconds("--queue-timeout"), help="Fail, if not begun so long after acceptance."
+        ),
+    ] = None,
+    execution_timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            callback=seconds("--execution-timeout"),
+            help="Give an attempt up that runs for so long; the coordinator's limit, if not given.",
+        ),
+    ] = None,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", callback=seconds("--deadline"), help="Fail, if not settled so long after acceptance."
+        ),
+    ] = None,
+    give_up_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            callback=seconds("--give-up-after"),
+            help="Submit what a full coordinator refuses again for so long; for ever, if not given.",
+        ),
+    ] = None,
     timeout: Annotated[
         float | None,
         typer.Option(
@@ -78,6 +106,9 @@ def submit(
                     random.randrange(4) if random_priority else priority,
                     kind,
                     key,
+                    queue_timeout,
+                    execution_timeout,
+                    deadline,
                 )
             )
             for _ in range(batch)
@@ -85,7 +116,7 @@ def submit(
     except ValueError as error:
         exit_with(2, str(error))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    raise typer.Exit(_run(_submit(address, contract, tasks, timeout, as_json)))
+    raise typer.Exit(_run(_submit(_client(address, contract, give_up_after), tasks, timeout, as_json)))
 
 
 @app.command(epilog=examples_of("status --id TASK"))
@@ -175,8 +206,8 @@ def _facts(told: Metrics) -> dict[str, float | None]:
     return facts | {"recovery_s": recovery_s}
 
 
-async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s: float | None, as_json: bool) -> int:
-    async with _client(address, contract) as client:
+async def _submit(client: AsyncClient, tasks: list[NewTask], timeout_s: float | None, as_json: bool) -> int:
+    async with client:
         begin = time.perf_counter()
         submissions = client.submit_batch(tasks)
         watching = asyncio.create_task(_say_what_is_waited_for(client))
@@ -186,7 +217,7 @@ async def _submit(address: str, contract: bool, tasks: list[NewTask], timeout_s:
                     return await _follow(submissions[0], as_json)
                 outcomes = [outcome async for _, outcome in client.results(submissions)]
         except TimeoutError:
-            print(_given_up(address, submissions, timeout_s), file=sys.stderr)
+            print(_given_up(client.address, submissions, timeout_s), file=sys.stderr)
             return 1
         finally:
             watching.cancel()
@@ -259,20 +290,22 @@ def _print_outcome(outcome: Outcome, beside: dict[str, Any] | None = None) -> No
         print(f"latency: {outcome.latency_s * 1000:.1f} ms")
 
 
-def _client(address: str, contract: bool = False) -> AsyncClient:
+def _client(address: str, contract: bool = False, give_up_after_s: float | None = None) -> AsyncClient:
     from orchestrator.cluster.client import AsyncClient
 
-    return AsyncClient(address, contract=contract)
+    return AsyncClient(address, contract=contract, give_up_after_s=give_up_after_s)
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Exits with a sentence where the coordinator cannot be asked."""
     import grpc.aio
 
-    from orchestrator.cluster.client import CoordinatorStopped, TaskRefused, Unanswered
+    from orchestrator.cluster.client import CoordinatorStopped, Overloaded, TaskRefused, Unanswered
 
     try:
         return asyncio.run(coroutine)
+    except Overloaded as error:
+        exit_with(1, f"given up: {error}")
     except (CoordinatorStopped, Unanswered) as error:
         exit_with(1, str(error))
     except grpc.aio.AioRpcError as error:

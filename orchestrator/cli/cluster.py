@@ -11,7 +11,7 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,15 +36,15 @@ from orchestrator.cli.addresses import (
     whole,
     within,
 )
-from orchestrator.cli.arguments import AsJson, examples_of, require_no_sweep
-from orchestrator.cli.terminal import Refusal, print_json
+from orchestrator.cli.arguments import AsJson, examples_of
+from orchestrator.cli.decided import CALL_TIMEOUT_S, Decided, decided_by, require_times
+from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from orchestrator.cluster.coordinator import LiveCoordinator
     from orchestrator.cluster.durability import Durability
     from orchestrator.core.coordinator import Coordinator
     from orchestrator.core.ports import Effects
-    from orchestrator.policies.settings import Policies
 
 app = typer.Typer()
 app.add_typer(asking.app)
@@ -60,8 +60,6 @@ DieWith = Annotated[
     ),
 ]
 DAY_S = 24 * 3600.0
-CALL_TIMEOUT_S = 2.0
-CONTRACT_TIMEOUT_S = 3.0  # the reference's
 PARTING_S = 0.5
 """For how long a coordinator that a fault has stopped tells so to whoever asks."""
 
@@ -143,6 +141,14 @@ def coordinator(
             help="Hold no more unsettled tasks than this; the others wait at their clients.",
         ),
     ] = 200_000,
+    max_waiting: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            callback=whole("--max-waiting", 1, UNSETTLED_MAX, f"1 to {UNSETTLED_MAX:,} tasks may wait"),
+            help="Refuse submissions while so many tasks wait (low priority: half as many), RESOURCE_EXHAUSTED.",
+        ),
+    ] = None,
     replication: Annotated[
         int,
         typer.Option(
@@ -162,8 +168,8 @@ def coordinator(
     from orchestrator.cluster.store import SqliteStore, Unusable
 
     host = listening(host, insecure, "submit tasks and read results")
-    decided = _decided_by(policies, scenario, overrides or [], seed, call_timeout)
-    _require_times(decided)
+    decided = decided_by(policies, scenario, overrides or [], seed, call_timeout, max_waiting)
+    require_times(decided)
     limits = Limits(unsettled=max_unsettled, settled_s=retention, keyed_s=dedup_ttl)
     try:
         store = SqliteStore(data) if data else None
@@ -176,63 +182,8 @@ def coordinator(
     raise typer.Exit(status)
 
 
-class _Decided(NamedTuple):
-    """What a coordinator decides by, and how long its calls may take, in seconds."""
-
-    policies: Policies
-    seed: int
-    call_timeout_s: float
-
-    @property
-    def contract_timeout_s(self) -> float | None:
-        """Tasks of the wire contract have the reference's limit, unless the policies say anything of theirs."""
-        return None if "execution_timeout_s" in self.policies.model_fields_set else CONTRACT_TIMEOUT_S
-
-
-def _decided_by(
-    file: Path | None, scenario: Path | None, overrides: list[str], seed: int | None, call_timeout_s: float | None
-) -> _Decided:
-    if scenario is None:
-        from orchestrator.cli.given_policies import SettingsError, read_policies
-
-        try:
-            policies = read_policies(file, overrides)
-        except SettingsError as error:
-            exit_with(2, *error.problems)
-        return _Decided(policies, seed or 0, call_timeout_s or CALL_TIMEOUT_S)
-    if file is not None:
-        exit_with(2, "--policies and --scenario are both given: a scenario has policies of its own")
-    from orchestrator.scenario.schema import Scenario, ScenarioError
-
-    try:
-        loaded = Scenario.load(scenario, overrides)
-    except ScenarioError as error:
-        exit_with(2, *map(str, error.problems))
-    try:
-        require_no_sweep(overrides, loaded.sweep)
-    except Refusal as refusal:
-        exit_with(2, str(refusal))
-    return _Decided(
-        loaded.policies,
-        loaded.seed if seed is None else seed,
-        call_timeout_s or loaded.network.rpc_timeout_s,
-    )
-
-
-def _require_times(decided: _Decided) -> None:
-    """A coordinator whose workers would refuse what it tells them serves nobody."""
-    from orchestrator.cluster.worker import SHORTEST_S
-
-    for what, time_s in (
-        ("--call-timeout", decided.call_timeout_s),
-        ("detection.heartbeat_s", decided.policies.detection.heartbeat_s),
-    ):
-        if time_s < SHORTEST_S:
-            exit_with(2, f"{what} {time_s:g}: no worker takes a time below {SHORTEST_S:g} s")
-
-
 async def _coordinate(
-    decided: _Decided,
+    decided: Decided,
     replication: int,
     host: str,
     port: int,
@@ -251,7 +202,7 @@ async def _coordinate(
     from orchestrator.cluster.wire.rpc import last_turns
     from orchestrator.policies.settings import KEEP_SETTLED_BYTES, build_coordinator
 
-    policies, seed, call_timeout_s = decided
+    policies, seed, call_timeout_s, max_waiting = decided
     term = time.time_ns() // 1_000_000
     durable = None
     if store is not None:
@@ -264,6 +215,7 @@ async def _coordinate(
         "keep_settled_s": limits.settled_s,
         "keep_settled_bytes": KEEP_SETTLED_BYTES,
         "keep_keyed_s": limits.keyed_s,
+        **({} if max_waiting is None else {"max_waiting": max_waiting}),
     }
     record = DecisionRecord(record_at, policies, seed, replication, **built) if record_at else None
 

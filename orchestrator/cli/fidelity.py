@@ -184,7 +184,8 @@ def _columns(told: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(row: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
-    show = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent}.get(row["metric"], duration)
+    shows = {"throughput_per_s": lambda value: f"{number(value)}/s", "utilization": percent, "backlog.mean": number}
+    show = shows.get(row["metric"], duration)
     interval = row["error_ci95"]
     known = row["sim_at_least"] is row["live_at_least"] is None
     return [

@@ -65,6 +65,7 @@ def facts(summary: Mapping[str, Any]) -> dict[str, str]:
     return {
         **({"runs": f"{summary['replications']}, pooled"} if "replications" in summary else {}),
         "tasks": listed(tasks, *COUNTS),
+        **({"limits": listed(summary["limits"], *summary["limits"])} if "limits" in summary else {}),
         **{f"  {name}": listed(one, *COUNTS) for name, one in classes(summary).items()},
         "waiting": f"{number(summary['queue']['at_coordinator'])} tasks at the coordinator, "
         f"{number(summary['queue']['at_workers'])} at workers, on average",
@@ -200,10 +201,11 @@ def print_comparison(comparison: Mapping[str, Any]) -> None:
         print_facts([(name, listed(counts, *COUNTS)) for name, counts in told], 11)
         return
     errors = [{row["metric"]: _error(row) for row in cell["rows"] if row["where"] == WHOLE} for cell in cells]
+    shown = [metric for metric in JUDGED if any(metric in told for told in errors)]
     print_table(
         f"{comparison['scenario']}: relative errors of {sides[0]} against {sides[1]}",
-        ["", *map(statistic, JUDGED)],
-        [[c["cell"], *(e[metric] for metric in JUDGED)] for c, e in zip(cells, errors, strict=True)],
+        ["", *map(statistic, shown)],
+        [[c["cell"], *(e.get(metric, "-") for metric in shown)] for c, e in zip(cells, errors, strict=True)],
     )
     print()
     print_table(
@@ -358,6 +360,11 @@ def print_calibration(model: Mapping[str, Any]) -> None:
                 f"{told['messages']:,}",
                 "-",
             ]
+        ]
+        + [
+            ["commit", one["kind"], duration(one.get("mean_s", one.get("value_s"))), number(one.get("cv")), "-", "-"]
+            for one in (model["coordinator"].get("commit"),)
+            if one is not None
         ],
     )
 

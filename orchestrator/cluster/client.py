@@ -4,6 +4,9 @@ A client holds one stream to its coordinator, by which submissions go out in bat
 happen. A stream that breaks is dialled again, and what is not settled is submitted again: the coordinator knows it,
 or, being a new process, executes it (again). Where the coordinator offers no streams, the client polls.
 
+What the coordinator refuses while too many tasks wait there is submitted again after pauses that grow, and the client
+says so in a line of the log.
+
 Whoever cancels a future of a task cancels the task: the coordinator is told, and a worker that runs it stops.
 """
 
@@ -24,11 +27,13 @@ import grpc.aio
 
 from orchestrator.cluster.figures import Metrics
 from orchestrator.cluster.link import Link
+from orchestrator.cluster.resubmitting import Resubmissions
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import (
     CoordinatorStopped,
     KeyTaken,
     NewTask,
+    Overloaded,
     Submission,
     TaskRefused,
     Unanswered,
@@ -46,6 +51,7 @@ __all__ = [
     "CoordinatorStopped",
     "KeyTaken",
     "NewTask",
+    "Overloaded",
     "Submission",
     "TaskRefused",
     "Unanswered",
@@ -60,11 +66,18 @@ PARTING_S = 2.0
 
 
 class AsyncClient:
-    """Asynchronous; use as `async with AsyncClient(address) as client`. `contract`: do not try streams."""
+    """Asynchronous; use as `async with AsyncClient(address) as client`. `contract`: do not try streams.
 
-    def __init__(self, address: str = "localhost:50051", *, contract: bool = False) -> None:
+    `give_up_after_s`: a task that the coordinator refuses for so long, because too many wait, raises Overloaded; None:
+    it is submitted again for ever.
+    """
+
+    def __init__(
+        self, address: str = "localhost:50051", *, contract: bool = False, give_up_after_s: float | None = None
+    ) -> None:
         self.address = address
         self._contract = contract
+        self._give_up_after_s = give_up_after_s
 
     async def __aenter__(self) -> AsyncClient:
         self._loop = asyncio.get_running_loop()
@@ -73,7 +86,8 @@ class AsyncClient:
         self._submitted = 0
         self._unsettled: Unsettled = {}
         way: type[Polling | Streaming] = Polling if self._contract else Streaming
-        self._way: Way = way(self._link, self._unsettled, self._silence)
+        self._resubmissions = Resubmissions(self.address, self._give_up_after_s, log)
+        self._way: Way = way(self._link, self._unsettled, self._silence, self._resubmissions)
         self._cancelling: set[asyncio.Task[None]] = set()
         self._cancels = asyncio.Semaphore(CANCELS_AT_ONCE)
         self._running = self._loop.create_task(self._run())
@@ -86,15 +100,26 @@ class AsyncClient:
         for task in self._cancelling:
             task.cancel()
         self._silence.close()
+        self._resubmissions.close()
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
         finally:
             await self._link.close()
 
-    def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "", key: str = "") -> Submission:
-        """As `submit_batch`."""
-        return self.submit_batch([NewTask(payload, priority, kind, key)])[0]
+    def submit(
+        self,
+        payload: str,
+        priority: int = Priority.NORMAL,
+        kind: str = "",
+        key: str = "",
+        queue_timeout_s: float | None = None,
+        execution_timeout_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> Submission:
+        """As `submit_batch`, of one `NewTask`."""
+        task = NewTask(payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s)
+        return self.submit_batch([task])[0]
 
     def submit_batch(self, tasks: Iterable[NewTask]) -> list[Submission]:
         """Sent as fast as the coordinator takes them; await `submission.id` to know that one has been accepted.
@@ -154,7 +179,7 @@ class AsyncClient:
             except NoStreams:
                 self._silence.reached()
                 log.info("the coordinator offers no streams: polling")
-                self._way = Polling(self._link, self._unsettled, self._silence)
+                self._way = Polling(self._link, self._unsettled, self._silence, self._resubmissions)
                 await self._way.run()
         except Exception as error:
             for submission in self._unsettled.values():
@@ -196,10 +221,12 @@ class AsyncClient:
 class Client:
     """The same for callers without an event loop: it runs one in a thread of its own."""
 
-    def __init__(self, address: str = "localhost:50051", *, contract: bool = False) -> None:
+    def __init__(
+        self, address: str = "localhost:50051", *, contract: bool = False, give_up_after_s: float | None = None
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="orchestrator-client", daemon=True)
-        self._client = AsyncClient(address, contract=contract)
+        self._client = AsyncClient(address, contract=contract, give_up_after_s=give_up_after_s)
 
     def __enter__(self) -> Client:
         self._thread.start()
@@ -218,9 +245,19 @@ class Client:
         await self._client.__aexit__()
         await last_turns()
 
-    def submit(self, payload: str, priority: int = Priority.NORMAL, kind: str = "", key: str = "") -> Future[Outcome]:
-        """As `submit_batch`."""
-        return self.submit_batch([NewTask(payload, priority, kind, key)])[0]
+    def submit(
+        self,
+        payload: str,
+        priority: int = Priority.NORMAL,
+        kind: str = "",
+        key: str = "",
+        queue_timeout_s: float | None = None,
+        execution_timeout_s: float | None = None,
+        deadline_s: float | None = None,
+    ) -> Future[Outcome]:
+        """As `submit_batch`, of one `NewTask`."""
+        task = NewTask(payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s)
+        return self.submit_batch([task])[0]
 
     def submit_batch(self, tasks: Iterable[NewTask]) -> list[Future[Outcome]]:
         """A future each; concurrent.futures.as_completed gives them as they settle. `cancel()` of one cancels its task.

@@ -12,14 +12,16 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import grpc
 
 from orchestrator.cluster.believed import believed
 from orchestrator.cluster.calling import CalledWorker
+from orchestrator.cluster.calls import Calls
 from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
 from orchestrator.cluster.durability import Release, at_once
+from orchestrator.cluster.guard import Guard
 from orchestrator.cluster.jobs import Job, digest_of
 from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
@@ -28,19 +30,28 @@ from orchestrator.cluster.repeats import Repeats
 from orchestrator.cluster.room import Room
 from orchestrator.cluster.sparing_log import SparingLog
 from orchestrator.cluster.wire import rpc, translate
-from orchestrator.cluster.wire.translate import Introduction, Registered, Reported
+from orchestrator.cluster.wire.translate import Introduction, Refusal, Registered, Reported
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.culprit import checked_review_at, explained
+from orchestrator.core.culprit import checked_review_at
+from orchestrator.core.deadlines import EXPIRED
 from orchestrator.core.inputs import Recovered, Registration, intercepted
-from orchestrator.core.invariants import InvariantError
-from orchestrator.core.model import Attempt, AttemptKey, Task, TaskState, Worker, WorkerEvent, WorkerId, WorkerState
+from orchestrator.core.model import (
+    Attempt,
+    AttemptKey,
+    Task,
+    TaskState,
+    TimeLimits,
+    Worker,
+    WorkerEvent,
+    WorkerId,
+    WorkerState,
+)
 from orchestrator.core.ports import Effects
 
 log = logging.getLogger("orchestrator.coordinator")
 
 Code = grpc.StatusCode
 _COMPLETED = TaskState.COMPLETED
-Answer = TypeVar("Answer")
 NUMBER_BITS = 32
 """Of a request: below them the number that a report has on its stream, above them the stream's serial, 0 for calls."""
 NUMBER_MASK = (1 << NUMBER_BITS) - 1
@@ -72,7 +83,7 @@ class LiveCoordinator:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time
         self.call_timeout_s = call_timeout_s
-        self.contract_timeout_s = contract_timeout_s
+        self._contract_timeout_s = contract_timeout_s
         self.limits = limits or Limits()
         self.workers: dict[WorkerId, WorkerPeer] = {}
         self.clients: dict[str, ClientPeer] = {}
@@ -81,18 +92,16 @@ class LiveCoordinator:
         self._release = release
         self._alarm: asyncio.TimerHandle | None = None
         self._flushing: asyncio.TimerHandle | None = None
-        self._requests = itertools.count(1)
         self._serials = itertools.count(1)
         self._streams: dict[int, StreamedWorker] = {}  # by what they count their requests from
-        self._calls: dict[int | str, asyncio.Future[Any]] = {}  # by request; submissions by the task's id
+        self._calls = Calls(release)
         self._names = 0  # of the workers that the core knows
         self.lines = SparingLog(log, self._loop)
-        self._next_check = 0.0
-        self._check = check
         self._record = record
         # Inputs go by the guarded core; questions that are asked for every task go straight.
         self._asked = record.open(self, build) if record else build(self)
-        self.core = intercepted(self._asked, self._guarded)
+        self._guard = Guard(self._asked, self.stop, check, self.now)
+        self.core = intercepted(self._asked, self._guard)
         self.repeats = Repeats(self._asked.task, self.limits.keyed_s)
         self.room = Room(self.limits, self._asked, self.repeats)
         self.window = Window(self.now())
@@ -106,11 +115,21 @@ class LiveCoordinator:
         if client is not None:
             self._release(job.session, client.accept, job.number)
         elif not job.session:
-            self._answer(str(task.id), str(task.id), True)
+            self._calls.answer(str(task.id), str(task.id), True)
+
+    def refused(self, task: Task, why: str, now: float) -> None:
+        job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+        self.room.characters -= len(job.payload)
+        refused = Refused(Code.RESOURCE_EXHAUSTED, why)
+        client = self.clients.get(job.session)
+        if client is not None:
+            self.refuse(job.session, client, job.number, refused)
+        elif not job.session:
+            self._calls.refuse(str(task.id), str(task.id), refused)
 
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         if request is not None:
-            self._answer(worker.id, request, True)
+            self._calls.answer(worker.id, request, True)
             return
         peer = self.workers.get(worker.id)
         if peer is not None:
@@ -143,6 +162,8 @@ class LiveCoordinator:
     def settled(self, task: Task, now: float) -> None:
         job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
         self.window.settled(task.state is _COMPLETED, now - task.submitted_at, now)
+        if task.error and task.error.startswith(EXPIRED):
+            self.lines.write(logging.WARNING, "tasks that expire", "task %s %s", task.id, task.error)
         self.room.characters -= len(job.payload)
         if job.key:
             job.digest = digest_of(job.payload)
@@ -158,7 +179,7 @@ class LiveCoordinator:
     def acknowledged(self, worker_id: WorkerId, request: int, known: bool, now: float) -> None:
         reporter = self._streams.get(request >> NUMBER_BITS)
         if reporter is None:
-            self._answer(worker_id, request, known)
+            self._calls.answer(worker_id, request, known)
         else:
             if not known or reporter.refused_in_a_row:
                 reporter.note(known)
@@ -166,7 +187,7 @@ class LiveCoordinator:
 
     def heartbeat_answered(self, worker_id: WorkerId, request: int | None, known: bool, now: float) -> None:
         if request is not None:
-            self._answer(worker_id, request, known)
+            self._calls.answer(worker_id, request, known)
             return
         peer = self.workers.get(worker_id)
         if peer is not None:
@@ -209,18 +230,6 @@ class LiveCoordinator:
     def _cannot_reach(self, worker_id: WorkerId, key: AttemptKey) -> None:
         self.core.call_failed(worker_id, *key, self.now())
 
-    def _answer(self, peer: str, request: int | str, answer: bool) -> None:
-        call = self._calls.pop(request, None)
-        if call is not None:
-            self._release(peer, _resolve, call, answer)
-
-    def _call(self, request: int | str) -> asyncio.Future[Any]:
-        """What an effect resolves that answers this request. Raises Refused once nothing is answered any more."""
-        self.require_running()
-        call: asyncio.Future[Any] = self._loop.create_future()
-        self._calls[request] = call
-        return call
-
     # ---- tasks
 
     def recover(self, tasks: Iterable[Recovered]) -> None:
@@ -234,9 +243,9 @@ class LiveCoordinator:
                 self.repeats.note_first(job.key, task.task_id)
         self._names = sum(1 for _ in self.core.workers())
 
-    def submit(self, task_id: str, job: Job, priority: int, execution_timeout_s: float | None = None) -> None:
+    def submit(self, task_id: str, job: Job, priority: int, limits: TimeLimits | None = None) -> None:
         """Raises Refused for a task that makes no sense, or whose key is that of other work."""
-        nonsense = self.limits.nonsense(job, priority)
+        nonsense = self.limits.nonsense(job, priority, limits)
         if nonsense:
             raise Refused(Code.INVALID_ARGUMENT, nonsense)
         now = self.now()
@@ -247,7 +256,7 @@ class LiveCoordinator:
         if job.key:
             self.repeats.note_first(job.key, task_id)
         self.room.characters += len(job.payload)
-        self.core.submit(task_id, priority, job, execution_timeout_s, now)
+        self.core.submit(task_id, priority, job, limits, now)
 
     def _submit_again(self, task: Task, job: Job, priority: int) -> None:
         """No input: nothing changes but who is told."""
@@ -271,9 +280,10 @@ class LiveCoordinator:
 
     def refuse(self, session: str, client: ClientPeer, number: int, refused: Refused) -> None:
         """One of the client's tasks. That its key is known may be known only once that is stored."""
-        self._release(session, client.refuse, number, str(refused), refused.code is Code.ALREADY_EXISTS)
+        exists, busy = refused.code is Code.ALREADY_EXISTS, refused.code is Code.RESOURCE_EXHAUSTED
+        self._release(session, client.refuse, Refusal(number, str(refused), exists, busy))
 
-    async def accept(self, job: Job, priority: int) -> str:
+    async def accept(self, job: Job, priority: int, limits: TimeLimits | None = None) -> str:
         """Take a task of the wire contract, if it is new, and wait until its submitter may be told its id. Raises
         Refused."""
         known = self.repeats.first(job.key, self.now()) if job.key else None
@@ -286,12 +296,14 @@ class LiveCoordinator:
         if self.room.full:
             raise Refused(Code.RESOURCE_EXHAUSTED, "too many tasks are waiting")
         task_id = secrets.token_hex(8)
-        call = self._call(task_id)
+        call = self._calls.submission(task_id)
+        if self._contract_timeout_s is not None and (limits is None or limits.execution_timeout_s is None):
+            limits = (limits or TimeLimits())._replace(execution_timeout_s=self._contract_timeout_s)
         try:
-            self.submit(task_id, job, priority, self.contract_timeout_s)
+            self.submit(task_id, job, priority, limits)
             await call
         finally:
-            self._calls.pop(task_id, None)
+            self._calls.forget(task_id)
         return task_id
 
     def find(self, name: str) -> Task:
@@ -311,9 +323,8 @@ class LiveCoordinator:
 
     async def may_be_told(self, peer: str) -> None:
         """Wait until that peer may be told what is decided by now."""
-        request = next(self._requests)
-        call = self._call(request)
-        self._answer(peer, request, True)
+        request, call = self._calls.begin()
+        self._calls.answer(peer, request, True)
         await call
 
     # ---- workers
@@ -324,23 +335,20 @@ class LiveCoordinator:
 
     async def answer_report(self, worker_id: str, reported: Reported) -> bool:
         """What a worker says by a call. Whether the task is known."""
-        request = next(self._requests)
-        call = self._call(request)
+        request, call = self._calls.begin()
         self._hear(worker_id, reported, request)
         return bool(await call)
 
     async def answer_heartbeat(self, worker_id: str, active: int) -> bool:
         """A heartbeat by a call. Whether the worker is known."""
-        request = next(self._requests)
-        call = self._call(request)
+        request, call = self._calls.begin()
         self.core.heartbeat(worker_id, max(0, active), request, self.now())
         return bool(await call)
 
     async def register_called(self, worker_id: str, address: str, capacity: int) -> None:
         """A worker of the wire contract, which says neither what it holds nor which process it is."""
         self._require_place(worker_id)
-        request = next(self._requests)
-        call = self._call(request)
+        request, call = self._calls.begin()
         peer = CalledWorker(worker_id, address, self.core, self.call_timeout_s)
         self._attach(worker_id, peer, Refused(Code.ABORTED, f"worker {worker_id} goes on by calls"))
         self._note_name(worker_id)
@@ -439,42 +447,13 @@ class LiveCoordinator:
         if self._parting is not None:
             return
         self._parting = reason
+        self._guard.closed = True
         peers: list[WorkerPeer | ClientPeer] = [*self.workers.values(), *self.clients.values()]
         for peer in peers:
             peer.end(reason)
         self.workers.clear()
         self.clients.clear()
-        for call in self._calls.values():
-            if not call.done():
-                call.set_exception(reason)
-                call.exception()  # where nobody waits any more, nobody complains
-        self._calls.clear()
-
-    def _guarded(self, name: str, call: Callable[..., None], *arguments: Any) -> None:
-        """Around every input, whoever gives it, timers included."""
-        if self._parting is not None:
-            return
-        try:
-            call(*arguments)
-        except Exception as error:  # whatever a policy raises
-            policy = explained(self.core, error)
-            if policy is None:
-                log.error("a fault of the coordinator itself", exc_info=error)
-            self.stop(str(policy or f"the input {name} raised {type(error).__name__}: {error}"))
-            return
-        if self._check:
-            self._prove(name, arguments)
-
-    def _prove(self, name: str, arguments: Sequence[Any]) -> None:
-        begin = self.now()
-        if begin < self._next_check:
-            return
-        try:
-            self.core.check()
-        except InvariantError as error:
-            self.stop(f"after {name}{arguments!r}: {error}")
-        end = self.now()
-        self._next_check = end + 10 * (end - begin)
+        self._calls.end(reason)
 
     def stop(self, sentence: str) -> None:
         log.critical("%s%s", rpc.STOPPED, sentence)
@@ -493,8 +472,3 @@ class LiveCoordinator:
         if self._record is not None:
             self.flush()
             self._flushing = self._loop.call_later(FLUSH_EVERY_S, self._flush_regularly)
-
-
-def _resolve(call: asyncio.Future[Answer], answer: Answer) -> None:
-    if not call.done():  # whoever called may have gone
-        call.set_result(answer)

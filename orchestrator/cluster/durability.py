@@ -21,7 +21,7 @@ from orchestrator.cluster.store import Kept, Store, Unusable
 from orchestrator.cluster.wire import translate
 from orchestrator.core.group_commit import GroupCommit, Noting
 from orchestrator.core.inputs import Holding, Recovered
-from orchestrator.core.model import AttemptState, Task, TaskState
+from orchestrator.core.model import AttemptState, Task, TaskState, TimeLimits
 from orchestrator.core.ports import Effects
 
 log = logging.getLogger("orchestrator.coordinator")
@@ -208,6 +208,7 @@ def kept_of(since_1970: float, task: Task) -> Kept:
     """`since_1970`: what the wall clock is ahead of the core's. Called for every change, so nothing lies between."""
     job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
     result, settled_at = task.result, task.settled_at
+    queue_timeout_s, execution_timeout_s, deadline_s = task.limits or translate.NO_LIMITS
     fields = (
         task.id,
         task.priority,
@@ -215,7 +216,7 @@ def kept_of(since_1970: float, task: Task) -> Kept:
         job.payload,
         job.session,
         job.number,
-        task.execution_timeout_s,
+        execution_timeout_s,
         task.submitted_at + since_1970,
         task.tries,
         task.attempt,
@@ -233,17 +234,20 @@ def kept_of(since_1970: float, task: Task) -> Kept:
         None if settled_at is None else settled_at + since_1970,
         job.key,
         job.digest,
+        queue_timeout_s,
+        deadline_s,
     )
     return translate.make(Kept, fields)
 
 
 def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
     """Nothing happened after `now`, whatever the wall clock has said meanwhile."""
+    limits = TimeLimits(kept.queue_timeout_s, kept.execution_timeout_s, kept.deadline_s)
     return Recovered(
         kept.id,
         kept.priority,
         Job(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
-        kept.execution_timeout_s,
+        None if limits == translate.NO_LIMITS else limits,
         min(now, kept.accepted_at - since_1970),
         kept.tries,
         kept.attempt,

@@ -26,6 +26,11 @@ class EffectLog:
         if self._onward:
             self._onward.accepted(task, now)
 
+    def refused(self, task: Task, why: str, now: float) -> None:
+        self.noted.append(["refused", task.id, why])
+        if self._onward:
+            self._onward.refused(task, why, now)
+
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         self.noted.append(["registered", worker.id, request, [list(key) for key in dropped]])
         if self._onward:

@@ -46,4 +46,7 @@ class Metrics(NamedTuple):
     failed: int
     timeouts: int = 0
     refused_results: int = 0
+    queue_timeouts: int = 0
+    missed_deadlines: int = 0
+    refused_submissions: int = 0
     commits: Commits | None = None

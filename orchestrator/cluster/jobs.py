@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from orchestrator.core.model import TimeLimits
 
 PAYLOAD_CHARACTERS = 1 << 20
 KIND_CHARACTERS = 200
@@ -29,6 +32,14 @@ class Job:
         """Whether the other one, whose payload is there, is the same work."""
         same = self.digest == digest_of(other.payload) if self.digest else self.payload == other.payload
         return same and self.kind == other.kind
+
+
+def unsound(limits: TimeLimits) -> str:
+    """What is wrong with a task's own limits, empty for nothing."""
+    for name, seconds in zip(limits._fields, limits, strict=True):
+        if seconds is not None and not 0 < seconds < math.inf:
+            return f"a task's {name} is a number of seconds above 0, not {seconds:g}"
+    return ""
 
 
 def digest_of(payload: str) -> str:

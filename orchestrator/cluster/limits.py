@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS, Job
+from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS, Job, unsound
 from orchestrator.cluster.wire import translate
+from orchestrator.core.model import TimeLimits
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Limits:
     unread_characters: int = 128 << 20
     """Of large answers to calls that are on their way."""
 
-    def nonsense(self, job: Job, priority: int) -> str:
+    def nonsense(self, job: Job, priority: int, limits: TimeLimits | None = None) -> str:
         """What is wrong with a task, empty for nothing."""
         characters = len(job.payload)
         if not characters:
@@ -40,4 +41,6 @@ class Limits:
             return f"the payload is too large: {characters} characters, the limit is {self.payload_characters}"
         if len(job.kind) > KIND_CHARACTERS:
             return f"unknown kind: {job.kind[:80]!r}..."
+        if limits is not None and (wrong := unsound(limits)):
+            return wrong
         return "" if translate.is_priority(priority) else f"unknown priority: {priority}"

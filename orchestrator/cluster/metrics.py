@@ -63,6 +63,9 @@ class Window:
             failed=core.failed,
             timeouts=core.counters["timeouts"],
             refused_results=core.counters["refused_results"],
+            queue_timeouts=core.counters["queue_timeouts"],
+            missed_deadlines=core.counters["missed_deadlines"],
+            refused_submissions=core.counters["refused_submissions"],
             commits=None if self.groups is None else self.groups.summary(now),
         )
 
@@ -133,6 +136,12 @@ def line(metrics: Metrics) -> str:
         parts.append(f"{metrics.timeouts} timeouts")
     if metrics.refused_results:
         parts.append(f"{metrics.refused_results} results refused")
+    if metrics.queue_timeouts:
+        parts.append(f"{metrics.queue_timeouts} queue timeouts")
+    if metrics.missed_deadlines:
+        parts.append(f"{metrics.missed_deadlines} missed deadlines")
+    if metrics.refused_submissions:
+        parts.append(f"{metrics.refused_submissions} submissions refused")
     if metrics.commits is not None:
         per_s, tasks_each, latency_ms, _ = metrics.commits
         each = "" if tasks_each is None else f" of {tasks_each:.1f} changed tasks each, {_shown(latency_ms)}"

@@ -18,7 +18,7 @@ import grpc
 from orchestrator.cluster.answers import LARGE_CHARACTERS, Unread
 from orchestrator.cluster.overdue import Overdue, awake_s, confirm_s
 from orchestrator.cluster.wire import rpc, sizes, translate
-from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Registered
+from orchestrator.cluster.wire.translate import Assignment, Key, Outcome, Refusal, Registered
 from orchestrator.core.coordinator import Coordinator
 
 COMPANY_WAITS_S = 0.002
@@ -254,7 +254,7 @@ class ClientPeer(Stream):
         self._owed = 0  # characters of large results that it has not read
         self.accepted: list[int] = []
         self.known: deque[tuple[int, str]] = deque()
-        self.refused: deque[tuple[int, str, bool]] = deque()
+        self.refused: deque[Refusal] = deque()
         self.settled: deque[tuple[int, Outcome]] = deque()
         self.unsettled = 0  # of what it has submitted on this stream
         self._loop = asyncio.get_running_loop()
@@ -281,11 +281,10 @@ class ClientPeer(Stream):
         if self._patience is None:
             self._wait_for_company()
 
-    def refuse(self, number: int, reason: str, exists: bool = False) -> None:
-        """`exists`: its key is that of other work."""
-        self.refused.append((number, reason, exists))
+    def refuse(self, refusal: Refusal) -> None:
+        self.refused.append(refusal)
         self._gathered.set()
-        if not exists:
+        if not (refusal.exists or refusal.busy):
             self.note(taken=False)
 
     def settle(self, number: int, outcome: Outcome) -> None:

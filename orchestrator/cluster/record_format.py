@@ -9,12 +9,13 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache
 from inspect import signature
 from pathlib import Path
-from types import EllipsisType
+from types import EllipsisType, UnionType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from orchestrator.cluster.jobs import Job
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import INPUTS
+from orchestrator.core.model import TimeLimits
 from orchestrator.core.ports import Effects
 from orchestrator.policies.settings import Policies, build_coordinator
 
@@ -124,6 +125,8 @@ class Decoder:
     def _decoded(self, kind: Any, value: Any) -> Any:
         if kind is Hashable:
             return self._task_id(value)
+        if kind is TimeLimits and isinstance(value, (int, float)):
+            return TimeLimits(execution_timeout_s=value)  # as former versions wrote it
         if kind is object and isinstance(value, list):
             return Job(*value)  # what a task is to the core is a job in this world
         if isinstance(value, list):
@@ -140,9 +143,17 @@ class Decoder:
 def _parameter_types(name: str) -> tuple[Any, ...]:
     method = INPUTS[name]
     types = get_type_hints(method)
-    return tuple(types[parameter] for parameter in list(signature(method).parameters)[1:-1])  # not self, nor now
+    parameters = list(signature(method).parameters)[1:-1]  # not self, nor now
+    return tuple(_if_there(types[parameter]) for parameter in parameters)
 
 
 @cache
 def _field_types(record: Any) -> tuple[Any, ...]:
-    return tuple(get_type_hints(record).values())
+    return tuple(map(_if_there, get_type_hints(record).values()))
+
+
+def _if_there(kind: Any) -> Any:
+    """Of a record that may be missing, the record."""
+    return (
+        next((one for one in get_args(kind) if hasattr(one, "_fields")), kind) if isinstance(kind, UnionType) else kind
+    )

@@ -313,10 +313,10 @@ class StreamService(Service):
         left = len(message.tasks)
         while left > 0:
             count = min(SLICE, await live.room.wait_for(client))
-            for task_id, job, priority in islice(tasks, count):
+            for task_id, job, priority, limits in islice(tasks, count):
                 left -= 1
                 try:
-                    live.submit(task_id, job, priority)
+                    live.submit(task_id, job, priority, limits)
                     if client.refused_in_a_row:
                         client.note(taken=True)
                 except Refused as refused:

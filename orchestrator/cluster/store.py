@@ -25,9 +25,11 @@ from orchestrator.cluster.wire.translate import make
 log = logging.getLogger("orchestrator.coordinator")
 
 DATABASE = "tasks.sqlite"
-SCHEMA = 2
+SCHEMA = 3
 """The version of what the database holds."""
-_OLDEST_SQLITE = (3, 38)  # the first with the operator ->
+READABLE = (2, SCHEMA)
+"""Tasks of version 2 have fewer fields; what is stored anew has all."""
+_OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 
 
 class Unusable(Exception):
@@ -40,6 +42,7 @@ class Kept(NamedTuple):
     `session`, `number`: by which client's stream it came, empty for none. `attempt`: the number of the newest one.
     `held`: of each attempt that the task counts on its number, its worker, that worker's incarnation, and since when.
     `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
+    `queue_timeout_s`, `deadline_s`: from `accepted_at`.
     """
 
     id: str
@@ -60,6 +63,8 @@ class Kept(NamedTuple):
     settled_at: float | None = None
     key: str = ""
     digest: str = ""
+    queue_timeout_s: float | None = None
+    deadline_s: float | None = None
 
 
 _FIELDS = len(Kept._fields)
@@ -79,7 +84,8 @@ def kept(text: str) -> Kept:
 
 def kept_of_many(texts: Sequence[str]) -> list[Kept]:
     """The same of each. It takes a third of the time."""
-    found = [make(Kept, fields) for fields in json.loads(f"[{','.join(texts)}]")]
+    read = json.loads(f"[{','.join(texts)}]")
+    found = [make(Kept, fields) if len(fields) == _FIELDS else Kept(*fields) for fields in read]
     if len(found) != len(texts) or not all(map(_is_sound, found)):
         raise ValueError("one of them is no task")
     return found
@@ -97,17 +103,22 @@ def _row(task: Kept) -> _Row:
     """What `json.dumps` would write in twice the time, half of it for the digits of the times: these are kept to
     microseconds."""
     id, priority, kind, payload, session, number, timeout_s, accepted_at, tries, attempt, held, state = task[:12]
-    worker_id, result, error, settled_at, key, digest = task[12:]
+    worker_id, result, error, settled_at, key, digest, queue_timeout_s, deadline_s = task[12:]
     name = _text(id)
     settled = None if settled_at is None else int(settled_at * 1e6)
     text = (
         f"[{name},{priority},{_text(kind)},{_text(payload)},{_text(session)},{number},"
-        f"{'null' if timeout_s is None else repr(timeout_s)},{int(accepted_at * 1e6)}e-6,{tries},{attempt},"
+        f"{_limit(timeout_s)},{int(accepted_at * 1e6)}e-6,{tries},{attempt},"
         f"[{','.join(map(_holding, held)) if held else ''}],{state},"
         f"{'null' if worker_id is None else _text(worker_id)},{'null' if result is None else _text(result)},"
-        f"{_text(error)},{'null' if settled is None else f'{settled}e-6'},{_text(key)},{_text(digest)}]"
+        f"{_text(error)},{'null' if settled is None else f'{settled}e-6'},{_text(key)},{_text(digest)},"
+        f"{_limit(queue_timeout_s)},{_limit(deadline_s)}]"
     )
     return name, key != "", None if settled is None else settled / 1e6, text
+
+
+def _limit(seconds: float | None) -> str:
+    return "null" if seconds is None else repr(seconds)
 
 
 def _holding(held: Sequence[Any]) -> str:
@@ -199,7 +210,7 @@ class SqliteStore:
 
     def __init__(self, folder: Path) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-            raise Unusable(f"a store needs SQLite 3.38, and this is {sqlite3.sqlite_version}")
+            raise Unusable(f"a store needs SQLite 3.35, and this is {sqlite3.sqlite_version}")
         self._folder = folder
         self._file = folder / DATABASE
         self._lock = locked(folder, make=True)
@@ -305,7 +316,7 @@ class SqliteStore:
                 cached_statements=_IN_A_STATEMENT + 20,
             )
             (schema,) = database.execute("PRAGMA user_version").fetchone()
-            if schema not in (0, SCHEMA):
+            if schema not in (0, *READABLE):
                 known = f"this version of orchestrator knows {SCHEMA}"
                 raise Unusable(
                     f"the store {self._file} was written by another version: its schema is {schema}, {known}"
@@ -325,6 +336,8 @@ class SqliteStore:
                     CREATE INDEX settled ON tasks (keyed, settled_at) WHERE settled_at IS NOT NULL;
                     PRAGMA user_version = {SCHEMA};
                     COMMIT;""")
+            elif schema != SCHEMA:
+                database.execute(f"PRAGMA user_version = {SCHEMA}")  # no earlier version is to read it from now on
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise self._damaged(f"{self._file}: {in_a_line(found)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from orchestrator.cluster import wal
-from orchestrator.cluster.store import DATABASE, SCHEMA, Kept, Unusable, in_a_line, kept, locked
+from orchestrator.cluster.store import DATABASE, READABLE, SCHEMA, Kept, Unusable, in_a_line, kept, locked
 
 MISSES = 10_000
 """So many numbers without a task in a row, behind damage: there are no more."""
@@ -62,7 +62,7 @@ class Contents:
     def _examine(self) -> None:
         try:
             (schema,) = self._database.execute("PRAGMA user_version").fetchone()
-            if schema not in (0, SCHEMA):
+            if schema not in (0, *READABLE):
                 self.problems.append(f"{self._file} is of another version: its schema is {schema}, expected {SCHEMA}")
             found = [text for (text,) in self._database.execute("PRAGMA integrity_check(10)")]
             self.problems += [f"{self._file}: {in_a_line(text)}" for text in found if text != "ok"]

@@ -7,10 +7,10 @@ import operator
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
-from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS
+from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS, unsound
 from orchestrator.cluster.wire.frames import ID_CHARACTERS
 from orchestrator.cluster.wire.translate import Outcome, make
-from orchestrator.core.model import Priority
+from orchestrator.core.model import Priority, TimeLimits
 
 _LOWEST, _HIGHEST = int(min(Priority)), int(max(Priority))
 
@@ -19,13 +19,26 @@ class NewTask(NamedTuple):
     """What a client submits; an empty kind is the coordinator's default.
 
     `key`: what is submitted again with it, by whichever client, is the same task, and executed once. Without one only
-    the client's own repetitions are.
+    the client's own repetitions are. The others are seconds above 0, None for no limit: it fails if it does not begin
+    within `queue_timeout_s` of its acceptance, or is not settled within `deadline_s` of it; an attempt that runs for
+    `execution_timeout_s` is given up, instead of the coordinator's own limit.
     """
 
     payload: str
     priority: int = Priority.NORMAL
     kind: str = ""
     key: str = ""
+    queue_timeout_s: float | None = None
+    execution_timeout_s: float | None = None
+    deadline_s: float | None = None
+
+    @property
+    def limits(self) -> TimeLimits | None:
+        """None where it has none."""
+        _, _, _, _, queue_timeout_s, execution_timeout_s, deadline_s = self
+        if queue_timeout_s is execution_timeout_s is deadline_s is None:
+            return None
+        return TimeLimits(queue_timeout_s, execution_timeout_s, deadline_s)
 
 
 class Unanswered(Exception):
@@ -40,6 +53,10 @@ class KeyTaken(TaskRefused):
     """The key is that of a task with another kind, payload or priority."""
 
 
+class Overloaded(TaskRefused):
+    """The coordinator had no room for the task, for as long as its client submitted it again."""
+
+
 class CoordinatorStopped(Exception):
     """A fault inside the coordinator ended it; the text says which. What it had not settled may never be."""
 
@@ -48,7 +65,7 @@ def checked(task: NewTask) -> NewTask:
     """The task, if it can be sent. Raises TypeError or ValueError if not: it is the caller's fault, nobody else's."""
     if type(task) is not NewTask:
         task = NewTask(*task)
-    payload, given, kind, key = task
+    payload, given, kind, key, queue_timeout_s, execution_timeout_s, deadline_s = task
     if (
         type(payload) is type(kind) is str
         and type(given) in (int, Priority)
@@ -58,6 +75,7 @@ def checked(task: NewTask) -> NewTask:
         and payload.isascii()
         and kind.isascii()
         and key == ""
+        and queue_timeout_s is execution_timeout_s is deadline_s is None
     ):
         return task  # as nearly all are
     _require_text("payload", payload, PAYLOAD_CHARACTERS)
@@ -71,7 +89,14 @@ def checked(task: NewTask) -> NewTask:
         raise TypeError(f"a task's priority is an integer, not {given!r:.80}") from None
     if not _LOWEST <= priority <= _HIGHEST:
         raise ValueError(f"a task's priority is {_LOWEST} to {_HIGHEST}, not {priority}")
-    return NewTask(payload, priority, kind, key)
+    limits = TimeLimits(queue_timeout_s, execution_timeout_s, deadline_s)
+    for name, seconds in limits._asdict().items():
+        if seconds is not None and (not isinstance(seconds, (int, float)) or isinstance(seconds, bool)):
+            raise TypeError(f"a task's {name} is a number of seconds, or None, not {seconds!r:.80}")
+    wrong = unsound(limits)
+    if wrong:
+        raise ValueError(wrong)
+    return NewTask(payload, priority, kind, key, *limits)
 
 
 def _require_text(what: str, text: object, most: int) -> None:

@@ -13,10 +13,19 @@ import grpc
 import grpc.aio
 
 from orchestrator.cluster.link import UNANSWERED, Link
+from orchestrator.cluster.resubmitting import Resubmissions
 from orchestrator.cluster.silence import Silence
-from orchestrator.cluster.submissions import CoordinatorStopped, KeyTaken, Submission, TaskRefused, Unanswered
+from orchestrator.cluster.submissions import (
+    CoordinatorStopped,
+    KeyTaken,
+    Overloaded,
+    Submission,
+    TaskRefused,
+    Unanswered,
+)
 from orchestrator.cluster.wire import contract, rpc, sizes, translate
 from orchestrator.cluster.wire.rpc import first_of, pauses
+from orchestrator.core.model import TimeLimits
 
 Code = grpc.StatusCode
 DEADLINE_S = 10.0
@@ -53,9 +62,10 @@ class Streaming:
 
     IN_A_MESSAGE = 1000
 
-    def __init__(self, link: Link, unsettled: Unsettled, silence: Silence) -> None:
+    def __init__(self, link: Link, unsettled: Unsettled, silence: Silence, resubmissions: Resubmissions) -> None:
         self._link = link
         self._silence = silence
+        self._resubmissions = resubmissions
         self._now = asyncio.get_running_loop().time
         self._waits_since = self._now()  # for a word of the coordinator
         self._session = secrets.token_hex(6)
@@ -80,7 +90,8 @@ class Streaming:
         return self._now() - self._waits_since if self._unsettled else 0.0
 
     def forsake(self, number: int, submission: Submission) -> bool:
-        if number > self._newest_sent:
+        if number > self._newest_sent or self._resubmissions.pauses(number):
+            self._resubmissions.forget(number)
             return False
         if not submission.id.done():
             self._forsaken[number] = submission
@@ -90,7 +101,7 @@ class Streaming:
         self._silence.begin()
         for pause_s in pauses():
             call = self._link.streams.Submit()
-            self._outgoing = deque(self._unsettled)
+            self._outgoing = deque(number for number in self._unsettled if not self._resubmissions.pauses(number))
             self._gathered.set()
             self._waits_since = self._now()
             try:
@@ -112,8 +123,12 @@ class Streaming:
 
     async def _read(self, call: Any) -> None:
         session, unsettled, forsaken = self._session, self._unsettled, self._forsaken
+        resubmissions = self._resubmissions
         async for message in call:
             came_at = self._waits_since = self._now()
+            if resubmissions.any:
+                for number in (*translate.accepted(message), *dict(translate.known(message))):
+                    resubmissions.forget(number)
             for number in translate.accepted(message):
                 if number in unsettled:
                     unsettled[number].accept(translate.id_of(session, number))
@@ -124,12 +139,19 @@ class Streaming:
                     unsettled[number].accept(task_id)
                 elif number in forsaken:
                     self._release(number)
-            for number, reason, exists in translate.refused(message):
-                if number in unsettled:
-                    unsettled.pop(number).fail(KeyTaken(reason) if exists else TaskRefused(reason))
+            for number, reason, exists, busy in translate.refused(message):
+                if number in forsaken:
+                    resubmissions.forget(number)
+                    forsaken.pop(number).id.cancel()  # nobody wants it any more, and the coordinator does not have it
+                elif number in unsettled and not (busy and resubmissions.later(number, reason, self._submit_again)):
+                    failure = KeyTaken if exists else Overloaded if busy else TaskRefused
+                    unsettled.pop(number).fail(failure(reason))
             for number, outcome in translate.outcomes(message):
                 if number in unsettled:
                     unsettled.pop(number).settle(translate.id_of(session, number), outcome, came_at)
+
+    def _submit_again(self, number: int) -> None:
+        self.submit(range(number, number + 1))
 
     def _release(self, number: int) -> None:
         """The coordinator can be told now: it has the task, or will never have it."""
@@ -159,30 +181,33 @@ class Streaming:
     def _next_message(self) -> Any:
         return translate.from_client("", self._next_tasks())
 
-    def _next_tasks(self) -> Iterator[tuple[int, str, str, int, str]]:
+    def _next_tasks(self) -> Iterator[tuple[int, str, str, int, str, TimeLimits | None]]:
         for number in rpc.take(self._outgoing, self._size, self.IN_A_MESSAGE):
             submission = self._unsettled.get(number)
             if submission is None:
                 continue  # cancelled, or sent before, by a stream that broke
-            payload, priority, kind, key = submission.task
+            task = submission.task
+            payload, priority, kind, key, queue_timeout_s, execution_timeout_s, deadline_s = task
+            limits = None if queue_timeout_s is execution_timeout_s is deadline_s is None else task.limits
             if number > self._newest_sent:
                 self._newest_sent = number
-            yield number, kind, payload, priority, key
+            yield number, kind, payload, priority, key, limits
 
     def _size(self, number: int) -> int:
         submission = self._unsettled.get(number)
         if submission is None:
             return 0
-        payload, _, kind, key = submission.task
+        payload, _, kind, key, _, _, _ = submission.task
         return sizes.task_bytes(kind, payload, key)
 
 
 class Polling:
     """By unary calls: a few at a time to submit, a few at a time to ask, the oldest first."""
 
-    def __init__(self, link: Link, unsettled: Unsettled, silence: Silence) -> None:
+    def __init__(self, link: Link, unsettled: Unsettled, silence: Silence, resubmissions: Resubmissions) -> None:
         self._link = link
         self._silence = silence
+        self._resubmissions = resubmissions
         self._unsettled = unsettled
         self._outgoing: deque[int] = deque(unsettled)
         self._sent: set[int] = set()
@@ -195,6 +220,7 @@ class Polling:
         self._gathered.set()
 
     def forsake(self, number: int, submission: Submission) -> bool:
+        self._resubmissions.forget(number)
         return submission.id.done() or number in self._sent
 
     async def run(self) -> None:
@@ -224,7 +250,7 @@ class Polling:
 
     async def _submit(self, number: int, submission: Submission) -> bool:
         """Whether that is over, well or badly. One that was forsaken meanwhile learns its id, too."""
-        payload, priority, kind, given = submission.task
+        payload, priority, kind, given, *_ = submission.task
         self._silence.begin()
         await self._link.connected()  # before that there is no call whose time could pass
         if number not in self._unsettled:
@@ -232,7 +258,7 @@ class Polling:
         self._sent.add(number)
         key = given or f"{self._session}.{number}"
         try:
-            request = contract.submit_message(kind, payload, priority, key)
+            request = contract.submit_message(kind, payload, priority, key, submission.task.limits)
             submit = self._link.coordinator.SubmitTask
             answer = await self._link.ask(lambda: submit(request, timeout=DEADLINE_S, wait_for_ready=True))
         except grpc.aio.AioRpcError as error:
@@ -241,7 +267,9 @@ class Polling:
             if error.code() is Code.RESOURCE_EXHAUSTED:
                 if number not in self._unsettled:
                     submission.id.cancel()  # nobody wants it any more, and the coordinator never had it
-                return False
+                elif not self._resubmissions.later(number, error.details() or "", self._submit_again):
+                    self._unsettled.pop(number).fail(Overloaded(error.details()))
+                return True
             if has_stopped(error):
                 raise CoordinatorStopped(error.details()) from None
             failure: Exception = error
@@ -263,9 +291,13 @@ class Polling:
         finally:
             self._sent.discard(number)
         self._silence.reached()
+        self._resubmissions.forget(number)
         submission.accept(answer.task_id)
         self._asked.append((answer.task_id, number))
         return True
+
+    def _submit_again(self, number: int) -> None:
+        self.submit(range(number, number + 1))
 
     async def _knows_keys(self) -> bool:
         """Whether a submission may be made again at the coordinator; waits for one that answers."""

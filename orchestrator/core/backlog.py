@@ -11,6 +11,7 @@ from orchestrator.core.model import Task, TaskState
 from orchestrator.core.ports import LaneAware, QueueDiscipline, RoutingPolicy
 
 _PENDING = TaskState.PENDING
+_WEED_BEYOND = 1000
 
 
 class Backlog:
@@ -21,11 +22,12 @@ class Backlog:
     and stands there for all of them: if it is assigned the next one follows, if it is refused the lane closes again.
 
     A task that is settled, or goes on elsewhere, while it waits leaves a stale place behind. If the task comes
-    back it gets that place again.
+    back it gets that place again. Places of settled tasks are weeded out when there are many.
     """
 
     __slots__ = (
-        "_lane_of", "_new_queue", "_retries", "_retry_at", "crowded", "lanes", "open_lanes", "queue", "size",
+        "_lane_of", "_left_behind", "_new_queue", "_retries", "_retry_at", "_weed_beyond", "crowded", "lanes",
+        "open_lanes", "queue", "size",
     )  # fmt: skip
 
     def __init__(self, new_queue: Callable[[], QueueDiscipline], routing: RoutingPolicy) -> None:
@@ -35,6 +37,8 @@ class Backlog:
         self._lane_of: Callable[[Task], Hashable] = routing.lane if isinstance(routing, LaneAware) else _itself
         self.lanes: dict[Hashable, QueueDiscipline] = {}
         self.open_lanes: dict[Task, Hashable] = {}  # the open lanes, by the task that stands in the queue for them
+        self._left_behind = 0  # places, some of which their tasks may have got again
+        self._weed_beyond = _WEED_BEYOND
         self._retry_at: dict[Task, float] = {}
         self._retries: AnyOrder[Task] = AnyOrder()
         self.crowded: dict[Task, None] = {}  # those that wait until one of their attempts ends
@@ -96,6 +100,10 @@ class Backlog:
         """The task is settled, or goes on elsewhere. Its place in the queue, if it has one, is stale."""
         self._retry_at.pop(task, None)
         self.crowded.pop(task, None)
+        if task.queued:
+            self._left_behind += 1
+            if self._left_behind > self._weed_beyond:
+                self._weed()
 
     def next_retry_at(self) -> float:
         return self._retries.earliest
@@ -134,6 +142,27 @@ class Backlog:
         for task in self.open_lanes:
             if not task.queued:
                 yield f"{task} stands for a lane, and not in the queue"
+
+    def _weed(self) -> None:
+        """Take settled tasks out of the queue and the lanes, which may never come to them. One that stands for a lane
+        is left where it is."""
+        for queue in (self.queue, *self.lanes.values()):
+            self._weed_queue(queue)
+        self.size = len(self.queue)
+        still_open = dict.fromkeys(self.open_lanes.values())
+        for lane in [lane for lane, queue in self.lanes.items() if not len(queue) and lane not in still_open]:
+            del self.lanes[lane]
+        self._left_behind = 0
+        self._weed_beyond = self.size + sum(map(len, self.lanes.values())) + _WEED_BEYOND
+
+    def _weed_queue(self, queue: QueueDiscipline) -> None:
+        kept = []
+        for left in range(len(queue), 0, -1):
+            task = self._take(queue, left)
+            if not task.settled or task in self.open_lanes:
+                kept.append(task)
+        for size, task in enumerate(kept):
+            self._put(queue, size, task)
 
     def _push(self, task: Task) -> None:
         self._put(self.queue, self.size, task)

@@ -12,6 +12,9 @@ come late, twice, out of order, for tasks and workers that are unknown, dead or 
 - A worker is assignable while it is ALIVE, not draining, not ejected and not quarantined. A rejection quarantines it
   until its next heartbeat or result, a failed call until a heartbeat after a pause, or its next registration. Then it
   gets a single attempt on trial; if that fails too, the next pause is longer.
+- A task that is not settled by its deadline, or has not begun by the end of its queue timeout, is FAILED, wherever it
+  is; its attempts are cancelled.
+- A submission is refused while so many tasks wait as its priority allows (`core.admission`).
 - An attempt that timed out is cancelled. A task that has `max_copies` attempts on workers waits until one of them ends.
 - A hedge starts on another worker than the attempts that it is to save, in room that no waiting task wants.
 - A process that registers again keeps what it holds, if it is the same incarnation; what an earlier one held is lost.
@@ -26,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from orchestrator.core.admission import refusal
 from orchestrator.core.culprit import checked_review_at
 from orchestrator.core.inputs import Recovered, Registration, Report, declared
 from orchestrator.core.invariants import raise_if_broken
@@ -38,15 +42,13 @@ from orchestrator.core.model import (
     Task,
     TaskId,
     TaskState,
+    TimeLimits,
     Worker,
     WorkerEvent,
     WorkerId,
     WorkerState,
 )
-from orchestrator.core.ports import (
-    SleepAware,
-    Verdict,
-)
+from orchestrator.core.ports import SleepAware, Verdict
 from orchestrator.core.proof import violations
 
 CANCELLED = "cancelled by its submitter"
@@ -93,22 +95,27 @@ class Coordinator(Membership):
     # ---- inputs from clients
 
     @declared
-    def submit(
-        self, task_id: TaskId, priority: int, payload: object, execution_timeout_s: float | None, now: float
-    ) -> None:
-        """A task, to be settled exactly once. An id that is known already is only acknowledged again.
+    def submit(self, task_id: TaskId, priority: int, payload: object, limits: TimeLimits | None, now: float) -> None:
+        """A task, to be settled exactly once, or refused. An id that is known already is only acknowledged again.
 
-        `execution_timeout_s`: the task's own limit, None for the coordinator's.
+        `limits`: the task's own, None for none. Of a task that was refused nothing is known.
         """
         known = self._tasks.get(task_id)
         if known is not None:
             self.counters["duplicate_submits"] += 1
             self._fx.accepted(known, now)
             return
-        task = Task(task_id, self.submitted, priority, payload, now, execution_timeout_s)
+        if self._room_for is not None and self.pending >= self._room_for[priority]:
+            self.counters["refused_submissions"] += 1
+            task = Task(task_id, self.submitted, priority, payload, now, limits)
+            self._fx.refused(task, refusal(self.pending, priority), now)
+            return
+        task = Task(task_id, self.submitted, priority, payload, now, limits)
         self._tasks[task_id] = task
         self.submitted += 1
         self.pending += 1
+        if limits is not None:
+            self._ring_by(self._expiries.begin(task, now))
         self._fx.accepted(task, now)
         backlog = self._backlog
         if self._roomy and not backlog.size and not backlog.lanes:
@@ -137,26 +144,23 @@ class Coordinator(Membership):
     def recovered(self, stored: Recovered, now: float) -> None:
         """A task that an earlier coordinator had taken, before anything else is heard; settled ones first.
 
-        One that no worker had waits again, with the tries that it has left. The others count on what their workers had.
+        One that no worker had waits again, with the tries that it has left. The others count on what their workers had,
+        which may have begun.
         """
-        task_id, priority, payload, execution_timeout_s, submitted_at, *_ = stored
-        task = Task(task_id, self.submitted, priority, payload, submitted_at, execution_timeout_s)
+        task_id, priority, payload, limits, submitted_at, *_ = stored
+        task = Task(task_id, self.submitted, priority, payload, submitted_at, limits)
         task.tries = stored.tries
         task.attempt = stored.attempt
         self._tasks[task_id] = task
         self.submitted += 1
         if stored.state >= _COMPLETED:
-            task.state = TaskState(stored.state)
-            task.worker_id = stored.worker_id
-            task.result = stored.result
-            task.error = stored.error
-            task.settled_at = stored.settled_at
-            self.completed += task.state is _COMPLETED
-            self.failed += task.state is _FAILED
-            self._settled.add(task, now)
+            self._recover_settled(task, stored, now)
             return
         for holding in stored.held:
             self._recover_attempt(task, holding, now)
+            task.begin()
+        if limits is not None:
+            self._ring_by(self._expiries.begin(task, now))
         if not task.live:
             self.pending += 1
             self._backlog.add(task)
@@ -281,6 +285,7 @@ class Coordinator(Membership):
         if found is None or found.started_at is not None:
             return
         found.started_at = now
+        found.task.begin()
         if found.state is _OPEN:
             found.task.state = _RUNNING
             if found.worker.reports_start:
@@ -331,8 +336,10 @@ class Coordinator(Membership):
                 self._passed_trial(attempt.worker)
         if settles:
             self._announce(task, now)
-        elif consumed and attempt is not None:
-            self._retry_or_fail(attempt, now)
+        else:
+            task.begin()
+            if consumed and attempt is not None:
+                self._retry_or_fail(attempt, now)
         if request is not None:
             self._fx.acknowledged(worker_id, request, True, now)
         if attempt is not None and attempt.worker.quarantined is _REJECTED:
@@ -444,6 +451,11 @@ class Coordinator(Membership):
             self._retry_or_fail(attempt, now)
             if not attempt.task.settled:
                 self._fx.cancel(attempt, now)
+        if self._expiries.earliest <= now:
+            for task, counter, why in self._expiries.due(now):
+                self.counters[counter] += 1
+                self._settle(task, _FAILED, None, None, why, now)
+                self._announce(task, now)
         while self._reviews.earliest <= now:
             at, worker = self._reviews.pop()
             if worker.review_at == at:
@@ -463,6 +475,8 @@ class Coordinator(Membership):
 
     def _rearm(self, now: float) -> None:
         self._timeouts.drop_stale()
+        if self._expiries.earliest < math.inf:
+            self._expiries.drop_stale()
         if self._hedges.policy is not None:
             self._hedges.drop_stale_ages()
         earliest = self._next_deadline()

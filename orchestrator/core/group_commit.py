@@ -25,7 +25,7 @@ def stored(task: Task) -> Recovered:
         task.id,
         task.priority,
         task.payload,
-        task.execution_timeout_s,
+        task.limits,
         task.submitted_at,
         task.tries,
         task.attempt,
@@ -102,6 +102,7 @@ class Noting:
     def __init__(self, note: Callable[[Task], None], onward: Effects) -> None:
         self._note = note
         self._onward = onward
+        self.refused = onward.refused
         self.acknowledged = onward.acknowledged
         self.heartbeat_answered = onward.heartbeat_answered
         self.wake_at = onward.wake_at

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
-from orchestrator.core.model import AttemptKey, TaskId, TaskState, WorkerId
+from orchestrator.core.model import AttemptKey, TaskId, TaskState, TimeLimits, WorkerId
 
 Core = TypeVar("Core")
 Method = TypeVar("Method", bound=Callable[..., None])
@@ -84,7 +84,7 @@ class Recovered(NamedTuple):
     task_id: TaskId
     priority: int
     payload: object
-    execution_timeout_s: float | None
+    limits: TimeLimits | None
     submitted_at: float
     tries: int = 0
     attempt: int = 0

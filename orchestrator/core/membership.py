@@ -6,7 +6,7 @@ import heapq
 import math
 
 from orchestrator.core.culprit import checked_review_at, nonsense
-from orchestrator.core.inputs import Holding, Registration
+from orchestrator.core.inputs import Holding, Recovered, Registration
 from orchestrator.core.model import (
     Attempt,
     AttemptKey,
@@ -15,6 +15,7 @@ from orchestrator.core.model import (
     Outcome,
     Quarantine,
     Task,
+    TaskId,
     TaskState,
     Worker,
     WorkerEvent,
@@ -27,6 +28,7 @@ from orchestrator.core.transitions import Transitions
 LONGEST_PAUSE_S = 30.0
 """Between two trials of a worker whose calls fail."""
 
+_PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
 _OPEN = AttemptState.OPEN
 _ALIVE, _SUSPECT, _LEFT = WorkerState.ALIVE, WorkerState.SUSPECT, WorkerState.LEFT
 
@@ -35,6 +37,10 @@ class Membership(Transitions):
     """The workers of a coordinator. What changes a worker changes the attempts that it holds."""
 
     __slots__ = ()
+
+    def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
+        task = self._tasks.get(task_id)
+        return None if task is None else task.newest(worker_id, number)
 
     @property
     def _beat_again_s(self) -> float:
@@ -59,6 +65,14 @@ class Membership(Transitions):
                 self._passed_trial(worker)
         else:
             worker.quarantined = None
+
+    def _passed_trial(self, worker: Worker) -> None:
+        """The worker does say what becomes of what it is given."""
+        worker.on_trial = False
+        worker.trial_pause_s = 0.0
+        if worker.quarantined is Quarantine.TRIAL:
+            worker.quarantined = None
+            self._reconsider(worker)
 
     def _suspect(self, worker: Worker, now: float) -> None:
         worker.state = _SUSPECT
@@ -136,6 +150,16 @@ class Membership(Transitions):
             self._fx.worker_changed(worker, WorkerEvent.FORGOTTEN, Detail.NONE, now)
 
     # ---- what an earlier coordinator knew
+
+    def _recover_settled(self, task: Task, stored: Recovered, now: float) -> None:
+        task.state = TaskState(stored.state)
+        task.worker_id = stored.worker_id
+        task.result = stored.result
+        task.error = stored.error
+        task.settled_at = stored.settled_at
+        self.completed += task.state is TaskState.COMPLETED
+        self.failed += task.state is TaskState.FAILED
+        self._settled.add(task, now)
 
     def _recover_attempt(self, task: Task, holding: Holding, now: float) -> None:
         """Its worker may have it still. Until that registers, or is declared dead, the task counts on it."""
@@ -265,6 +289,24 @@ class Membership(Transitions):
             self._reopen(attempt, now)
             for rival in rivals:
                 self._fx.cancel(rival, now)
+
+    def _reopen(self, attempt: Attempt, now: float) -> None:
+        """The task counts on it again; its execution timeout begins anew."""
+        task, worker = attempt.task, attempt.worker
+        attempt.state = _OPEN
+        attempt.outcome = Outcome.UNFINISHED
+        attempt.reason = ""
+        attempt.given_up_at = None
+        del worker.abandoned[attempt]
+        worker.open[attempt] = None
+        if task.state is _PENDING:
+            self.pending -= 1
+            self._backlog.forget(task)
+        task.state = _ASSIGNED if attempt.started_at is None else _RUNNING
+        if not worker.reports_start or attempt.started_at is not None:
+            self._time_out_later(attempt, now)
+        self._wait_again(task, now)
+        self._hedges.look_again(attempt, now)
 
     @staticmethod
     def _rivals(attempt: Attempt) -> list[Attempt]:

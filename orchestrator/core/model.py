@@ -138,21 +138,33 @@ class Failure(NamedTuple):
     at: float
 
 
+class TimeLimits(NamedTuple):
+    """How long a task may take, in seconds; None for no limit.
+
+    `queue_timeout_s`: from its acceptance until its execution begins for the first time. `execution_timeout_s`: each
+    execution, instead of the coordinator's limit. `deadline_s`: from its acceptance until it is settled.
+    """
+
+    queue_timeout_s: float | None = None
+    execution_timeout_s: float | None = None
+    deadline_s: float | None = None
+
+
 class Task:
     """One unit of work.
 
     `tries`: attempts that counted against the task's limit; a rejection, a failed call and a hedge do not.
     `attempt`: the number of the newest attempt. `live`: the attempts that are not closed yet.
     `past`: who had which of the attempts that were closed before the task was settled, the newest PAST.
-    `execution_timeout_s`: the task's own limit, None for the coordinator's. `queued`: the task has a place in the
-    queue, which may be stale.
+    `limits`: its own, None for none; once it has begun, without `queue_timeout_s`. `queued`: the task has a place in
+    the queue, which may be stale.
     """
 
     PAST = 1000
 
     __slots__ = (
-        "attempt", "error", "execution_timeout_s", "failures", "id", "live", "past", "payload", "priority", "queued",
-        "result", "seq", "settled_at", "state", "submitted_at", "tries", "worker_id",
+        "attempt", "error", "failures", "id", "limits", "live", "past", "payload", "priority", "queued", "result",
+        "seq", "settled_at", "state", "submitted_at", "tries", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -162,7 +174,7 @@ class Task:
         priority: int,
         payload: object,
         submitted_at: float,
-        execution_timeout_s: float | None = None,
+        limits: TimeLimits | None = None,
     ) -> None:
         self.id = id
         self.seq = seq
@@ -171,7 +183,7 @@ class Task:
         self.state = _PENDING
         self.submitted_at = submitted_at
         self.settled_at: float | None = None
-        self.execution_timeout_s = execution_timeout_s
+        self.limits = limits
         self.attempt = 0
         self.tries = 0
         self.queued = False
@@ -190,6 +202,17 @@ class Task:
     def has_open(self) -> bool:
         """Whether the task counts on an attempt."""
         return any(attempt.state is AttemptState.OPEN for attempt in self.live)
+
+    @property
+    def deadline_at(self) -> float:
+        """When it has to be settled; inf without a deadline."""
+        deadline_s = None if self.limits is None else self.limits.deadline_s
+        return math.inf if deadline_s is None else self.submitted_at + deadline_s
+
+    def begin(self) -> None:
+        """Its execution has begun: it has not waited for too long."""
+        if self.limits is not None and self.limits.queue_timeout_s is not None:
+            self.limits = self.limits._replace(queue_timeout_s=None)
 
     def newest(self, worker_id: WorkerId, number: int | None) -> Attempt | None:
         """The worker's live attempt of that number, or the newest that it has."""
@@ -245,6 +268,11 @@ class Attempt:
     def is_copy(self) -> bool:
         """It is no hedge, and occupies a worker that may still say so."""
         return not self.hedge and self.worker.state is not WorkerState.DEAD
+
+    @property
+    def has_begun(self) -> bool:
+        """An assignment counts as the start where a worker does not say when it starts."""
+        return self.started_at is not None or not self.worker.reports_start
 
     @property
     def key(self) -> AttemptKey:

@@ -51,6 +51,10 @@ class Effects(Protocol):
     def accepted(self, task: Task, now: float) -> None:
         """The submitter may be told that the coordinator has the task."""
 
+    def refused(self, task: Task, why: str, now: float) -> None:
+        """The submitter may be told that the coordinator does not take the task, while so many wait. It keeps no record
+        of it."""
+
     def registered(self, worker: Worker, request: int | None, dropped: Sequence[AttemptKey], now: float) -> None:
         """Answer to a registration. `dropped`: what the worker is to stop of the attempts that it said it holds."""
 
@@ -111,7 +115,8 @@ class LaneAware(Protocol):
 class QueueDiscipline(Protocol):
     """The order in which waiting tasks are tried. A requeued task is pushed again and keeps its `seq`.
 
-    Iteration gives every task that stands in the queue once, in any order.
+    Iteration gives every task that stands in the queue once, in any order. Where many that stand in it are settled, all
+    are popped, and the others are pushed again in the order in which they were popped.
     """
 
     def push(self, task: Task) -> None: ...

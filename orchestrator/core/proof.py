@@ -22,6 +22,7 @@ def violations(core: Transitions) -> Iterator[str]:
     for worker in workers:
         yield from _violated_by_worker(core, worker)
     yield from core._backlog.violations(tasks)
+    yield from core._expiries.violations(tasks)
     yield from core._blame.violations(workers)
     yield from core._dead_share.violations(workers)
     yield from core._hedges.violations()

@@ -10,11 +10,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
 from typing import Literal
 
+from orchestrator.core.admission import room_for
 from orchestrator.core.backlog import Backlog
 from orchestrator.core.blame import Blame
 from orchestrator.core.culprit import checked_review_at, nonsense
 from orchestrator.core.dead_share import DeadShare
-from orchestrator.core.deadlines import AnyOrder, Ticks, Timeouts
+from orchestrator.core.deadlines import AnyOrder, Expiries, Ticks, Timeouts
 from orchestrator.core.hedges import Hedges, is_alone, is_orphan, kind_of_payload
 from orchestrator.core.model import (
     Attempt,
@@ -52,6 +53,7 @@ class Transitions:
 
     `queue`: makes a queue discipline; each lane of refused tasks has one of its own.
     `execution_timeout_s`: of tasks that have no limit of their own; None for no limit.
+    `max_waiting`: when so many tasks wait no submission is accepted, of lower priorities sooner; None for no limit.
     `execution_check`, `detection_check`: None to act at the exact moment.
     `keep_settled`, `keep_settled_s`, `keep_settled_bytes`: settled tasks are remembered, to answer questions and to
     know a late report, up to that number, for that long, and up to that size in all. `keep_keyed_s`: for how long those
@@ -71,9 +73,9 @@ class Transitions:
     # More attributes than a shared dictionary of instances holds: slots are found faster.
     __slots__ = (
         "_alarm", "_backlog", "_blame", "_call_timeout_s", "_dead_share", "_detection_check", "_ejection",
-        "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_limited", "_listens_until",
+        "_expiries", "_free_slots", "_fx", "_gone", "_hedges", "_judges_from", "_limited", "_listens_until",
         "_max_copies", "_new_detector", "_on_failed_call", "_on_return", "_own_pause_s", "_readmissions",
-        "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_roomy", "_routing",
+        "_remember_workers_s", "_settled", "_retry", "_reviews", "_room_appeared", "_room_for", "_roomy", "_routing",
         "_tasks", "_timeouts", "_workers", "completed", "counters", "failed", "heartbeat_s", "pending", "submitted",
         "term",
     )  # fmt: skip
@@ -101,6 +103,7 @@ class Transitions:
         ejection: EjectionPolicy | None = None,
         kind_of: Callable[[object], Hashable] = kind_of_payload,
         call_timeout_s: float = 2.0,
+        max_waiting: int | None = None,
         keep_settled: float = 100_000,
         keep_settled_s: float = math.inf,
         keep_settled_bytes: float = math.inf,
@@ -137,6 +140,8 @@ class Transitions:
         self._dead_share = DeadShare(max_dead_share)
         self._timeouts = Timeouts(self._tasks, execution_timeout_s, execution_check)
         self._limited = execution_timeout_s is not None
+        self._expiries = Expiries(self._tasks)
+        self._room_for = None if max_waiting is None else room_for(max_waiting)
         self._reviews: AnyOrder[Worker] = AnyOrder()
         self._readmissions: AnyOrder[Worker] = AnyOrder()
         self._alarm = math.inf
@@ -148,7 +153,14 @@ class Transitions:
         self.completed = 0
         self.failed = 0
         self.counters: Counter[str] = Counter(
-            late_results=0, unknown_results=0, refused_results=0, duplicate_submits=0, timeouts=0
+            late_results=0,
+            unknown_results=0,
+            refused_results=0,
+            duplicate_submits=0,
+            timeouts=0,
+            queue_timeouts=0,
+            missed_deadlines=0,
+            refused_submissions=0,
         )
 
     def policies(self) -> Mapping[str, object]:
@@ -181,7 +193,7 @@ class Transitions:
         if before + 1 >= worker.limit:
             self._roomy -= 1
         self._routing.load_changed(worker, before)
-        if not worker.reports_start and (self._limited or task.execution_timeout_s is not None):
+        if not worker.reports_start and (self._limited or task.limits is not None):
             # As `_time_out_later` has it, which this does not call because every task pays for it.
             at = self._timeouts.start(attempt, now)
             if at < self._alarm:
@@ -258,7 +270,8 @@ class Transitions:
         self._fx.settled(task, now)
         for other in task.live:
             if other.state is _OPEN:
-                self._give_up(other, Outcome.CANCELLED, "settled by another attempt", now)
+                why = task.error if task.worker_id is None else "settled by another attempt"
+                self._give_up(other, Outcome.CANCELLED, why, now)
             self._fx.cancel(other, now)
 
     def _retry_or_fail(self, attempt: Attempt, now: float) -> None:
@@ -272,6 +285,8 @@ class Transitions:
             task.tries += 1
         if task.state >= _COMPLETED:
             return
+        if attempt.has_begun:
+            task.begin()
         if task.has_open:
             self._hedge_again(task, now)
             return
@@ -297,6 +312,7 @@ class Transitions:
         task = attempt.task
         if task.state >= _COMPLETED:
             return
+        self._wait_again(task, now)
         if task.has_open:
             self._hedge_again(task, now)
             return
@@ -325,14 +341,15 @@ class Transitions:
 
     # ---- attempts
 
-    def _find(self, worker_id: WorkerId, task_id: TaskId, number: int | None) -> Attempt | None:
-        task = self._tasks.get(task_id)
-        return None if task is None else task.newest(worker_id, number)
-
     def _time_out_later(self, attempt: Attempt, now: float) -> None:
         at = self._timeouts.start(attempt, now)
         if at < self._alarm:
             self._ring_by(at)
+
+    def _wait_again(self, task: Task, now: float) -> None:
+        """What seemed to run may not have begun."""
+        if task.limits is not None:
+            self._ring_by(self._expiries.wait_again(task, now))
 
     def _give_up(self, attempt: Attempt, outcome: Outcome, reason: str, now: float) -> None:
         attempt.state = _ABANDONED
@@ -370,23 +387,6 @@ class Transitions:
                 self._backlog.release(task)
         elif not task.live:
             self._settled.add(task, now)
-
-    def _reopen(self, attempt: Attempt, now: float) -> None:
-        """The task counts on it again; its execution timeout begins anew."""
-        task, worker = attempt.task, attempt.worker
-        attempt.state = _OPEN
-        attempt.outcome = Outcome.UNFINISHED
-        attempt.reason = ""
-        attempt.given_up_at = None
-        del worker.abandoned[attempt]
-        worker.open[attempt] = None
-        if task.state is _PENDING:
-            self.pending -= 1
-            self._backlog.forget(task)
-        task.state = _ASSIGNED if attempt.started_at is None else _RUNNING
-        if not worker.reports_start or attempt.started_at is not None:
-            self._time_out_later(attempt, now)
-        self._hedges.look_again(attempt, now)
 
     # ---- hedges
 
@@ -441,14 +441,6 @@ class Transitions:
             worker.quarantined = why
         self._make_unassignable(worker)
 
-    def _passed_trial(self, worker: Worker) -> None:
-        """The worker does say what becomes of what it is given."""
-        worker.on_trial = False
-        worker.trial_pause_s = 0.0
-        if worker.quarantined is Quarantine.TRIAL:
-            worker.quarantined = None
-            self._reconsider(worker)
-
     def _reconsider(self, worker: Worker) -> None:
         """After something that may have made the worker assignable."""
         if not worker.assignable and worker.available:
@@ -476,6 +468,7 @@ class Transitions:
     def _next_deadline(self) -> float:
         return min(
             self._timeouts.earliest(),
+            self._expiries.earliest,
             self._reviews.earliest,
             self._backlog.next_retry_at(),
             self._hedges.next_age_at(),

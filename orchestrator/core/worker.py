@@ -191,6 +191,11 @@ class WorkerAgent:
         self._repeat_at[key] = now + self._report_pause_s * min(sent, 10)
         self._rearm()
 
+    def connection_lost(self, now: float) -> None:
+        """No report that is on its way is acknowledged any more."""
+        for key in self._unreported:
+            self.report_failed(key, now)
+
     def start_over(self, now: float) -> None:
         """By the wire contract, to register again is to have lost everything: what the worker holds is requeued.
 

@@ -124,7 +124,7 @@ def timeline(run: Run) -> go.Figure:
         (1, "p50 of latency", line.p50_s, P50, "solid", "latency"),
         (2, "arrivals", line.arrivals_per_s, "#999999", "dot", "tasks per s"),
         (2, "completions", line.completions_per_s, COLORS[2], "solid", "tasks per s"),
-        (3, "waiting, wherever", line.waiting_anywhere, COLORS[0], "solid", "tasks waiting"),
+        (3, "waiting, wherever", line.waiting, COLORS[0], "solid", "tasks waiting"),
         (3, "waiting at workers", line.waiting_at_workers, COLORS[1], "dash", "tasks waiting"),
     )
     for row, name, values, color, dash, what in over_time:
@@ -151,7 +151,7 @@ def over_time(runs: Mapping[str, Run]) -> go.Figure:
         color, dash = COLORS[place % len(COLORS)], DASHES[place % len(DASHES)]
         every.append(known(line.p99_s))
         _stairs(figure, line, known(line.p99_s), escape(label), color, dash, 1, in_seconds=True)
-        _stairs(figure, line, line.waiting_anywhere, escape(label), color, dash, 2, legend=False)
+        _stairs(figure, line, line.waiting, escape(label), color, dash, 2, legend=False)
     _seconds(figure, "y", np.concatenate(every), "p99 of latency, by arrival", row=1)
     figure.update_yaxes(title="tasks waiting", rangemode="tozero", row=2, col=1)
     figure.update_xaxes(title="time since the start (s)", row=2, col=1)

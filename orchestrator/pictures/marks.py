@@ -12,7 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from orchestrator.core.model import Detail, WorkerEvent
 from orchestrator.pictures.style import Dashes, count_axis
 from orchestrator.results.detection import DetectionRecord
-from orchestrator.results.tables import FAULTS, FaultEvent, Floats, Tables, event_rows, faults_ended_by
+from orchestrator.results.tables import (
+    FAULTS,
+    CoordinatorEvent,
+    FaultEvent,
+    Floats,
+    Tables,
+    event_rows,
+    faults_ended_by,
+)
 
 RECOVERY, DECLARED_DEAD, MISTAKE = "recovery", "declared dead", "declared dead while alive"
 FAULT, NETWORK, ORDER = "-", (0, (6, 1.5, 1.5, 1.5)), (0, (6, 6))
@@ -70,7 +78,7 @@ _OUT_BY: dict[str, str] = {
     ),
 }
 _FAULTS = {kind.replace("_", " ") for kind in FAULTS}
-_RECOVERIES = (FaultEvent.HEAL, FaultEvent.RECOVERED, WorkerEvent.READMITTED)
+_RECOVERIES = (FaultEvent.HEAL, CoordinatorEvent.RECOVERED, WorkerEvent.READMITTED)
 _RETURNS = (Detail.REREGISTERED, Detail.RECONNECTED, Detail.REVIVED)
 
 

@@ -98,7 +98,7 @@ def of_replications(runs: Sequence[Run], title: str, setting: str) -> Plot:
         setting += f";  the first {len(lines)} of {len(runs)} replications are drawn"
     figure, panels = new_figure(title, setting, (9, 7), rows=3, height_ratios=[3, 2, 2], sharex=True)
     edges_s = max((line.edges_s for line in lines), key=len)
-    for axes, name in zip(panels, ("p99_s", "completions_per_s", "waiting_anywhere"), strict=True):
+    for axes, name in zip(panels, ("p99_s", "completions_per_s", "waiting"), strict=True):
         values = np.array([_on(edges_s, line, getattr(line, name)) for line in lines])
         for one in values:
             axes.stairs(known(one), edges_s, baseline=None, color="#999999", lw=0.7)

@@ -162,7 +162,7 @@ def draw_rates(axes: Axes, line: Series) -> None:
 
 
 def draw_queue(axes: Axes, line: Series) -> None:
-    """The mean number of tasks that have not started: at the coordinator, and on top of it at the workers."""
+    """The mean number of tasks that have not started: before a worker has them, and on top of it at the workers."""
     draw_waiting(axes, line, looks(1)[0])
     queue_axis(axes, [line])
     axes.legend(loc="upper right", ncols=2)
@@ -170,19 +170,19 @@ def draw_queue(axes: Axes, line: Series) -> None:
 
 def draw_waiting(axes: Axes, line: Series, look: Look) -> None:
     """A line for the whole queue, and an area for the part of it that waits at workers if any does."""
-    everywhere = line.waiting_anywhere
     if _waits_at_workers(line):
-        axes.stairs(everywhere, line.edges_s, baseline=line.waiting, fill=True, color=look.color, alpha=0.25, lw=0)
+        elsewhere = line.waiting - line.waiting_at_workers
+        axes.stairs(line.waiting, line.edges_s, baseline=elsewhere, fill=True, color=look.color, alpha=0.25, lw=0)
         axes.plot([], [], color=look.color, alpha=0.25, lw=6, label="at workers")
-    axes.stairs(everywhere, line.edges_s, baseline=None, **look.steps, label="waiting, wherever")
+    axes.stairs(line.waiting, line.edges_s, baseline=None, **look.steps, label="waiting, wherever")
 
 
 def _waits_at_workers(line: Series) -> bool:
-    return bool(np.max(line.waiting_at_workers) > AT_WORKERS * np.max(line.waiting_anywhere))
+    return bool(np.max(line.waiting_at_workers) > AT_WORKERS * np.max(line.waiting))
 
 
 def queue_axis(axes: Axes, lines: Sequence[Series]) -> None:
-    count_axis(axes, "tasks waiting", 1.3 * max(float(np.max(line.waiting_anywhere)) for line in lines))
+    count_axis(axes, "tasks waiting", 1.3 * max(float(np.max(line.waiting)) for line in lines))
 
 
 def time_axis(axes: Axes, until_s: float) -> None:

@@ -79,10 +79,12 @@ def build_coordinator(
     keep_keyed_s: float = math.inf,
     term: int = 1,
     call_timeout_s: float = 2.0,
+    max_waiting: int | None = None,
 ) -> Coordinator:
     """The policies around a fresh core; each policy and each periodic check draws from a stream of its own.
 
     `term`: of the coordinator's process, higher than that of the one before it. `call_timeout_s`: the driver's.
+    `max_waiting`: when so many tasks wait, submissions are refused, of lower priorities sooner.
     """
     detection = policies.detection
 
@@ -114,6 +116,7 @@ def build_coordinator(
         hedging=chosen("hedging", policies.hedging),
         ejection=chosen("ejection", policies.ejection),
         call_timeout_s=call_timeout_s,
+        max_waiting=max_waiting,
         keep_settled=keep_settled,
         keep_settled_s=keep_settled_s,
         keep_settled_bytes=keep_settled_bytes,

@@ -8,19 +8,22 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import grpc.aio
+import numpy as np
 
-from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask, Submission
+from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask, Overloaded, Submission
+from orchestrator.cluster.figures import Commits
 from orchestrator.cluster.tasks import named_kind
 from orchestrator.cluster.wire.rpc import pauses
 from orchestrator.rehearsal.injector import Injector
 from orchestrator.rehearsal.journal import Journal
 from orchestrator.rehearsal.local_cluster import LocalCluster
-from orchestrator.rehearsal.record import Account, Promised
+from orchestrator.rehearsal.record import Account, GivenUp, Promised, key_of
 from orchestrator.results.sweeps import Progress
-from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, RunEnd
+from orchestrator.scenario.driving import ClosedClients, Columns, OpenStream, Patience, RunEnd
 from orchestrator.scenario.plan import ClosedArrivals, Demand, OpenArrivals, Plan
 from orchestrator.scenario.schema import Scenario
 
@@ -31,6 +34,7 @@ HEAD_START_S = 0.1
 COMMON_S = 5.0
 WATCH_S = 0.2
 LATE_S = 0.05
+ASKING_S = 2.0
 STOPPED = 70
 """The exit status of a coordinator that a fault of a policy, or of its own, has stopped."""
 
@@ -66,15 +70,22 @@ class Drive:
         self._progress = progress
         self._stopped = False
         self._late_s = 0.0
+        self._limits = scenario.workload.limits()
+        self._given_up: list[GivenUp] = []
         self._promised: dict[int, Promised] | None = None if scenario.coordinator.commit is None else {}
+        self._commits: Commits | None = None
         self.began = self.ended = 0.0
         arrivals = plan.arrivals
         due = 0 if isinstance(arrivals, ClosedArrivals) else len(arrivals)
         self._end = RunEnd(due, self._finish, lambda: injector.hopeless)
+        resubmit = scenario.workload.resubmit
+        self._keys = resubmit is not None and resubmit.keys
+        self._patience = None if resubmit is None else Patience(resubmit, self.call_at, self._submit_again)
+        self._sent: list[NewTask] = []  # by row
         self._arrivals: _Submissions | _Clients = (
             _Clients(self, arrivals, scenario.duration_s, self._end)
             if isinstance(arrivals, ClosedArrivals)
-            else _Submissions(self, arrivals)
+            else _Submissions(self, arrivals, self._end)
         )
 
     async def run(self) -> None:
@@ -87,7 +98,8 @@ class Drive:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        async with AsyncClient(self._cluster.address) as self._client:
+        give_up_after_s = self._scenario.workload.give_up_after_s
+        async with AsyncClient(self._cluster.address, give_up_after_s=give_up_after_s) as self._client:
             await self._connect()
             self.began = self.ended = beginning(self._scenario, self._loop.time() + HEAD_START_S)
             self._journal.begin(self.began)
@@ -101,11 +113,19 @@ class Drive:
                 await self._over
             finally:
                 self.ended = self._loop.time()
+                self._commits = await self._told_of_commits()
                 for task in background:
                     task.cancel()
                 self._injector.release()
         if self._late_s > LATE_S:
             log.warning("the driver fell behind: a task was sent up to %.3f s after its arrival", self._late_s)
+
+    async def _told_of_commits(self) -> Commits | None:
+        """By the coordinator, if it is there and has a store."""
+        if self._promised is not None and self._cluster.coordinator.status is None:
+            with contextlib.suppress(grpc.aio.AioRpcError, TimeoutError):
+                return (await asyncio.wait_for(self._client.metrics(), ASKING_S)).commits
+        return None
 
     def stop(self) -> None:
         """End the run within a moment. May be called from another thread."""
@@ -129,7 +149,8 @@ class Drive:
 
     def account(self) -> Account:
         columns, kinds = self._arrivals.columns(), self._arrivals.kinds()
-        return Account(self.began, self.ended, *columns, kinds, self._injector.injections, self._promised or {})
+        faults, promised = self._injector.injections, self._promised or {}
+        return Account(self.began, self.ended, *columns, kinds, faults, self._given_up, promised, self._commits)
 
     # ---- for the arrivals
 
@@ -146,19 +167,32 @@ class Drive:
         if not self.over:
             function(argument)
 
-    def submit(self, at_s: float, service_s: float, priority: int) -> Submission:
-        """Now; `at_s` is when it was to be."""
+    def submit(self, at_s: float, service_s: float, priority: int, again: bool = False) -> None:
+        """The next row, now; `at_s` is when it was to be. `again`: it is the work of another one."""
         self._late_s = max(self._late_s, self.now - at_s)
+        row = len(self._sent)
         work = self._scenario.workload.task
         of_kind = service_s.kind if isinstance(service_s, Demand) else None
         kind = work if of_kind is None else named_kind(work, of_kind)
         self._journal.submit(at_s, service_s, priority, of_kind)
-        task = NewTask(self._payload(service_s), priority, kind)
+        limits = self._limits.get(of_kind or "") or ()
+        task = NewTask(self._payload(service_s), priority, kind, key_of(row) if self._keys else "", *limits)
+        self._sent.append(task)
         (submission,) = self._client.submit_batch([task])
-        submission.outcome.add_done_callback(self._settled)
+        submission.outcome.add_done_callback(partial(self._settled, row))
         if self._promised is not None:
-            self._note_promises(submission, len(self._promised), self._promised)
-        return submission
+            self._note_promises(submission, row, self._promised)
+        if self._patience is not None and not again:
+            self._patience.submitted(row, at_s)
+
+    def _submit_again(self, row: int, at_s: float) -> int:
+        """With a key it is the same task, and its first submission tells how it ends."""
+        if self._keys:
+            (submission,) = self._client.submit_batch([self._sent[row]])
+            submission.outcome.add_done_callback(self._fail_unless_refused)
+            return row
+        self._arrivals.repeat(row, at_s)
+        return len(self._sent) - 1
 
     def _note_promises(self, submission: Submission, row: int, promised: dict[int, Promised]) -> None:
         """When the coordinator said that it has the task, and how it ended."""
@@ -177,9 +211,20 @@ class Drive:
     def over(self) -> bool:
         return self._over.done()
 
-    def _settled(self, outcome: asyncio.Future[Any]) -> None:
-        if not self._fail_with(outcome):
-            self._end.settled()
+    def _settled(self, row: int, outcome: asyncio.Future[Any]) -> None:
+        if _is_refused(outcome):
+            given_up = GivenUp(row, self._loop.time())
+            self._given_up.append(given_up)
+            self._journal.give_up(given_up)
+        elif self._fail_with(outcome):
+            return
+        self._end.settled()
+        if self._patience is None or self._patience.settled(row):
+            self._arrivals.told(row)
+
+    def _fail_unless_refused(self, outcome: asyncio.Future[Any]) -> None:
+        if not _is_refused(outcome):
+            self._fail_with(outcome)
 
     # ---- the end
 
@@ -206,13 +251,20 @@ class Drive:
         return error is not None or done.cancelled()
 
 
-class _Submissions:
-    """Open arrivals. One that is sent late delays no later one."""
+def _is_refused(outcome: asyncio.Future[Any]) -> bool:
+    return not outcome.cancelled() and isinstance(outcome.exception(), Overloaded)
 
-    def __init__(self, drive: Drive, plan: OpenArrivals) -> None:
+
+class _Submissions:
+    """Open arrivals. One that is sent late delays no later one. Work that is submitted again as another task stands
+    among the others, in the order in which they are sent."""
+
+    def __init__(self, drive: Drive, plan: OpenArrivals, end: RunEnd) -> None:
         self._drive = drive
         self._plan = plan
-        self._sent = 0
+        self._end = end
+        self._sent = 0  # of the plan
+        self._rows: list[tuple[int, float]] = []  # which of the plan, and when
         columns = (plan.arrival_s.tolist(), plan.demands(slice(None)), plan.priority.tolist())
         rows = ((at_s, 0, service_s, priority) for at_s, service_s, priority in zip(*columns, strict=True))
         self._stream = OpenStream(rows, drive.call_at, self._send)
@@ -222,17 +274,29 @@ class _Submissions:
 
     def columns(self) -> Columns:
         """Of the tasks that were sent, in their order."""
-        plan, sent = self._plan, self._sent
-        return plan.arrival_s[:sent], plan.service_s[:sent], plan.priority[:sent]
+        plan, planned = self._plan, [planned for planned, _ in self._rows]
+        return np.array([at_s for _, at_s in self._rows]), plan.service_s[planned], plan.priority[planned]
 
     def kinds(self) -> list[str] | None:
         """Of the same tasks; None without kinds."""
-        return self._plan.kinds_of(slice(self._sent))
+        return self._plan.kinds_of(np.array([planned for planned, _ in self._rows], dtype=np.int64))
+
+    def told(self, row: int) -> None:
+        """Nobody waits for it."""
+
+    def repeat(self, row: int, at_s: float) -> None:
+        """The work of that row once more."""
+        planned, _ = self._rows[row]
+        plan = self._plan
+        self._end.submitted()
+        self._rows.append((planned, at_s))
+        self._drive.submit(at_s, plan.demands(slice(planned, planned + 1))[0], int(plan.priority[planned]), again=True)
 
     def _send(self, row: tuple[float, int, float, int]) -> None:
         at_s, _, service_s, priority = row
-        self._drive.submit(at_s, service_s, priority)
+        self._rows.append((self._sent, at_s))
         self._sent += 1
+        self._drive.submit(at_s, service_s, priority)
 
 
 class _Clients:
@@ -246,12 +310,18 @@ class _Clients:
         self.kinds = self._clients.kinds
 
     def _send(self, number: int, at_s: float, service_s: float, priority: int) -> None:
-        submission = self._drive.submit(at_s, service_s, priority)
-        submission.outcome.add_done_callback(lambda _: self._told(number))
+        self._drive.submit(at_s, service_s, priority)
 
-    def _told(self, number: int) -> None:
+    def told(self, row: int) -> None:
+        """The client of that task hears how it ended."""
         if not self._drive.over:
-            self._clients.told(number, self._drive.now)
+            self._clients.told(row, self._drive.now)
+
+    def repeat(self, row: int, at_s: float) -> None:
+        """The work of that row once more."""
+        number = self._clients.repeat(row, at_s)
+        _, service_s, priority = self._clients.row(number)
+        self._drive.submit(at_s, service_s, priority, again=True)
 
 
 def beginning(scenario: Scenario, at: float) -> float:

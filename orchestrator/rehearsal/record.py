@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.cluster.decision_record import Input, Process, Recorded
+from orchestrator.cluster.figures import Commits
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import Recovered
 from orchestrator.core.model import Attempt, AttemptKey, Outcome, Task, TaskState, Worker, WorkerEvent, WorkerId
 from orchestrator.results.folders import RunFolderError
 from orchestrator.results.recorder import Recorder
-from orchestrator.results.tables import FaultEvent, Tables, faults_ended_by
+from orchestrator.results.tables import CoordinatorEvent, FaultEvent, Tables, faults_ended_by
 from orchestrator.scenario.schema import Scenario
 
 MOMENTS = {
@@ -45,6 +46,13 @@ class Injection(NamedTuple):
     kind: str
     worker: str | None
     detail: str | None = None
+
+
+class GivenUp(NamedTuple):
+    """A task that was refused until its client wanted it no more: its row, and that moment of the driver's clock."""
+
+    row: int
+    at: float
 
 
 @dataclass
@@ -70,8 +78,11 @@ class Account:
     kinds: Sequence[str] | None = None
     """The kind of each; None without kinds."""
     faults: list[Injection] = field(default_factory=list)
+    given_up: list[GivenUp] = field(default_factory=list)
     promised: Mapping[int, Promised] = field(default_factory=dict)
     """By task, where the coordinator may crash."""
+    commits: Commits | None = None
+    """What the coordinator told at the end of the groups that it had stored."""
 
 
 class Record(NamedTuple):
@@ -100,13 +111,15 @@ def record(path: Path, scenario: Scenario, account: Account, killed: bool = Fals
     for process in recorded.processes:
         lives.decide(process, task_id)
     core = lives.core
-    if not (recorded.closed or killed):
+    if not (recorded.closed or killed or lives.killed_at_the_end):
         raise RunFolderError(f"{path} ends before the run does: {path.with_name('cluster.log')} says why")
     watcher.presume_starts(core)
     recorder.close(core)
     for injection in account.faults:
         if injection.kind != "crash" or not watcher.had_left(injection.worker, injection.at):
             recorder.event(*injection)
+    for row, at in account.given_up:
+        recorder.refused(row, at)
     arrived_at = account.arrival_s + account.began
     tables = recorder.tables(arrived_at, account.service_s, account.priority, scenario.worker_names(), account.ended)
     return Record(_since(tables, account).with_kinds(account.kinds), lives.inputs, lives.counters)
@@ -133,6 +146,12 @@ class _Lives:
         assert self._core is not None
         return self._core
 
+    @property
+    def killed_at_the_end(self) -> bool:
+        """The run ended while there was no coordinator."""
+        of_coordinator = [fault.kind for fault in self._account.faults if fault.worker is None]
+        return of_coordinator[-1:] == [FaultEvent.COORDINATOR_CRASH]
+
     def decide(self, process: Process, task_id: Callable[[str], Hashable]) -> None:
         inputs = (item for item in process.inputs(task_id=task_id) if item.now <= self._account.ended)
         first = next(inputs, None)
@@ -151,24 +170,26 @@ class _Lives:
             self._follow(former, read, first.now, process.head.built["term"])
         for item in others:
             self._apply(item)
-        self.counters += self.core.counters
+        self.counters.update(self.core.counters)
 
     def _follow(self, former: Coordinator, read: Mapping[Hashable, Recovered], now: float, term: int) -> None:
         """A coordinator of that term goes on with what it has read."""
-        self._watcher.presume_starts(former)
+        for worker in former.workers():
+            for attempt in worker.abandoned:  # of one that counts it is known when it has ended
+                self._watcher.presume_start(attempt)
         crashed_at = max((at for at in self._crashes if at <= now), default=now)
         self._recorder.crashed(former, read, crashed_at)
         for stored in read.values():
             self.core.recovered(_by_one_clock(stored, former.task(stored.task_id)), now)
         self._recorder.recovered(self.core)
-        self._recorder.event(now, FaultEvent.RECOVERED, None, f"term {term}")
+        self._recorder.event(now, CoordinatorEvent.RECOVERED, None, f"term {term}")
         for task, promised in self._account.promised.items():
             known = read.get(task)
             settled = known is not None and known.state >= TaskState.COMPLETED
             if (known is None and promised.acknowledged_at < crashed_at) or (
                 not settled and promised.told_at < crashed_at
             ):
-                self._recorder.event(now, FaultEvent.LOST, None, str(task))
+                self._recorder.event(now, CoordinatorEvent.LOST, None, str(task))
 
     def _apply(self, item: Input) -> None:
         self._require_sound(item)
@@ -192,13 +213,18 @@ def _by_one_clock(stored: Recovered, known: Task | None) -> Recovered:
     return stored._replace(submitted_at=known.submitted_at, settled_at=settled_at, held=held)
 
 
+def key_of(row: int) -> str:
+    """Where tasks have keys."""
+    return f"task-{row}"
+
+
 def row_of(recorded: Recorded) -> Callable[[str], Hashable]:
-    """Of the task with that id, which stays as it is where nobody submitted it: the client numbers its tasks from
-    one."""
+    """Of the task with that id, which stays as it is where nobody submitted it: the client numbers its tasks from one,
+    but those with a key may have come again, by another number."""
     rows: dict[str, int] = {}
     for item in recorded.inputs(("submit",)):
         task_id, _, job, _ = item.arguments
-        rows[task_id] = job.number - 1
+        rows[task_id] = int(job.key.rpartition("-")[2]) if job.key else job.number - 1
     return lambda task_id: rows.get(task_id, task_id)
 
 
@@ -273,6 +299,7 @@ class _Watcher:
         return found
 
     def accepted(self, task: Task, now: float) -> None: ...
+    def refused(self, task: Task, why: str, now: float) -> None: ...
     def assign(self, attempt: Attempt, now: float) -> None: ...
     def cancel(self, attempt: Attempt, now: float) -> None: ...
     def timed_out(self, attempt: Attempt, now: float) -> None: ...

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.cluster import decision_record, tasks
+from orchestrator.cluster.figures import Commits, Percentiles
 from orchestrator.cluster.wire import rpc
 from orchestrator.rehearsal.drive import STOPPED, ClusterBroke, Drive, Payload
 from orchestrator.rehearsal.injector import STANDBY_S, Injector, needs_standby
@@ -97,7 +98,7 @@ def run(
     finally:
         journal.close()
     recorded = record(out / decision_record.NAME, scenario, account)
-    return _keep(out, scenario, recorded, lambda: time.perf_counter() - began, interrupted)
+    return _keep(out, scenario, recorded, lambda: time.perf_counter() - began, interrupted, account.commits)
 
 
 @contextlib.contextmanager
@@ -130,15 +131,34 @@ def recover(folder: Path) -> Run:
     return _keep(folder, scenario, recorded, lambda: ended - account.began, interrupted=True)
 
 
-def _keep(out: Path, scenario: Scenario, recorded: Record, wall_s: Callable[[], float], interrupted: bool) -> Run:
+def _keep(
+    out: Path,
+    scenario: Scenario,
+    recorded: Record,
+    wall_s: Callable[[], float],
+    interrupted: bool,
+    commits: Commits | None = None,
+) -> Run:
     """Write what came of a run. `wall_s`: how long it took, asked for when the tables are written."""
     tables, inputs, counters = recorded
     tables.write(out)
     engine = engine_summary(wall_s(), inputs, tables.tasks.num_rows)
     summary = summarise(tables, scenario, "live", engine, counters, interrupted)
+    if commits is not None and commits.latency_ms is not None:
+        summary["commits"] = _plain(commits, commits.latency_ms)
     (out / JOURNAL).unlink(missing_ok=True)
     folders.finish(out, scenario, summary)
     return Run(summary, tables, scenario)
+
+
+def _plain(commits: Commits, latency_ms: Percentiles) -> dict[str, float | None]:
+    latency_s = {f"{name}_s": None if ms is None else ms / 1000 for name, ms in latency_ms._asdict().items()}
+    return {
+        "per_s": commits.per_s,
+        "tasks_each": commits.tasks_each,
+        **latency_s,
+        "recovery_s": commits.recovery_s,
+    }
 
 
 def sweep(
@@ -421,7 +441,7 @@ def _divisions_per_s() -> float:
 def _impossible(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """Keys, and what is wrong with them."""
     plan = draw_plan(scenario)
-    starts = sum(action.starts for action in plan.faults)
+    starts = sum(map(needs_standby, plan.faults))
     if starts > RESTARTS_MAX:
         yield "faults", f"start {starts:,} processes, expected at most {RESTARTS_MAX:,} in a live run"
     processes = hosts(scenario, plan)

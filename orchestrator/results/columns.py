@@ -95,10 +95,10 @@ WORDS: dict[str, dict[str, str]] = {
         "loss": "A fault: messages of the worker are lost at random.",
         "duplicate": "A fault: messages of the worker are delivered twice at random.",
         "coordinator_pause": "A fault: the coordinator's process was stopped.",
+        "forgotten": "The coordinator dropped what it knew of a worker that had been gone for long.",
         "coordinator_crash": "A fault: the coordinator's process was killed, with all that it had not stored.",
         "recovered": "A new process of the coordinator had read what was stored; `detail` tells its term.",
         "lost": "And it does not know what a client had been told; `detail` tells of which task.",
-        "forgotten": "The coordinator dropped what it knew of a worker that had been gone for long.",
     },
     "detail": {
         "registered": "Of `up`: the worker registered for the first time.",
@@ -127,6 +127,11 @@ SUMMARY: dict[str, Column] = {
     "tasks.attempts": Column("count", "Attempts of all tasks."),
     "tasks.late_results": Column("count", "Results that came after their task had been settled."),
     "tasks.wasted_s": Column("s", "Executed seconds of the attempts that settled nothing."),
+    "limits.queue_timeouts": Column("count", "Of the failed tasks: those that did not begin in time."),
+    "limits.missed_deadlines": Column("count", "Of the failed tasks: those that were not settled in time."),
+    "limits.refused": Column(
+        "count", "Of the failed tasks: those that were never accepted, and given up by their clients."
+    ),
     "latency_s": Column("s", "Arrival to result, of all tasks that arrived from `warmup_s` on: statistics."),
     "wait_s": Column("s", "Arrival to first start, of the same tasks: statistics."),
     "accept_s": Column("s", "Arrival to acceptance, of the same tasks: statistics."),
@@ -176,6 +181,14 @@ SUMMARY: dict[str, Column] = {
     "unsettled_until_s": Column(
         "s", "Tasks that arrived before had other latencies, although `warmup_s` was over; null if that is not seen."
     ),
+    "commits.per_s": Column(
+        "1/s", "Of a live coordinator with a store, in its last seconds: groups of changes stored."
+    ),
+    "commits.tasks_each": Column("count", "Changed tasks in each of the last groups."),
+    "commits.p50_s": Column("s", "How long the last groups took to be stored; so are the next two."),
+    "commits.p95_s": Column("s", "The same."),
+    "commits.p99_s": Column("s", "The same."),
+    "commits.recovery_s": Column("s", "How long it took to read the store at the start."),
     "engine.wall_s": Column("s", "Real time from the start of the run until its tables were written."),
     "engine.events": Column("count", "Events of the simulator, or inputs of a live coordinator."),
     "engine.tasks_per_s": Column("1/s", "Tasks divided by `wall_s`."),

@@ -21,6 +21,11 @@ BODY = (0.5, 0.75, 0.9, 0.95)
 """Quantiles at which it is seen how clustered values are; beyond a quantile of the tail there are too few to see it."""
 ENOUGH_BEYOND = 10.0
 """How many independent values must be expected beyond a quantile for its interval to have an upper end."""
+ENOUGH_BY_THEORY = 20.0
+"""The same of those that theory knows of, for each that is not beyond: the share beyond is then known to within 22 %.
+Where it has fewer, a sample that looks like ten is mostly a lucky one."""
+SAME = 1e-3
+"""Clusters that vary by less than this part of what independent values would are copies, and say nothing of it."""
 WIDEST = 1.0
 """The half width on a logarithmic scale from which an interval says too little: its clusters differ too much."""
 
@@ -43,12 +48,11 @@ def student(clusters: float) -> float:
 def inflation(residuals: Floats) -> float:
     """By how much the variance of a mean grows because neighbouring blocks are alike: (1 + r) / (1 - r), where r is
     their correlation if it is positive (Tafazzoli and Wilson, "Skart: a skewness- and autoregression-adjusted
-    batch-means procedure", 2011). The correlation of n residuals is 1 / n too small on average, which is made up for.
+    batch-means procedure", 2011). The correlation of few residuals is too small on average; on the other hand only
+    what is positive of it counts.
     """
     total = float(np.sum(residuals**2))
-    if not total:
-        return 1.0
-    alike = float(np.sum(residuals[1:] * residuals[:-1])) / total + 1 / len(residuals)
+    alike = float(np.sum(residuals[1:] * residuals[:-1])) / total if total else 0.0
     alike = min(max(alike, 0.0), 0.9)
     return (1 + alike) / (1 - alike)
 
@@ -59,33 +63,40 @@ def bounds(intervals: Sequence[Interval | Sequence[float | None] | None]) -> Flo
 
 
 def percentile_intervals(
-    clusters: Sequence[Floats], quantiles: Sequence[float] | Floats, serial: bool = False
+    clusters: Sequence[Floats],
+    quantiles: Sequence[float] | Floats,
+    serial: bool = False,
+    independent: float = math.inf,
 ) -> list[Interval | None]:
     """The interval of each pooled quantile (Woodruff, "Confidence intervals for medians and other position measures",
     1952): bounds of the share of values beyond it, read off the pooled values. None without two clusters.
 
     The bounds of the share are those of Korn and Graubard ("Confidence intervals for proportions with small expected
     number of positive counts estimated from survey data", 1998): exact binomial ones, of as many independent values as
-    vary between clusters as much. A tail is taken to be no less clustered than the body of the values. Where fewer than
-    ENOUGH_BEYOND independent values are beyond, the upper end is not told.
+    vary between clusters as much, lessened by Student's t. A quantile is taken to be no less clustered than the body of
+    the values below it is on average. Where fewer than ENOUGH_BEYOND independent values are beyond, the upper end is
+    not told.
 
     `clusters` hold no NaN. An infinite value is slower than all others, and an upper end that falls on one is not
-    known. `serial`: the clusters are blocks that follow each other, see `inflation`.
+    known. `serial`: the clusters are blocks that follow each other, see `inflation`. `independent`: of how many
+    independent values they tell no more, whatever they look like, see `results.relaxation`.
     """
-    from scipy.special import betaincinv
+    from scipy.special import betaincinv, ndtri
 
     clusters = [np.sort(cluster) for cluster in clusters if len(cluster)]
     if len(clusters) < 2:
         return [None] * len(quantiles)
     values = np.sort(np.concatenate(clusters))
-    points = np.unique([*BODY, *quantiles])
-    independent = np.minimum.accumulate(_independent(clusters, values, points, serial))
-    q = np.array(quantiles, dtype=np.float64)
-    n, tail = independent[np.searchsorted(points, q)], (1 - LEVEL) / 2
+    q, tail = np.array(quantiles, dtype=np.float64), (1 - LEVEL) / 2
+    body, own = np.split(_design_effects(clusters, values, np.append(BODY, q), serial), [len(BODY)])
+    means = np.append(0.0, np.cumsum(body) / np.arange(1, len(BODY) + 1))
+    widened = (student(len(clusters)) / float(ndtri(1 - tail))) ** 2
+    clustered = np.maximum(own * widened, means[np.searchsorted(BODY, q, side="right")])
+    n = len(values) / np.where(clustered > SAME, clustered, 1.0)
     least = betaincinv(n * (1 - q), n * q + 1, tail)
     most = betaincinv(n * (1 - q) + 1, n * q, 1 - tail)
     low, high = (quantile(values, np.asarray(1 - beyond, dtype=np.float64)) for beyond in (most, least))
-    few = n * (1 - q) < ENOUGH_BEYOND
+    few = (np.minimum(n, len(values)) * (1 - q) < ENOUGH_BEYOND) | (independent * (1 - q) / q < ENOUGH_BY_THEORY)
     return [
         Interval(float(a), float(b) if np.isfinite(b) and not lacks else None, bool(lacks)) if np.isfinite(a) else None
         for a, b, lacks in zip(low, high, few, strict=True)
@@ -93,10 +104,15 @@ def percentile_intervals(
 
 
 def named_percentile_intervals(
-    name: str, clusters: Sequence[Floats], quantiles: Mapping[str, float], serial: bool = False
+    name: str,
+    clusters: Sequence[Floats],
+    quantiles: Mapping[str, float],
+    serial: bool = False,
+    independent: float = math.inf,
 ) -> dict[str, Interval | None]:
     """`percentile_intervals` of values that may be NaN, by names such as `latency_s.p99`."""
-    found = percentile_intervals([one[~np.isnan(one)] for one in clusters], list(quantiles.values()), serial)
+    known = [one[~np.isnan(one)] for one in clusters]
+    found = percentile_intervals(known, list(quantiles.values()), serial, independent)
     return dict(zip((f"{name}.{quantile}" for quantile in quantiles), found, strict=True))
 
 
@@ -118,7 +134,7 @@ def mean_interval(parts: Floats, wholes: Floats, serial: bool = False) -> Interv
     parts, wholes = parts[there], wholes[there]
     if len(parts) < 2:
         return None
-    mean, error, t, residuals = _ratio(parts, wholes, serial)
+    (mean, error, residuals), t = _ratio(parts, wholes, serial), student(len(parts))
     if mean <= 0:
         return Interval(0.0, None)
     half = t * error / mean
@@ -138,13 +154,13 @@ def share_interval(parts: Floats, wholes: Floats, serial: bool = False) -> Inter
     parts, wholes = parts[there], wholes[there]
     if len(parts) < 2:
         return None
-    mean, error, t, _ = _ratio(parts, wholes, serial)
+    mean, error, _ = _ratio(parts, wholes, serial)
     away = 1 - (1 - LEVEL) ** (1 / len(parts))
     if mean <= 0:
         return Interval(0.0, away)
     if mean >= 1:
         return Interval(1 - away, 1.0)
-    half = t * error / (mean * (1 - mean))
+    half = student(len(parts)) * error / (mean * (1 - mean))
     low, high = (1 / (1 + (1 - mean) / mean * np.exp(side)) for side in (half, -half))
     return Interval(float(low), float(high))
 
@@ -177,19 +193,21 @@ def count_interval(counts: Floats) -> Interval | None:
     return Interval(float(low) * total / events, float(high) * total / events)
 
 
-def jackknife(value: float, without: Floats, serial: bool = False, effective: float = math.inf) -> tuple[float, float]:
+def jackknife(
+    value: float, without: Floats, serial: bool = False, effective: float = math.inf, cancel: bool = False
+) -> tuple[float, float]:
     """The interval of a statistic of R >= 2 clusters, from the statistics without one of them each (Tukey's jackknife).
 
-    Student's t and Willink's correction for skewness, whichever reaches farther, and as far as the jackknife's
-    estimate of the bias would move it. `effective`: as how many clusters these count at most.
+    Student's t and Willink's correction for skewness, whichever reaches farther. `effective`: as how many clusters
+    these count at most. `cancel`: what one block lacks the next one has, so that all of them vary together as one does.
     """
     n = len(without)
     residuals = (n - 1) * (np.mean(without) - without)
-    grown = max(inflation(residuals) if serial else 1.0, n / effective)
-    t, error = student(n / grown), float(np.sqrt(np.sum(residuals**2) / (n - 1) / n * grown))
-    bias = (n - 1) * (float(np.mean(without)) - value)
+    counted = min(n, effective)
+    grown = 1 / n if cancel else max(inflation(residuals) if serial else 1.0, n / counted)
+    t, error = student(counted), float(np.sqrt(np.sum(residuals**2) / (n - 1) / n * grown))
     below, above = (max(t, reach) * error for reach in _skewed(residuals, t))
-    return value - below - max(bias, 0.0), value + above + max(-bias, 0.0)
+    return value - below, value + above
 
 
 def effective_number(weights: Floats) -> float:
@@ -199,18 +217,14 @@ def effective_number(weights: Floats) -> float:
     return float(np.sum(weights)) ** 2 / squares if squares else 0.0
 
 
-def _ratio(parts: Floats, wholes: Floats, serial: bool) -> tuple[float, float, float, Floats]:
+def _ratio(parts: Floats, wholes: Floats, serial: bool) -> tuple[float, float, Floats]:
     """sum(parts) / sum(wholes) over R >= 2 clusters, its standard error by linearisation (Cochran, "Sampling
-    techniques", 1977, section 6.4), how many of these Student's t reaches, and the residuals of the clusters.
-
-    Blocks that are alike count as fewer.
-    """
+    techniques", 1977, section 6.4), and the residuals of the clusters."""
     n, whole = len(parts), float(np.sum(wholes))
     ratio = float(np.sum(parts)) / whole
     residuals = parts - ratio * wholes
     grown = inflation(residuals) if serial else 1.0
-    error = float(np.sqrt(n / (n - 1) * np.sum(residuals**2) * grown)) / whole
-    return ratio, error, student(n / grown), residuals
+    return ratio, float(np.sqrt(n / (n - 1) * np.sum(residuals**2) * grown)) / whole, residuals
 
 
 def _skewed(residuals: Floats, t: float) -> tuple[float, float]:
@@ -226,23 +240,17 @@ def _skewed(residuals: Floats, t: float) -> tuple[float, float]:
     return float(below), -float(above)
 
 
-def _independent(clusters: Sequence[Floats], values: Floats, points: Floats, serial: bool) -> Floats:
-    """As how many independent values all these count, at each quantile: p (1 - p) / variance of the share p beyond it.
-
-    Student's t of few clusters lessens it, as Korn and Graubard have it; and it is never more than there are.
-    """
-    from scipy.special import ndtri
-
+def _design_effects(clusters: Sequence[Floats], values: Floats, points: Floats, serial: bool) -> Floats:
+    """Of the share of values beyond each quantile: its variance between clusters over that of independent values."""
     n, finite = len(values), int(np.count_nonzero(np.isfinite(values)))
-    counted = np.full(len(points), float(n))
+    effects = np.zeros(len(points))
     if not finite:
-        return counted
+        return effects
     sizes = np.array([len(cluster) for cluster in clusters], dtype=np.float64)
     at = values[np.minimum((points * (n - 1)).astype(np.int64), finite - 1)]
     beyond = [len(cluster) - np.searchsorted(cluster, at, side="right") for cluster in clusters]
-    normal = float(ndtri((1 + LEVEL) / 2))
     for place, parts in enumerate(np.array(beyond, dtype=np.float64).T):
-        share, error, t, _ = _ratio(parts, sizes, serial)
+        share, error, _ = _ratio(parts, sizes, serial)
         if error:
-            counted[place] = min((normal / t) ** 2 * share * (1 - share) / error**2, n)
-    return counted
+            effects[place] = error**2 * n / (share * (1 - share))
+    return effects

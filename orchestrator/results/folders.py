@@ -300,7 +300,7 @@ def require_free(folder: Path, force: bool = False) -> None:
         )
     if not force:
         held = "results" if manifest is not None else f"{there[0]} and more" if there[1:] else there[0]
-        ways = ", or --force to replace them" if manifest is not None else ""
+        ways = ", or --force (in Python force=True) to replace them" if manifest is not None else ""
         raise RunFolderError(f"{folder} holds {held} already: choose another folder{ways}")
     listed = manifest.files if manifest else {}
     for name in there:

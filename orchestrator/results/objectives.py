@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.results.columns import SUMMARY
 from orchestrator.results.confidence import Interval
-from orchestrator.results.summaries import DETECTION_QUANTILES, LATENCY_QUANTILES
+from orchestrator.results.summaries import DETECTION_QUANTILES, LATENCY_QUANTILES, has_limits
 from orchestrator.results.tables import PRIORITIES
 from orchestrator.scenario.arguments import require
 
@@ -150,7 +150,11 @@ def metrics(scenario: Scenario) -> list[str]:
     named = {"by_priority": PRIORITIES, "by_kind": scenario.workload.kind_names()}
     found = []
     for pattern, column in SUMMARY.items():
-        if pattern in _NO_NUMBERS:
+        if (
+            pattern in _NO_NUMBERS
+            or (pattern.startswith("limits.") and not has_limits(scenario))
+            or (pattern.startswith("commits.") and scenario.coordinator.commit is None)
+        ):
             continue
         group, star, rest = pattern.partition(".*.")
         keys = [f"{group}.{name}.{rest}" for name in named[group]] if star else [pattern]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from orchestrator.results.confidence import (
     pooled_mean_interval,
     share_interval,
 )
+from orchestrator.results.relaxation import most_independent, relaxations
 from orchestrator.results.statistics import flatten
 from orchestrator.results.tables import Floats
 
@@ -22,8 +24,21 @@ _IDENTITY = ("scenario", "world", "seed", "duration_s", "ended_s", "engine", "re
 _NOT_ESTIMATED = (".max", ".too_few")
 """A maximum grows with the sample, so it is no statistic that an interval could be of."""
 
-Clusters = Mapping[str, tuple[Sequence[Floats], Mapping[str, float]]]
-"""By the dotted name of a group of statistics: the values of each replication, and the quantiles by name."""
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a group of statistics is of."""
+
+    values: Sequence[Floats]
+    """Of each replication."""
+    quantiles: Mapping[str, float]
+    """By name."""
+    wait_s: Sequence[Floats] = ()
+    """The waits of the same tasks, which tell how many of the values count as independent."""
+
+
+Clusters = Mapping[str, Cluster]
+"""By the dotted name of the group."""
 
 
 def intervals(summaries: Sequence[Mapping[str, Any]], pooled: Mapping[str, Any], clusters: Clusters) -> dict[str, Any]:
@@ -35,9 +50,12 @@ def intervals(summaries: Sequence[Mapping[str, Any]], pooled: Mapping[str, Any],
     whole = flatten({key: pooled[key] for key in pooled if key not in _IDENTITY})
     ended_s = sum(s["ended_s"] for s in summaries)
     of_values: dict[str, Interval | None] = {}
-    for name, (values, quantiles) in clusters.items():
-        of_values[f"{name}.mean"] = pooled_mean_interval(values)
-        of_values |= named_percentile_intervals(name, values, quantiles)
+    every = clusters["latency_s"]
+    times = relaxations(sum(map(len, every.values)), pooled["utilization"], every.values, every.wait_s)
+    for name, of in clusters.items():
+        independent = most_independent(of.values, of.wait_s, times)
+        of_values[f"{name}.mean"] = pooled_mean_interval(of.values)
+        of_values |= named_percentile_intervals(name, of.values, of.quantiles, independent=independent)
     found: dict[str, Interval | None] = {
         metric: of_values[metric]
         if metric in of_values

@@ -24,7 +24,9 @@ def at_coordinator(tables: Tables) -> Changes:
     held_s, released_s = _held_once(
         attempts.column("task").to_numpy(), floats(attempts, "assigned_s"), _released_s(tables)
     )
-    moments = [floats(tasks, "accepted_s"), floats(tasks, "settled_s"), held_s, released_s]
+    accepted_s, settled_s = floats(tasks, "accepted_s"), floats(tasks, "settled_s")
+    left_s = np.where(np.isnan(accepted_s), np.nan, settled_s)  # one that was refused was never here
+    moments = [accepted_s, left_s, held_s, released_s]
     return _changes(moments, [1.0, -1.0, -1.0, 1.0])
 
 
@@ -45,8 +47,9 @@ def at_workers(tables: Tables) -> Changes:
 
 def everywhere(tables: Tables) -> Changes:
     """A task waits, from its arrival on, while it is neither executed nor settled; at the door of a coordinator that
-    is too busy to accept it, too."""
-    moments = [floats(tables.tasks, "arrival_s"), floats(tables.tasks, "accepted_s")]
+    is too busy to accept it, or refuses it, too."""
+    accepted_s, settled_s = floats(tables.tasks, "accepted_s"), floats(tables.tasks, "settled_s")
+    moments = [floats(tables.tasks, "arrival_s"), np.fmin(accepted_s, settled_s)]
     parts = [_changes(moments, [1.0, -1.0]), at_coordinator(tables), at_workers(tables)]
     time_s, change = (np.concatenate(each) for each in zip(*parts, strict=True))
     return time_s, change

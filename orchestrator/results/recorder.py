@@ -108,6 +108,10 @@ class Recorder:
         told[_RAN_S] = max(0.0, ran_s)
         self._attempts[row] = tuple(told)
 
+    def refused(self, task_id: Any, at: float) -> None:
+        """The coordinator never took the task, and its client wants it no more."""
+        self._tasks.append((task_id, _ABSENT, at, State.FAILED, 0, None))
+
     def event(self, time_s: float, kind: str, worker: str | None, detail: str | None = None) -> None:
         """A row of the events table. `kind`: a WorkerEvent or a FaultEvent; `worker`: None for the coordinator."""
         self._events.append((time_s, kind, worker, detail))

@@ -22,7 +22,7 @@ from orchestrator.core.model import Outcome
 from orchestrator.results import durations
 from orchestrator.results.detection import DetectionRecord, quality_of_service
 from orchestrator.results.executions import Executions, end_s, slots, window_s
-from orchestrator.results.pooled_intervals import Clusters, intervals
+from orchestrator.results.pooled_intervals import Cluster, Clusters, intervals
 from orchestrator.results.queues import at_coordinator, at_workers, mean_level
 from orchestrator.results.statistics import describe, ratio
 from orchestrator.results.tables import KIND, OUTCOMES, PRIORITIES, STATES, Codes, Floats, State, Tables, codes, floats
@@ -46,7 +46,7 @@ _OF_WORKERS = (
     "by_failed_call",
     "healthy_declared_dead",
 )
-_COMPLETED = STATES.index(State.COMPLETED)
+_COMPLETED, _FAILED = STATES.index(State.COMPLETED), STATES.index(State.FAILED)
 _NOT_DELAYED = (Outcome.COMPLETED, Outcome.FAILED, Outcome.CANCELLED, Outcome.REJECTED)
 """Outcomes of attempts that delay no task: a result was on its way, the attempt was not needed, or it never began."""
 
@@ -133,8 +133,8 @@ def summarise(
 ) -> Summary:
     """The summary of one run, as plain numbers, in the shape of `summary.json`.
 
-    `engine` is copied (see `engine_summary`). `counters` holds `late_results`, which no table shows. `interrupted`:
-    the run was stopped before its end, and the summary says so.
+    `engine` is copied (see `engine_summary`). `counters`: the coordinator's, some of which no table shows.
+    `interrupted`: the run was stopped before its end, and the summary says so.
     """
     ended_s = end_s(tables, scenario)
     detection = DetectionRecord.of(tables, ended_s)
@@ -157,6 +157,7 @@ def summarise(
             "late_results": int(counters["late_results"]),
             "wasted_s": float(np.sum(runs_s.executed_s[unsettled])),
         },
+        **_limits(tables, scenario, state, counters),
         **sample.latencies(),
         "throughput_per_s": _throughput(tables, scenario),
         "utilization": ratio(used["executed_s"], slots(scenario) * window_s(scenario)),
@@ -213,7 +214,11 @@ def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) 
     return {
         **{key: first[key] for key in ("scenario", "world", "seed", "duration_s")},
         "ended_s": max(s["ended_s"] for s in summaries),
-        "tasks": {key: sum(s["tasks"][key] for s in summaries) for key in first["tasks"]},
+        **{
+            section: {key: sum(s[section][key] for s in summaries) for key in first[section]}
+            for section in ("tasks", "limits")
+            if section in first
+        },
         **sample.latencies(),
         "throughput_per_s": _mean([s["throughput_per_s"] for s in summaries]),
         "utilization": _mean([s["utilization"] for s in summaries]),
@@ -241,19 +246,39 @@ def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) 
     }
 
 
+def has_limits(scenario: Scenario) -> bool:
+    """Whether its tasks may expire or be refused, so that its summary has `limits`."""
+    return bool(scenario.workload.limits()) or scenario.coordinator.max_waiting is not None
+
+
+def _limits(tables: Tables, scenario: Scenario, state: Codes, counters: Mapping[str, int]) -> Summary:
+    """How many of the failed tasks were not served in time, or not accepted, where the scenario has such limits."""
+    if not has_limits(scenario):
+        return {}
+    refused = (state == _FAILED) & np.isnan(floats(tables.tasks, "accepted_s"))
+    expired = {name: int(counters[name]) for name in ("queue_timeouts", "missed_deadlines")}
+    return {"limits": {**expired, "refused": int(np.count_nonzero(refused))}}
+
+
 def _clusters(samples: Sequence[Sample], kinds: Sequence[str]) -> Clusters:
     """What the percentiles of the pooled summary are taken of, replication by replication."""
-    clusters: dict[str, tuple[Sequence[Floats], Mapping[str, float]]] = {
-        name: ([getattr(sample, name) for sample in samples], LATENCY_QUANTILES)
-        for name in ("latency_s", "wait_s", "accept_s")
+    wait_s = [sample.wait_s for sample in samples]
+    clusters = {
+        "latency_s": Cluster([sample.latency_s for sample in samples], LATENCY_QUANTILES, wait_s),
+        "wait_s": Cluster(wait_s, LATENCY_QUANTILES, wait_s),
+        "accept_s": Cluster([sample.accept_s for sample in samples], LATENCY_QUANTILES),
     }
     for key, field, names in (("by_priority", "priority", PRIORITIES), ("by_kind", "kind", kinds)):
         for code, name in enumerate(names):
-            mine = [sample.latency_s[getattr(sample, field) == code] for sample in samples]
-            if any(map(len, mine)):
-                clusters[f"{key}.{name}.latency_s"] = mine, LATENCY_QUANTILES
+            mine = [getattr(sample, field) == code for sample in samples]
+            if any(map(np.any, mine)):
+                latency_s, waits_s = (
+                    [values[of] for values, of in zip(each, mine, strict=True)]
+                    for each in ([sample.latency_s for sample in samples], wait_s)
+                )
+                clusters[f"{key}.{name}.latency_s"] = Cluster(latency_s, LATENCY_QUANTILES, waits_s)
     for name, field in (("time_s", "detection_s"), ("mistake_s", "mistake_s"), ("delayed_s", "delayed_s")):
-        clusters[f"detection.{name}"] = [getattr(sample, field) for sample in samples], DETECTION_QUANTILES
+        clusters[f"detection.{name}"] = Cluster([getattr(s, field) for s in samples], DETECTION_QUANTILES)
     return clusters
 
 

@@ -35,8 +35,6 @@ class State(StrEnum):
 class FaultEvent(StrEnum):
     """The kinds of events that a driver adds to the coordinator's: a fault begins or, with HEAL, one ends.
 
-    RECOVERED: a coordinator has read what the one before had stored. LOST: it does not know what a client was told.
-
     A drain and a join have no kind here: the coordinator's own events (WorkerEvent) show them.
     """
 
@@ -51,9 +49,16 @@ class FaultEvent(StrEnum):
     DUPLICATE = "duplicate"
     COORDINATOR_PAUSE = "coordinator_pause"
     COORDINATOR_CRASH = "coordinator_crash"
-    RECOVERED = "recovered"
-    LOST = "lost"
     HEAL = "heal"
+
+
+class CoordinatorEvent(StrEnum):
+    """What is seen of a coordinator that comes in the place of another one."""
+
+    RECOVERED = "recovered"
+    """It has read what the one before had stored."""
+    LOST = "lost"
+    """It does not know what a client was told."""
 
 
 class HealDetail(StrEnum):
@@ -68,13 +73,13 @@ class HealDetail(StrEnum):
 PRIORITIES = tuple(priority.name.lower() for priority in Priority)
 STATES = tuple(state.value for state in State)
 OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
-FAULTS = tuple(kind for kind in FaultEvent if kind not in (FaultEvent.HEAL, FaultEvent.RECOVERED, FaultEvent.LOST))
+FAULTS = tuple(kind for kind in FaultEvent if kind is not FaultEvent.HEAL)
 """The kinds of events with which a fault begins."""
 RARE_KINDS: tuple[str, ...] = (
     WorkerEvent.FORGOTTEN,
     FaultEvent.COORDINATOR_CRASH,
-    FaultEvent.RECOVERED,
-    FaultEvent.LOST,
+    CoordinatorEvent.RECOVERED,
+    CoordinatorEvent.LOST,
 )
 """Kinds that stand in the dictionary of a table only if they occur: a longer one would change every table's bytes."""
 EVENT_KINDS: tuple[str, ...] = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.results.durations import latency_s
 from orchestrator.results.executions import end_s
-from orchestrator.results.queues import Changes, at_coordinator, at_workers
+from orchestrator.results.queues import Changes, at_workers, everywhere
 from orchestrator.results.tables import STATES, Codes, Floats, State, Tables, codes, floats
 
 if TYPE_CHECKING:
@@ -33,13 +33,10 @@ class Series:
     arrivals_per_s: Floats
     completions_per_s: Floats
     waiting: Floats
-    """Mean number of accepted tasks that no worker holds, including tasks between two attempts."""
+    """Mean number of tasks that have arrived, are not executed and not settled, wherever they are: at a coordinator
+    that does not accept them yet, in its queue, between two attempts, or at a worker."""
     waiting_at_workers: Floats
-    """Mean number of attempts that were assigned and have not begun."""
-
-    @property
-    def waiting_anywhere(self) -> Floats:
-        return self.waiting + self.waiting_at_workers
+    """Those of them that are assigned to a worker and have not begun."""
 
 
 def series(tables: Tables, scenario: Scenario) -> Series:
@@ -59,7 +56,7 @@ def series(tables: Tables, scenario: Scenario) -> Series:
         slowest_s=quantiles[2],
         arrivals_per_s=np.bincount(arrival_bin, minlength=n) / width_s,
         completions_per_s=np.bincount(_bins(settled_s, width_s, n), minlength=n) / width_s,
-        waiting=_mean_level(at_coordinator(tables), edges_s),
+        waiting=_mean_level(everywhere(tables), edges_s),
         waiting_at_workers=_mean_level(at_workers(tables), edges_s),
     )
 

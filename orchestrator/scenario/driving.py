@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.scenario.plan import ClosedArrivals, Demand
+from orchestrator.scenario.workload import Resubmit
 
 CallAt = Callable[[float, int, Callable[[Any], None], Any], None]
 """`call_at(at_s, key, function, argument)`: call `function(argument)` at that second of the run. The key orders what
@@ -54,6 +55,50 @@ class RunEnd:
         """A worker may have been the last one."""
         if self._arrivals_over and self._hopeless():
             self._finish()
+
+
+class Patience:
+    """Clients that submit a task again where it takes too long, by the number of the task.
+
+    `again(number, at_s)` does it, and gives the number of the task that comes of it: the same where tasks have keys.
+    `first_key`: of the task of number 0.
+    """
+
+    def __init__(
+        self, resubmit: Resubmit, call_at: CallAt, again: Callable[[int, float], int], first_key: int = 0
+    ) -> None:
+        self._resubmit = resubmit
+        self._call_at = call_at
+        self._again = again
+        self._first_key = first_key
+        self._seen: set[int] = set()
+        self._left: dict[int, int] = {}  # how often those that are not settled may be submitted again
+        self._original: dict[int, int] = {}  # of what came of a repetition
+
+    def submitted(self, number: int, at_s: float) -> None:
+        """A client submits a task for the first time; the network's copies of that are none of its business."""
+        if number not in self._seen:
+            self._seen.add(number)
+            self._left[number] = self._resubmit.most
+            self._look_later(number, at_s)
+
+    def settled(self, number: int) -> bool:
+        """The task is; whether it is the first of those that its client submitted for the same work."""
+        return self._left.pop(self._original.get(number, number), None) is not None
+
+    def _look_later(self, number: int, at_s: float) -> None:
+        due_s = at_s + self._resubmit.after_s
+        self._call_at(due_s, self._first_key + number, self._look, (number, due_s))
+
+    def _look(self, event: tuple[int, float]) -> None:
+        number, at_s = event
+        left = self._left.get(number, 0)
+        if left:
+            self._left[number] = left - 1
+            again = self._again(number, at_s)
+            if again != number:
+                self._original[again] = number
+            self._look_later(number, at_s)
 
 
 class OpenStream:
@@ -115,6 +160,18 @@ class ClosedClients:
     def told(self, number: int, at_s: float) -> None:
         """The client of that task hears that it is settled."""
         self._think(self._client_of[number], at_s)
+
+    def row(self, number: int) -> tuple[float, float, int]:
+        """When that task was submitted, its demand and priority."""
+        return self._rows[number]
+
+    def repeat(self, number: int, at_s: float) -> int:
+        """The client of that task submits its work once more, as another task: its number."""
+        _, service_s, priority = self._rows[number]
+        self._end.submitted()
+        self._client_of.append(self._client_of[number])
+        self._rows.append((at_s, service_s, priority))
+        return len(self._rows) - 1
 
     def kinds(self) -> list[str] | None:
         """The kind of each task; None without kinds."""

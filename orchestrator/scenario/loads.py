@@ -90,7 +90,7 @@ def occupancy(run: RunSettings) -> float | None:
 
 def over_timeout(run: RunSettings) -> float | None:
     """The share of tasks that run as long as the timeout of an attempt, over all slots; None without a timeout."""
-    if run.policies.attempt_timeout_s is None:
+    if run.attempt_timeout_s is None:
         return None
     groups = [(group.workers * group.capacity, held_by(run, group).over_timeout) for group in run.cluster.groups]
     return sum(slots * share for slots, share in groups) / sum(slots for slots, _ in groups)
@@ -135,7 +135,7 @@ def messages_s(run: RunSettings) -> float:
 
 def held_by(run: RunSettings, group: Group) -> Held:
     overhead_s = run.cluster.overhead.mean() if run.cluster.overhead else 0.0
-    limit_s, way_s = run.policies.attempt_timeout_s, messages_s(run)
+    limit_s, way_s = run.attempt_timeout_s, messages_s(run)
     services = _services(run)
     if limit_s is None:
         work_s = sum(share * service.mean() for share, service in services)

@@ -22,6 +22,7 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.core.model import TimeLimits
 from orchestrator.scenario.datafiles import Floats
 from orchestrator.scenario.faults import Fault, FaultKind, Layer, WorkerFault
 from orchestrator.scenario.loading import Problem, ScenarioError
@@ -79,8 +80,8 @@ class ClosedArrivals:
     tasks: int | None
     workload: Workload = field(repr=False)
     stream: Stream = field(repr=False)
-    drawn: Callable[[Floats], None] = field(repr=False)
-    """Is shown the demands before they are used; raises ScenarioError."""
+    drawn: Callable[[Floats, NDArray[np.int32] | None], None] = field(repr=False)
+    """Is shown the demands and their kinds before they are used; raises ScenarioError."""
 
     def client(self, number: int) -> Iterator[tuple[float, float, int]]:
         """Endless (think_s, service_s, priority) of client 0, 1, ..., from streams of its own."""
@@ -90,7 +91,7 @@ class ClosedArrivals:
         think_rng, draws = stream("think"), Draws(self.workload, stream)
         while True:
             service_s, priority, kind = draws.take(BLOCK)
-            self.drawn(service_s)
+            self.drawn(service_s, kind)
             demands = service_s.tolist()
             yield from zip(
                 arrivals.think.sample(think_rng, BLOCK).tolist(),
@@ -143,24 +144,32 @@ def _draw_arrivals(scenario: Scenario, stream: Stream) -> OpenArrivals | ClosedA
     limit = workload.tasks if workload.tasks is not None else np.iinfo(np.int64).max
     arrival_s = arrivals.times(stream, scenario.duration_s, int(limit))
     service_s, priority, kind = workload.demands(len(arrival_s), stream)
-    _refuse_endless(scenario, service_s)
+    _refuse_endless(scenario, service_s, kind)
     return OpenArrivals(arrival_s, service_s, priority, kind, workload.kind_names())
 
 
-def _refuse_endless(scenario: Scenario, service_s: Floats) -> None:
-    """Raise ScenarioError if one of these demands times out wherever it is executed, and is tried again for ever."""
-    policies = scenario.policies
-    limit_s = policies.attempt_timeout_s
-    if limit_s is None or policies.retry.max_attempts is not None or scenario.drain_s is not None:
+def _refuse_endless(scenario: Scenario, service_s: Floats, kind: NDArray[np.int32] | None) -> None:
+    """Raise ScenarioError if one of these demands times out wherever it is executed, and is tried again for ever.
+    `kind`: of each, as in `OpenArrivals`."""
+    if scenario.policies.retry.max_attempts is not None or scenario.drain_s is not None:
         return
+    limits_s = np.array([_endless_from_s(scenario, name) for name in scenario.workload.kind_names() or ("",)])
+    limit_s = limits_s[np.zeros(len(service_s), int) if kind is None else kind]
     fastest = max(group.speed for group in scenario.cluster.groups)
-    endless = int(np.count_nonzero(service_s / fastest >= limit_s))
-    if endless:
+    endless = service_s / fastest >= limit_s
+    if endless.any():
         message = (
-            f"is null, and {endless:,} of {len(service_s):,} tasks take longer than the timeout of an attempt "
-            f"({limit_s:g} s), so the run would never end, expected a number, or drain_s"
+            f"is null, and {int(endless.sum()):,} of {len(service_s):,} tasks take longer than the timeout of an "
+            f"attempt ({limit_s[endless].min():g} s), so the run would never end, expected a number, or drain_s"
         )
         raise ScenarioError([Problem(scenario.name, 1, 1, "policies.retry.max_attempts", message)])
+
+
+def _endless_from_s(scenario: Scenario, kind: str) -> float:
+    """From which demand on a task of that kind is tried for ever at speed 1; one with a deadline never is."""
+    limits = scenario.workload.limits_of(kind) or TimeLimits()
+    limit_s = limits.execution_timeout_s or scenario.policies.attempt_timeout_s
+    return math.inf if limit_s is None or limits.deadline_s is not None else limit_s
 
 
 def _draw_faults(scenario: Scenario, stream: Stream) -> tuple[list[FaultAction], frozenset[str]]:

@@ -92,6 +92,12 @@ class RunSettings(Strict):
         """w1, w2, ... through all groups."""
         return [f"w{number}" for number in range(1, self._workers() + 1)]
 
+    @property
+    def attempt_timeout_s(self) -> float | None:
+        """Seconds of execution after which an attempt is given up, of kinds that have no timeout of their own."""
+        own_s = self.workload.execution_timeout_s
+        return self.policies.attempt_timeout_s if own_s is None else own_s
+
     def victims(self, fault: Fault) -> list[str]:
         """The workers that a fault may hit. A fault with `count` chooses among them; any other fault hits them all."""
         if not isinstance(fault, WorkerFault):

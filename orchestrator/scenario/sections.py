@@ -105,10 +105,13 @@ Cluster = Annotated[
 
 
 class Coordinator(Strict):
-    """The coordinator's own cost, and its store."""
+    """The coordinator itself: its own cost, its store, and how much it takes."""
 
     cost_s: NonNegative = 0.0
     """Seconds of its own time per message; messages wait for each other (a serial server)."""
+    max_waiting: Count | None = None
+    """When so many tasks wait, a submission is refused: one of low priority when half as many wait, of normal priority
+    at three quarters, of high priority at seven eighths. Its client submits it again; null: none is refused."""
     commit: Distribution | None = None
     """How long it takes to store a group of changes, in seconds: what depends on a change leaves when it is stored, and
     what gathers meanwhile is the next group. null: nothing is stored, and a crash of the coordinator would lose all."""

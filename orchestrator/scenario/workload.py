@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from orchestrator.core.model import Priority
+from orchestrator.core.model import Priority, TimeLimits
 from orchestrator.policies.config import Count, NonNegative, Positive, Strict, tag_of
 from orchestrator.scenario.datafiles import DataError, Floats
 from orchestrator.scenario.distributions import Distribution
@@ -202,6 +202,12 @@ class Kind(Strict):
     """Seconds that such a task runs at speed 1; null: as workload.service."""
     priority: Literal["low", "normal", "high", "urgent"] | None = None
     """The priority of all of them; null: as workload.priorities."""
+    queue_timeout_s: Positive | None = None
+    """As workload.queue_timeout_s, of these; null: as all."""
+    execution_timeout_s: Positive | None = None
+    """As workload.execution_timeout_s, of these; null: as all."""
+    deadline_s: Positive | None = None
+    """As workload.deadline_s, of these; null: as all."""
 
 
 class Demands(NamedTuple):
@@ -211,6 +217,18 @@ class Demands(NamedTuple):
     priority: NDArray[np.uint8]
     kind: NDArray[np.int32] | None
     """None without kinds."""
+
+
+class Resubmit(Strict):
+    """Clients that lose patience."""
+
+    after_s: Positive
+    """A task that is not settled so many seconds after it was last submitted is submitted again."""
+    most: Count = 1
+    """So many times at most."""
+    keys: bool = True
+    """Each task has a key, by which the coordinator knows it when it comes again. Without keys what comes again is
+    another task, which is executed as well; its client takes the first result."""
 
 
 class Workload(Strict):
@@ -226,6 +244,17 @@ class Workload(Strict):
     """Kinds of tasks by name; those of a trace with columns.kind are in the trace."""
     tasks: Count | None = None
     """At most so many tasks; null: as many as arrive."""
+    queue_timeout_s: Positive | None = None
+    """A task fails that has not begun so many seconds after it was accepted; null: it waits for ever."""
+    execution_timeout_s: Positive | None = None
+    """Seconds of execution after which an attempt is given up; null: policies.execution_timeout_s."""
+    deadline_s: Positive | None = None
+    """A task fails that is not settled so many seconds after it was accepted; null: none does."""
+    give_up_after_s: NonNegative | None = None
+    """A task that is refused (coordinator.max_waiting) is submitted again, after pauses that grow, for so many seconds;
+    then it counts as failed. Null: for ever."""
+    resubmit: Resubmit | None = None
+    """Which tasks are submitted again; null: none."""
     task: Literal["sleep", "spin", "prime"] = "sleep"
     """What a live worker does for a task's seconds."""
 
@@ -264,6 +293,19 @@ class Workload(Strict):
         """The names of the kinds of tasks; none where all are of one kind."""
         trace = self._trace()
         return trace.kinds if trace and trace.kinds else tuple(self.kinds)
+
+    def limits_of(self, kind: str = "") -> TimeLimits | None:
+        """The own limits of tasks of that kind; None for none."""
+        own = self.kinds.get(kind, Kind())
+        limits = [
+            getattr(self, name) if getattr(own, name) is None else getattr(own, name) for name in TimeLimits._fields
+        ]
+        return None if limits == [None] * len(limits) else TimeLimits(*limits)
+
+    def limits(self) -> dict[str, TimeLimits]:
+        """By kind ("" without kinds), of those that have any."""
+        found = {name: self.limits_of(name) for name in self.kind_names() or ("",)}
+        return {name: limits for name, limits in found.items() if limits is not None}
 
     @property
     def served_by_trace(self) -> bool:

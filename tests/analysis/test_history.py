@@ -166,7 +166,7 @@ def deaths(number: int, last: dict[str, Any]) -> tuple[list[dict[str, Any]], lis
     events = [
         event
         for k in range(number)
-        for event in ((k + 1.0, "dead", k % 2, "detector"), (k + 1.0, "up", k % 2, "revived"))
+        for event in ((k + 1.0, "dead", k % 2, "detector"), (k + 1.5, "up", k % 2, "revived"))
     ]
     return [*attempts, last], [*UP, *events]
 

@@ -14,8 +14,8 @@ from orchestrator.cluster.wire import rpc, sizes, translate
 from orchestrator.cluster.wire.frames import ITEMS_MAX, Malformed, reader
 from orchestrator.cluster.wire.proto import stream_pb2
 from orchestrator.cluster.wire.rpc import FILL_BYTES, FILL_ITEMS, Room
-from orchestrator.cluster.wire.translate import Assignment, Done, Outcome, WorkerNews
-from orchestrator.core.model import TaskState
+from orchestrator.cluster.wire.translate import Assignment, Done, Outcome, Refusal, WorkerNews
+from orchestrator.core.model import TaskState, TimeLimits
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 keys = st.tuples(text, st.integers(0, 2**32 - 1))
@@ -46,7 +46,7 @@ outcomes = st.builds(
 @given(
     st.lists(numbers, max_size=5),
     st.lists(st.tuples(numbers, text), max_size=5),
-    st.lists(st.tuples(numbers, text, st.booleans()), max_size=5),
+    st.lists(st.builds(Refusal, numbers, text, st.booleans(), st.booleans()), max_size=5),
     st.lists(st.tuples(numbers, outcomes), max_size=5),
 )
 def test_to_a_client_no_item_is_larger_than_it_was_taken_for(accepted: list, known: list, refused: list, settled: list):
@@ -56,12 +56,12 @@ def test_to_a_client_no_item_is_larger_than_it_was_taken_for(accepted: list, kno
     assert translate.to_client(accepted, known, refused, settled).ByteSize() <= bound
 
 
-@given(numbers, text, text, st.integers(1, 4), text)
+@given(numbers, text, text, st.integers(1, 4), text, st.none() | st.builds(TimeLimits, *[st.none() | st.floats()] * 3))
 def test_from_a_client_no_task_is_larger_than_it_was_taken_for(
-    number: int, kind: str, payload: str, priority: int, key: str
+    number: int, kind: str, payload: str, priority: int, key: str, limits: TimeLimits | None
 ):
-    """With its kind and its key."""
-    message = translate.from_client("", [(number, kind, payload, priority, key)])
+    """With its kind, its key and its limits."""
+    message = translate.from_client("", [(number, kind, payload, priority, key, limits)])
     assert message.ByteSize() <= sizes.task_bytes(kind, payload, key)
 
 

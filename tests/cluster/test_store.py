@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cluster.store import SCHEMA, Kept, MemoryStore, SqliteStore, Store, Unusable
+from orchestrator.cluster.store_contents import Contents
 
 STORES: dict[str, Callable[[Path], Store]] = {"memory": lambda folder: MemoryStore(), "sqlite": SqliteStore}
 
@@ -111,6 +112,30 @@ def test_a_schema_that_is_not_known_is_refused(tmp_path: Path):
         with pytest.raises(Unusable, match=f"its schema is {SCHEMA + 1}, this version of orchestrator knows {SCHEMA}"):
             SqliteStore(tmp_path)
     assert (tmp_path / "tasks.sqlite").read_bytes() == before
+
+
+def test_a_store_of_the_version_before_is_read_and_is_of_this_one_from_then_on(tmp_path: Path):
+    """Its tasks had fewer fields, and no limits but one; the version before would not find its way any more."""
+    store = SqliteStore(tmp_path)
+    tasks = [settled("old", 9.0), task("older", execution_timeout_s=3.0), task("keyed", key="k")]
+    store.append(store.begin_term(1), tasks)
+    store.close()
+    with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
+        database.execute("UPDATE tasks SET task = json_remove(task, '$[19]', '$[18]')")
+        assert database.execute("SELECT max(json_array_length(task)) FROM tasks").fetchone() == (18,)
+        database.execute("PRAGMA user_version = 2")
+    contents = Contents(tmp_path)
+    assert (list(contents.tasks()), contents.problems) == (tasks, [])
+    contents.close()
+    store = SqliteStore(tmp_path)
+    assert list(store.tasks()) == tasks
+    store.append(store.begin_term(1), [limited := task("new", queue_timeout_s=1.0, deadline_s=2.0)])
+    store.close()
+    with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
+    store = SqliteStore(tmp_path)
+    assert list(store.tasks()) == [*tasks, limited]
+    store.close()
 
 
 def test_a_disk_that_is_full_is_told(tmp_path: Path):

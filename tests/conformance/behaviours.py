@@ -1,49 +1,21 @@
-"""What a cluster does, whichever world it is in: each behaviour is a function of a `Cluster`, and fails by raising.
-
-Work lasts long enough for a fault to hit it in the middle, and no longer.
-"""
+"""What a cluster does, whichever world it is in. Those of its limits are in `limits`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from orchestrator.core.model import Priority, TaskState
+from tests.conformance.behaviour import LONG_S, Behaviour, other, registry
 from tests.conformance.cluster import Cluster
+from tests.conformance.limits import LIMITS
 
-Show = Callable[[Cluster], None]
+__all__ = ["BEHAVIOURS", "Behaviour"]
 
-
-@dataclass(frozen=True)
-class Behaviour:
-    """`settings`: of the scenario, by their dotted keys."""
-
-    show: Show
-    settings: dict[str, Any]
-
-    def __str__(self) -> str:
-        return self.show.__name__
-
-
-BEHAVIOURS: list[Behaviour] = []
+BEHAVIOURS, behaviour = registry()
+BEHAVIOURS += LIMITS
 DETECTING = {"policies.detection.timeout_s": 1}
-TIMING_OUT = {"policies.execution_timeout_s": 1}
-HANGS_S = 100.0
 CUT = DETECTING | {"network.rpc_timeout_s": 0.4}
-LONG_S = 0.7
-
-
-def behaviour(
-    settings: dict[str, Any] | None = None,
-) -> Callable[[Callable[[Cluster], None]], Callable[[Cluster], None]]:
-    def register(show: Callable[[Cluster], None]) -> Callable[[Cluster], None]:
-        BEHAVIOURS.append(Behaviour(show, settings or {}))
-        return show
-
-    return register
 
 
 # ---- routing and order
@@ -358,68 +330,6 @@ def a_forgotten_worker_registers_again(cluster: Cluster) -> None:
     assert cluster.story(task) == ["w1 worker_died", "w1 completed"]
 
 
-# ---- timeouts
-
-
-@behaviour(TIMING_OUT)
-def a_slow_attempt_that_cannot_be_cancelled_may_still_deliver(cluster: Cluster) -> None:
-    """After the execution timeout another worker tries too; the first result counts, and the other attempt ends."""
-    cluster.start("w1", "w2", contract=True)
-    task = cluster.submit(1.5)
-    cluster.until(lambda: cluster.settled(task))
-    slow = cluster.attempts(task)[0].worker.id
-    assert cluster.story(task)[0] == f"{slow} timed_out"
-    assert cluster.task(task).worker_id == slow
-    cluster.until(lambda: not any(worker.load for worker in cluster.core.workers()))
-
-
-@behaviour(TIMING_OUT | {"policies.retry.max_attempts": 3})
-def a_task_that_hangs_is_stopped_at_its_timeout(cluster: Cluster) -> None:
-    """Each attempt is cancelled, and its slot is free for other work; the task fails when its tries are used up."""
-    cluster.start("w1", "w2")
-    hanging = cluster.submit(HANGS_S)
-    cluster.until(lambda: cluster.settled(hanging))
-    assert [story.split()[1] for story in cluster.story(hanging)] == ["timed_out"] * 3
-    assert cluster.task(hanging).error == "gave up after 3 attempts: ran for over 1.0 s"
-    cluster.until(lambda: not any(worker.load for worker in cluster.core.workers()))
-    after = [cluster.submit(0.1) for _ in range(2)]
-    cluster.until(lambda: cluster.settled(*after))
-    assert cluster.core.counters["timeouts"] == 3
-
-
-@behaviour(TIMING_OUT)
-def a_task_that_hangs_takes_no_more_than_its_copies(cluster: Cluster) -> None:
-    """Workers that can't be told to cancel keep two copies; the third worker remains for the tasks of others."""
-    cluster.start("w1", "w2", "w3", contract=True)
-    hanging = cluster.submit(4.0)
-    cluster.until(lambda: cluster.core.counters["timeouts"] == 2)
-    others = [cluster.submit(0.1) for _ in range(3)]
-    cluster.until(lambda: cluster.settled(*others))
-    assert len(cluster.attempts(hanging)) == 2
-
-
-@behaviour(TIMING_OUT)
-def what_waits_at_its_worker_does_not_time_out(cluster: Cluster) -> None:
-    """The execution timeout runs from the start of the execution, not from the assignment."""
-    cluster.start("w1", prefetch=2)
-    tasks = [cluster.submit(0.6) for _ in range(3)]
-    cluster.until(lambda: cluster.settled(*tasks))
-    assert [cluster.story(task) for task in tasks] == [["w1 completed"]] * 3
-
-
-@behaviour(TIMING_OUT)
-def a_task_on_a_paused_worker_times_out(cluster: Cluster) -> None:
-    """It is done elsewhere, though nobody is declared dead."""
-    cluster.start("w1", "w2")
-    task = cluster.submit(0.7)
-    paused = cluster.begun(task)
-    cluster.pause(paused)
-    cluster.until(lambda: cluster.settled(task))
-    cluster.resume(paused)
-    assert cluster.story(task) == [f"{paused} timed_out", f"{other(paused)} completed"]
-    assert cluster.changes(paused) == ["up registered"]
-
-
 # ---- results
 
 
@@ -493,8 +403,3 @@ def a_reported_failure_is_final(cluster: Cluster) -> None:
     assert cluster.task(task).state is TaskState.FAILED
     assert cluster.task(task).error.startswith("invalid payload: ")
     assert cluster.story(task) == ["w1 failed"]
-
-
-def other(name: str) -> str:
-    """Of two workers, w1 and w2."""
-    return {"w1": "w2", "w2": "w1"}[name]

@@ -16,6 +16,7 @@ from orchestrator.core.model import (
     Priority,
     Task,
     TaskId,
+    TimeLimits,
     Worker,
     WorkerEvent,
     WorkerId,
@@ -51,15 +52,25 @@ def scenario(settings: dict[str, Any]) -> Scenario:
 class History:
     """Implements the core's `Effects`: remembers them, tells that there is news, and passes them on.
 
+    `number_of`: as the kit numbers its tasks. `refusals`: why a submission was refused, each time.
+
     `registrations`: of each worker, which of the attempts that it held it was told to drop, each time it registered.
     `silences`: how long each worker that the detector declared dead had not been heard, in seconds.
     """
 
-    def __init__(self, onward: Effects, clock: Callable[[], float], news: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        onward: Effects,
+        clock: Callable[[], float],
+        number_of: Callable[[Task], int],
+        news: Callable[[], None] = lambda: None,
+    ) -> None:
         self.onward = onward
+        self.number_of = number_of
         self.clock = clock
         self.news = news
         self.ids: dict[int, TaskId] = {}
+        self.refusals: list[str] = []
         self.assigned: list[Attempt] = []
         self.settled_tasks: list[Task] = []
         self.workers: list[tuple[WorkerId, str]] = []
@@ -70,8 +81,13 @@ class History:
         self._heard: dict[WorkerId, float] = {}
 
     def accepted(self, task: Task, now: float) -> None:
-        self.ids[task.seq + 1] = task.id
+        self.ids[self.number_of(task)] = task.id
         self.onward.accepted(task, now)
+        self.news()
+
+    def refused(self, task: Task, why: str, now: float) -> None:
+        self.refusals.append(why)
+        self.onward.refused(task, why, now)
         self.news()
 
     def assign(self, attempt: Attempt, now: float) -> None:
@@ -179,7 +195,9 @@ class Cluster(ABC):
         """What the worker executes takes its executor with it."""
 
     @abstractmethod
-    def submit(self, work_s: float | None, priority: Priority = Priority.NORMAL) -> int:
+    def submit(
+        self, work_s: float | None, priority: Priority = Priority.NORMAL, limits: TimeLimits | None = None
+    ) -> int:
         """A task of so much work; None: of work that makes no sense."""
 
     @abstractmethod

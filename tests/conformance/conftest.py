@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.conformance.cluster", "tests.conformance.behaviours")
+pytest.register_assert_rewrite(*(f"tests.conformance.{name}" for name in ("cluster", "behaviours", "limits")))
 
 
 @pytest.fixture

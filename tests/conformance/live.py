@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import psutil
 
@@ -17,11 +17,11 @@ from orchestrator.cluster.client import AsyncClient, Submission
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.decision_record import NAME, DecisionRecord, replay
 from orchestrator.cluster.durability import Release, at_once
-from orchestrator.cluster.jobs import Ended
+from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.services import start
 from orchestrator.cluster.wire import contract, rpc, translate
 from orchestrator.core.coordinator import Coordinator
-from orchestrator.core.model import Priority
+from orchestrator.core.model import Priority, TimeLimits
 from orchestrator.core.ports import Effects
 from orchestrator.policies.settings import build_coordinator
 from orchestrator.rehearsal.local_cluster import Process
@@ -63,7 +63,7 @@ class Live(Cluster):
             self._record_at,
             self._scenario.policies,
             self._scenario.seed,
-            call_timeout_s=self._scenario.network.rpc_timeout_s,
+            **self._built,
         )
         self._live = LiveCoordinator(
             self._build,
@@ -81,13 +81,18 @@ class Live(Cluster):
         self._registry = rpc.Stub(self._channel, rpc.REGISTRY)
 
     def _build(self, effects: Effects) -> Coordinator:
-        self.history = History(effects, self._loop.time, self._news.set)
+        self.history = History(effects, self._loop.time, lambda task: cast(Job, task.payload).number, self._news.set)
         return build_coordinator(
             self._scenario.policies,
             self.history,
             self._scenario.seed,
-            call_timeout_s=self._scenario.network.rpc_timeout_s,
+            **self._built,
         )
+
+    @property
+    def _built(self) -> dict[str, Any]:
+        of = self._scenario
+        return {"call_timeout_s": of.network.rpc_timeout_s, "max_waiting": of.coordinator.max_waiting}
 
     def start(
         self, *names: str, capacity: int = 1, prefetch: int = 0, contract: bool = False, fragile: bool = False
@@ -145,9 +150,12 @@ class Live(Cluster):
         for child in psutil.Process(self._workers[name].pid).children():
             child.kill()
 
-    def submit(self, work_s: float | None, priority: Priority = Priority.NORMAL) -> int:
+    def submit(
+        self, work_s: float | None, priority: Priority = Priority.NORMAL, limits: TimeLimits | None = None
+    ) -> int:
         payload = "nonsense" if work_s is None else str(work_s)
-        self._submissions.append(self._client.submit(payload, priority, "sleep"))
+        own = limits._asdict() if limits else {}
+        self._submissions.append(self._client.submit(payload, priority, "sleep", **own))
         self.submitted.append(len(self._submissions))
         return len(self._submissions)
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from orchestrator.core.inputs import Registration, Report
-from orchestrator.core.model import Attempt, AttemptKey, Priority
+from orchestrator.core.model import Attempt, AttemptKey, Priority, TimeLimits
 from orchestrator.policies.settings import build_coordinator
 from orchestrator.scenario.faults import FaultKind, Partition
 from orchestrator.scenario.plan import FaultAction, OpenArrivals, Plan
@@ -41,9 +41,13 @@ class Stage(World):
         # Without one to come, the coordinator would be unable to stand still when it is told to.
         never = FaultAction(scenario.duration_s, "coordinator_pause", None, 0)
         super().__init__(scenario, Plan(arrivals, [never]), fuse=False)
-        self.history = History(self, lambda: self.now)
+        self.history = History(self, lambda: self.now, lambda task: int(cast(int, task.id)))
         self.coordinator = build_coordinator(
-            scenario.policies, self.history, scenario.seed, call_timeout_s=scenario.network.rpc_timeout_s
+            scenario.policies,
+            self.history,
+            scenario.seed,
+            call_timeout_s=scenario.network.rpc_timeout_s,
+            max_waiting=scenario.coordinator.max_waiting,
         )
         self.deaf: set[str] = set()
         self.failing: dict[AttemptKey, tuple[str, bool]] = {}
@@ -168,14 +172,16 @@ class Simulated(Cluster):
     def kill_executor(self, name: str) -> None:
         self._stage.kill_executor(name)
 
-    def submit(self, work_s: float | None, priority: Priority = Priority.NORMAL) -> int:
+    def submit(
+        self, work_s: float | None, priority: Priority = Priority.NORMAL, limits: TimeLimits | None = None
+    ) -> int:
         task = len(self.submitted) + 1
         self.submitted.append(task)
         self._stage.end.submitted()
         if work_s is None:
             self._stage.failing[task, 1] = ("invalid payload: it makes no sense", False)
         payload: Draws = work_s or 0.0, 0.0, 0.0, 0.0, 0.0, None  # no overhead, and no message takes time
-        self.core.submit(task, priority, payload, None, self._stage.now)
+        self.core.submit(task, priority, payload, limits, self._stage.now)
         return task
 
     def report(self, name: str, task: int, attempt: int) -> None:

@@ -16,6 +16,7 @@ from orchestrator.core.model import (
     Task,
     TaskId,
     TaskState,
+    TimeLimits,
     Worker,
     WorkerEvent,
     WorkerId,
@@ -29,6 +30,14 @@ class Accepted:
 
     def __str__(self) -> str:
         return f"accepted {self.task}"
+
+
+@dataclass(frozen=True)
+class Refused:
+    task: TaskId
+
+    def __str__(self) -> str:
+        return f"refused {self.task}"
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,9 @@ class Recorder(Record):
     def accepted(self, task: Task, now: float) -> None:
         self.effects.append(Accepted(task.id))
 
+    def refused(self, task: Task, why: str, now: float) -> None:
+        self.effects.append(Refused(task.id))
+
     def assign(self, attempt: Attempt, now: float) -> None:
         self.effects.append(Assign(attempt.task.id, attempt.worker.id, attempt.number))
 
@@ -183,8 +195,8 @@ def tell(core: Coordinator, name: str, *arguments: Any) -> None:
     starts, `result` with all of a report but the request. The last argument is `now`."""
     *given, now = arguments
     if name == "submit":
-        task, priority, payload = given
-        core.submit(task, priority, payload, None, now)
+        task, priority, payload, *limits = given
+        core.submit(task, priority, payload, limits[0] if limits else None, now)
     elif name == "register":
         worker, *of_worker = given
         core.register(Registration(worker, "", *of_worker), now)
@@ -221,9 +233,15 @@ def beat(core: Coordinator, *workers: WorkerId, now: float, active: int = 0) -> 
         heartbeat(core, worker, active, now)
 
 
-def submit(core: Coordinator, *tasks: TaskId, now: float = 0.0, priority: int = Priority.NORMAL) -> None:
+def submit(
+    core: Coordinator,
+    *tasks: TaskId,
+    now: float = 0.0,
+    priority: int = Priority.NORMAL,
+    limits: TimeLimits | None = None,
+) -> None:
     for task in tasks:
-        core.submit(task, priority, f"payload of {task}", None, now)
+        core.submit(task, priority, f"payload of {task}", limits, now)
 
 
 def assigned(core: Coordinator, *tasks: TaskId, now: float = 0.0) -> None:

@@ -12,7 +12,19 @@ from typing import Any
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import TaskId, TaskState, WorkerId
-from tests.core.recording import Acknowledged, Answered, Assign, Cancel, Changed, Ended, Settled, TimedOut, WakeAt
+from tests.core.recording import (
+    Accepted,
+    Acknowledged,
+    Answered,
+    Assign,
+    Cancel,
+    Changed,
+    Ended,
+    Refused,
+    Settled,
+    TimedOut,
+    WakeAt,
+)
 from tests.core.reference_meaning import Meaning
 from tests.core.reference_records import Job, Try
 
@@ -42,7 +54,7 @@ class Model(Meaning):
                 case Changed():
                     assert [effect] == self._to_change[:1], f"unexpected: {effect}"
                     del self._to_change[0]
-                case Answered() | Acknowledged():
+                case Answered() | Acknowledged() | Accepted() | Refused():
                     assert [effect] == self._to_answer[:1], f"unexpected: {effect}"
                     del self._to_answer[0]
                 case WakeAt(at):
@@ -69,7 +81,7 @@ class Model(Meaning):
         self._begin()
         self._forget(core)
         self._compare(core)
-        self._check_alarm()
+        self._check_alarm(now)
 
     def _see_assign(self, effect: Assign, now: float) -> None:
         job, host = self.jobs[str(effect.task)], self.hosts[effect.worker]
@@ -136,6 +148,8 @@ class Model(Meaning):
         assert core.pending == sum(job.ready_at is not None for job in self.jobs.values())
         assert (core.counters["late_results"], core.counters["unknown_results"]) == (self.late, self.unknown)
         assert (core.counters["refused_results"], core.counters["timeouts"]) == (self.refused, self.timeouts)
+        told = core.counters["refused_submissions"], core.counters["queue_timeouts"] + core.counters["missed_deadlines"]
+        assert told == (self.turned_away, self.expired)
         idle = [host.id for host in self.hosts.values() if self.may_take(host)]
         assert not (self.waiting() and idle), f"{self.waiting()} wait although {idle} have room"
         for job in self.jobs.values():
@@ -143,7 +157,7 @@ class Model(Meaning):
             alone = job.outcome is None and self._is_orphan(job) and not self._is_poison(job)
             assert not alone or all(host in holders for host in idle), f"{job} has no hedge on {idle}"
 
-    def _check_alarm(self) -> None:
+    def _check_alarm(self, now: float) -> None:
         """It rings no later than anything that must happen then."""
         deadlines = [self.times_out_at(attempt) for attempt in self.attempts if attempt.open]
         for host in self.hosts.values():
@@ -151,6 +165,8 @@ class Model(Meaning):
                 deadlines.append(self._at_latest(host, self.rules.dead_s))
             if host.opinion == "alive":
                 deadlines.append(self._at_latest(host, self.rules.suspect_s))
+        # What seemed to run may have been none when its time was over.
+        deadlines += [max(now, self.expires_at(job)) for job in self.unsettled()]
         deadlines += [job.ready_at for job in self.jobs.values() if job.ready_at]
         deadlines = [max(self.listens_until, at) for at in deadlines]
         assert self.alarm <= min(deadlines, default=math.inf), f"alarm {self.alarm} after {min(deadlines)}"

@@ -8,13 +8,14 @@ from itertools import count
 from typing import Any
 
 from orchestrator.core.deadlines import Ticks
-from orchestrator.core.model import TaskId, TaskState, WorkerId
-from tests.core.recording import Acknowledged, Answered, Changed, Ended
-from tests.core.reference_records import Death, Host, Job, Rules, Try
+from orchestrator.core.model import Priority, TaskId, TaskState, TimeLimits, WorkerId
+from tests.core.recording import Accepted, Acknowledged, Answered, Changed, Ended, Refused
+from tests.core.reference_records import NO_LIMITS, Death, Host, Job, Rules, Try
 
 Name = tuple[TaskId, WorkerId, int]
 CALL_TIMEOUT_S = 2.0
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
+ROOM = {Priority.LOW: 0.5, Priority.NORMAL: 0.75, Priority.HIGH: 0.875, Priority.URGENT: 1.0}
 
 
 class Meaning:
@@ -23,7 +24,7 @@ class Meaning:
         self.jobs: dict[str, Job] = {}
         self.hosts: dict[str, Host] = {}
         self.attempts: list[Try] = []  # every one that was ever made
-        self.submitted = self.late = self.unknown = self.refused = self.timeouts = 0
+        self.submitted = self.late = self.unknown = self.refused = self.timeouts = self.expired = self.turned_away = 0
         self.settled = {COMPLETED: 0, FAILED: 0}
         self.alarm = math.inf
         self.listens_until = self.judges_from = -math.inf
@@ -41,9 +42,16 @@ class Meaning:
 
     # ---- what the inputs mean
 
-    def submit(self, job_id: str, priority: int, payload: object, now: float) -> None:
+    def submit(self, job_id: str, priority: int, payload: object, limits: TimeLimits | None, now: float) -> None:
+        waiting = sum(job.ready_at is not None for job in self.jobs.values())
+        if job_id not in self.jobs and waiting >= ROOM[Priority(priority)] * (self.rules.max_waiting or math.inf):
+            self.turned_away += 1
+            self._to_answer.append(Refused(job_id))
+            return
+        self._to_answer.append(Accepted(job_id))
         if job_id not in self.jobs:
-            self.jobs[job_id] = Job(job_id, self.submitted, priority)
+            job = Job(job_id, self.submitted, priority, accepted_at=now, limits=limits or NO_LIMITS)
+            self.jobs[job_id] = job
             self.submitted += 1
 
     def cancel(self, job_id: str, now: float) -> None:
@@ -128,7 +136,7 @@ class Meaning:
     def started(self, host_id: str, job_id: str, number: int, now: float) -> None:
         attempt = self._find(host_id, job_id, number)
         if attempt is not None and not attempt.started:
-            attempt.started = True
+            attempt.started = attempt.task.begun = True
             self._pass(self.hosts[host_id])
             if self.hosts[host_id].reports_start:
                 attempt.timed_from = now
@@ -167,7 +175,9 @@ class Meaning:
                 self.hosts[host_id].held = ""
         if job.outcome is None and (succeeded or not retryable):
             self._settle(job, COMPLETED if succeeded else FAILED)
-        elif was_open and attempt is not None:
+            return
+        job.begun = True
+        if was_open and attempt is not None:
             self._consume(attempt, now)
 
     def _had(self, host_id: str, job: Job, number: int | None) -> bool:
@@ -238,6 +248,10 @@ class Meaning:
             self._give_up(attempt, consumed=True, now=now)
             if attempt.task.outcome is None:
                 self._to_cancel.append(attempt.name)
+        for job in self.unsettled():
+            if self.expires_at(job) <= now:
+                self.expired += 1
+                self._settle(job, FAILED)
         for change in [effect for effect in effects if isinstance(effect, Changed)]:
             self._to_change.append(change)
             host = self.hosts[change.worker]
@@ -336,6 +350,7 @@ class Meaning:
     def _consume(self, attempt: Try, now: float) -> None:
         job = attempt.task
         job.consumed += not attempt.hedge
+        job.begun = job.begun or self._has_begun(attempt)
         if job.opened():
             return
         if self._is_spent(job):
@@ -385,9 +400,20 @@ class Meaning:
             self._give_up(attempt, consumed=True, now=now)
 
     def times_out_at(self, attempt: Try) -> float:
-        if self.rules.execution_timeout_s is None or attempt.timed_from is None:
+        limit_s = attempt.task.limits.execution_timeout_s or self.rules.execution_timeout_s
+        if limit_s is None or attempt.timed_from is None:
             return math.inf
-        return tick(self.rules.execution_check, attempt.timed_from + self.rules.execution_timeout_s)
+        return tick(self.rules.execution_check, attempt.timed_from + limit_s)
+
+    def expires_at(self, job: Job) -> float:
+        """By its deadline, or by its queue timeout as long as it has not begun."""
+        queue_timeout_s, _, deadline_s = job.limits
+        runs = job.begun or any(map(self._has_begun, job.opened()))
+        limits = (deadline_s, None if runs else queue_timeout_s)
+        return min((job.accepted_at + limit_s for limit_s in limits if limit_s is not None), default=math.inf)
+
+    def _has_begun(self, attempt: Try) -> bool:
+        return attempt.started or not self.hosts[attempt.worker].reports_start
 
     def _at_latest(self, host: Host, silence: tuple[float, float]) -> float:
         since = -math.inf if self.room_since is None else self.room_since

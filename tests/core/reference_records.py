@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.core.deadlines import Ticks
-from orchestrator.core.model import TaskId, TaskState, WorkerId
+from orchestrator.core.model import TaskId, TaskState, TimeLimits, WorkerId
 
 Name = tuple[TaskId, WorkerId, int]
 COMPLETED, FAILED = TaskState.COMPLETED, TaskState.FAILED
+NO_LIMITS = TimeLimits()
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Rules:
     on_return: str = "first_result"
     max_worker_kills: int | None = None
     max_copies: int = 2
+    max_waiting: int | None = None
     hedges: bool = False
     ejects: bool = False
 
@@ -75,6 +77,9 @@ class Job:
     killed: list[Death] = field(default_factory=list)
     ready_at: float | None = 0.0  # while it waits: for a worker (0) or for its retry; None: an attempt is open
     outcome: TaskState | None = None
+    accepted_at: float = 0.0
+    limits: TimeLimits = NO_LIMITS
+    begun: bool = False
 
     def live(self) -> list[Try]:
         return [attempt for attempt in self.tried if attempt.live]

@@ -185,6 +185,9 @@ class Cluster(RuleBasedStateMachine):
     def accepted(self, task: Task, now: float) -> None:
         pass
 
+    def refused(self, task: Task, why: str, now: float) -> None:
+        pass
+
     def assign(self, attempt: Attempt, now: float) -> None:
         name, key = attempt.worker.id, (attempt.task.id, attempt.number)
 

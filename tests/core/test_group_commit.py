@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.core.group_commit import GroupCommit, Noting, stored
 from orchestrator.core.inputs import Holding, Registration, Report
 from orchestrator.core.model import Priority, Task
@@ -11,7 +13,7 @@ from tests.core.recording import Recorder
 
 def test_what_is_stored_of_each_task_recovers_to_the_same():
     """Of one that waits, one that a worker has, one that failed once, and one that is settled."""
-    core = making.coordinator(Recorder())
+    core: Any = making.coordinator(Recorder())
     core.register(Registration("w1", "a", 2, 0, True), 0.5)
     for name in ("t1", "t2", "t3"):
         core.submit(name, Priority.HIGH, None, None, 1.0)
@@ -23,7 +25,7 @@ def test_what_is_stored_of_each_task_recovers_to_the_same():
         "t2": (),
         "t3": (Holding(1, "w1", "a", 3.0),),
     }
-    again = making.coordinator(Recorder())
+    again: Any = making.coordinator(Recorder())
     for each in before:
         again.recovered(each, 4.0)
         again.check()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.inputs import Holding, Recovered, Registration, Report
-from orchestrator.core.model import Priority, TaskState, WorkerState
+from orchestrator.core.model import Priority, TaskState, TimeLimits, WorkerState
 from tests.core import making
 from tests.core.making import DEAD_AFTER_S
 from tests.core.recording import Accepted, Answered, Assign, Recorder, Registered, Settled
@@ -138,4 +138,24 @@ def test_of_the_processes_of_a_name_only_one_is_waited_for(fx):
     core.reconnected(registration("w1", "a", ("t1", 1)), 1.0)
     core.result(Report("w1", "t1", 1, True), 2.0)
     assert fx.take(Assign) == [Assign("t2", "w1", 4)]
+    core.check()
+
+
+def test_a_deadline_that_passed_meanwhile_counts(fx):
+    """The task expires before any worker gets it."""
+    core = begun(fx, stored("late", limits=TimeLimits(deadline_s=4.0)), stored("t2", limits=TimeLimits(deadline_s=7.0)))
+    core.wake(0.0)
+    assert fx.take(Settled) == [Settled("late", TaskState.FAILED, "")]
+    core.register(registration("w1", "a"), 1.0)
+    assert fx.take(Assign) == [Assign("t2", "w1", 1)]
+    core.wake(2.0)
+    assert core.task("t2").error == "expired: it was not settled within 7 s (deadline_s)"
+
+
+def test_what_a_worker_had_may_have_begun(fx):
+    """So it has not waited for too long; what no worker had has."""
+    limits = TimeLimits(queue_timeout_s=5.5)
+    core = begun(fx, stored("t1", Holding(1, "w1", "a"), limits=limits), stored("t2", limits=limits))
+    core.wake(0.5)
+    assert fx.take(Settled) == [Settled("t2", TaskState.FAILED, "")]
     core.check()

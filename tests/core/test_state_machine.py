@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator.core.model import Priority
+from orchestrator.core.model import Priority, TimeLimits
 from tests.core import making
 from tests.core.configurations import RESULTS, SETTINGS, WORKERS, configurations, same_settings
 from tests.core.recording import Recorder, tell
@@ -22,16 +22,27 @@ anyone = st.sampled_from([*WORKERS, "ghost"])
 any_task = st.sampled_from([None, None, *TASKS, "nope"])
 numbers = st.sampled_from([-1, 0, 1, 2, 3, 99])
 pick = st.integers(0, 1000)
+limits = st.none() | st.builds(
+    TimeLimits,
+    queue_timeout_s=st.sampled_from([None, 0.5, 3.0]),
+    execution_timeout_s=st.sampled_from([None, 2.0]),
+    deadline_s=st.sampled_from([None, 1.5, 6.0]),
+)
 
 
 class Interleavings(RuleBasedStateMachine):
     """The coordinator's inputs in any order, for live, settled, unknown, dead and departed alike."""
 
-    @initialize(chosen=configurations, capacities=st.tuples(*[st.integers(0, 3)] * 3))
-    def begin(self, chosen: dict[str, Any], capacities: tuple[int, ...]) -> None:
+    @initialize(
+        chosen=configurations,
+        capacities=st.tuples(*[st.integers(0, 3)] * 3),
+        max_waiting=st.sampled_from([None, None, 1, 4]),
+    )
+    def begin(self, chosen: dict[str, Any], capacities: tuple[int, ...], max_waiting: int | None) -> None:
         self.fx = Recorder()
         configuration, rules = same_settings(chosen)
-        self.core = making.coordinator(self.fx, **configuration)
+        rules.max_waiting = max_waiting
+        self.core = making.coordinator(self.fx, max_waiting=max_waiting, **configuration)
         self.model = Model(rules)
         self.now = 0.0
         self.sound = True
@@ -69,9 +80,9 @@ class Interleavings(RuleBasedStateMachine):
         for what, pick in steps:
             live = [attempt for attempt in self.model.attempts if attempt.live]
             if what == "submit":
-                self.submit(Priority(pick % len(Priority)), 1)
+                self.submit(Priority(pick % len(Priority)), 1, None)
             elif what == "submit again":
-                self.submit_perhaps_again(TASKS[pick % len(TASKS)], Priority.NORMAL)
+                self.submit_perhaps_again(TASKS[pick % len(TASKS)], Priority.NORMAL, None)
             elif what == "beat":
                 self.beat(WORKERS[pick % len(WORKERS)], None)
             elif what == "alarm":
@@ -96,14 +107,14 @@ class Interleavings(RuleBasedStateMachine):
 
     # ---- clients
 
-    @rule(priority=st.sampled_from(Priority), count=st.integers(1, 3))
-    def submit(self, priority: Priority, count: int) -> None:
+    @rule(priority=st.sampled_from(Priority), count=st.integers(1, 3), limits=limits)
+    def submit(self, priority: Priority, count: int, limits: TimeLimits | None) -> None:
         for _ in range(count):
-            self.drive("submit", f"t{self.model.submitted}", priority, None)
+            self.drive("submit", f"t{self.model.submitted}", priority, None, limits)
 
-    @rule(task=st.sampled_from(TASKS), priority=st.sampled_from(Priority))
-    def submit_perhaps_again(self, task: str, priority: Priority) -> None:
-        self.drive("submit", task, priority, None)
+    @rule(task=st.sampled_from(TASKS), priority=st.sampled_from(Priority), limits=limits)
+    def submit_perhaps_again(self, task: str, priority: Priority, limits: TimeLimits | None) -> None:
+        self.drive("submit", task, priority, None, limits)
 
     @rule(task=st.sampled_from(TASKS))
     def cancel(self, task: str) -> None:

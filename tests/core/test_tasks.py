@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.inputs import INPUTS, intercepted
-from orchestrator.core.model import Outcome, Priority, TaskState, WorkerState
+from orchestrator.core.model import Outcome, Priority, TaskState, TimeLimits, WorkerState
 from orchestrator.policies.queueing import Fifo
 from tests.core.making import DEAD_AFTER_S
 from tests.core.recording import (
@@ -363,7 +363,7 @@ def test_a_task_may_have_a_timeout_of_its_own(make_cluster):
     """It goes before the coordinator's, shorter or longer, and need not be later than those before it."""
     core, fx = make_cluster("w1", capacity=4, execution_timeout_s=3.0, max_attempts=1)
     for task, timeout_s in (("usual", None), ("long", 9.0), ("short", 1.0), ("usual too", None)):
-        core.submit(task, NORMAL, None, timeout_s, 0.0)
+        core.submit(task, NORMAL, None, TimeLimits(execution_timeout_s=timeout_s), 0.0)
     for now in (1.0, 3.0, 9.0):
         core.wake(now)
     assert [(effect.task, core.task(effect.task).settled_at) for effect in fx.take(Settled)] == [
@@ -375,7 +375,7 @@ def test_a_task_may_have_a_timeout_of_its_own(make_cluster):
 def test_a_task_may_have_the_only_timeout(make_cluster):
     """Also where the coordinator has none, and where its start is reported."""
     core, _ = make_cluster("w1", prefetch=1)
-    core.submit("t1", NORMAL, None, 2.0, 0.0)
+    core.submit("t1", NORMAL, None, TimeLimits(execution_timeout_s=2.0), 0.0)
     core.started("w1", "t1", 1, 5.0)
     heartbeat(core, "w1", 1, 5.5)
     core.wake(6.9)

@@ -85,6 +85,47 @@ def test_a_tail_is_no_less_clustered_than_the_body():
     assert p99.too_few
 
 
+def test_a_tail_counts_as_the_mean_of_the_body_below_it():
+    """Shares beyond p95 that hardly differ are widened by those of the body: p95 counts as few as its mean says."""
+    rng = np.random.default_rng(1)
+    samples = [np.concatenate([rng.normal(at, 1.0, 950), rng.uniform(90, 99, 50)]) for at in (1.0, 1.2) * 5]
+    (found,) = percentile_intervals(samples, [0.95])
+    values, n = np.sort(np.concatenate(samples)), 10_000
+    shares = np.array([[np.mean(one > values[int(q * (n - 1))]) for one in samples] for q in (0.5, 0.75, 0.9, 0.95)])
+    means = np.mean(shares, axis=1)
+    independent = np.mean(np.var(shares, axis=1, ddof=1) / 10 / (means * (1 - means) / n))
+    known = n / independent
+    beyond = [float(stats.beta.ppf(at, known * 0.05 + k, known * 0.95 + 1 - k)) for k, at in enumerate((0.025, 0.975))]
+    assert found is not None
+    assert not found.too_few
+    assert found.low == pytest.approx(np.quantile(values, 1 - beyond[1]))
+    assert found.high == pytest.approx(np.quantile(values, 1 - beyond[0]))
+
+
+def test_theory_may_know_of_fewer_independent_values():
+    """If it knows of 20 beyond p90, for 180 others, an upper end is told, else none; the lower end stays."""
+    samples = replications(10, 1_000)
+    (found,), (short,), (long,) = (
+        percentile_intervals(samples, [0.9], independent=number) for number in (math.inf, 179, 181)
+    )
+    assert found is not None
+    assert found.high is not None
+    assert short == (found.low, None, True)
+    assert long == found
+
+
+def test_replications_that_are_copies_do_not_tell_how_sure_their_percentiles_are():
+    """Not surer than by as many independent values."""
+    values = replications(1, 1_000)[0]
+    (copies,), (one,) = percentile_intervals([values] * 4, [0.5]), percentile_intervals([values[:1]] * 2, [0.5])
+    low, high = (float(stats.beta.ppf(at, 2_000 + k, 2_001 - k)) for k, at in enumerate((0.025, 0.975)))
+    assert copies is not None
+    assert copies.low == pytest.approx(np.quantile(values, 1 - high), rel=0.01)
+    assert copies.high == pytest.approx(np.quantile(values, 1 - low), rel=0.01)
+    assert one is not None
+    assert one.too_few
+
+
 def test_what_falls_on_a_task_that_never_completed_is_not_known():
     """2 % never completed: p50 has both ends, p95 a lower one at most, and p99.9 none."""
     samples = [np.where(np.arange(len(values)) % 50 == 0, np.inf, values) for values in replications(10, 2_000)]
@@ -172,7 +213,7 @@ def test_counts_have_poisson_bounds_of_their_sum():
 def test_neighbouring_blocks_that_are_alike_widen_an_interval():
     """(1 + r) / (1 - r) for a correlation r; blocks that alternate do not narrow it."""
     trend = np.repeat([1.0, -1.0], 10)
-    assert inflation(trend) == pytest.approx((1 + 0.9) / (1 - 0.9))  # of 19 pairs 18 are alike: 17 / 20 and 1 / 20
+    assert inflation(trend) == pytest.approx((1 + 0.85) / (1 - 0.85))  # of 19 pairs 18 are alike: 17 / 20
     assert inflation(np.array([1.0, -1.0] * 10)) == 1.0
     assert inflation(np.zeros(20)) == 1.0
     one, other = (mean_interval(100 + trend, np.ones(20), serial) for serial in (False, True))
@@ -181,6 +222,13 @@ def test_neighbouring_blocks_that_are_alike_widen_an_interval():
     assert one.high is not None
     assert other.high is not None
     assert other.high - other.low > 3 * (one.high - one.low)
+
+
+def test_differences_that_cancel_vary_as_one_block_does():
+    """What one block lacks the next one has: the sum of ten varies as one of them, not as ten."""
+    without = np.arange(10.0)
+    (low, high), (near, far) = (jackknife(4.5, without, cancel=cancel) for cancel in (False, True))
+    assert (far - near) / (high - low) == pytest.approx(math.sqrt(1 / 10))
 
 
 def test_ends_that_are_not_known_are_not_drawn():

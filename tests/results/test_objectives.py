@@ -34,6 +34,19 @@ def test_kinds_of_tasks_can_be_asked_for():
     assert one == Objective("by_kind.report.latency_s.p95", "<=", 2.5)
 
 
+def test_limits_can_be_asked_for_where_there_are_some():
+    """A scenario whose tasks can't expire has no such number."""
+    one = "limits.missed_deadlines < 5"
+    workload = {
+        "arrivals": {"kind": "poisson", "rate_per_s": 1},
+        "service": {"kind": "constant", "value_s": 1},
+        "deadline_s": 3,
+    }
+    assert objectives([one], scenario(workload=workload)) == [Objective("limits.missed_deadlines", "<", 5.0)]
+    with pytest.raises(ObjectiveError, match="there is no number"):
+        objectives([one], scenario())
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -113,7 +113,7 @@ def test_the_queue_is_told_apart_by_where_it_waits():
     queue = made_run.summary["queue"]
     assert (queue["at_coordinator"], queue["at_workers"]) == pytest.approx((10 / 90, 65 / 90))
     line = series(made, scenario())
-    assert np.sum(line.waiting) * line.edges_s[1] == pytest.approx(10.0)
+    assert np.sum(line.waiting) * line.edges_s[1] == pytest.approx(75.0)
     assert np.sum(line.waiting_at_workers) * line.edges_s[1] == pytest.approx(65.0)
     assert pool([made_run, made_run])["queue"] == queue
 
@@ -295,6 +295,17 @@ def test_waiting_tasks_are_those_that_no_attempt_holds():
     line = series(made, scenario())
     assert np.sum(line.waiting) * line.edges_s[1] == pytest.approx(20.0)
     assert line.waiting.min() >= 0
+
+
+def test_tasks_wait_at_the_door_of_a_coordinator_that_does_not_answer():
+    """Of [0, 100], one task is accepted 25 s after its arrival and begins at once, another one never is."""
+    made = tables(
+        [task(20.0, 55.0, accepted_s=45.0, started_s=45.0), task(60.0, accepted_s=NAN, started_s=NAN)],
+        [attempt(0, 45.0, ended_s=55.0, ran_s=10.0, outcome="completed", settled=True)],
+    )
+    line = series(made, scenario())
+    assert np.sum(line.waiting[line.edges_s[:-1] < 45]) * line.edges_s[1] == pytest.approx(25.0)
+    assert line.waiting[-1] == 1
 
 
 def test_a_late_result_takes_its_task_out_of_the_queue():

@@ -116,7 +116,7 @@ def test_floats_of_nulls_are_nan():
 
 def test_every_event_has_a_kind():
     """Every event of a worker has a kind, and so has every kind of fault that the coordinator does not announce."""
-    assert set(WorkerEvent) | set(FAULTS) | {"heal"} == {*EVENT_KINDS, *RARE_KINDS}
+    assert set(WorkerEvent) | set(FAULTS) | {"heal", "recovered", "lost"} == {*EVENT_KINDS, *RARE_KINDS}
     assert set(FAULTS) == set(get_args(FaultKind)) - {"drain", "join"}
 
 

@@ -80,6 +80,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         'labels is <Run synthetic (sim): 50 of 50 tasks completed>, expected two texts, as ("before", "after")',
     ),
     "label": (lambda: compare(RUN, RUN, LABELS["other kind"]), TypeError, "labels[1] is 1, expected two texts"),
+    "labels alike": (lambda: compare(RUN, RUN, ("a", "a")), ValueError, "labels are both 'a', expected two texts"),
     "no result": (lambda: compare(RUN, FIVE), TypeError, "other is 5, expected a Run, a Sweep, or the folder of one"),
     "answer of a run": (lambda: answer(RUN), TypeError, "sweep is <Run synthetic (sim): 50 of 50 tasks completed>, "),
     "fidelity of a run": (lambda: fidelity(RUN), TypeError, "results is <Run synthetic (sim): 50 of 50 tasks comp"),

@@ -197,3 +197,25 @@ def test_common_chance_makes_errors_small(make: MakeScenario):
     row = cell.row("latency_s.p50")
     assert row.error_ci95 is not None
     assert row.error_ci95[0] > 0
+
+
+def test_commits_are_taken_from_what_the_coordinator_tells(make: MakeScenario):
+    """Two of their percentiles give their distribution; what assignments wait for the store is no delay of theirs; and
+    a scenario takes the store up from the model."""
+    commit = {"kind": "lognormal", "mean_s": 0.002, "cv": 0.5}
+    sigma = np.sqrt(np.log(1 + 0.5**2))
+    median_s = 0.002 / np.exp(sigma**2 / 2)
+    run = sim.run(
+        make(
+            **{**KNOWN, "network": {"delay": {"kind": "constant", "value_s": 0.01}}, "coordinator": {"commit": commit}}
+        )
+    )
+    without = calibrate([run])
+    assert without.commit is None
+    run.summary["commits"] = {"per_s": 150.0, "p50_s": median_s, "p95_s": median_s * np.exp(1.6449 * sigma)}
+    found = calibrate([run])
+    assert found.commit is not None
+    assert close(found.commit, 0.002, 0.5)
+    assert found.assign.distribution.mean() == pytest.approx(0.01, rel=0.05)
+    assert without.assign.distribution.mean() > 0.0115
+    assert found.model()["coordinator"]["commit"]["mean_s"] == pytest.approx(0.002, rel=0.01)

@@ -15,8 +15,9 @@ from orchestrator.cluster.wire.translate import (
     Reported,
     duration_s,
     outcome_of,
+    time_limits,
 )
-from orchestrator.core.model import Task, TaskState
+from orchestrator.core.model import Task, TaskState, TimeLimits
 
 
 def report_of(request: wire_pb2.ReportResultRequest) -> tuple[str, Reported]:
@@ -67,12 +68,15 @@ def assign_message(assignment: Assignment) -> wire_pb2.AssignTaskRequest:
     return wire_pb2.AssignTaskRequest(task=task, attempt=attempt)
 
 
-def submit_message(kind: str, payload: str, priority: int, key: str = "") -> wire_pb2.SubmitTaskRequest:
+def submit_message(
+    kind: str, payload: str, priority: int, key: str = "", limits: TimeLimits | None = None
+) -> wire_pb2.SubmitTaskRequest:
     return wire_pb2.SubmitTaskRequest(
         kind=kind,
         payload=payload,
         priority=priority,  # type: ignore[arg-type]  # the same numbers
         key=key,
+        **(limits._asdict() if limits else {}),
     )
 
 
@@ -81,9 +85,10 @@ def takes_keys(metrics: wire_pb2.GetMetricsResponse | None) -> bool:
     return metrics is not None and metrics.takes_keys
 
 
-def job_of(request: wire_pb2.SubmitTaskRequest) -> tuple[Job, int]:
-    """With its priority. Raises Malformed at a key that can't be one."""
-    return Job(request.kind, request.payload, key=require_key(request.key)), request.priority
+def job_of(request: wire_pb2.SubmitTaskRequest) -> tuple[Job, int, TimeLimits | None]:
+    """With its priority and its own limits. Raises Malformed at a key that can't be one."""
+    job = Job(request.kind, request.payload, key=require_key(request.key))
+    return job, request.priority, time_limits(request)
 
 
 def submit_answer(task_id: str) -> wire_pb2.SubmitTaskResponse:
@@ -174,6 +179,9 @@ def metrics_message(metrics: Metrics) -> wire_pb2.GetMetricsResponse:
         total_err=metrics.failed,
         timeouts=metrics.timeouts,
         refused_results=metrics.refused_results,
+        queue_timeouts=metrics.queue_timeouts,
+        missed_deadlines=metrics.missed_deadlines,
+        refused_submissions=metrics.refused_submissions,
         latency=_percentiles_message(metrics.latency_ms),
         latency_at_least=_percentiles_message(metrics.latency_at_least_ms),
         execution=_percentiles_message(metrics.execution_ms),
@@ -211,6 +219,9 @@ def metrics_of(message: wire_pb2.GetMetricsResponse) -> Metrics:
         message.total_err,
         message.timeouts,
         message.refused_results,
+        message.queue_timeouts,
+        message.missed_deadlines,
+        message.refused_submissions,
         _commits_of(message.commits) if message.HasField("commits") else None,
     )
 

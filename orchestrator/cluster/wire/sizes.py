@@ -63,7 +63,7 @@ def known_bytes(item: tuple[int, str]) -> int:
     return CHARACTER_BYTES * len(item[1]) + ITEM_BYTES
 
 
-def refusal_bytes(item: tuple[int, str, bool]) -> int:
+def refusal_bytes(item: tuple[int, str, bool, bool]) -> int:
     return CHARACTER_BYTES * len(item[1]) + ITEM_BYTES
 
 

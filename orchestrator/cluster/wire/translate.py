@@ -14,16 +14,18 @@ from typing import Any, NamedTuple, TypeVar
 
 from orchestrator.cluster.jobs import Ended, Job
 from orchestrator.cluster.wire.frames import ID_CHARACTERS, require_id, require_key
-from orchestrator.cluster.wire.proto import stream_pb2
+from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.cluster.wire.rpc import Room
 from orchestrator.cluster.wire.sizes import key_bytes, keys_bytes, report_bytes
-from orchestrator.core.model import Attempt, AttemptKey, Priority, Task, TaskState
+from orchestrator.core.model import Attempt, AttemptKey, Priority, Task, TaskState, TimeLimits
 
 Key = AttemptKey  # on the wire, and in the cluster, a task's id is a string
 FromWorker = stream_pb2.FromWorker
 ToWorker = stream_pb2.ToWorker
 FromClient = stream_pb2.FromClient
 _LOWEST, _HIGHEST = min(Priority), max(Priority)
+_LIMITS: tuple[Any, ...] = TimeLimits._fields
+NO_LIMITS = TimeLimits()
 _STATES = {state.value: state for state in TaskState}
 Message = TypeVar("Message", FromWorker, ToWorker)
 Fields = TypeVar("Fields", bound=tuple[Any, ...])
@@ -103,6 +105,16 @@ class Outcome(NamedTuple):
     @property
     def settled(self) -> bool:
         return self.state >= TaskState.COMPLETED
+
+
+class Refusal(NamedTuple):
+    """Of the task that a client submitted by that number. `exists`: its key is that of a task with other content.
+    `busy`: too many tasks wait, and it may be submitted again."""
+
+    number: int
+    reason: str
+    exists: bool = False
+    busy: bool = False
 
 
 @dataclass(slots=True)
@@ -357,13 +369,20 @@ def session(message: FromClient) -> str:
     return message.session
 
 
-def submitted(session: str, message: FromClient) -> Iterator[tuple[str, Job, int]]:
-    """Each task with its id and its priority. Raises Malformed at a key that can't be one."""
+def submitted(session: str, message: FromClient) -> Iterator[tuple[str, Job, int, TimeLimits | None]]:
+    """Each task with its id, its priority and its own limits. Raises Malformed at a key that can't be one."""
     for task in message.tasks:
         key, number = task.key, task.number
         if key:
             require_key(key)
-        yield f"{session}-{number}", Job(task.kind, task.payload, session, number, key), task.priority
+        limits = time_limits(task.limits) if task.HasField("limits") else None
+        yield f"{session}-{number}", Job(task.kind, task.payload, session, number, key), task.priority, limits
+
+
+def time_limits(message: stream_pb2.TimeLimits | wire_pb2.SubmitTaskRequest) -> TimeLimits | None:
+    """None where it has none."""
+    limits = TimeLimits(*(getattr(message, name) if message.HasField(name) else None for name in _LIMITS))
+    return None if limits == NO_LIMITS else limits
 
 
 def id_of(session: str, number: int) -> str:
@@ -371,14 +390,16 @@ def id_of(session: str, number: int) -> str:
     return f"{session}-{number}"
 
 
-def from_client(session: str, tasks: Iterable[tuple[int, str, str, int, str]]) -> FromClient:
-    """`tasks`: number, kind, payload, priority, key."""
+def from_client(session: str, tasks: Iterable[tuple[int, str, str, int, str, TimeLimits | None]]) -> FromClient:
+    """`tasks`: number, kind, payload, priority, key, limits."""
     message = FromClient(session=session)
     add = message.tasks.add
-    for number, kind, payload, priority, key in tasks:
+    for number, kind, payload, priority, key, limits in tasks:
         item = add(number=number, kind=kind, payload=payload, priority=priority)  # the same numbers
         if key:
             item.key = key
+        if limits is not None:
+            item.limits.CopyFrom(stream_pb2.TimeLimits(**limits._asdict()))
     return message
 
 
@@ -389,14 +410,14 @@ def cancel_request(task_id: str) -> stream_pb2.CancelTaskRequest:
 def to_client(
     accepted: Sequence[int],
     known: Sequence[tuple[int, str]],
-    refused: Sequence[tuple[int, str, bool]],
+    refused: Sequence[Refusal],
     settled: Iterable[tuple[int, Outcome]],
 ) -> stream_pb2.ToClient:
     message = stream_pb2.ToClient(accepted=accepted)
     for number, task_id in known:
         message.known.add(number=number, task_id=task_id)
-    for number, reason, exists in refused:
-        message.refused.add(number=number, reason=reason, exists=exists)
+    for refusal in refused:
+        message.refused.add(**refusal._asdict())
     add = message.results.add
     for number, (_, state, result, error, worker_id, attempts, latency_s) in settled:
         item = add(
@@ -422,10 +443,9 @@ def known(message: stream_pb2.ToClient) -> Iterator[tuple[int, str]]:
         yield item.number, item.task_id
 
 
-def refused(message: stream_pb2.ToClient) -> Iterator[tuple[int, str, bool]]:
-    """Number, reason, and whether that is a task of the same key."""
+def refused(message: stream_pb2.ToClient) -> Iterator[Refusal]:
     for item in message.refused:
-        yield item.number, item.reason, item.exists
+        yield Refusal(item.number, item.reason, item.exists, item.busy)
 
 
 def outcomes(message: stream_pb2.ToClient) -> Iterator[tuple[int, Outcome]]:

@@ -122,19 +122,31 @@ class ToWorker(_message.Message):
     cancels: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
 
+class TimeLimits(_message.Message):
+    __slots__ = ("queue_timeout_s", "execution_timeout_s", "deadline_s")
+    QUEUE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    queue_timeout_s: float
+    execution_timeout_s: float
+    deadline_s: float
+    def __init__(self, queue_timeout_s: _Optional[float] = ..., execution_timeout_s: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+
 class NewTask(_message.Message):
-    __slots__ = ("number", "priority", "kind", "payload", "key")
+    __slots__ = ("number", "priority", "kind", "payload", "key", "limits")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     number: int
     priority: _wire_pb2.TaskPriority
     kind: str
     payload: str
     key: str
-    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+    limits: TimeLimits
+    def __init__(self, number: _Optional[int] = ..., priority: _Optional[_Union[_wire_pb2.TaskPriority, str]] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Union[TimeLimits, _Mapping]] = ...) -> None: ...
 
 class FromClient(_message.Message):
     __slots__ = ("session", "tasks")
@@ -145,14 +157,16 @@ class FromClient(_message.Message):
     def __init__(self, session: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[NewTask, _Mapping]]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("number", "reason", "exists")
+    __slots__ = ("number", "reason", "exists", "busy")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     EXISTS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
     number: int
     reason: str
     exists: bool
-    def __init__(self, number: _Optional[int] = ..., reason: _Optional[str] = ..., exists: _Optional[bool] = ...) -> None: ...
+    busy: bool
+    def __init__(self, number: _Optional[int] = ..., reason: _Optional[str] = ..., exists: _Optional[bool] = ..., busy: _Optional[bool] = ...) -> None: ...
 
 class Settled(_message.Message):
     __slots__ = ("number", "state", "result", "error", "worker_id", "attempts", "latency_s")

@@ -66,16 +66,22 @@ class TaskResult(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., result: _Optional[str] = ..., error: _Optional[str] = ..., latency_ms: _Optional[int] = ..., attempt: _Optional[int] = ..., retryable: _Optional[bool] = ..., queued_s: _Optional[float] = ..., ran_s: _Optional[float] = ...) -> None: ...
 
 class SubmitTaskRequest(_message.Message):
-    __slots__ = ("priority", "payload", "kind", "key")
+    __slots__ = ("priority", "payload", "kind", "key", "queue_timeout_s", "execution_timeout_s", "deadline_s")
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    EXECUTION_TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     priority: TaskPriority
     payload: str
     kind: str
     key: str
-    def __init__(self, priority: _Optional[_Union[TaskPriority, str]] = ..., payload: _Optional[str] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+    queue_timeout_s: float
+    execution_timeout_s: float
+    deadline_s: float
+    def __init__(self, priority: _Optional[_Union[TaskPriority, str]] = ..., payload: _Optional[str] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., queue_timeout_s: _Optional[float] = ..., execution_timeout_s: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
 
 class SubmitTaskResponse(_message.Message):
     __slots__ = ("task_id",)
@@ -134,7 +140,7 @@ class Commits(_message.Message):
     def __init__(self, per_s: _Optional[float] = ..., tasks_each: _Optional[float] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., recovery_s: _Optional[float] = ...) -> None: ...
 
 class GetMetricsResponse(_message.Message):
-    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results", "queue_at_workers", "failed_per_sec", "latency_at_least", "takes_keys", "commits")
+    __slots__ = ("throughput_tasks_per_sec", "p50_latency_ms", "p95_latency_ms", "p99_latency_ms", "queue_depth", "alive_workers", "total_ok", "total_err", "execution", "latency", "timeouts", "refused_results", "queue_at_workers", "failed_per_sec", "latency_at_least", "takes_keys", "commits", "queue_timeouts", "missed_deadlines", "refused_submissions")
     THROUGHPUT_TASKS_PER_SEC_FIELD_NUMBER: _ClassVar[int]
     P50_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     P95_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +158,9 @@ class GetMetricsResponse(_message.Message):
     LATENCY_AT_LEAST_FIELD_NUMBER: _ClassVar[int]
     TAKES_KEYS_FIELD_NUMBER: _ClassVar[int]
     COMMITS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_TIMEOUTS_FIELD_NUMBER: _ClassVar[int]
+    MISSED_DEADLINES_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_SUBMISSIONS_FIELD_NUMBER: _ClassVar[int]
     throughput_tasks_per_sec: float
     p50_latency_ms: int
     p95_latency_ms: int
@@ -169,7 +178,10 @@ class GetMetricsResponse(_message.Message):
     latency_at_least: PercentilesMs
     takes_keys: bool
     commits: Commits
-    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ..., queue_at_workers: _Optional[int] = ..., failed_per_sec: _Optional[float] = ..., latency_at_least: _Optional[_Union[PercentilesMs, _Mapping]] = ..., takes_keys: _Optional[bool] = ..., commits: _Optional[_Union[Commits, _Mapping]] = ...) -> None: ...
+    queue_timeouts: int
+    missed_deadlines: int
+    refused_submissions: int
+    def __init__(self, throughput_tasks_per_sec: _Optional[float] = ..., p50_latency_ms: _Optional[int] = ..., p95_latency_ms: _Optional[int] = ..., p99_latency_ms: _Optional[int] = ..., queue_depth: _Optional[int] = ..., alive_workers: _Optional[int] = ..., total_ok: _Optional[int] = ..., total_err: _Optional[int] = ..., execution: _Optional[_Union[PercentilesMs, _Mapping]] = ..., latency: _Optional[_Union[PercentilesMs, _Mapping]] = ..., timeouts: _Optional[int] = ..., refused_results: _Optional[int] = ..., queue_at_workers: _Optional[int] = ..., failed_per_sec: _Optional[float] = ..., latency_at_least: _Optional[_Union[PercentilesMs, _Mapping]] = ..., takes_keys: _Optional[bool] = ..., commits: _Optional[_Union[Commits, _Mapping]] = ..., queue_timeouts: _Optional[int] = ..., missed_deadlines: _Optional[int] = ..., refused_submissions: _Optional[int] = ...) -> None: ...
 
 class AssignTaskRequest(_message.Message):
     __slots__ = ("task", "attempt")
