@@ -122,7 +122,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         data, kept_s = Path(folder) / "data", str(arguments.retention)
         policies = ["--quiet", "--data", str(data), "--retention", kept_s, "--dedup-ttl", kept_s]
-        with LocalCluster(WORKERS, capacity=SLOTS, prefetch=SLOTS, executor="inline", policies=policies) as cluster:
+        with LocalCluster(
+            WORKERS, capacity=SLOTS, prefetch=SLOTS, executor="inline", options=["--quiet"], policies=policies
+        ) as cluster:
             rows, ends = asyncio.run(soak(cluster, data, arguments.minutes, arguments.rate))
     growth = grown(rows)
     told = ", ".join(f"{name} {share - 1:+.1%}" for name, share in growth.items())
