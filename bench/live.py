@@ -1,10 +1,12 @@
-"""How fast is the live cluster, against Dask distributed, Ray and Celery with Redis? Ratios of runs in turn.
+"""How fast is the live cluster, against Dask distributed, Ray, Celery and Procrastinate? Ratios of runs in turn.
 
     python bench/live.py [--rounds 3] [--tasks 20000] [--calls 500] [--only NAME ...]
 
 Batches of tasks that do nothing, 4 workers x 8 in processes of their own on this machine, a client that waits for
 every result; then one task after the other, each awaited. Machines drift: only the ratios of one run count. Every
-measurement runs in a process of its own; what is slower than ours gets fewer tasks, and its rate is compared.
+measurement runs in a process of its own; what is slower than ours gets fewer tasks, and its rate is compared. Where
+tasks are stored (`--data`, Redis with `appendfsync always`, PostgreSQL), they are on the disk of the current folder:
+that of temporary files may be memory.
 """
 
 from __future__ import annotations
@@ -113,7 +115,6 @@ def ours_with_prefetch(tasks: int, calls: int) -> Measured:
 
 
 def ours_stored(tasks: int, calls: int, prefetch: int = 0) -> Measured:
-    """On the disk of the current folder: that of temporary files may be memory."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
         return ours(tasks, calls, prefetch=prefetch, policies=["--data", folder])
 
@@ -210,10 +211,10 @@ def ray_actors(tasks: int, calls: int) -> Measured:
     )
 
 
-def celery(tasks: int, calls: int) -> Measured:
+def celery(tasks: int, calls: int, *stored: str) -> Measured:
     from celery import group
 
-    with redis() as url, celery_workers(url):
+    with redis(*stored) as url, celery_workers(url):
         task = celery_app(url).tasks["nothing"]
         return timed(
             lambda count: group(task.s(0) for _ in range(count)).apply_async().get(timeout=120),
@@ -221,6 +222,10 @@ def celery(tasks: int, calls: int) -> Measured:
             tasks,
             calls,
         )
+
+
+def celery_stored(tasks: int, calls: int) -> Measured:
+    return celery(tasks, calls, "--appendonly", "yes", "--appendfsync", "always")
 
 
 def nothing(_: int) -> int:
@@ -235,30 +240,34 @@ def celery_app(url: str) -> Any:
     return app
 
 
-@contextlib.contextmanager
-def redis() -> Iterator[str]:
-    """The URL of a server on a free port that keeps nothing."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def until_it_listens(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def redis(*stored: str) -> Iterator[str]:
+    """The URL of a server on a free port. `stored`: options by which it keeps anything."""
+    port = free_port()
     with (
-        tempfile.TemporaryDirectory() as folder,
-        started("redis-server", "--port", str(port), "--save", "", "--dir", folder),
+        tempfile.TemporaryDirectory(dir=".") as folder,
+        started("redis-server", "--port", str(port), "--save", "", "--dir", folder, *stored),
     ):
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        until_it_listens(port)
         yield f"redis://127.0.0.1:{port}/0"
-
-
-def redis_command(port: int, folder: str) -> list[str]:
-    return ["redis-server", "--port", str(port), "--save", "", "--dir", folder]
 
 
 @contextlib.contextmanager
@@ -274,15 +283,86 @@ def celery_workers(url: str) -> Iterator[None]:
         yield
 
 
+def procrastinate(tasks: int, calls: int) -> Measured:
+    """It keeps no results: that a task has ended is read from its table."""
+
+    async def measure(url: str) -> Measured:
+        async with procrastinate_app(url).open_async() as app:
+            task = app.tasks["nothing"]
+            ended = "SELECT count(*) AS ended FROM procrastinate_jobs WHERE status = 'succeeded'"
+            submitted = 0
+
+            async def batch(count: int) -> None:
+                nonlocal submitted
+                submitted += count
+                await task.batch_defer_async(*({"number": number} for number in range(count)))
+                while (await app.connector.execute_query_one_async(ended))["ended"] < submitted:
+                    await asyncio.sleep(0.001)
+
+            await batch(200)
+            begin = time.perf_counter()
+            await batch(tasks)
+            per_s = tasks / (time.perf_counter() - begin)
+            took_s = []
+            for _ in range(calls):
+                begin = time.perf_counter()
+                job = await task.defer_async(number=0)
+                while (await app.job_manager.get_job_status_async(job)).value != "succeeded":
+                    await asyncio.sleep(0.0005)
+                took_s.append(time.perf_counter() - begin)
+            return of(per_s, took_s)
+
+    with postgres() as url, contextlib.ExitStack() as stack:
+        asyncio.run(procrastinate_schema(url))
+        for _ in range(WORKERS):
+            script = f"import live; live.procrastinate_app({url!r}).run_worker(concurrency={SLOTS})"
+            stack.enter_context(started(sys.executable, "-c", script, cwd=Path(__file__).parent))
+        return asyncio.run(measure(url))
+
+
+def procrastinate_app(url: str) -> Any:
+    from procrastinate import App, PsycopgConnector
+
+    app = App(connector=PsycopgConnector(conninfo=url))
+
+    @app.task(name="nothing")
+    async def nothing(number: int) -> None:
+        pass
+
+    return app
+
+
+async def procrastinate_schema(url: str) -> None:
+    async with procrastinate_app(url).open_async() as app:
+        await app.schema_manager.apply_schema_async()
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """The URL of a server on a free port, as it comes: what is committed is on the disk. It refuses to be root's."""
+    port = free_port()
+    user = "postgres" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        folder = Path(name).resolve()
+        data = folder / "data"
+        if user:
+            shutil.chown(folder, user)
+        make = ["initdb", "--pgdata", str(data), "--username", "bench", "--auth", "trust"]
+        subprocess.run(make, user=user, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        with started("postgres", "-D", str(data), "-p", str(port), "-k", str(folder), cwd=folder, user=user):
+            until_it_listens(port)
+            yield f"postgresql://bench@127.0.0.1:{port}/postgres"
+
+
 def celery_arguments(number: int) -> list[str]:
     return ["worker", f"--hostname=w{number}", f"--concurrency={SLOTS}", "--loglevel=ERROR", "--without-gossip"]
 
 
 @contextlib.contextmanager
-def started(*command: str, cwd: Path | None = None) -> Iterator[None]:
+def started(*command: str, cwd: Path | None = None, user: str | None = None) -> Iterator[None]:
     """A process that ends with its children."""
     nowhere = subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=cwd, start_new_session=True, stdout=nowhere, stderr=nowhere)
+    process = subprocess.Popen(command, cwd=cwd, user=user, start_new_session=True, stdout=nowhere, stderr=nowhere)
     try:
         yield
     finally:
@@ -305,6 +385,8 @@ CONTENDERS = [
     Contender("ray tasks", ray_tasks, 0.25, ("ray",)),
     Contender("ray actors", ray_actors, 0.25, ("ray",)),
     Contender("celery with redis", celery, 0.15, ("celery", "redis", "/redis-server")),
+    Contender("celery, redis stored", celery_stored, 0.15, ("celery", "redis", "/redis-server")),
+    Contender("procrastinate", procrastinate, 0.1, ("procrastinate", "psycopg", "/initdb", "/postgres")),
 ]
 
 

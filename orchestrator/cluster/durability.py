@@ -21,7 +21,7 @@ from orchestrator.cluster.store import Kept, Store, Unusable
 from orchestrator.cluster.wire import translate
 from orchestrator.core.group_commit import GroupCommit, Noting
 from orchestrator.core.inputs import Holding, Recovered
-from orchestrator.core.model import Task, TaskState, TimeLimits
+from orchestrator.core.model import AttemptState, Task, TaskState, TimeLimits
 from orchestrator.core.ports import Effects
 
 log = logging.getLogger("orchestrator.coordinator")
@@ -32,6 +32,10 @@ Release = Callable[..., None]
 RECORD_BYTES = 1000
 """What a settled task takes in the store beside its result and its error, roughly."""
 FORGET_EVERY_S = 1.0
+BUSY, GATHER_S = 8, 0.001
+"""After a group of so many tasks the next one gathers for so long: a commit costs as much as a dozen of its tasks, and
+what this one's calls bring about is soon there."""
+_OPEN = AttemptState.OPEN
 Outdated = tuple[float, float]
 
 
@@ -84,7 +88,8 @@ class Durability:
         """What the store holds, for a core whose clock says `now`. Raises Unusable."""
         since_1970 = time.time() - now
         for kept in self._store.tasks():
-            self._note_settled(kept)
+            if kept.settled_at is not None:
+                self._note_settled(kept)
             yield recovered_of(kept, since_1970, now)
 
     def noting(self, onward: Effects) -> Effects:
@@ -136,9 +141,10 @@ class Durability:
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
-        group = [kept_of(task, since_1970) for task in self._commit.begin()]
+        group: list[Kept] = self._commit.begin(partial(kept_of, since_1970))
         for kept in group:
-            self._note_settled(kept)
+            if kept.settled_at is not None:
+                self._note_settled(kept)
         return group
 
     def _write(self, group: Sequence[Kept], outdated: Outdated | None) -> None:
@@ -158,7 +164,11 @@ class Durability:
         self.groups.stored(tasks, now - begun_at, now)
         covered = self._commit.end()
         self._writing = None
-        self._begin()  # the next group is written while this one's calls are made
+        if tasks >= BUSY:
+            self._begins = True
+            self._loop.call_later(GATHER_S, self._begin)
+        else:
+            self._begin()  # it is written while this one's calls are made
         try:
             for call, values in covered:
                 call(*values)
@@ -176,10 +186,9 @@ class Durability:
     # ---- settled tasks
 
     def _note_settled(self, kept: Kept) -> None:
-        if kept.settled_at is not None:
-            size = RECORD_BYTES + len(kept.error) + len(kept.result or "")
-            self._settled[kept.key != ""][1].append((kept.settled_at, size))
-            self._bytes += size
+        size = RECORD_BYTES + len(kept.error) + len(kept.result or "")
+        self._settled[kept.key != ""][1].append((kept.settled_at, size))  # type: ignore[arg-type]  # it is settled
+        self._bytes += size
 
     def _outdated(self) -> Outdated | None:
         """Until when settled tasks are to be forgotten now, without a key and with one; None for none."""
@@ -195,18 +204,40 @@ class Durability:
         return (until[0], until[1]) if max(until) > -math.inf else None
 
 
-def kept_of(stored: Recovered, since_1970: float) -> Kept:
-    """`since_1970`: what the wall clock is ahead of the core's."""
-    job: Job = stored.payload  # type: ignore[assignment]  # every task's payload in this world
-    result, settled_at = stored.result, stored.settled_at
-    queue_timeout_s, execution_timeout_s, deadline_s = stored.limits or translate.NO_LIMITS
+def kept_of(since_1970: float, task: Task) -> Kept:
+    """`since_1970`: what the wall clock is ahead of the core's. Called for every change, so nothing lies between."""
+    job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+    result, settled_at = task.result, task.settled_at
+    queue_timeout_s, execution_timeout_s, deadline_s = task.limits or translate.NO_LIMITS
     fields = (
-        *(stored.task_id, stored.priority, job.kind, job.payload, job.session, job.number),
-        *(execution_timeout_s, stored.submitted_at + since_1970, stored.tries, stored.attempt),
-        [_later(holding, since_1970) for holding in stored.held],
-        *(stored.state, stored.worker_id, None if result is None else str(result), stored.error),
+        task.id,
+        task.priority,
+        job.kind,
+        job.payload,
+        job.session,
+        job.number,
+        execution_timeout_s,
+        task.submitted_at + since_1970,
+        task.tries,
+        task.attempt,
+        [
+            (attempt.number, attempt.worker.id, attempt.worker.incarnation, attempt.assigned_at + since_1970)
+            for attempt in task.live
+            if attempt.state is _OPEN
+        ]
+        if task.live
+        else (),
+        int(task.state),
+        task.worker_id,
+        None if result is None else str(result),
+        task.error,
         None if settled_at is None else settled_at + since_1970,
-        *(job.key, job.digest, queue_timeout_s, deadline_s, job.affinity_key, job.requires),
+        job.key,
+        job.digest,
+        queue_timeout_s,
+        deadline_s,
+        job.affinity_key,
+        job.requires,
     )
     return translate.make(Kept, fields)
 

@@ -71,10 +71,11 @@ class GroupCommit:
         else:
             call(*values)
 
-    def begin(self) -> list[Recovered]:
-        """The next group, to be written. Between two inputs, so that it is the state after a whole number of them."""
+    def begin(self, copied: Callable[[Task], Any] = stored) -> list[Any]:
+        """The next group, to be written: of each task that has changed a copy, as the store wants it. Between two
+        inputs, so that it is the state after a whole number of them."""
         self.writing = True
-        group = [stored(task) for task in self._changed]
+        group = list(map(copied, self._changed))
         self._changed.clear()
         self._covered, self._held = self._held, deque()
         return group

@@ -12,7 +12,7 @@ from orchestrator.cluster.durability import kept_of, recovered_of
 from orchestrator.cluster.effect_log import EffectLog
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.store import MemoryStore
-from orchestrator.core.group_commit import Noting, stored
+from orchestrator.core.group_commit import Noting
 from orchestrator.core.inputs import Registration, Report
 from orchestrator.core.model import Attempt, AttemptKey, Task, Worker, WorkerId
 from orchestrator.policies.settings import Policies, build_coordinator
@@ -70,7 +70,7 @@ class World(EffectLog):
     # ---- what may happen
 
     def commit(self) -> None:
-        self.store.append(self.term, [kept_of(stored(task), 0.0) for task in self.changed])
+        self.store.append(self.term, [kept_of(0.0, task) for task in self.changed])
         self.changed.clear()
         mail, self.mail = self.mail, []
         for what, worker, key in mail:

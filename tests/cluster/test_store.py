@@ -32,13 +32,31 @@ def test_a_task_is_kept_as_it_was_appended_last(make: Callable[[Path], Store], t
     """Settled ones in the order in which they were settled, then the others in the order in which they came."""
     store = make(tmp_path)
     term = store.begin_term(1)
-    odd = task('"\0\n\ud800é', payload="a\0b\U0001f600", execution_timeout_s=0.25, held=[[2, "w1", "a"]], attempt=2)
+    odd = task('"\0\n\ud800é', payload="a\0b\U0001f600", execution_timeout_s=0.25, deadline_s=1e-07, attempt=2)
+    odd = odd._replace(held=[[2, "w1", "a", 99.5], [1, "\ud800", '"', None]])
     store.append(term, [task("first"), task("second"), odd])
     store.append(term, [settled("second", 9.0), task("last")])
     store.append(term, [settled("first", 8.0)])
     assert list(store.tasks()) == [settled("first", 8.0), settled("second", 9.0), odd, task("last")]
     store.forget(term, 8.0, 0.0)
     assert [kept.id for kept in store.tasks()] == ["second", odd.id, "last"]
+    store.close()
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_a_large_group_is_kept_whole(make: Callable[[Path], Store], tmp_path: Path):
+    """Of which some are new and some are known; under an older term nothing of it."""
+    store = make(tmp_path)
+    older, term = store.begin_term(1), store.begin_term(1)
+    names = [f"t{number}" for number in range(1234)]
+    store.append(term, [task(name) for name in names])
+    store.append(term, [settled(name, float(number)) for number, name in enumerate(names[:555])])
+    with pytest.raises(Unusable, match="its term is 2"):
+        store.append(older, [task(name, attempt=7) for name in names])
+    assert list(store.tasks()) == [
+        *(settled(name, float(number)) for number, name in enumerate(names[:555])),
+        *map(task, names[555:]),
+    ]
     store.close()
 
 
