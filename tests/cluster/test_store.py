@@ -120,7 +120,7 @@ def test_a_store_of_the_version_before_is_read_and_is_of_this_one_from_then_on(t
     store.append(store.begin_term(1), tasks)
     store.close()
     with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
-        database.execute("UPDATE tasks SET task = json_remove(task, '$[19]', '$[18]')")
+        database.execute("UPDATE tasks SET task = json_remove(task, '$[21]', '$[20]', '$[19]', '$[18]')")
         assert database.execute("SELECT max(json_array_length(task)) FROM tasks").fetchone() == (18,)
         database.execute("PRAGMA user_version = 2")
     contents = Contents(tmp_path)
