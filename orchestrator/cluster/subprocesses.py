@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.cluster import executions
+from orchestrator.cluster.app import work_of
 from orchestrator.cluster.child import CANCEL_SIGNAL
 from orchestrator.cluster.executor import Executor, Finished, SlotsChanged, ended
 from orchestrator.cluster.jobs import Ended
@@ -111,12 +112,11 @@ class ProcessExecutor(Executor):
 
     def _tell_spent(self, key: Key, kind: str) -> None:
         """Once for each kind: it may be what makes its tasks slow."""
-        if kind not in self._spending:
-            self._spending.add(kind)
-            left = "it left threads or child processes, had no memory left, or closed its output"
-            log.info(
-                "task %s, %s: its subprocess is replaced, now and whenever this happens: %s", id_of(key), kind, left
-            )
+        if work_of(kind) not in self._spending:
+            self._spending.add(work_of(kind))
+            told = "its subprocess is replaced, now and whenever this happens"
+            reason = "it left threads or child processes, had no memory left, or closed its output"
+            log.info("task %s, %s: %s: %s", id_of(key), kind, told, reason)
 
     def listens(self, key: Key | None, offer: Offer | None) -> None:
         """One has started well; from now on the time of the task that it has counts, if it has one."""
