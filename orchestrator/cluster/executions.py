@@ -7,7 +7,6 @@ It imports a few modules of the standard library only, so that a subprocess is t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
 RESULT_CHARACTERS = 1 << 20
@@ -21,6 +20,7 @@ _HEADER = struct.Struct("=BBQIddIII")
 HEADER_BYTES = _HEADER.size
 _SUCCEEDED, _RETRYABLE, _SPENT = 1, 2, 4
 _LARGEST_BYTES = 64 << 20
+_ERRORS = "surrogatepass"
 
 
 class Begin(NamedTuple):
@@ -103,40 +103,50 @@ def _message(
     attempt: int,
     one: float,
     other: float,
-    *texts: str,
+    first: str = "",
+    second: str = "",
+    third: str = "",
 ) -> bytes:
-    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-    lengths = [len(text) for text in encoded] + [0] * (3 - len(encoded))
-    return _HEADER.pack(kind, flags, number, attempt, one, other, *lengths) + b"".join(encoded)
+    texts = first.encode("utf-8", _ERRORS), second.encode("utf-8", _ERRORS), third.encode("utf-8", _ERRORS)
+    return b"".join((_HEADER.pack(kind, flags, number, attempt, one, other, *map(len, texts)), *texts))
 
 
 class Incoming:
     """Messages out of the pieces in which they arrive."""
 
     def __init__(self) -> None:
-        self._received = bytearray()
-        self._wanted = HEADER_BYTES
+        self._pieces: list[bytes] = []  # of a message that is not complete
+        self._have, self._wanted = 0, HEADER_BYTES
 
-    def feed(self, piece: bytes) -> Iterator[Message]:
+    def feed(self, piece: bytes) -> list[Message]:
         """The messages that are complete with it. ValueError for what is none."""
-        received = self._received
-        received += piece
-        at = 0
-        while len(received) - at >= self._wanted:
-            kind, flags, number, attempt, one, other, *lengths = _HEADER.unpack_from(received, at)
-            self._wanted = HEADER_BYTES + sum(lengths)
-            if self._wanted > _LARGEST_BYTES:
-                raise ValueError(f"no message has {self._wanted} bytes")
-            if len(received) - at < self._wanted:
+        if self._pieces or len(piece) < HEADER_BYTES:
+            self._pieces.append(piece)
+            self._have += len(piece)
+            if self._have < self._wanted:
+                return []
+            piece = b"".join(self._pieces)
+            self._pieces.clear()
+        messages, at, end = [], 0, len(piece)
+        self._wanted = HEADER_BYTES
+        while end - at >= HEADER_BYTES:
+            kind, flags, number, attempt, one, other, *lengths = _HEADER.unpack_from(piece, at)
+            whole = HEADER_BYTES + sum(lengths)
+            if whole > _LARGEST_BYTES:
+                raise ValueError(f"no message has {whole} bytes")
+            if end - at < whole:
+                self._wanted = whole
                 break
             at += HEADER_BYTES
             texts = []
             for length in lengths:
-                texts.append(received[at : at + length].decode("utf-8", "surrogatepass"))
+                texts.append(piece[at : at + length].decode("utf-8", _ERRORS) if length else "")
                 at += length
-            self._wanted = HEADER_BYTES
-            yield _understood(kind, flags, number, attempt, one, other, texts)
-        del received[:at]
+            messages.append(_understood(kind, flags, number, attempt, one, other, texts))
+        self._have = end - at
+        if self._have:
+            self._pieces.append(piece[at:])
+        return messages
 
 
 def _understood(

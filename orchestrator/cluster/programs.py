@@ -14,10 +14,8 @@ from typing import IO, NamedTuple
 
 from orchestrator.cluster import child, executions, tasks
 from orchestrator.cluster.app import work_of
-from orchestrator.cluster.child import Unusable
+from orchestrator.cluster.child import BUILT_IN, Unusable
 from orchestrator.cluster.jobs import Ended
-
-BUILT_IN = "orchestrator.cluster.tasks:app"
 
 
 class Offer(NamedTuple):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from orchestrator.cluster import executions
+from orchestrator.cluster.app import work_of
 from orchestrator.cluster.child import CANCEL_SIGNAL
 from orchestrator.cluster.executor import Executor, Finished, SlotsChanged, ended
 from orchestrator.cluster.jobs import Ended
@@ -56,6 +57,7 @@ class ProcessExecutor(Executor):
         self._leaving: dict[_Child, None] = {}  # told to end, in the order in which they were
         self._limits: dict[Key, asyncio.TimerHandle] = {}  # of those that have an execution timeout
         self._unstarted: dict[Key, asyncio.Handle] = {}
+        self._spending: set[str] = set()  # kinds that have left a subprocess unfit for another task
         self._missing = slots  # slots without a subprocess
         self._spawn_pause_s = 0.0  # after the next failure, 0 while all is well
         self._respawn: asyncio.TimerHandle | None = None
@@ -100,11 +102,21 @@ class ProcessExecutor(Executor):
         del self._busy[key]
         self._end_limit(key)
         if answer.spent or child.begun == self.program.max_tasks:
+            if answer.spent:
+                self._tell_spent(key, child.kind)
             child.end()
             self._replace()
         else:
             self._idle.append(child)
         self.finished(key, self.program.explained(ended(answer)))
+
+    def _tell_spent(self, key: Key, kind: str) -> None:
+        """Once for each kind: it may be what makes its tasks slow."""
+        if work_of(kind) not in self._spending:
+            self._spending.add(work_of(kind))
+            told = "its subprocess is replaced, now and whenever this happens"
+            reason = "it left threads or child processes, had no memory left, or closed its output"
+            log.info("task %s, %s: %s: %s", id_of(key), kind, told, reason)
 
     def listens(self, key: Key | None, offer: Offer | None) -> None:
         """One has started well; from now on the time of the task that it has counts, if it has one."""
@@ -247,6 +259,7 @@ class _Child:
     def __init__(self, owner: ProcessExecutor) -> None:
         self.proven = False
         self.begun = 0
+        self.kind = ""
         self.then: Callable[[], None] | None = None
         self._leaves: asyncio.TimerHandle | None = None
         self._owner = owner
@@ -274,7 +287,7 @@ class _Child:
         return time.perf_counter() - self._begin
 
     def begin(self, key: Key, kind: str, payload: str, offer: Offer) -> None:
-        self._key, self._offer = key, offer
+        self._key, self.kind, self._offer = key, kind, offer
         self._begin = time.perf_counter()
         self.begun += 1
         task_id = id_of(key)

@@ -196,6 +196,13 @@ def test_what_a_task_prints_stands_in_the_log_with_its_id(cluster: LocalCluster,
     assert max(map(len, text.splitlines())) < 5000
 
 
+def test_a_task_that_costs_its_subprocess_is_mentioned(cluster: LocalCluster, log: Path):
+    """Once for each kind: it is slow for that reason."""
+    with Client(cluster.address) as client:
+        client.gather([client.submit(bad.starts_threads) for _ in range(3)])
+    assert log.read_text().count(", starts_threads: its subprocess is replaced, now and whenever this happens: ") == 1
+
+
 def test_a_task_that_is_cancelled_may_clean_up(cluster: LocalCluster, tmp_path: Path):
     """It is told by an exception, and ends soon after."""
     file = tmp_path / "said"
