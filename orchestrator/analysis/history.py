@@ -157,7 +157,7 @@ class History:
         """Deaths from which the same process returned, and the attempts that it may have kept."""
         for parting in self.partings:
             if not math.isinf(parting.back_s):
-                rows = self.given(parting.worker, -math.inf, parting.at_s)
+                rows = self.given(parting.worker, -math.inf, math.nextafter(parting.at_s, math.inf))
                 released_s = self.released_s[rows]
                 # Everything may be of one moment, when a coordinator hears what came while it stood still.
                 yield parting, rows[(released_s >= parting.at_s) & (released_s >= parting.back_s)]

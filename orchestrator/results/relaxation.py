@@ -36,7 +36,11 @@ def most_independent(values: Sequence[Floats], wait_s: Sequence[Floats], times: 
     if not np.any(_finite(wait_s)):
         return math.inf
     waiting, known = math.sqrt(waiting_part(values, wait_s)), len(_finite(values))
-    each = waiting / times + (1 - waiting) / known if known else 0.0
+    if not known:
+        return math.inf
+    if not times:  # a queue that is full takes for ever to forget
+        return 0.0 if waiting else float(known)
+    each = waiting / times + (1 - waiting) / known
     return 1 / each if each else math.inf
 
 

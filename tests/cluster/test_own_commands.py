@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -27,6 +28,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 ORCHESTRATOR = [sys.executable, "-P", "-m", "orchestrator"]
 WORK = """
 import asyncio
+from pathlib import Path
 from orchestrator import App, Retry, current_task
 
 app = App()
@@ -37,6 +39,7 @@ def add(one: int, other: int = 1) -> int:
 
 @app.task
 async def nap(seconds: float) -> str:
+    Path("napping").touch()
     await asyncio.sleep(seconds)
     return "slept"
 
@@ -176,6 +179,8 @@ def test_up_starts_a_worker_again_that_was_killed(folder: Path):
         assert "worker w1 ended with SIGKILL: started again\n" in iter(told.readline, "")
         words = [*ORCHESTRATOR, "submit", "nap", "--json", "[3600]", "--no-wait", "--coordinator", address]
         subprocess.run(words, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True, timeout=60)
+        while not (folder / "napping").exists():
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         while not told.readline().startswith("stopping: "):
             pass

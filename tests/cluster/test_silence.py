@@ -133,7 +133,8 @@ def test_a_client_that_asks_for_nothing_says_nothing(monkeypatch, caplog: pytest
         finally:
             live.close()
             await server.stop(0)
-        assert not [line for line in caplog.records if line.name == "orchestrator.client"]
+        said = [line.getMessage() for line in caplog.records if line.name == "orchestrator.client"]
+        assert all(" has no room for 1 tasks" in line for line in said), said
 
     asyncio.run(asyncio.wait_for(run(), 30))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +41,8 @@ def test_tasks_expire_by_either_protocol(make_cluster: MakeCluster, by_contract:
     cluster = make_cluster(1, capacity=1)
     with Client(cluster.address, contract=by_contract) as client:
         running = client.submit(HANGS, kind="sleep", deadline_s=0.3)
+        while running.task_id is None:  # calls may overtake each other
+            time.sleep(0.001)
         waiting = client.submit("0", 0, "sleep", queue_timeout_s=0.2)
         patient = client.submit("0", kind="sleep")
         outcomes = [future.result(30) for future in (running, waiting, patient)]

@@ -54,6 +54,16 @@ def test_waits_count_once_in_a_relaxation_time_and_services_each():
     assert most_independent([np.full(2, 2.0)], [np.ones(2)], math.inf) == math.inf
 
 
+def test_a_queue_that_is_always_full_never_forgets():
+    """At a utilisation of 1 its waits tell nothing, and only what does not wait counts."""
+    wait_s = np.arange(100.0)
+    full = times(100, np.ones(100), wait_s, 1.0)
+    assert full == 0
+    assert most_independent([1 + wait_s], [wait_s], full) == 0
+    assert most_independent([np.arange(100.0)], [np.ones(100)], full) == 100
+    assert not tells_mean_wait([wait_s], full)
+
+
 def test_the_mean_of_a_single_run_is_made_up_of_its_long_waits():
     """100 equal waits in 20 relaxation times count as 20 of them; one wait among 100 counts as a fifth of one."""
     assert tells_mean_wait([np.ones(100)], 20)
