@@ -174,12 +174,12 @@ def deaths(number: int, last: dict[str, Any]) -> tuple[list[dict[str, Any]], lis
 def test_a_task_is_tried_at_most_so_often():
     """Lost attempts count as tries, and rejections do not."""
     limit = policies(retry={"max_attempts": 2})
-    attempts, events = deaths(3, done(0, 3.0, 4.0, attempt=4))
-    assert told([task(0.0, 4.0, attempts=4)], attempts, events, **limit) == [
+    attempts, events = deaths(3, done(0, 3.0, 4.0, attempt=4, worker=1))
+    assert told([task(0.0, 4.0, attempts=4, worker=1)], attempts, events, **limit) == [
         "tries: task 0 used 3 tries, of 2 that it had"
     ]
     attempts[1] |= {"outcome": "rejected"}
-    assert told([task(0.0, 4.0, attempts=4)], attempts, events, **limit) == []
+    assert told([task(0.0, 4.0, attempts=4, worker=1)], attempts, events, **limit) == []
 
 
 def test_a_task_fails_when_its_tries_are_used_up():
@@ -351,10 +351,11 @@ def test_what_was_assigned_between_a_death_and_a_return_is_no_hedge():
     events = [*UP, (1.0, "dead", 0, "detector"), (3.0, "dead", 1, "detector"), (4.0, "up", 0, "reconnected")]
     tasks = [task(0.0, 6.0, attempts=2)]
 
-    def again(assigned_s: float) -> list[str]:
-        return told(tasks, [done(0, 0.0, 6.0), lost(0, assigned_s, 3.0, attempt=2, worker=1)], events)
+    def again(assigned_s: float, first_s: float = 0.0) -> list[str]:
+        return told(tasks, [done(0, first_s, 6.0), lost(0, assigned_s, 3.0, attempt=2, worker=1)], events)
 
     assert again(2.0) == []
+    assert again(2.0, 1.0) == [], "also one that was assigned at the moment of the death"
     assert again(0.5) == [
         "hedges: attempt 2 of task 0 on w2 was assigned at 0.5 s, while an earlier one was still open"
     ]
