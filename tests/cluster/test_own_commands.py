@@ -177,6 +177,7 @@ def test_up_starts_a_worker_again_that_was_killed(folder: Path):
         worker.kill()
         told = told_by(process)
         assert "worker w1 ended with SIGKILL: started again\n" in iter(told.readline, "")
+        (folder / "napping").unlink(missing_ok=True)  # of another test
         words = [*ORCHESTRATOR, "submit", "nap", "--json", "[3600]", "--no-wait", "--coordinator", address]
         subprocess.run(words, cwd=folder, env=ENVIRONMENT, check=True, capture_output=True, timeout=60)
         while not (folder / "napping").exists():
