@@ -185,10 +185,10 @@ class DurableWorld(World):
 
 def _not_as_stored(task: Task, store: Store) -> str:
     """What an attempt that was given up silently may leave behind is no difference, nor that a task has begun."""
-    kept, now = store.tasks.get(task.id), stored(task)._replace(held=(), limits=None)
+    kept, now = store.tasks.get(task.id), stored(task)
     if kept is None:
         return f"{task} is not stored"
-    held = stored(task).held
+    held, now = now.held, now._replace(held=(), limits=None)
     if not set(held) <= set(kept.held) or kept._replace(held=(), limits=None, state=now.state) != now:
         return f"{task} is {now}, and {kept} is stored"
     return ""

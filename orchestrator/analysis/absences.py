@@ -10,7 +10,8 @@ from orchestrator.core.model import Detail, WorkerEvent
 from orchestrator.results.tables import Event, FaultEvent
 
 _UNKNOWN = "had not registered since the coordinator crashed"
-_NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
+NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
+"""The details of the UP events with which a new process of a worker begins."""
 
 
 class Absence(NamedTuple):
@@ -79,7 +80,7 @@ def absences_of(workers: int, events: Iterable[tuple[int, Event]]) -> tuple[list
         elif kind == WorkerEvent.UP:
             back(worker, WorkerEvent.DEAD, at_s)
             place = dead.pop(worker, None)
-            if detail in _NEW_PROCESS:
+            if detail in NEW_PROCESS:
                 back(worker, WorkerEvent.DRAIN, at_s)
                 back(worker, WorkerEvent.EJECTED, at_s)
             elif place is not None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from orchestrator.analysis.measures import Measures
+from orchestrator.results.queues import mean_level
 from orchestrator.results.runs import Run
 from orchestrator.results.tables import FaultEvent, Floats, event_rows, floats
 
@@ -38,10 +39,10 @@ def _outages(run: Run) -> list[list[float]]:
         return []
     arrival_s, settled_s = floats(run.tables.tasks, "arrival_s"), floats(run.tables.tasks, "settled_s")
     settled_s = np.sort(settled_s[~np.isnan(settled_s)])
-    at_s = np.concatenate([arrival_s, settled_s])
+    at_s, change = np.concatenate([arrival_s, settled_s]), np.repeat([1.0, -1.0], [len(arrival_s), len(settled_s)])
+    usual = mean_level((at_s, change), run.scenario.warmup_s, crashes_s[0]) or 0.0
     order = np.argsort(at_s, kind="stable")
-    at_s, in_hand = at_s[order], np.cumsum(np.repeat([1, -1], [len(arrival_s), len(settled_s)])[order])
-    usual = _mean_level(at_s, in_hand, run.scenario.warmup_s, crashes_s[0])
+    at_s, in_hand = at_s[order], np.cumsum(change[order])
     found = []
     for crash_s, until_s in zip(crashes_s, [*crashes_s[1:], math.inf], strict=True):
         after = slice(*np.searchsorted(at_s, [crash_s, until_s]))
@@ -54,13 +55,3 @@ def _outages(run: Run) -> list[list[float]]:
         recovery_s = [at_s[after][peak + fall[0]] - crash_s if len(fall) else math.nan for fall in falls]
         found.append([float(next_s[0]) - crash_s, float(backlog[peak]), *map(float, recovery_s)])
     return found
-
-
-def _mean_level(at_s: Floats, level: Floats, since_s: float, until_s: float) -> float:
-    """Over time; 0 for an empty stretch."""
-    if until_s <= since_s:
-        return 0.0
-    inside = slice(*np.searchsorted(at_s, [since_s, until_s]))
-    edges_s = np.concatenate([[since_s], at_s[inside], [until_s]])
-    before = level[inside.start - 1] if inside.start else 0
-    return float(np.sum(np.append(before, level[inside]) * np.diff(edges_s)) / (until_s - since_s))

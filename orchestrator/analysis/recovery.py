@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from orchestrator.analysis.absences import NEW_PROCESS
 from orchestrator.analysis.history import Breach, History, Violation, at_time
-from orchestrator.core.model import Detail, Outcome, WorkerEvent
+from orchestrator.core.model import Outcome, WorkerEvent
 from orchestrator.results.tables import CoordinatorEvent, FaultEvent, HealDetail
 
-_NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
 _LOST = (Outcome.CALL_FAILED, Outcome.WORKER_DIED)
 
 
@@ -79,5 +79,5 @@ def _returns(h: History) -> Iterator[_Return]:
             if worker in unknown:
                 unknown.discard(worker)
                 yield _Return(worker, crashed_s, at_s, changed_s.get(worker, -math.inf))
-            if detail in _NEW_PROCESS:
+            if detail in NEW_PROCESS:
                 changed_s[worker] = at_s

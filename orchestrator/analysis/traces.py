@@ -13,15 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.analysis.absences import NEW_PROCESS
 from orchestrator.core.deadlines import Ticks
-from orchestrator.core.model import Detail, WorkerEvent
+from orchestrator.core.model import WorkerEvent
 from orchestrator.policies.streams import python_random
 from orchestrator.results.tables import Event, FaultEvent, Floats, HealDetail
 from orchestrator.scenario.schema import Scenario
 
 _ASLEEP = (FaultEvent.COORDINATOR_PAUSE, FaultEvent.COORDINATOR_CRASH)
-NEW_PROCESS = (Detail.REGISTERED, Detail.REREGISTERED)
-"""The details of the UP events with which a new process of a worker begins."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ import typer
 
 from orchestrator.cli.addresses import Capacity, exit_with, port_option, whole
 from orchestrator.cli.arguments import examples_of
+from orchestrator.cli.processes import Quiet
+from orchestrator.cli.terminal import count
 from orchestrator.cli.working import AppOption, MaxTasks, MemoryLimit, program_of
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def up(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep tasks and results here; without it, nothing is kept.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a coordinator and workers on this machine, until Ctrl-C: they finish what they run (a second one stops them
     at once)."""
@@ -69,7 +71,7 @@ def up(
     signals = _Signals()
     try:
         with cluster:
-            _say(f"{workers} worker{'s' * (workers > 1)} of {capacity} at {cluster.address}; Ctrl-C stops them")
+            _say(f"{count(workers, 'worker')} of {capacity} at {cluster.address}; Ctrl-C stops them")
             status = _keep(cluster, signals)
     except NotReady as error:
         exit_with(130 if signals.count else 1, str(error))
@@ -139,7 +141,9 @@ def _stop(cluster: LocalCluster, signals: _Signals) -> int:
 
 def _told(status: int | None) -> str:
     if status is not None and status < 0:
-        return signal.Signals(-status).name
+        from orchestrator.cluster.programs import signal_name
+
+        return signal_name(-status)
     return f"exit status {status}"
 
 

@@ -100,8 +100,6 @@ def describe(app: App) -> str:
                 "is_async": task.is_async,
                 "execution_timeout_s": task.execution_timeout_s,
                 "max_attempts": task.max_attempts,
-                "requires": task.requires,
-                "text": task.text,
             }
             for name, task in app.tasks.items()
         }

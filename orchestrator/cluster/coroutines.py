@@ -81,7 +81,7 @@ class CoroutineExecutor(Executor):
         assert key is not None
         self._numbers[key] = number
         if self._child is not None:
-            self._child.send(executions.begin(number, id_of(key), key[1], execution.kind, execution.payload))
+            self._child.begin(number, key, execution)
             if self._child.proven:
                 self._limit(number, execution)
 
@@ -244,7 +244,7 @@ class CoroutineExecutor(Executor):
         for number, execution in self._executions.items():
             key = execution.key
             if key is not None:
-                self._child.send(executions.begin(number, id_of(key), key[1], execution.kind, execution.payload))
+                self._child.begin(number, key, execution)
 
 
 class _Child:
@@ -281,6 +281,9 @@ class _Child:
         self.output.opened()
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket, self._readable)
+
+    def begin(self, number: int, key: Key, execution: _Execution) -> None:
+        self.send(executions.begin(number, id_of(key), key[1], execution.kind, execution.payload))
 
     def send(self, message: bytes) -> None:
         """With whatever else there is in this turn of the loop."""

@@ -24,14 +24,12 @@ class Offer(NamedTuple):
     is_async: bool = False
     execution_timeout_s: float | None = None
     max_attempts: int | None = None
-    requires: Mapping[str, str] = {}
-    text: bool = False
 
     def may_retry(self, attempt: int) -> bool:
         return self.max_attempts is None or attempt < self.max_attempts
 
 
-_BUILT_IN = {name: Offer(text=True) for name in tasks.app.tasks}
+_BUILT_IN = {name: Offer() for name in tasks.app.tasks}
 _UNKNOWN = Offer()
 
 
@@ -104,10 +102,12 @@ def program_of(spec: str, memory_bytes: int | None = None, max_tasks: int | None
 def why(status: int, whose: str = "its executor") -> str:
     """How a process ended, by its exit status."""
     if status < 0:
-        number = -status
-        name = signal.Signals(number).name if number in signal.Signals.__members__.values() else f"signal {number}"
-        return f"{whose} was killed by {name}"
+        return f"{whose} was killed by {signal_name(-status)}"
     return f"{whose} exited with status {status}"
+
+
+def signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in signal.Signals.__members__.values() else f"signal {number}"
 
 
 def kill_all(processes: Iterable[int]) -> None:

@@ -127,42 +127,27 @@ class EarliestDeadline(Ranked):
         return task.deadline_at
 
 
-class WeightedFair:
-    """The lowest virtual finish time first, first come, first served in each class (Golestani 1994: self-clocked).
+class Lanes:
+    """First come, first served in each class; from which class the next task comes, the discipline says."""
 
-    The first task of a class finishes 1 / weight after the virtual time at which the class began to wait, or after the
-    task of its class before it. The virtual time is the finish time of the task that was popped last. So two classes
-    that wait all the time get tasks in the ratio of their weights: counted as tasks / weight, each is at most one task
-    of either ahead.
-    """
-
-    def __init__(self, class_of: Callable[[Task], Hashable], weights: Mapping[Any, float]) -> None:
-        self._class_of = class_of
-        self._weights = weights  # 1 for a class that is not there
-        self._lanes: dict[Hashable, Fifo] = {}
-        self._first: list[tuple[float, int, Hashable]] = []  # when the first task of each lane finishes
-        self._opened = 0
+    def __init__(self) -> None:
+        self._lanes: dict[Hashable, Fifo] = {}  # of the classes that wait
         self._size = 0
-        self._virtual = 0.0
 
-    def push(self, task: Task) -> None:
-        name = self._class_of(task)
+    def _push_to(self, name: Hashable, task: Task) -> bool:
+        """Whether this class only now begins to wait."""
         lane = self._lanes.get(name)
+        begins = lane is None
         if lane is None:
             lane = self._lanes[name] = Fifo()
-            self._opened += 1
-            heappush(self._first, (self._virtual + 1 / self._weights.get(name, 1.0), self._opened, name))
         lane.push(task)
         self._size += 1
+        return begins
 
-    def pop(self) -> Task:
-        self._virtual, opened, name = self._first[0]
+    def _pop_from(self, name: Hashable) -> Task:
         lane = self._lanes[name]
         task = lane.pop()
-        if len(lane):
-            heapreplace(self._first, (self._virtual + 1 / self._weights.get(name, 1.0), opened, name))
-        else:
-            heappop(self._first)
+        if not len(lane):
             del self._lanes[name]
         self._size -= 1
         return task
@@ -172,6 +157,39 @@ class WeightedFair:
 
     def __iter__(self) -> Iterator[Task]:
         return chain.from_iterable(self._lanes.values())
+
+
+class WeightedFair(Lanes):
+    """The lowest virtual finish time first, first come, first served in each class (Golestani 1994: self-clocked).
+
+    The first task of a class finishes 1 / weight after the virtual time at which the class began to wait, or after the
+    task of its class before it. The virtual time is the finish time of the task that was popped last. So two classes
+    that wait all the time get tasks in the ratio of their weights: counted as tasks / weight, each is at most one task
+    of either ahead.
+    """
+
+    def __init__(self, class_of: Callable[[Task], Hashable], weights: Mapping[Any, float]) -> None:
+        super().__init__()
+        self._class_of = class_of
+        self._weights = weights  # 1 for a class that is not there
+        self._first: list[tuple[float, int, Hashable]] = []  # when the first task of each lane finishes
+        self._opened = 0
+        self._virtual = 0.0
+
+    def push(self, task: Task) -> None:
+        name = self._class_of(task)
+        if self._push_to(name, task):
+            self._opened += 1
+            heappush(self._first, (self._virtual + 1 / self._weights.get(name, 1.0), self._opened, name))
+
+    def pop(self) -> Task:
+        self._virtual, opened, name = self._first[0]
+        task = self._pop_from(name)
+        if name in self._lanes:
+            heapreplace(self._first, (self._virtual + 1 / self._weights.get(name, 1.0), opened, name))
+        else:
+            heappop(self._first)
+        return task
 
 
 class ServiceTimes:
@@ -194,43 +212,25 @@ class ServiceTimes:
         return self._kinds.get(kind, self._all).value
 
 
-class ShortestFirst:
+class ShortestFirst(Lanes):
     """The kind with the shortest expected service first, first come, first served in each kind (Cobham 1954: a priority
     for each kind; Phipps 1956). All queues of one coordinator share what is known of the kinds."""
 
     def __init__(self, times: ServiceTimes) -> None:
+        super().__init__()
         self._times = times
-        self._lanes: dict[Hashable, Fifo] = {}
-        self._size = 0
 
     def ended(self, attempt: Attempt, now: float) -> None:
         if attempt.outcome is Outcome.COMPLETED and attempt.ran_s is not None:
             self._times.learn(kind_of_payload(attempt.task.payload), attempt.ran_s)
 
     def push(self, task: Task) -> None:
-        kind = kind_of_payload(task.payload)
-        lane = self._lanes.get(kind)
-        if lane is None:
-            lane = self._lanes[kind] = Fifo()
-        lane.push(task)
-        self._size += 1
+        self._push_to(kind_of_payload(task.payload), task)
 
     def pop(self) -> Task:
         if not self._size:
             raise IndexError("pop from an empty queue")
-        kind = min(self._lanes, key=self._times.expected_s)
-        lane = self._lanes[kind]
-        task = lane.pop()
-        if not len(lane):
-            del self._lanes[kind]
-        self._size -= 1
-        return task
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[Task]:
-        return chain.from_iterable(self._lanes.values())
+        return self._pop_from(min(self._lanes, key=self._times.expected_s))
 
 
 def _seq(task: Task) -> int:

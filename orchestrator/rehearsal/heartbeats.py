@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.analysis.traces import NEW_PROCESS, Trace
+from orchestrator.analysis.absences import NEW_PROCESS
+from orchestrator.analysis.traces import Trace
 from orchestrator.cluster import decision_record
 from orchestrator.core.model import Detail, WorkerEvent
 from orchestrator.results.executions import end_s

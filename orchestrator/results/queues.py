@@ -45,13 +45,19 @@ def at_workers(tables: Tables) -> Changes:
     return _changes([assigned_s[waited], left_s[waited]], [1.0, -1.0])
 
 
+def at_the_door(tables: Tables) -> Changes:
+    """A task waits here from its arrival until a coordinator accepts it, if it is too busy to do so, or refuses it."""
+    accepted_s, settled_s = floats(tables.tasks, "accepted_s"), floats(tables.tasks, "settled_s")
+    return _changes([floats(tables.tasks, "arrival_s"), np.fmin(accepted_s, settled_s)], [1.0, -1.0])
+
+
 def everywhere(tables: Tables) -> Changes:
     """A task waits, from its arrival on, while it is neither executed nor settled; at the door of a coordinator that
     is too busy to accept it, or refuses it, too."""
-    accepted_s, settled_s = floats(tables.tasks, "accepted_s"), floats(tables.tasks, "settled_s")
-    moments = [floats(tables.tasks, "arrival_s"), np.fmin(accepted_s, settled_s)]
-    parts = [_changes(moments, [1.0, -1.0]), at_coordinator(tables), at_workers(tables)]
-    time_s, change = (np.concatenate(each) for each in zip(*parts, strict=True))
+    time_s, change = (
+        np.concatenate(each)
+        for each in zip(at_the_door(tables), at_coordinator(tables), at_workers(tables), strict=True)
+    )
     return time_s, change
 
 

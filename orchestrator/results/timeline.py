@@ -10,7 +10,7 @@ import numpy as np
 
 from orchestrator.results.durations import latency_s
 from orchestrator.results.executions import end_s
-from orchestrator.results.queues import Changes, at_workers, everywhere
+from orchestrator.results.queues import Changes, at_coordinator, at_the_door, at_workers
 from orchestrator.results.tables import STATES, Codes, Floats, State, Tables, codes, floats
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def series(tables: Tables, scenario: Scenario) -> Series:
     settled_s = floats(tables.tasks, "settled_s")[completed]
     arrival_bin = _bins(arrival_s, width_s, n)
     quantiles = _binned_quantiles(arrival_bin, latency_s(tables.tasks), n, (0.5, 0.99, 1.0))
+    at_workers_mean = _mean_level(at_workers(tables), edges_s)
+    elsewhere = _mean_level(at_the_door(tables), edges_s) + _mean_level(at_coordinator(tables), edges_s)
     return Series(
         edges_s=edges_s,
         p50_s=quantiles[0],
@@ -56,8 +58,8 @@ def series(tables: Tables, scenario: Scenario) -> Series:
         slowest_s=quantiles[2],
         arrivals_per_s=np.bincount(arrival_bin, minlength=n) / width_s,
         completions_per_s=np.bincount(_bins(settled_s, width_s, n), minlength=n) / width_s,
-        waiting=_mean_level(everywhere(tables), edges_s),
-        waiting_at_workers=_mean_level(at_workers(tables), edges_s),
+        waiting=elsewhere + at_workers_mean,
+        waiting_at_workers=at_workers_mean,
     )
 
 

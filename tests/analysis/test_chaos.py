@@ -23,11 +23,10 @@ from orchestrator.scenario.faults import FaultKind
 from orchestrator.scenario.plan import draw_plan
 from orchestrator.scenario.schema import Scenario
 from tests import mutations
+from tests.analysis.hunting import found_and_shrunk
 from tests.mutations import Bug
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS = 40
-"""A planted bug is found within so many."""
 
 
 PLANTED: dict[Bug, set[str]] = {
@@ -54,18 +53,8 @@ PLANTED: dict[Bug, set[str]] = {
 def test_a_planted_bug_is_found_and_shrunk(bug: Bug, monkeypatch: pytest.MonkeyPatch):
     """The history alone shows the bug within a few seeds, and so does a script of at most five faults."""
     bug(monkeypatch.setattr)
-    options = Options(drain_s=100.0)  # what never ends costs time
-    broken = next((trial for trial in chaos.hunt(range(SEEDS), sim.run, options=options) if trial.violations), None)
-    assert broken is not None, "no seed shows it"
-    promise = broken.violations[0].promise
-    assert promise in PLANTED[bug], broken.violations
-
-    def fails(scenario: Scenario) -> bool:
-        return any(found.promise == promise for found in chaos.trial(0, scenario, sim.run).violations)
-
-    small = shrink(broken.scenario, fails, most=80)
+    small = found_and_shrunk(PLANTED[bug], Options(drain_s=100.0))  # what never ends costs time
     assert len(small.faults) <= 5
-    assert fails(small)
 
 
 @pytest.mark.parametrize("first", range(0, 200, 50))

@@ -10,14 +10,11 @@ import pytest
 import sim
 from orchestrator.analysis import chaos
 from orchestrator.analysis.random_scenarios import Options, draw
-from orchestrator.analysis.shrinking import shrink
 from orchestrator.scenario.plan import draw_plan
-from orchestrator.scenario.schema import Scenario
 from tests import mutations_of_recovery as mutations
+from tests.analysis.hunting import found_and_shrunk
 from tests.mutations import Bug
 
-SEEDS = 40
-"""A planted bug is found within so many."""
 OPTIONS = Options(
     tasks=(10, 60),
     duration_s=(5.0, 15.0),
@@ -53,18 +50,9 @@ def test_a_planted_bug_of_recovery_is_found_and_shrunk(bug: Bug, monkeypatch: py
     """The history alone shows the bug within a few seeds, and so does a script of at most three faults, one of them a
     crash of the coordinator."""
     bug(monkeypatch.setattr)
-    broken = next((trial for trial in chaos.hunt(range(SEEDS), sim.run, options=OPTIONS) if trial.violations), None)
-    assert broken is not None, "no seed shows it"
-    promise = broken.violations[0].promise
-    assert promise in PLANTED[bug], broken.violations
-
-    def fails(scenario: Scenario) -> bool:
-        return any(found.promise == promise for found in chaos.trial(0, scenario, sim.run).violations)
-
-    small = shrink(broken.scenario, fails, most=80)
+    small = found_and_shrunk(PLANTED[bug], OPTIONS)
     assert len(small.faults) <= 3
     assert "coordinator_crash" in {fault.kind for fault in small.faults}
-    assert fails(small)
 
 
 def test_sixty_seeds_with_crashes_of_the_coordinator_break_nothing():
