@@ -214,7 +214,8 @@ def measure(name: str, batch: Batch, check: bool) -> tuple[Settled, Counter[str]
     row, did = ROWS[name], Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "record"
-        policies = ["--decision-record", str(record), *(["--check"] if check else [])]
+        # A task that goes from one worker that is about to be killed to the next looks like one that kills them.
+        policies = ["retry.max_worker_kills=null", "--decision-record", str(record), *(["--check"] if check else [])]
         settings = {"capacity": SLOTS, "executor": row.executor, "policies": policies, "log": Path(folder) / "log"}
         with LocalCluster(WORKERS, **settings) as cluster:
             begin = time.monotonic()
