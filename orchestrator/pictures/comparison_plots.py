@@ -15,7 +15,7 @@ from orchestrator.analysis.fidelity import Fidelity
 from orchestrator.analysis.measures import Stretch, around_faults, excess_s, whole_run
 from orchestrator.core.model import WorkerEvent
 from orchestrator.pictures.distributions import TAIL, draw_tail, known, legend_or_note, of_sample, sizes, tail_axis
-from orchestrator.pictures.marks import DECLARED_DEAD, MARKS, RECOVERY, name_of_fault, victims
+from orchestrator.pictures.marks import DECLARED_DEAD, MARKS, name_of_fault, named
 from orchestrator.pictures.style import (
     COLORS,
     GREY,
@@ -290,7 +290,7 @@ def _moments(sides: Sides) -> Iterator[tuple[str, str, Dashes, list[float]]]:
             times_s.append(time_s)
     for name, (workers, times_s) in faults.items():
         color, style = MARKS[name]
-        yield name if name == RECOVERY else name + victims(workers), color, style, times_s
+        yield named(name, workers), color, style, times_s
     for (label, runs, look), dashes in zip(sides, VERDICTS, strict=True):
         dead_s = [event.time_s for event in event_rows(runs[0].tables.events) if event.kind == WorkerEvent.DEAD]
         if dead_s:

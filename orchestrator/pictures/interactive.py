@@ -34,6 +34,8 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-down", "triangle-up", "cross
 """As the markers of the pictures: colours alone tell nothing to many readers."""
 FEW_LINES = 40
 """More marks than these have no line through the whole chart, only their row."""
+MOST_OVERLAID = 3
+"""More runs than these over time have axes of their own."""
 MOST_WORKERS = 60
 """More workers than these are a curve instead of bars."""
 TAIL = {2: "p50", 10: "p90", 100: "p99", 1e3: "p99.9", 1e4: "p99.99", 1e5: "p99.999"}
@@ -119,9 +121,7 @@ def timeline(run: Run) -> go.Figure:
     heights = [3.0, 2.0, 2.0, *([0.6 + 0.35 * len(moments)] if moments else [])]
     figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.035, row_heights=heights)
     over_time = (
-        (1, "slowest", line.slowest_s, "#999999", "dot", "latency"),
-        (1, "p99 of latency", line.p99_s, P99, "dash", "latency"),
-        (1, "p50 of latency", line.p50_s, P50, "solid", "latency"),
+        *((1, *latency, "latency") for latency in _latencies(line)),
         (2, "arrivals", line.arrivals_per_s, "#999999", "dot", "tasks per s"),
         (2, "completions", line.completions_per_s, COLORS[2], "solid", "tasks per s"),
         (3, "waiting, wherever", line.waiting, COLORS[0], "solid", "tasks waiting"),
@@ -143,25 +143,59 @@ def timeline(run: Run) -> go.Figure:
 
 
 def over_time(runs: Mapping[str, Run]) -> go.Figure:
-    """The 99th percentile of latency and the queue of several runs over time, by label, with the faults of them all."""
-    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[3, 2])
-    every = [np.empty(0)]
-    for place, (label, run) in enumerate(runs.items()):
-        line = series(run.tables, run.scenario)
-        color, dash = COLORS[place % len(COLORS)], DASHES[place % len(DASHES)]
-        every.append(known(line.p99_s))
-        _stairs(figure, line, known(line.p99_s), escape(label), color, dash, 1, in_seconds=True)
-        _stairs(figure, line, line.waiting, escape(label), color, dash, 2, legend=False)
-    _seconds(figure, "y", np.concatenate(every), "p99 of latency, by arrival", row=1)
-    figure.update_yaxes(title="tasks waiting", rangemode="tozero", row=2, col=1)
-    figure.update_xaxes(title="time since the start (s)", row=2, col=1)
+    """Several runs over time, by label, with the faults of them all: p99 of latency and the queue in the same axes.
+
+    More than MOST_OVERLAID would hide one another: each has axes of its own then, for latency alone.
+    """
+    lines = {escape(label): series(run.tables, run.scenario) for label, run in runs.items()}
+    figure = _overlaid(lines) if len(lines) <= MOST_OVERLAID else _one_above_the_other(lines)
     for kind, moments in common_faults(list(runs.values())).items():
         color, style = marks.MARKS[kind]
         for time_s in sorted({time_s for time_s, _ in moments})[:FEW_LINES]:
             line_style = {"color": color, "dash": _dash(style), "width": 1}
-            figure.add_vline(x=time_s, line=line_style, opacity=0.7, annotation_text=kind, row=1, col=1)
-            figure.add_vline(x=time_s, line=line_style, opacity=0.7, row=2, col=1)
+            figure.add_vline(x=time_s, line=line_style, opacity=0.7, row="all", col=1)
+            figure.add_annotation(
+                x=time_s, y=1, yref="y domain", text=kind, showarrow=False, xanchor="left", yanchor="top", row=1, col=1
+            )
+    return figure
+
+
+def _overlaid(lines: Mapping[str, Series]) -> go.Figure:
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[3, 2])
+    for place, (label, line) in enumerate(lines.items()):
+        color, dash = COLORS[place % len(COLORS)], DASHES[place % len(DASHES)]
+        _stairs(figure, line, known(line.p99_s), label, color, dash, 1, in_seconds=True)
+        _stairs(figure, line, line.waiting, label, color, dash, 2, legend=False)
+    p99_s = np.concatenate([np.empty(0), *(known(line.p99_s) for line in lines.values())])
+    _seconds(figure, "y", p99_s, "p99 of latency, by arrival", row=1)
+    figure.update_yaxes(title="tasks waiting", rangemode="tozero", row=2, col=1)
+    figure.update_xaxes(title="time since the start (s)", row=2, col=1)
     return _laid(figure, 560)
+
+
+def _one_above_the_other(lines: Mapping[str, Series]) -> go.Figure:
+    """All on one scale of latency."""
+    rows = len(lines)
+    figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.3 / rows, subplot_titles=list(lines))
+    figure.update_annotations(x=0, xanchor="left", font={"size": 12})
+    every = [np.empty(0)]
+    for row, line in enumerate(lines.values(), 1):
+        for name, values, color, dash in _latencies(line):
+            every.append(known(values))
+            _stairs(figure, line, every[-1], name, color, dash, row, in_seconds=True, legend=row == 1)
+    for row in range(1, rows + 1):
+        _seconds(figure, "y", np.concatenate(every), "", row=row)
+    figure.update_xaxes(title="time since the start (s)", row=rows, col=1)
+    return _laid(figure, 130 + 130 * rows).update_layout(legend_y=1 + 0.2 / rows)  # above the first title
+
+
+def _latencies(line: Series) -> tuple[tuple[str, Floats, str, str], ...]:
+    """What is drawn of latency over time: its name, values, colour and dashes."""
+    return (
+        ("slowest", line.slowest_s, "#999999", "dot"),
+        ("p99 of latency", line.p99_s, P99, "dash"),
+        ("p50 of latency", line.p50_s, P50, "solid"),
+    )
 
 
 def utilisation(run: Run) -> go.Figure:

@@ -171,15 +171,19 @@ def draw_lines(axes: Axes, marks: Mapping[str, Sequence[Moment]]) -> None:
 
 
 def handle(kind: str, moments: Sequence[Moment]) -> Line2D:
-    """The legend's entry of a kind, with the names of the workers if they are few."""
+    """The legend's entry of a kind."""
     color, style = MARKS[kind]
-    label = kind if kind == RECOVERY else kind + victims([worker for _, worker in moments])
-    return Line2D([], [], color=color, ls=style, label=label)
+    return Line2D([], [], color=color, ls=style, label=named(kind, [worker for _, worker in moments]))
 
 
-def victims(workers: Sequence[str | None]) -> str:
-    """A suffix for the name of a kind: the workers if they are few, otherwise the number of events."""
+def named(kind: str, workers: Sequence[str | None]) -> str:
+    """A kind, with the names of the workers if they are few, otherwise with the number of events.
+
+    A recovery stands alone: the end of a fault and the return of its worker are two events of one.
+    """
     names = [name for name in dict.fromkeys(workers) if name is not None]
+    if kind == RECOVERY:
+        return kind
     if 0 < len(names) <= 3:
-        return f": {', '.join(names)}"
-    return f" ({len(workers):,})" if len(workers) > 1 else ""
+        return f"{kind}: {', '.join(names)}"
+    return f"{kind} ({len(workers):,})" if len(workers) > 1 else kind

@@ -48,7 +48,7 @@ nav a { margin-right: 1rem; white-space: nowrap; } a { color: #00558c; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 summary { cursor: pointer; padding: .3rem 0; } pre { background: #f5f5f5; padding: .7rem; overflow-x: auto;
   font-size: .85rem; } figure { margin: .6rem 0 1.4rem; } figcaption { font-size: .9rem; color: #444; }
 .steps { padding-left: 0; list-style: none; font-size: .9rem; } .steps li { display: flex; }
@@ -60,7 +60,20 @@ for (const place of document.querySelectorAll(".chart")) {
   const chart = JSON.parse(document.getElementById(place.id + "-data").textContent);
   if (small) chart.layout.font.size = 11;
   const settings = {responsive: true, displaylogo: false, displayModeBar: !small};
-  const draw = () => Plotly.newPlot(place, chart.data, chart.layout, settings);
+  const { height, margin } = chart.layout;
+  const makeRoom = () => {  // for the whole legend, below the buttons
+    const entries = [...place.querySelectorAll(".legend .traces")].map(entry => entry.getBoundingClientRect());
+    if (!entries.length) return;
+    const plot = place.getBoundingClientRect().top + place._fullLayout._size.t;
+    const top = Math.max(margin.t, 45 + plot - Math.min(...entries.map(entry => entry.top)));
+    if (Math.abs(top - place.layout.margin.t) < 1) return;
+    place.style.height = `${height + top - margin.t}px`;
+    Plotly.relayout(place, {"height": height + top - margin.t, "margin.t": top});
+  };
+  const draw = () => Plotly.newPlot(place, chart.data, {...chart.layout, margin: {...margin}}, settings).then(() => {
+    makeRoom();
+    place.on("plotly_afterplot", makeRoom);
+  });
   const folded = place.closest("details");
   if (folded && !folded.open) folded.addEventListener("toggle", draw, {once: true}); else draw();
 }
@@ -168,7 +181,7 @@ class _Page:
         if len(runs) > len(shown):
             yield f"<p class='muted'>The first {len(shown)} of {len(runs)} are drawn.</p>"
         first = {label: of[0] for label, of in shown.items()}
-        yield self._figure("Over time, the first replication of each", interactive.over_time(first))
+        yield self._figure("Latency over time, the first replication of each", interactive.over_time(first))
 
     def _sweep(self, sweep: Sweep) -> Iterator[str]:
         cells = sweep.summary["cells"]
@@ -188,7 +201,7 @@ class _Page:
 
     def _over_time(self, run: Run, of: str) -> Iterator[str]:
         moments = marks.marks_of(run.tables)
-        told = [f"{kind}{marks.victims([worker for _, worker in those])}" for kind, those in moments.items()]
+        told = [marks.named(kind, [worker for _, worker in those]) for kind, those in moments.items()]
         what = f" Marked: {', '.join(told)}." if told else ""
         if run.summary["latency_s"]["unknown"]:
             what += " A gap in a latency: it is not known, as too many tasks never completed."

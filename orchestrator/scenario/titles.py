@@ -36,13 +36,12 @@ def table_value(key: str, value: Any) -> Any:
 
 
 def cell_title(values: Mapping[str, Any]) -> str:
-    """A cell by its swept values: `no fault, routing=random`; different for different values. Empty for a cell without.
+    """A cell by its swept values: `no fault, routing=random`; different for different values.
 
-    Plain values are as in its folder's name.
+    Empty for a cell without any.
     """
     keys = short_keys(list(values))
-    parts = [_part(key, keys[key], value) for key, value in values.items()]
-    return (", " if any(" " in part for part in parts) else ",").join(parts)
+    return ", ".join(_part(key, keys[key], value) for key, value in values.items())
 
 
 def _part(key: str, short: str, value: Any) -> str:

@@ -134,6 +134,31 @@ def test_a_browser_draws_every_chart_without_a_word_or_a_request(page: str, tmp_
 
 
 @pytest.mark.skipif(browser.BROWSER is None, reason=browser.WITHOUT)
+def test_a_legend_of_many_curves_is_whole_and_clear_of_buttons_and_curves(tmp_path: Path):
+    """At 1200 and at 400 pixels: every entry lies between the buttons and the plot, in each chart that has any."""
+    runs = {f"a result whose name is rather long, the {place}th": mm1(300, seed=place) for place in range(1, 8)}
+    (tmp_path / "page.html").write_text(report.page(runs), "utf-8")
+    frames = "".join(f'<iframe src="page.html" width="{width}" height="900"></iframe>' for width in WIDTHS)
+    (tmp_path / "frames.html").write_text(f"<!doctype html>{frames}<script>{LEGENDS}</script>", "utf-8")
+    found = re.findall(r'data-found="([^"]*)"', browser.show(tmp_path / "frames.html", tmp_path / "profile").dom)
+    entries = [7, 7, 3]  # percentiles, shares, and latency over time, which names three curves for all
+    for of_width in found:
+        assert of_width.startswith(" ".join(f"{number}:whole" for number in entries)), of_width
+        assert "cut" not in of_width
+    assert len(found) == len(WIDTHS)
+
+
+def test_many_runs_over_time_have_axes_of_their_own():
+    """Up to three share axes for latency and queue; more stand one above the other, each under its name."""
+    runs = {f"r{place}": mm1(300, seed=place) for place in range(1, 5)}
+    assert len(list(interactive.over_time(dict(list(runs.items())[:3])).select_yaxes())) == 2
+    figure = interactive.over_time(runs)
+    assert len(list(figure.select_yaxes())) == 4
+    assert [note.text for note in figure.layout.annotations] == list(runs)
+    assert len({axis.range for axis in figure.select_yaxes()}) == 1
+
+
+@pytest.mark.skipif(browser.BROWSER is None, reason=browser.WITHOUT)
 def test_a_request_or_an_error_would_be_seen(tmp_path: Path):
     """The test above can fail: the console tells of both."""
     bad = f'<meta http-equiv="Content-Security-Policy" content="{report.POLICY}"><img src="http://localhost:9/x.png">'
@@ -153,3 +178,20 @@ onload = () => setTimeout(() => { for (const frame of document.querySelectorAll(
 } }, 5000);
 """
 """Five seconds of the browser's virtual time, which passes at once when the page is done."""
+LEGENDS = """
+onload = () => setTimeout(() => { for (const frame of document.querySelectorAll("iframe")) {
+  const found = [];
+  for (const place of frame.contentDocument.querySelectorAll(".chart")) {
+    const entries = [...place.querySelectorAll(".legend .traces")].map(entry => entry.getBoundingClientRect());
+    if (!entries.length) continue;
+    const box = place.querySelector(".legend .bg").getBoundingClientRect();
+    const chart = place.getBoundingClientRect().top;
+    const buttons = place.querySelector(".modebar-group")?.getBoundingClientRect().bottom ?? chart;
+    const plot = chart + place._fullLayout._size.t;
+    const whole = entries.every(one => one.top > box.top - 1 && one.bottom < box.bottom + 1);
+    found.push(`${entries.length}:${whole && box.top >= buttons && box.bottom <= plot ? "whole" : "cut"}`);
+  }
+  frame.dataset.found = found.join(" ");
+} }, 5000);
+"""
+"""Of each chart with a legend: its entries, and whether it is whole."""

@@ -46,13 +46,13 @@ def test_different_values_have_different_names(key):
 
 
 def test_a_cell_is_called_by_its_values():
-    """Plain values as in the folder's name; nothing says of what."""
+    """By each value after its key; nothing says of what."""
     assert cell_title({"policies.detection.timeout_s": 10}) == "timeout_s=10"
     assert cell_title({"policies.routing": {"kind": "power_of_d", "d": 2}}) == "routing=power_of_d d=2"
     assert cell_title({"policies.hedging": {"quantile": 0.9, "budget": 0.1}}) == "hedging quantile=0.9 budget=0.1"
     assert cell_title({"policies.hedging": None, "faults": []}) == "no hedging, no fault"
     assert cell_title({"policies.execution_timeout_s": None}) == "no execution timeout"
-    assert cell_title({"cluster.workers": 4, "policies.queue": {"kind": "fifo"}}) == "workers=4,queue=fifo"
+    assert cell_title({"cluster.workers": 4, "policies.queue": {"kind": "fifo"}}) == "workers=4, queue=fifo"
     assert cell_title({"all": True}) == "all=true"
     assert cell_title({}) == ""
 
