@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,17 +111,9 @@ def ours(
         return asyncio.run(measure(cluster.address))
 
 
-def ours_with_prefetch(tasks: int, calls: int) -> Measured:
-    return ours(tasks, calls, prefetch=4 * SLOTS)
-
-
 def ours_stored(tasks: int, calls: int, prefetch: int = 0) -> Measured:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         return ours(tasks, calls, prefetch=prefetch, policies=["--data", folder])
-
-
-def ours_stored_with_prefetch(tasks: int, calls: int) -> Measured:
-    return ours_stored(tasks, calls, prefetch=4 * SLOTS)
 
 
 def ours_in_subprocesses(tasks: int, calls: int) -> Measured:
@@ -373,8 +366,10 @@ def started(*command: str, cwd: Path | None = None, user: str | None = None) -> 
 CONTENDERS = [
     Contender("ours", ours, 1, ()),
     Contender("ours, --data", ours_stored, 1, ()),
-    Contender("ours, --prefetch 32", ours_with_prefetch, 1, ()),
-    Contender("ours, --prefetch 32 --data", ours_stored_with_prefetch, 1, ()),
+    Contender("ours, --prefetch 32", partial(ours, prefetch=32), 1, ()),
+    Contender("ours, --prefetch 32 --data", partial(ours_stored, prefetch=32), 1, ()),
+    Contender("ours, --prefetch 128", partial(ours, prefetch=128), 1, ()),
+    Contender("ours, --prefetch 128 --data", partial(ours_stored, prefetch=128), 1, ()),
     Contender("ours, executor process", ours_in_subprocesses, 0.5, ()),
     Contender("own async", own_async, 0.5, ()),
     Contender("own async, --prefetch 32", own_async_with_prefetch, 0.5, ()),
