@@ -1,7 +1,8 @@
 """Messages to the workers, and the two timers of a call whose answer may not come in time.
 
 Each method sends at once. A message is an event at the time of its arrival; a process that is paused finds it when it
-goes on, one that has ended never.
+goes on, one that has ended never. An assignment is for one process: that of the same worker that comes after it does
+not hear of it, as the connection is another one.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class ToWorkers:
     def _deliver(self, job: Job) -> None:
         worker = job.worker
         job.arrived = True
-        if worker.up:
+        if worker.up and worker.life == job.life:
             if worker.paused:
                 self.watch_call(job)
             worker.receive(worker.take, job)

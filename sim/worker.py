@@ -21,16 +21,17 @@ class Job:
     Its work: `remaining_s` is the execution that remains, in seconds of a healthy host. `run` counts how often the
     execution was begun or continued, so the end of an earlier run is known to be void.
 
-    Its messages: `result_delay_s` is the delay of its result, drawn for the attempt; `result_fate` and `start_fate` are
-    what becomes of its first report, and of the first news of its start, on a network in order. `reports` counts the
-    reports; `report_sent_at` is when the last one was sent. The call that assigns it ends at `call_ends_at`:
+    Its messages: the assignment is sent to the process of that `life`, and no other gets it. `result_delay_s` is the
+    delay of its result, drawn for the attempt; `result_fate` and `start_fate` are what becomes of its first report, and
+    of the first news of its start, on a network in order. `reports` counts the reports; `report_sent_at` is when the
+    last one was sent. The call that assigns it ends at `call_ends_at`:
     `answer_in_time` says that the worker's answer will be there by then, `call_watched` that an event checks it.
     `arrived`: the assignment is at the process; `taken`: the agent answered it, so it was not a repetition. A copy
     names its `original`, whose call it answers.
     """
 
     __slots__ = (
-        "answer_in_time", "arrived", "attempt", "call_ends_at", "call_watched", "finish_at", "key", "number",
+        "answer_in_time", "arrived", "attempt", "call_ends_at", "call_watched", "finish_at", "key", "life", "number",
         "original", "remaining_s", "report_sent_at", "reports", "result_delay_s", "result_fate", "run",
         "start_fate", "started_at", "taken", "worker",
     )  # fmt: skip
@@ -47,6 +48,7 @@ class Job:
     ) -> None:
         self.attempt = attempt
         self.worker = worker
+        self.life = worker.life
         self.key = attempt.key
         self.number = keys.attempt_number(attempt)
         self.remaining_s = work_s
@@ -219,7 +221,8 @@ class SimWorker:
     def receive_copy(self, copy: Job) -> None:
         self.copies_under_way -= 1
         self._update_fusible()
-        self.receive(self.take, copy)
+        if copy.life == self.life:
+            self.receive(self.take, copy)
 
     def registered(self, term: int, dropped: Sequence[AttemptKey]) -> None:
         """The coordinator's answer to a registration."""

@@ -92,10 +92,13 @@ def draw(seed: int, options: Options = DEFAULT, base: Scenario | None = None) ->
             "duration_s": duration_s,
             "drain_s": options.drain_s,
             "cluster": cluster,
-            "workload": _workload(dice("workload"), options, slots, duration_s),
-            "coordinator": _coordinator(dice("coordinator"), options) | _store(dice("store"), faults),
+            "workload": _workload(dice("workload"), options, slots, duration_s)
+            | _more_work(dice("more work"), groups, duration_s),
+            "coordinator": _coordinator(dice("coordinator"), options)
+            | _store(dice("store"), faults)
+            | {"max_waiting": dice("max waiting").maybe(0.1, lambda: options.tasks[0])},
             "network": _network(dice("network"), options),
-            "policies": _policies(dice("policies"), duration_s),
+            "policies": _policies(dice("policies"), duration_s) | _more_policies(dice("more policies"), duration_s),
             "faults": faults,
         }
     )
@@ -148,6 +151,7 @@ def _cluster(dice: Dice, options: Options) -> Tree:
                 "capacity": dice.whole(*options.capacity),
                 "prefetch": dice.pick([0, 0, 0, 1, 4, "unlimited"]),
                 "speed": dice.pick(options.speeds),
+                "labels": {"zone": f"g{number}"},
             }
             for number, size in enumerate(sizes, 1)
         ],
@@ -183,6 +187,58 @@ def _workload(dice: Dice, options: Options, slots: float, duration_s: float) -> 
         "tasks": 2 * options.tasks[1],
         "resubmit": dice.maybe(0.2, lambda: _resubmit(dice, duration_s)),
     }
+
+
+def _more_work(dice: Dice, groups: Mapping[str, int], duration_s: float) -> Tree:
+    """Limits of tasks, their keys, and kinds of which some can run in one group alone."""
+    limit_s = partial(dice.between, duration_s / 20, 2 * duration_s)
+    kinds = {
+        f"k{number}": {
+            "share": 0.5,
+            "requires": {"zone": dice.pick(list(groups))} if dice.chance(0.5) else {},
+            "deadline_s": dice.maybe(0.2, limit_s),
+        }
+        for number in (1, 2)
+    }
+    return {
+        "kinds": kinds if dice.chance(0.25) else {},
+        "queue_timeout_s": dice.maybe(0.15, limit_s),
+        "deadline_s": dice.maybe(0.15, limit_s),
+        "affinity": dice.maybe(
+            0.2,
+            lambda: {
+                "keys": dice.whole(1, 50),
+                "zipf": dice.between(0.0, 2.0),
+                "hit_factor": dice.between(0.1, 1.0),
+                "remembers": dice.whole(1, 10),
+            },
+        ),
+    }
+
+
+def _more_policies(dice: Dice, duration_s: float) -> Tree:
+    """In half of the scenarios other routing, queues and stealing than the plain ones."""
+    routing: list[Tree] = [
+        {"kind": "weighted"},
+        {"kind": "join_idle_queue"},
+        {"kind": "peak_ewma", "d": dice.whole(1, 3), "tau_s": dice.between(0.1, duration_s)},
+        {"kind": "prequal", "pool": dice.whole(1, 16), "probes": dice.whole(1, 4), "hot_quantile": dice.between(0, 1)},
+        {"kind": "consistent_hash", "virtual_nodes": dice.whole(1, 200), "bound": dice.between(0.0, 2.0)},
+        {"kind": "rendezvous"},
+    ]
+    queues: list[Tree] = [
+        {"kind": "aging", "tau_s": dice.between(0.1, duration_s)},
+        {"kind": "weighted_fair"},
+        {"kind": "edf"},
+        {"kind": "sjf"},
+    ]
+    stealing: list[Tree] = [{"kind": "loaded"}, {"kind": "random", "tries": dice.whole(1, 3)}]
+    drawn = {
+        "routing": dice.maybe(0.4, lambda: dice.pick(routing)),
+        "queue": dice.maybe(0.3, lambda: dice.pick(queues)),
+        "stealing": dice.maybe(0.3, lambda: dice.pick(stealing)),
+    }
+    return {name: one for name, one in drawn.items() if one is not None}
 
 
 def _resubmit(dice: Dice, duration_s: float) -> Tree:

@@ -283,7 +283,7 @@ def test_a_grid_of_choices_has_a_best_cell_and_main_effects():
     ]
     told = found(Sweep(grid, cells)).sentences
     assert told[0].startswith(
-        "Lowest p99: workers=4,queue=priority, with 1.80 s, against workers=2,queue=fifo 55 % lower"
+        'Lowest p99: "workers=4, queue=priority", with 1.80 s, against "workers=2, queue=fifo" 55 % lower'
     )
     assert any("cluster.workers from 2 to 4 lowers p99 by 50 %" in one for one in told)
     assert any("policies.queue from fifo to priority lowers p99 by 10 %" in one for one in told)

@@ -43,8 +43,8 @@ def test_each_class_is_told_for_each_cell_by_its_name():
     """Whose number it is stands beside it: a reader of four cells would not know it otherwise."""
     (classes,) = [one for one in told(grid_of(served)) if one.startswith("By class")]
     assert (
-        "urgent 4.00 s with workers=2,queue=fifo, 1.00 s with workers=2,queue=priority, "
-        "2.00 s with workers=4,queue=fifo, 500 ms with workers=4,queue=priority" in classes
+        'urgent 4.00 s with "workers=2, queue=fifo", 1.00 s with "workers=2, queue=priority", '
+        '2.00 s with "workers=4, queue=fifo", 500 ms with "workers=4, queue=priority"' in classes
     )
 
 

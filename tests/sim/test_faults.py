@@ -463,3 +463,19 @@ def test_a_coordinator_with_a_cost_goes_on_where_it_stood(play):
     assert meanwhile.accepted_s.min() >= 15.1
     assert meanwhile.accepted_s.diff().dropna().min() >= 0.01 - 1e-9
     assert run.all_completed()
+
+
+def test_an_assignment_reaches_no_other_process_than_the_one_it_was_sent_to(play):
+    """It takes a second, and its worker is a new process by then: that one executes what it is given itself."""
+    network = {"message_kinds": {"assign": {"kind": "constant", "value_s": 1.0}}, "rpc_timeout_s": RPC_TIMEOUT_S}
+    workload = {
+        "arrivals": {"kind": "constant", "rate_per_s": 1},  # the task comes after a second, and would be there at 2 s
+        "service": {"kind": "constant", "value_s": 0.2},
+        "tasks": 1,
+    }
+    crash = {"kind": "crash", "at_s": 1.4, "workers": ["w1"], "restart_after_s": 0.2}
+    played = play(crash, network=network, workload=workload, cluster={"workers": 1, "capacity": 1})
+    first, second = played.attempts.itertuples()
+    assert (first.assigned_s, first.outcome, str(first.started_s)) == (1.0, "worker_died", "nan")
+    assert (second.assigned_s, second.started_s, second.ran_s) == pytest.approx((1.6, 2.6, 0.2))
+    assert played.all_completed()
