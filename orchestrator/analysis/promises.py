@@ -40,10 +40,10 @@ from orchestrator.analysis.history import (
     range_max,
     shifted,
 )
-from orchestrator.core.model import Outcome
+from orchestrator.core.model import Outcome, WorkerEvent
 from orchestrator.policies.queueing import FifoConfig, PriorityConfig
 from orchestrator.results.runs import Run
-from orchestrator.results.tables import FAULTS, STATES, FaultEvent, Floats, State, faults_ended_by
+from orchestrator.results.tables import FAULTS, STATES, CoordinatorEvent, FaultEvent, Floats, State, faults_ended_by
 from orchestrator.scenario.distributions import longest_s
 from orchestrator.scenario.schema import Scenario
 
@@ -351,19 +351,24 @@ def _cancels(h: History) -> Iterator[Breach]:
 
 
 def _impairments(h: History) -> dict[int, list[tuple[float, float]]]:
-    """The stretches in which each worker (-1: the coordinator) has at least one fault that has not ended."""
+    """The stretches in which each worker (-1: the coordinator) has at least one fault that has not ended, or is not
+    connected yet to a coordinator that has begun anew."""
     impairments: dict[int, list[tuple[float, float]]] = {}
-    active: dict[int, set[str]] = {}
+    active: dict[int, set[str]] = {worker: set() for worker in range(-1, len(h.workers))}
     since: dict[int, float] = {}
     for worker, (at_s, kind, _, detail) in h.events():
-        faults = active.setdefault(worker, set())
-        if kind == FaultEvent.HEAL:
-            faults.difference_update(faults_ended_by(detail))
-            if not faults and worker in since:
-                impairments.setdefault(worker, []).append((since.pop(worker), at_s))
+        if kind == CoordinatorEvent.RECOVERED:
+            for each in range(len(h.workers)):
+                active[each].add(kind)
+                since.setdefault(each, at_s)
         elif kind in FAULTS:
-            faults.add(kind)
+            active[worker].add(kind)
             since.setdefault(worker, at_s)
+        elif kind in (FaultEvent.HEAL, WorkerEvent.UP):
+            ended = faults_ended_by(detail) if kind == FaultEvent.HEAL else (CoordinatorEvent.RECOVERED,)
+            active[worker].difference_update(ended)
+            if not active[worker] and worker in since:
+                impairments.setdefault(worker, []).append((since.pop(worker), at_s))
     for worker, since_s in since.items():
         impairments.setdefault(worker, []).append((since_s, math.inf))
     return impairments

@@ -409,6 +409,7 @@ def test_what_runs_for_a_settled_task_is_stopped():
         ([], {"delay": {"kind": "exponential", "mean_s": 0.001}}),
         ([(3.5, "pause", 1, None)], {}),
         ([(1.0, "partition", 1, None), (4.5, "heal", 1, "partition")], {}),
+        ([(3.5, "recovered", -1, "term 2"), (5.0, "up", 1, "reconnected")], {}),
     ],
 )
 def test_a_cancel_that_may_not_have_come_accuses_nobody(events, network):
@@ -417,8 +418,9 @@ def test_a_cancel_that_may_not_have_come_accuses_nobody(events, network):
 
 
 def test_a_fault_that_is_over_excuses_nothing():
-    """A fault that ended before the task was settled is no excuse."""
+    """A fault that ended before the task was settled is no excuse, nor is a coordinator that was reached by then."""
     assert len(run_on([(1.0, "pause", 1, None), (2.0, "heal", 1, "resume")])) == 1
+    assert len(run_on([(3.2, "recovered", -1, "term 2"), (3.5, "up", 1, "reconnected")])) == 1
 
 
 # ---- the end

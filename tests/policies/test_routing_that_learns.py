@@ -32,6 +32,20 @@ def end(cluster, place, assigned_at, now, outcome=Outcome.COMPLETED, number=1):
     cluster.load(worker, 0)
 
 
+@pytest.mark.parametrize(
+    "routing", [Weighted(), PeakEwma(random.Random(1), 2, 10.0), Prequal(random.Random(1), 16, 3, 0.84)]
+)
+def test_what_a_worker_reports_before_it_joins_is_heard(routing):
+    """As that of a worker from the coordinator before, which has not registered yet."""
+    cluster = Cluster(routing, [math.inf] * 2)
+    attempt = Attempt(Task("t", 0, 1, None, 0.0), cluster.workers[1], 1, 0.0)
+    attempt.outcome, attempt.ran_s = Outcome.COMPLETED, 1.0
+    routing.ended(attempt, 1.0)
+    for worker in cluster.workers:
+        cluster.join(worker)
+    assert cluster.assign() in cluster.workers
+
+
 # ---- weighted
 
 

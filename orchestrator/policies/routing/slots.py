@@ -71,7 +71,7 @@ class Weighted:
             if not mean.n and self._all.n:
                 mean.value, mean.n = self._all.value, self.PRIOR
             mean.add(attempt.ran_s, self.WINDOW)
-            self._all.add(attempt.ran_s, self.WINDOW * len(self._workers))
+            self._all.add(attempt.ran_s, self.WINDOW * max(1, len(self._workers)))  # a recovered one has not joined
 
     def choose(self, task: Task) -> Worker | None:
         heap, workers, newest = self._heap, self._workers, self._entries
