@@ -9,7 +9,7 @@ import pytest
 
 import sim
 from tests.sim.conftest import MakeScenario
-from tests.sim.truths import EXPONENTIAL, assert_truth
+from tests.sim.truths import EXPONENTIAL, RARE_HEARTBEATS, assert_truth
 
 RATE = 0.9
 PRIORITIES = ("high", "normal", "low")
@@ -25,7 +25,7 @@ def waits(make: MakeScenario, discipline: dict[str, Any], tasks: int = 80_000) -
             "service": EXPONENTIAL,
             "priorities": {"low": 1 / 3, "normal": 1 / 3, "high": 1 / 3},
         },
-        policies={"queue": discipline},
+        policies={"queue": discipline, "detection": RARE_HEARTBEATS},
     )
     found: dict[str, list[float]] = {name: [] for name in PRIORITIES}
     for number in range(4):
@@ -83,7 +83,7 @@ def test_sjf_serves_the_short_kind_first(make: MakeScenario):
                 "long": {"share": 0.2, "service": {"kind": "exponential", "mean_s": 2}},
             },
         },
-        policies={"queue": {"kind": "sjf"}},
+        policies={"queue": {"kind": "sjf"}, "detection": RARE_HEARTBEATS},
     )
     w0 = (0.8 * 2 * 0.5**2 + 0.2 * 2 * 2**2) / 2
     truths = {"short": 0.5 + w0 / 0.6, "long": 2 + w0 / 0.6 / 0.2}

@@ -6,7 +6,7 @@ import pytest
 
 import sim
 from tests.sim.conftest import MakeScenario
-from tests.sim.truths import EXPONENTIAL, assert_truth, measured, queue
+from tests.sim.truths import EXPONENTIAL, RARE_HEARTBEATS, assert_truth, measured, queue
 from tests.sim.two_queues import mean_response_s
 
 
@@ -40,7 +40,7 @@ def test_weighted_with_two_speeds(make: MakeScenario):
                 {"name": "slow", "workers": 1, "capacity": 1, "prefetch": "unlimited"},
             ]
         },
-        policies={"queue": {"kind": "fifo"}, "routing": {"kind": "weighted"}},
+        policies={"queue": {"kind": "fifo"}, "routing": {"kind": "weighted"}, "detection": RARE_HEARTBEATS},
     )
     [found] = measured(scenario, "latency_s.mean")
     assert_truth(found, exact, floor=0.03)

@@ -18,7 +18,7 @@ from orchestrator.policies.detection import phi, phi_timeout_s
 from orchestrator.results.runs import Run
 from orchestrator.scenario.schema import Scenario
 from tests.sim.conftest import MakeScenario
-from tests.sim.truths import EXPONENTIAL, assert_truth, measured, queue
+from tests.sim.truths import EXPONENTIAL, RARE_HEARTBEATS, assert_truth, measured, queue
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,7 @@ def test_priority_classes(make: MakeScenario):
             "service": EXPONENTIAL,
             "priorities": {"low": 1 / 3, "normal": 1 / 3, "high": 1 / 3},
         },
+        policies={"detection": RARE_HEARTBEATS},
     )
     waits: dict[str, list[float]] = {"high": [], "normal": [], "low": []}
     for number in range(4):
@@ -124,6 +125,7 @@ def test_closed_clients(make: MakeScenario):
             "arrivals": {"kind": "closed", "clients": 5, "think": {"kind": "exponential", "mean_s": 4}},
             "service": EXPONENTIAL,
         },
+        policies={"detection": RARE_HEARTBEATS},
     )
     [found] = measured(scenario, "latency_s.mean")
     assert_truth(found, closed_mean_response(5, 4.0))
@@ -144,7 +146,7 @@ def test_a_coordinator_that_costs_time_is_a_queue_of_its_own(make: MakeScenario)
         },
         cluster={"workers": 1000, "capacity": 1},
         coordinator={"cost_s": cost_s},
-        policies={"detection": {"kind": "timeout", "heartbeat_s": 1000, "timeout_s": 10_000}},
+        policies={"detection": RARE_HEARTBEATS},
     )
     [found] = measured(scenario, "accept_s.mean", replications=2)
     load = 2 * rate * cost_s

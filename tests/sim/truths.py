@@ -11,6 +11,8 @@ from orchestrator.scenario.schema import Scenario
 from tests.sim.conftest import MakeScenario
 
 EXPONENTIAL = {"kind": "exponential", "mean_s": 1}
+RARE_HEARTBEATS = {"kind": "timeout", "heartbeat_s": 1000, "timeout_s": 10_000}
+"""Where nobody dies, they change no queue; usual ones would be a third of a run's events."""
 
 
 def queue(
@@ -23,7 +25,7 @@ def queue(
         warmup_s=tasks / rate / 10,
         workload={"arrivals": {"kind": "poisson", "rate_per_s": rate}, "service": service},
         cluster={"workers": c, "capacity": 1, **cluster},
-        policies={"queue": {"kind": "fifo"}, **(policies or {})},
+        policies={"queue": {"kind": "fifo"}, "detection": RARE_HEARTBEATS, **(policies or {})},
     )
 
 
