@@ -42,13 +42,25 @@ COMMANDS = {
 }
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
+KINDS = ("help of a command", "examples as JSON", "check", "simulate", "sweep")
+"""One of each way of writing: by the library, as JSON, as lines, after a run, after runs in other processes."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the commands name."""
-    (tmp_path / "small.yaml").write_text(SCENARIO)
-    succeed("simulate", tmp_path / "small.yaml", "--no-plots", "--out", tmp_path / "saved")
-    shutil.copytree(tmp_path / "saved", tmp_path / "again")
-    DecisionRecord(tmp_path / "record", Policies(), 0).close()
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "small.yaml").write_text(SCENARIO)
+    succeed("simulate", folder / "small.yaml", "--no-plots", "--out", folder / "saved")
+    shutil.copytree(folder / "saved", folder / "again")
+    DecisionRecord(folder / "record", Policies(), 0).close()
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -90,10 +102,15 @@ def full_device() -> int:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_stdout_that_takes_nothing_ends_a_command(name: str, here: Path):
-    """Full: exit 1 and a sentence; without a reader: exit 141 in silence; closed: as if nobody wanted to know."""
+def test_a_full_stdout_ends_a_command(name: str, here: Path):
+    """Exit 1 and a sentence."""
     full = run(COMMANDS[name], here, stdout=full_device())
     assert (full.returncode, full.stderr) == (1, FULL)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_stdout_without_a_reader_ends_a_command(name: str, here: Path):
+    """Exit 141 in silence; and where it is closed, it is as if nobody wanted to know."""
     unread = run(COMMANDS[name], here, stdout=unread_pipe())
     assert (unread.returncode, unread.stderr) == (141, "")
     closed = run(COMMANDS[name], here, before=lambda: os.close(1))
