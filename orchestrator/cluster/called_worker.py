@@ -49,6 +49,7 @@ class CalledWorker(Worker):
         self._refused: set[AttemptKey] = set()
         self._numbers = itertools.count(1)
         self._registering = True
+        self._stopping = asyncio.Event()
         self._heartbeat_s: float | None = None
         self._era = 0
         self._refusal: Unwanted | None = None
@@ -57,8 +58,11 @@ class CalledWorker(Worker):
 
     async def run(self) -> None:
         host, _, port = self.settings.address.rpartition(":")
+        from orchestrator.cluster.health import add_health  # only a worker that listens needs it
+
         server = rpc.server()
         rpc.add_service(server, rpc.WORKER, self)
+        add_health(server, [rpc.WORKER], self._stopping)
         try:
             bound = server.add_insecure_port(f"{self.settings.listen_host}:{port}")
         except RuntimeError:
@@ -204,7 +208,7 @@ class CalledWorker(Worker):
             self._begin(self._beat(active, completed))
 
     def announce_drain(self, now: float) -> None:
-        pass
+        self._stopping.set()
 
     def leave(self, now: float) -> None:
         self.gone.set()

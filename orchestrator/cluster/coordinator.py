@@ -88,6 +88,7 @@ class LiveCoordinator:
         self.workers: dict[WorkerId, WorkerPeer] = {}
         self.clients: dict[str, ClientPeer] = {}
         self.failed: asyncio.Future[NoReturn] = self._loop.create_future()
+        self.parting = asyncio.Event()  # it has stopped, or closes
         self._parting: Refused | None = None
         self._release = release
         self._alarm: asyncio.TimerHandle | None = None
@@ -450,6 +451,7 @@ class LiveCoordinator:
         if self._parting is not None:
             return
         self._parting = reason
+        self.parting.set()
         self._guard.closed = True
         peers: list[WorkerPeer | ClientPeer] = [*self.workers.values(), *self.clients.values()]
         for peer in peers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
@@ -14,8 +13,10 @@ import grpc.aio
 
 from orchestrator.cluster.answers import LARGE_CHARACTERS, Unread
 from orchestrator.cluster.coordinator import LiveCoordinator
+from orchestrator.cluster.health import add_health
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.metrics import WINDOW_S, line
+from orchestrator.cluster.newcomers import Newcomers
 from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
 from orchestrator.cluster.turns import Turns
 from orchestrator.cluster.wire import contract, progress, rpc, translate
@@ -133,25 +134,7 @@ class StreamService(Service):
     def __init__(self, live: LiveCoordinator, unread: Unread, first_word_s: float = FIRST_WORD_S) -> None:
         super().__init__(live, unread)
         self._first_word_s = first_word_s
-        self._newcomers: dict[asyncio.Timeout, None] = {}
-
-    @contextlib.asynccontextmanager
-    async def _newcomer(self) -> AsyncIterator[None]:
-        """A stream until it is taken in. Of too many, the one that has waited longest is Refused."""
-        newcomers = self._newcomers
-        try:
-            async with asyncio.timeout(None) as patience:
-                newcomers[patience] = None
-                if len(newcomers) > self._live.limits.newcomers:
-                    oldest = next(iter(newcomers))
-                    del newcomers[oldest]
-                    oldest.reschedule(0)
-                try:
-                    yield
-                finally:
-                    newcomers.pop(patience, None)
-        except TimeoutError:
-            raise Refused(Code.RESOURCE_EXHAUSTED, "too many streams begin at a time") from None
+        self._newcomers = Newcomers(live.limits.newcomers, "too many streams begin at a time")
 
     async def _first(self, requests: AsyncIterator[Any]) -> Any:
         """The first message, None where there is none."""
@@ -168,7 +151,7 @@ class StreamService(Service):
     async def Work(self, requests: AsyncIterator[FromWorker], context: Context) -> None:
         live = self._live
         try:
-            async with self._newcomer():
+            async with self._newcomers.place():
                 first = await self._first(requests)
                 introduction = None if first is None else translate.introduction(first)
                 if first is None or introduction is None:
@@ -270,7 +253,7 @@ class StreamService(Service):
     async def Submit(self, requests: AsyncIterator[FromClient], context: Context) -> None:
         live = self._live
         try:
-            async with self._newcomer():
+            async with self._newcomers.place():
                 first = await self._first(requests)
             session = "" if first is None else translate.session(first)
             if not 0 < len(session) <= SESSION_CHARACTERS or not session.isprintable():
@@ -362,13 +345,16 @@ async def start(
     server = rpc.server(first_word_s, [turns or Turns()])
     unread = Unread(live.limits.unread_characters)
     wire, stream = WireService(live, unread), StreamService(live, unread, first_word_s)
-    for service, implementation in (
+    implementations = (
         (rpc.COORDINATOR, wire),
         (rpc.REGISTRY, wire),
         (rpc.WORKER_STREAM, stream),
         (rpc.CLIENT_STREAM, stream),
-    ):
+    )
+    for service, implementation in implementations:
         rpc.add_service(server, service, implementation)
+    services = [service for service, _ in implementations]
+    add_health(server, services, live.parting, watchers=live.limits.watchers, silence_s=first_word_s)
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError:

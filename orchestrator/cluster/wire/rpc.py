@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no stubs
@@ -230,13 +231,30 @@ def channel(address: str) -> grpc.aio.Channel:
 def add_service(server: grpc.aio.Server, service: ServiceDescriptor, implementation: object) -> None:
     handlers = {}
     for method in service.methods:
-        make = getattr(grpc, f"{_shape(method)}_rpc_method_handler")
+        # What is answered by a stream is asked by one, too. To the peer it is the same: here, nothing of the request is
+        # read before the implementation asks for it.
+        shape = "stream_stream" if method.server_streaming else _shape(method)
+        make = getattr(grpc, f"{shape}_rpc_method_handler")
         _, response = _messages(method)
         behaviour = getattr(implementation, method.name)
         handlers[method.name] = make(behaviour, reader(method.input_type), response.SerializeToString)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
     # By this each method has a queue of its own: heartbeats and reports do not wait behind a burst of submissions.
     server.add_registered_method_handlers(service.full_name, handlers)  # type: ignore[attr-defined]  # the stubs are older
+
+
+def pool_of(services: Sequence[ServiceDescriptor]) -> DescriptorPool:
+    """The files of these services, and those that they import: each of ours and of others has a pool of its own."""
+    pool = DescriptorPool()
+
+    def add(file: FileDescriptor) -> None:
+        for imported in file.dependencies:
+            add(imported)
+        pool.AddSerializedFile(file.serialized_pb)
+
+    for service in services:
+        add(service.file)
+    return pool
 
 
 class Stub:
