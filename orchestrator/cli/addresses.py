@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import sys
 from collections import Counter
@@ -35,7 +36,7 @@ def exit_with(status: int, *lines: str) -> NoReturn:
 
 def _address(given: str) -> str:
     """HOST:PORT of a coordinator that may be there."""
-    host, port = _split("--coordinator", given)
+    host, port = _split("--coordinator", given, PORT)
     _resolve("--coordinator", host)
     return f"{_bracketed(host)}:{port}"
 
@@ -52,33 +53,50 @@ Address = Annotated[
 ]
 
 
-def _split(flag: str, given: str) -> tuple[str, int]:
-    """Host and port."""
+def metrics_listener(given: str, insecure: bool) -> socket.socket:
+    """It listens at HOST:PORT already, 0 for a free port."""
+    flag = "--metrics-address"
+    host, port = _split(flag, given, None, least=0)
+    bracketed = listening(host, insecure, "read the metrics", flag)
+    family = socket.AF_INET6 if ":" in _resolve(flag, host)[0] else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        exit_with(2, f"{flag}: cannot listen on {bracketed}:{port}: {os.strerror(error.errno or 0)}")
+
+
+def address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{_bracketed(host)}:{port}"
+
+
+def _split(flag: str, given: str, default: int | None, least: int = 1) -> tuple[str, int]:
+    """Host and port. `default`: where none is given; None: it must be."""
     wanted = f"{flag} {given!a}: an address is HOST:PORT"
     if "://" in given:
         exit_with(2, f"{wanted}, without a scheme")
-    if is_ip_address(given):
-        return given, PORT
+    if is_ip_address(given) and default is not None:
+        return given, default
     host, colon, port = given.rpartition(":") if ":" in given.rpartition("]")[2] else (given, "", "")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or not _is_printable(host) or (":" in host and not is_ip_address(host)):
         exit_with(2, wanted)
-    if not colon:
-        return host, PORT
-    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        exit_with(2, f"{wanted}, and a port is 1 to 65535")
+    if not colon and default is not None:
+        return host, default
+    if not (port.isascii() and port.isdecimal() and least <= int(port) < 65536):
+        exit_with(2, f"{wanted}, and a port is {least} to 65535")
     return host, int(port)
 
 
-def listening(host: str, insecure: bool, strangers: str) -> str:
+def listening(host: str, insecure: bool, strangers: str, flag: str = "--host") -> str:
     """The host, as it is written before a port. `strangers`: what those may do who reach it from elsewhere."""
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not _is_printable(host) or "/" in host or (":" in host and not is_ip_address(host)):
-        exit_with(2, f"--host {host!a}: a host is a name or an IP address")
-    if not insecure and not all(ipaddress.ip_address(found).is_loopback for found in _resolve("--host", host)):
+        exit_with(2, f"{flag} {host!a}: a host is a name or an IP address")
+    if not insecure and not all(ipaddress.ip_address(found).is_loopback for found in _resolve(flag, host)):
         exit_with(
             2,
-            f"--host {host}: whoever reaches this machine could {strangers}, without a password or encryption: "
+            f"{flag} {host}: whoever reaches this machine could {strangers}, without a password or encryption: "
             "give --insecure if that is meant",
         )
     return _bracketed(host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -17,9 +18,11 @@ from orchestrator.cli.addresses import (
     UNSETTLED_MAX,
     Address,
     Insecure,
+    address_of,
     descriptor_option,
     exit_with,
     listening,
+    metrics_listener,
     port_option,
     seconds,
     seed_option,
@@ -33,6 +36,7 @@ from orchestrator.cli.terminal import print_json
 if TYPE_CHECKING:
     from orchestrator.cluster.coordinator import LiveCoordinator
     from orchestrator.cluster.durability import Durability
+    from orchestrator.cluster.tally import Tally
     from orchestrator.core.coordinator import Coordinator
     from orchestrator.core.ports import Effects
 
@@ -95,6 +99,10 @@ def coordinator(
             help="Remember those that were submitted with a key for so long: they are the last to make room.",
         ),
     ] = DAY_S,
+    metrics_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Let Prometheus scrape http://HOST:PORT/metrics; port 0: a free one."),
+    ] = None,
     journal: Annotated[str | None, vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[
@@ -133,10 +141,13 @@ def coordinator(
     host = listening(host, insecure, "submit tasks and read results")
     decided = decided_by(policies, scenario, overrides or [], seed, call_timeout, max_waiting)
     require_times(decided)
+    listener = metrics_listener(metrics_address, insecure) if metrics_address else None
     limits = Limits(unsettled=max_unsettled, settled_s=retention, keyed_s=dedup_ttl)
     try:
         store = SqliteStore(data) if data else None
-        running = _coordinate(decided, replication, host, port, limits, decision_record, store, check, ready_fd)
+        running = _coordinate(
+            decided, replication, host, port, limits, decision_record, store, check, ready_fd, listener
+        )
         status = asyncio.run(running)
     except (Unwritable, Unusable) as error:
         exit_with(2, str(error))
@@ -155,6 +166,7 @@ async def _coordinate(
     store: Any,
     check: bool,
     ready_fd: int | None,
+    listener: socket.socket | None,
 ) -> int:
     import signal
 
@@ -162,6 +174,7 @@ async def _coordinate(
     from orchestrator.cluster.decision_record import DecisionRecord
     from orchestrator.cluster.durability import Durability, at_once
     from orchestrator.cluster.services import log_metrics, start
+    from orchestrator.cluster.tally import Tally
     from orchestrator.cluster.wire.rpc import last_turns
     from orchestrator.policies.settings import KEEP_SETTLED_BYTES, build_coordinator
 
@@ -182,7 +195,10 @@ async def _coordinate(
     }
     record = DecisionRecord(record_at, policies, seed, replication, **built) if record_at else None
 
+    tally = Tally() if listener else None
+
     def build(effects: Effects) -> Coordinator:
+        effects = tally.counting(effects) if tally else effects
         return build_coordinator(policies, durable.noting(effects) if durable else effects, seed, replication, **built)
 
     live = LiveCoordinator(
@@ -199,6 +215,7 @@ async def _coordinate(
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    scraped = await _let_scrape(live, tally, listener) if tally and listener else None
     server, bound = await start(live, host, port)
     log.info("listening on %s:%d", host, bound)
     if durable is None:
@@ -212,6 +229,8 @@ async def _coordinate(
     finally:
         metrics.cancel()
         stopping.cancel()
+        if scraped is not None:
+            scraped.close()
         live.close()
         if durable is not None:
             await durable.close()
@@ -244,6 +263,17 @@ def _recover(live: LiveCoordinator, durable: Durability, term: int) -> None:
     durable.groups.recovery_s = time.perf_counter() - begin
     told = term, core.submitted - settled, settled, durable.groups.recovery_s
     log.info("term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s", *told)
+
+
+async def _let_scrape(live: LiveCoordinator, tally: Tally, listener: socket.socket) -> asyncio.Server:
+    from orchestrator import __version__
+    from orchestrator.cluster.coordinator import log
+    from orchestrator.cluster.scraping import PATH, serve
+
+    tally.begin(live.core)
+    server = await serve(live, tally, listener, __version__)
+    log.info("metrics are at http://%s%s", address_of(listener), PATH)
+    return server
 
 
 def _tell_what_is_lost(live: LiveCoordinator) -> None:

@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import Sequence
 
 from orchestrator.cluster.figures import Commits, Metrics, Percentiles
+from orchestrator.cluster.tally import Histogram
 from orchestrator.core.coordinator import Coordinator
 from orchestrator.core.model import WorkerState
 
 WINDOW_S = 5.0
 REMEMBERED = 10_000
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
+"""Upper bounds of the buckets of a group's tasks."""
 LONGEST_S = 1e9
 """What a worker claims beyond that, is that: a number that can be printed, whatever it was."""
 
@@ -95,11 +98,15 @@ class Groups:
 
     def __init__(self, now: float) -> None:
         self.recovery_s = 0.0
+        self.took = Histogram()  # since the process began, as are the sizes, in tasks
+        self.sizes = Histogram(SIZES)
         self._began = now
         self._stored: deque[tuple[float, int, float]] = deque(maxlen=REMEMBERED)  # when, tasks, how long in s
 
     def stored(self, tasks: int, latency_s: float, now: float) -> None:
         self._stored.append((now, tasks, latency_s))
+        self.took.add(latency_s)
+        self.sizes.add(tasks)
 
     def summary(self, now: float) -> Commits:
         span_s = max(0.1, min(WINDOW_S, now - self._began))
