@@ -40,7 +40,8 @@ class Family(NamedTuple):
 
 
 def reading(live: LiveCoordinator, tally: Tally, version: str) -> list[Family]:
-    """All that is told; `version`: of this package. It takes as long as there are workers and attempts, however many tasks wait."""
+    """All that is told. It takes as long as there are workers and attempts, however many tasks wait. `version`: of this
+    package."""
     return [
         *_of_kinds(tally),
         *_of_queues(live, tally),
