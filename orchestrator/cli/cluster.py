@@ -30,6 +30,7 @@ from orchestrator.cli.addresses import (
 )
 from orchestrator.cli.arguments import AsJson, examples_of
 from orchestrator.cli.decided import CALL_TIMEOUT_S, Decided, decided_by, require_times
+from orchestrator.cli.logs import LogFormat, LogFormatOption
 from orchestrator.cli.processes import DieWith, Quiet, ReadyFd, begin_process, tell, vanished
 from orchestrator.cli.terminal import print_json
 
@@ -129,11 +130,12 @@ def coordinator(
         ),
     ] = 0,
     quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.auto,
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,
 ) -> None:
     """Run a coordinator, until SIGTERM or SIGINT. Exit 70: a policy failed, or the coordinator itself."""
-    begin_process(quiet, die_with)
+    begin_process(quiet, log_format, die_with)
     from orchestrator.cluster.decision_record import Unwritable
     from orchestrator.cluster.limits import Limits
     from orchestrator.cluster.store import SqliteStore, Unusable
@@ -217,7 +219,7 @@ async def _coordinate(
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     scraped = await _let_scrape(live, tally, listener) if tally and listener else None
     server, bound = await start(live, host, port)
-    log.info("listening on %s:%d", host, bound)
+    log.info("listening on %s:%d", host, bound, extra={"term": term})
     if durable is None:
         log.info("nothing is kept when this process ends: --data DIR keeps tasks and results")
     tell(ready_fd, f"{host}:{bound}")
@@ -262,7 +264,9 @@ def _recover(live: LiveCoordinator, durable: Durability, term: int) -> None:
     live.window.groups = durable.groups
     durable.groups.recovery_s = time.perf_counter() - begin
     told = term, core.submitted - settled, settled, durable.groups.recovery_s
-    log.info("term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s", *told)
+    log.info(
+        "term %d: %d tasks in hand and %d settled ones are as they were, read in %.2f s", *told, extra={"term": term}
+    )
 
 
 async def _let_scrape(live: LiveCoordinator, tally: Tally, listener: socket.socket) -> asyncio.Server:
@@ -299,11 +303,12 @@ def relay(
         int | None, descriptor_option("--control-fd", "Lines of JSON come here: the network as it is now.")
     ] = None,
     quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.auto,
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,
 ) -> None:
     """Stand between workers and a coordinator as a bad network, until SIGTERM or SIGINT."""
-    begin_process(quiet, die_with)
+    begin_process(quiet, log_format, die_with)
     from orchestrator.cluster.wire.rpc import precise_loop
     from orchestrator.rehearsal.relay import run_relay
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import signal
 import socket
@@ -15,6 +16,7 @@ import typer
 
 from orchestrator.cli.addresses import Capacity, exit_with, port_option, whole
 from orchestrator.cli.arguments import examples_of
+from orchestrator.cli.logs import LogFormat, LogFormatOption, begin_logging, chosen
 from orchestrator.cli.processes import Quiet
 from orchestrator.cli.terminal import count
 from orchestrator.cli.working import AppOption, MaxTasks, MemoryLimit, program_of
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from orchestrator.rehearsal.local_cluster import LocalCluster
 
 app = typer.Typer()
+
+log = logging.getLogger("orchestrator.up")
 
 WORKERS_MAX = 1000
 LOOK_S = 0.5
@@ -54,24 +58,27 @@ def up(
         Path | None, typer.Option(metavar="DIR", help="Keep tasks and results here; without it, nothing is kept.")
     ] = None,
     quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.auto,
 ) -> None:
     """Run a coordinator and workers on this machine, until Ctrl-C: they finish what they run (a second one stops them
     at once)."""
+    _begin_to_speak(log_format)
     program_of(app_spec, memory_limit, max_tasks)  # what is wrong with the app is told once
     from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady
 
     given = {"--app": app_spec, "--max-tasks-per-child": max_tasks, "--memory-limit": memory_limit}
     options = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
-    silence = ["--quiet"] if quiet else []
+    how = ["--log-format", log_format.value, *(["--quiet"] if quiet else [])]
     kept = ["--data", str(data)] if data else []
     cluster = LocalCluster(
-        workers, capacity=capacity, policies=[*(policies or []), *kept, *silence], options=[*options, *silence]
+        workers, capacity=capacity, policies=[*(policies or []), *kept, *how], options=[*options, *how]
     )
     cluster.address = f"127.0.0.1:{port}"
     signals = _Signals()
     try:
         with cluster:
-            _say(f"{count(workers, 'worker')} of {capacity} at {cluster.address}; Ctrl-C stops them")
+            line = "%s of %d at %s; Ctrl-C stops them"
+            log.info(line, count(workers, "worker"), capacity, cluster.address)
             status = _keep(cluster, signals)
     except NotReady as error:
         exit_with(130 if signals.count else 1, str(error))
@@ -104,13 +111,14 @@ def _keep(cluster: LocalCluster, signals: _Signals) -> int:
         signals.wait(LOOK_S)
         status = cluster.coordinator.status
         if status is not None:
-            _say(f"the coordinator ended with {_told(status)}")
+            log.info("the coordinator ended with %s", _told(status))
             return status if status > 0 else 1
         if time.monotonic() < again_at or signals.count:
             continue
         ended = [name for name in cluster.names if cluster.worker(name).status is not None]
         for name in ended:
-            _say(f"worker {name} ended with {_told(cluster.worker(name).status)}: started again")
+            how = _told(cluster.worker(name).status)
+            log.info("worker %s ended with %s: started again", name, how, extra={"worker": name})
             cluster.start_worker(name)
         if ended:
             again_at = time.monotonic() + pause_s
@@ -120,22 +128,22 @@ def _keep(cluster: LocalCluster, signals: _Signals) -> int:
 
 def _stop(cluster: LocalCluster, signals: _Signals) -> int:
     """Workers finish what they run, for a while; then the coordinator ends."""
-    _say("stopping: workers finish what they run; Ctrl-C again stops them at once")
+    log.info("stopping: workers finish what they run; Ctrl-C again stops them at once")
     processes = [cluster.worker(name) for name in cluster.names]
     for process in processes:
         process.terminate()
     until = time.monotonic() + DRAIN_S
     while any(process.status is None for process in processes):
         if signals.count > 1 or time.monotonic() > until:
-            _say("stopped at once")
+            log.info("stopped at once")
             return 130 if signals.count > 1 else 0
         signals.wait(LOOK_S / 10)
     cluster.coordinator.terminate()
     try:
         cluster.coordinator.wait(DRAIN_S)
     except subprocess.TimeoutExpired:
-        _say("the coordinator did not end, and is killed")
-    _say("stopped")
+        log.info("the coordinator did not end, and is killed")
+    log.info("stopped")
     return 0
 
 
@@ -147,5 +155,9 @@ def _told(status: int | None) -> str:
     return f"exit status {status}"
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _begin_to_speak(log_format: LogFormat) -> None:
+    """Plain sentences, to a person; among lines of JSON they are such lines, too."""
+    if chosen(log_format) is LogFormat.json:
+        begin_logging(False, LogFormat.json)
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

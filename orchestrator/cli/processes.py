@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from orchestrator.cli.addresses import PROCESS_MAX, descriptor_option, exit_with, whole
+from orchestrator.cli.logs import LogFormat, begin_logging
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings only.")]
 ReadyFd = Annotated[int | None, descriptor_option("--ready-fd", "Write a line to this descriptor when ready.")]
@@ -33,16 +32,12 @@ def vanished(flag: str, instead: str) -> Any:
     return typer.Option(flag, hidden=True, callback=refuse)
 
 
-def begin_process(quiet: bool, die_with: int | None) -> None:
+def begin_process(quiet: bool, log_format: LogFormat, die_with: int | None) -> None:
     if die_with is not None:
         from orchestrator.cluster import child
 
         child.die_with(die_with)
-    logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO,
-        format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    begin_logging(quiet, log_format)
 
 
 def tell(descriptor: int | None, line: str) -> None:

@@ -31,6 +31,7 @@ from orchestrator.cli.addresses import (
     within,
 )
 from orchestrator.cli.arguments import examples_of
+from orchestrator.cli.logs import LogFormat, LogFormatOption
 from orchestrator.cli.processes import DieWith, Quiet, ReadyFd, begin_process, tell, vanished
 from orchestrator.core.labels import labels_text
 
@@ -160,6 +161,7 @@ def worker(
     memory_limit: MemoryLimit = None,
     contract: Annotated[bool, typer.Option(help="Do not try streams.")] = False,
     quiet: Quiet = False,
+    log_format: LogFormatOption = LogFormat.auto,
     ready_fd: ReadyFd = None,
     die_with: DieWith = None,
     control_fd: Annotated[int | None, descriptor_option("--control-fd", "Hear lines of JSON from here.")] = None,
@@ -168,7 +170,7 @@ def worker(
 
     It executes the tasks of an App (--app), or prime, sleep and spin.
     """
-    begin_process(quiet, die_with)
+    begin_process(quiet, log_format, die_with)
     from orchestrator.cluster.wire.rpc import precise_loop
     from orchestrator.cluster.worker import Settings
     from orchestrator.cluster.worker_process import run_workers

@@ -53,6 +53,7 @@ class CalledWorker(Worker):
         self._heartbeat_s: float | None = None
         self._era = 0
         self._refusal: Unwanted | None = None
+        self._about = {"worker": name}  # what its lines in the log are about
         super().__init__(name, settings, registered, REPORT_TRIES)
         self._dismissal: asyncio.Future[None] = self._loop.create_future()
 
@@ -99,7 +100,7 @@ class CalledWorker(Worker):
             try:
                 answer = await self._ask("RegisterWorker", request, REPORT_DEADLINE_S)
             except grpc.aio.AioRpcError as error:
-                log.debug("worker %s: cannot register: %s", self.name, error.details())
+                log.debug("worker %s: cannot register: %s", self.name, error.details(), extra=self._about)
                 if error.code() in PERMANENT:
                     self._refuse(f"{error.code().name}: {error.details()}")
                     return
@@ -108,7 +109,7 @@ class CalledWorker(Worker):
                 if answer is not None:
                     self._take_in(answer)
                     return
-                log.debug("worker %s: cannot register: the answer is no message", self.name)
+                log.debug("worker %s: cannot register: the answer is no message", self.name, extra=self._about)
             await asyncio.sleep(pause_s)
 
     def _take_in(self, answer: Any) -> None:
@@ -142,7 +143,7 @@ class CalledWorker(Worker):
         try:
             wire, kind, payload, _ = contract.assigned(sound(request), next(self._numbers))
         except Malformed as malformed:
-            log.debug("worker %s: refused an assignment: %s", self.name, malformed)
+            log.debug("worker %s: refused an assignment: %s", self.name, malformed, extra=self._about)
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(malformed))
         key = self._key(wire)
         self.agent.assigned(key, Held(kind, payload, now), now)
@@ -155,7 +156,7 @@ class CalledWorker(Worker):
         try:
             await self._ask("ReportResult", request, REPORT_DEADLINE_S)
         except grpc.aio.AioRpcError as error:
-            log.warning("worker %s: a report failed: %s", self.name, error.details())
+            log.warning("worker %s: a report failed: %s", self.name, error.details(), extra=self._about)
             self.agent.report_failed(key, self.now())
         else:
             self.agent.reported(key, self.now())
@@ -165,11 +166,11 @@ class CalledWorker(Worker):
         try:
             answer = await self._ask("Heartbeat", request, self._heartbeat_s)
         except grpc.aio.AioRpcError as error:
-            log.debug("worker %s: a heartbeat failed: %s", self.name, error.details())
+            log.debug("worker %s: a heartbeat failed: %s", self.name, error.details(), extra=self._about)
             return
         if answer is not None and not answer.acknowledged and not self._registering:
             self._registering = True
-            log.warning("worker %s: the coordinator does not know it: registering again", self.name)
+            log.warning("worker %s: the coordinator does not know it: registering again", self.name, extra=self._about)
             self.agent.start_over(self.now())
             self._era += 1
             await self._register_again()

@@ -223,7 +223,11 @@ class AsyncClient(AsyncCalls):
                 return
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-                    log.warning("the coordinator can't cancel: task %s goes on, and nobody waits for it", task_id)
+                    log.warning(
+                        "the coordinator can't cancel: task %s goes on, and nobody waits for it",
+                        task_id,
+                        extra={"task": task_id},
+                    )
                     return
             await asyncio.sleep(pause_s)
 

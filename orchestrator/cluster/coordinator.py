@@ -155,8 +155,9 @@ class LiveCoordinator:
             self._release(attempt.worker.id, peer.recall, attempt.key)
 
     def timed_out(self, attempt: Attempt, now: float) -> None:
-        log.warning("task %s on worker %s %s: attempt %s is cancelled",
-                    attempt.task.id, attempt.worker.id, attempt.reason, attempt.number)  # fmt: skip
+        about = {"task": attempt.task.id, "worker": attempt.worker.id, "attempt": attempt.number}
+        line = "task %s on worker %s %s: attempt %s is cancelled"
+        log.warning(line, about["task"], about["worker"], attempt.reason, attempt.number, extra=about)
 
     def ended(self, attempt: Attempt, now: float) -> None:
         if attempt.settles and attempt.ran_s is not None and attempt.task.state is _COMPLETED:
@@ -166,7 +167,7 @@ class LiveCoordinator:
         job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
         self.window.settled(task.state is _COMPLETED, now - task.submitted_at, now)
         if task.error and task.error.startswith(EXPIRED):
-            self.lines.write(logging.WARNING, "tasks that expire", "task %s %s", task.id, task.error)
+            self.lines.write(logging.WARNING, "tasks that expire", "task %s %s", task.id, task.error, task=task.id)
         self.room.characters -= len(job.payload)
         if job.key:
             job.digest = digest_of(job.payload)
@@ -200,7 +201,8 @@ class LiveCoordinator:
 
     def worker_changed(self, worker: Worker, event: WorkerEvent, detail: str, now: float) -> None:
         level = logging.WARNING if event is WorkerEvent.DEAD else logging.INFO
-        self.lines.write(level, f"worker {worker.id}", "worker %s: %s", worker.id, f"{event} {detail}".rstrip())
+        happened = f"{event} {detail}".rstrip()
+        self.lines.write(level, f"worker {worker.id}", "worker %s: %s", worker.id, happened, worker=worker.id)
         if event is WorkerEvent.FORGOTTEN:
             self._names -= 1
         peer = self.workers.get(worker.id)
@@ -424,7 +426,7 @@ class LiveCoordinator:
         if left:
             self.core.deregister(worker_id, self.now())
         else:
-            self.lines.warning(f"worker {worker_id}", "worker %s: its stream broke", worker_id)
+            self.lines.warning(f"worker {worker_id}", "worker %s: its stream broke", worker_id, worker=worker_id)
             self.core.connection_lost(worker_id, self.now())
         self.workers.pop(worker_id, None)
 

@@ -19,7 +19,7 @@ from orchestrator.cluster.jobs import Ended
 from orchestrator.cluster.loop_child import BOARD, GRACE_S, Board
 from orchestrator.cluster.outputs import Output
 from orchestrator.cluster.programs import Offer, Program, descendants, kill_all, why
-from orchestrator.cluster.subprocesses import SPAWN_PAUSES_S, id_of
+from orchestrator.cluster.subprocesses import SPAWN_PAUSES_S, about, id_of
 from orchestrator.core.model import AttemptKey as Key
 
 log = logging.getLogger("orchestrator.worker")
@@ -143,7 +143,7 @@ class CoroutineExecutor(Executor):
     def _time_out(self, number: int) -> None:
         execution = self._executions[number]
         reason = f"its execution timeout of {execution.offer.execution_timeout_s:g} s is over"
-        log.warning("task %s: %s", id_of(execution.key) if execution.key else "", reason)
+        log.warning("task %s: %s", id_of(execution.key) if execution.key else "", reason, extra=about(execution.key))
         self._end(number, reason)
 
     def _end(self, number: int, reason: str) -> None:
@@ -173,7 +173,8 @@ class CoroutineExecutor(Executor):
         execution = self._executions.get(number)
         if execution is not None and not execution.over:
             execution.over = f"it blocked the event loop of the async tasks for {blocked_s:.0f} s"
-            log.warning("task %s: %s", id_of(execution.key) if execution.key else "", execution.over)
+            told = id_of(execution.key) if execution.key else "", execution.over
+            log.warning("task %s: %s", *told, extra=about(execution.key))
         if self._child is not None:
             self._child.kill()
 

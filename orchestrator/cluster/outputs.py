@@ -24,12 +24,14 @@ class Output:
         self._loop.add_reader(self._ours, self._readable)
         self._rest = b""
         self._whose = ""
+        self._about: dict[str, object] = {}
         self._room = PRINTED_BYTES
         self._dropped = 0
 
-    def began(self, whose: str) -> None:
-        """A task, from now on."""
+    def began(self, whose: str, **about: object) -> None:
+        """A task, from now on; `about`: which one, by field."""
         self._whose = whose
+        self._about = about
         self._room = PRINTED_BYTES
 
     def opened(self) -> None:
@@ -63,7 +65,8 @@ class Output:
         self._room -= len(shown)
         if len(shown) < len(piece):
             if not self._dropped:
-                log.warning("%s: prints more than %d KiB: the rest is dropped", self._whose, PRINTED_BYTES >> 10)
+                told = "%s: prints more than %d KiB: the rest is dropped"
+                log.warning(told, self._whose, PRINTED_BYTES >> 10, extra=self._about)
             self._dropped += len(piece) - len(shown)
         elif self._dropped:
             self._tell_dropped()
@@ -78,9 +81,11 @@ class Output:
     def _tell(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip().expandtabs()
         if text:
-            log.info("%s: %s", self._whose, "".join(one if one.isprintable() else "?" for one in text[:_LINE_BYTES]))
+            shown = "".join(one if one.isprintable() else "?" for one in text[:_LINE_BYTES])
+            log.info("%s: %s", self._whose, shown, extra=self._about)
 
     def _tell_dropped(self) -> None:
         if self._dropped:
-            log.warning("%s: %d bytes of what was printed were dropped", self._whose, self._dropped)
+            line = "%s: %d bytes of what was printed were dropped"
+            log.warning(line, self._whose, self._dropped, extra=self._about)
             self._dropped = 0

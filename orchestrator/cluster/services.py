@@ -123,7 +123,7 @@ class WireService(Service):
             await self._abort(context, refused)
         if not known:
             line = "worker %r reported on a task that it never had: %.80r"
-            self._live.lines.warning(_host(context), line, worker_id, reported.task_id)
+            self._live.lines.warning(_host(context), line, worker_id, reported.task_id, worker=worker_id)
         return contract.report_answer(known)
 
 
@@ -318,7 +318,7 @@ class StreamService(Service):
                     if client.refused_in_a_row:
                         client.note(taken=True)
                 except Refused as refused:
-                    live.lines.warning(host, "refused a task of session %s: %s", session, refused)
+                    live.lines.warning(host, "refused a task of session %s: %s", session, refused, task=task_id)
                     live.refuse(session, client, job.number, refused)
                 if client.owes_reading or (len(job.payload) > LARGE_CHARACTERS and live.room.full):
                     break

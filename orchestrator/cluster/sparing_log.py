@@ -40,7 +40,8 @@ class SparingLog:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._all = _Bucket(ALL_BURST, ALL_EVERY_S, loop.time())
 
-    def write(self, level: int, source: str, text: str, *values: object) -> None:
+    def write(self, level: int, source: str, text: str, *values: object, **about: object) -> None:
+        """`about`: what the line is about, by field."""
         now = self._loop.time()
         bucket = self._bucket(source, now)
         if not bucket.take(now):
@@ -48,10 +49,10 @@ class SparingLog:
         elif not self._all.take(now):
             self._leave_out(level, EVERYBODY, self._all)
         else:
-            self._log.log(level, text, *values)
+            self._log.log(level, text, *values, extra=about)
 
-    def warning(self, source: str, text: str, *values: object) -> None:
-        self.write(logging.WARNING, source, text, *values)
+    def warning(self, source: str, text: str, *values: object, **about: object) -> None:
+        self.write(logging.WARNING, source, text, *values, **about)
 
     def _bucket(self, source: str, now: float) -> _Bucket:
         bucket = self._buckets.get(source)

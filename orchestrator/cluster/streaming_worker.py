@@ -116,7 +116,7 @@ class StreamingWorker(Worker):
         elif not self.gone.is_set():
             self._connection.silence.failed(reason)
             level = logging.WARNING if connected or self._is_new(reason) else logging.DEBUG
-            log.log(level, "worker %s: lost the coordinator: %s", self.name, reason)
+            log.log(level, "worker %s: lost the coordinator: %s", self.name, reason, extra={"worker": self.name})
         return connected
 
     async def _read(self, call: Any) -> str:
@@ -222,7 +222,8 @@ class StreamingWorker(Worker):
         """Until this connection is silent although another one stands."""
         while True:
             await self._silent.wait()
-            log.info("worker %s: heard nothing for %g s: making another connection", self.name, self._silence_s)
+            line = "worker %s: heard nothing for %g s: making another connection"
+            log.info(line, self.name, self._silence_s, extra={"worker": self.name})
             await self._connection.replace(channel)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._heard.wait(), self._grace_s)

@@ -116,7 +116,7 @@ class ProcessExecutor(Executor):
             self._spending.add(work_of(kind))
             told = "its subprocess is replaced, now and whenever this happens"
             reason = "it left threads or child processes, had no memory left, or closed its output"
-            log.info("task %s, %s: %s: %s", id_of(key), kind, told, reason)
+            log.info("task %s, %s: %s: %s", id_of(key), kind, told, reason, extra=about(key))
 
     def listens(self, key: Key | None, offer: Offer | None) -> None:
         """One has started well; from now on the time of the task that it has counts, if it has one."""
@@ -147,7 +147,7 @@ class ProcessExecutor(Executor):
         del self._limits[key]
         child = self._busy[key]
         reason = f"its execution timeout of {offer.execution_timeout_s:g} s is over"
-        log.warning("task %s: %s", key[0], reason)
+        log.warning("task %s: %s", id_of(key), reason, extra=about(key))
         failure = Ended(False, "", reason, offer.may_retry(key[1]), child.ran_s)
 
         def tell() -> None:
@@ -292,7 +292,7 @@ class _Child:
         self.begun += 1
         task_id = id_of(key)
         if self._output is not None:
-            self._output.began(f"task {task_id}, {kind}")
+            self._output.began(f"task {task_id}, {kind}", task=task_id, attempt=key[1])
         message = executions.begin(self.begun, task_id, key[1], kind, payload)
         try:
             sent = self._socket.send(message)
@@ -398,6 +398,11 @@ class _Child:
 
 def _spawn(descriptor: int, program: Program, output: int | None) -> subprocess.Popen[bytes]:
     return program.spawn(descriptor, output=output)
+
+
+def about(key: Key | None) -> dict[str, object]:
+    """Of a line in the log: what it is about, by field."""
+    return {} if key is None else {"task": id_of(key), "attempt": key[1]}
 
 
 def id_of(key: Key) -> str:

@@ -88,8 +88,8 @@ class _WorkerProcess:
         self._gave_up = True
         left = [worker for worker in self._workers.values() if not worker.gone.is_set()]
         for worker in left:
-            held = len(worker.agent.held)
-            log.warning("worker %s: %s: it leaves with %d attempts in hand", worker.name, reason, held)
+            held, about = len(worker.agent.held), {"worker": worker.name}
+            log.warning("worker %s: %s: it leaves with %d attempts in hand", worker.name, reason, held, extra=about)
             worker.give_up()
         await asyncio.sleep(PARTING_S)
         for worker in left:
@@ -97,6 +97,7 @@ class _WorkerProcess:
 
     async def _live(self, name: str, connection: Connection) -> bool:
         """One worker's life, by whichever protocol the coordinator speaks. Whether it was wanted."""
+        about = {"worker": name}
         for kind in self._kinds:
             worker = self._workers[name] = kind(name, self._settings, partial(self._registered, name), connection)
             if self._speed != 1:
@@ -105,19 +106,22 @@ class _WorkerProcess:
                 if self._draining:
                     return True
                 await worker.run()
-                log.info("worker %s: left", name)
+                log.info("worker %s: left", name, extra=about)
                 return True
             except ContractOnly:
-                log.info("worker %s: the coordinator offers no streams: waiting to be called", name)
+                log.info("worker %s: the coordinator offers no streams: waiting to be called", name, extra=about)
             except Unwanted as error:
-                log.error("worker %s: %s", name, error)
+                log.error("worker %s: %s", name, error, extra=about)
                 return False
             finally:
                 worker.close()
         return False
 
     def _registered(self, name: str) -> None:
-        log.info("worker %s: registered", name)
+        about: dict[str, object] = {"worker": name}
+        if term := self._workers[name].agent.term:  # which the wire contract does not know
+            about["term"] = term
+        log.info("worker %s: registered", name, extra=about)
         if name in self._unregistered:
             self._unregistered.discard(name)
             if not self._unregistered:

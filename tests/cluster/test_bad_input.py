@@ -19,6 +19,7 @@ from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
 from orchestrator.rehearsal.local_cluster import LocalCluster
 from tests.cluster.conftest import MakeCluster
 from tests.cluster.contract.peers import wait_until
+from tests.cluster.lines import lines
 
 Talk = Callable[[grpc.aio.Channel], Coroutine[Any, Any, None]]
 
@@ -48,9 +49,8 @@ def registration(**fields: Any) -> stream_pb2.FromWorker:
 @pytest.fixture
 def log(tmp_path: Path) -> Callable[[], list[str]]:
     """The warnings of the coordinator so far."""
-    return lambda: [
-        line for line in (tmp_path / "log").read_text().splitlines() if " W orchestrator.coordinator" in line
-    ]
+    warning = {"level": "warning", "logger": "orchestrator.coordinator"}.items()
+    return lambda: [line["event"] for line in lines(tmp_path / "log") if warning <= line.items()]
 
 
 def test_streams_that_begin_senselessly_are_refused(make_cluster: MakeCluster, log: Callable[[], list[str]]):
@@ -156,8 +156,7 @@ def test_a_client_may_vanish_while_its_results_stream(make_cluster: MakeCluster,
                 await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(until_done(), 20))
-    lines = [line for line in (tmp_path / "log").read_text().splitlines() if "session short" in line]
-    assert len(lines) == 1
+    assert len([line for line in lines(tmp_path / "log") if "session short" in line["event"]]) == 1
 
 
 def test_a_client_that_does_not_read_fills_no_memory(make_cluster: MakeCluster):

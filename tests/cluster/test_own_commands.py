@@ -54,7 +54,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @contextlib.contextmanager
 def up(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`orchestrator up`, and the address of its coordinator."""
-    words = [*ORCHESTRATOR, "up", "--port", "0", *options]
+    words = [*ORCHESTRATOR, "up", "--log-format", "text", "--port", "0", *options]
     with subprocess.Popen(words, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
         try:
             for line in told_by(process):

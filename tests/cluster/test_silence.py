@@ -25,6 +25,7 @@ from orchestrator.policies.settings import Policies, build_coordinator
 from orchestrator.rehearsal.local_cluster import Process
 from tests.cluster.conftest import MakeCluster
 from tests.cluster.contract.peers import wait_until
+from tests.cluster.lines import lines
 
 NOBODY = "127.0.0.1:1"
 
@@ -179,10 +180,9 @@ def test_a_coordinator_says_with_what_it_was_stopped(make_cluster: MakeCluster, 
     for cluster in (idle, busy):
         cluster.coordinator.terminate()
         assert cluster.coordinator.wait(10) == 0
-    (line,) = (
-        line for line in (tmp_path / "log").read_text().splitlines() if "in hand" in line and "session" not in line
-    )
-    assert line.endswith("stopped with 5 tasks in hand: they are lost, unless their clients submit them again")
+    told = [line["event"] for line in lines(tmp_path / "log")]
+    (line,) = (event for event in told if "in hand" in event and "session" not in event)
+    assert line == "stopped with 5 tasks in hand: they are lost, unless their clients submit them again"
 
 
 def test_an_idle_coordinator_does_not_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
