@@ -38,6 +38,8 @@ FIRST_SILENCE_S, LONGEST_SILENCE_S = 5.0, 60.0
 """Until a registration is answered, which says what silence is: doubled each time, because an answer may have to wait
 until another process of that name is known to be gone."""
 PROGRESS_PAUSE_S = 0.1
+COMPANY_WAITS_S = 0.001
+"""How soon after a message another one may follow while most tasks still run: a message costs more than a task."""
 UNWANTED = (
     *(grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.INVALID_ARGUMENT),
     *(grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED),
@@ -56,6 +58,8 @@ class StreamingWorker(Worker):
         self._forgotten = False  # by a new coordinator, which waits for no word on what was dropped
         self._news = translate.WorkerNews()
         self._gathered = asyncio.Event()
+        self._complete = asyncio.Event()  # what is gathered: it waits for nothing more
+        self._written_at = -math.inf
         timeout_s = FIRST_CALL_TIMEOUT_S
         self._unreported: dict[int, Key] = {}  # by the numbers of the reports that are not acknowledged
         self._unacknowledged: Overdue[int] = Overdue(timeout_s, self._repeat, awake_s(timeout_s))
@@ -190,6 +194,7 @@ class StreamingWorker(Worker):
                 await self._gathered.wait()
                 if self._queued_s:
                     await asyncio.sleep(0)  # whatever else has just finished travels with it
+                    await self._company()
                 news = self._news.take()
                 news.draining = self.agent.draining
                 if not self._news.keys_wait:
@@ -200,8 +205,23 @@ class StreamingWorker(Worker):
                 reports = [report for report in news.reports if report[1].number in self._unreported]
                 for _, done in reports:
                     self._unacknowledged.expect(done.number, now)
+                self._written_at = now
                 await call.write(translate.from_worker(news, reports))
         await asyncio.Event().wait()  # the stream is broken: its reader knows why
+
+    async def _company(self) -> None:
+        """Wait for more to say, where that may come soon and the last message was just now. One that comes after a
+        while does not wait, nor does the report of the last task that ran here."""
+        left_s = self._written_at + COMPANY_WAITS_S - self.now()
+        if left_s > 0 and not self._most_reported:
+            self._complete.clear()
+            timer = self._loop.call_later(left_s, self._complete.set)
+            await self._complete.wait()
+            timer.cancel()
+
+    @property
+    def _most_reported(self) -> bool:
+        return 2 * len(self._news.reports) >= len(self._queued_s)
 
     # ---- a connection by which nothing comes
 
@@ -301,6 +321,8 @@ class StreamingWorker(Worker):
             self._unreported[result.number] = key
             self._news.reports.append((key, result))
             self._gathered.set()
+            if self._most_reported:
+                self._complete.set()
 
     def cancel_done(self, key: Key, now: float) -> None:
         self._unmentioned.met(key)
