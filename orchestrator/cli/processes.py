@@ -40,6 +40,14 @@ def begin_process(quiet: bool, log_format: LogFormat, die_with: int | None) -> N
     begin_logging(quiet, log_format)
 
 
+def keep_what_is_loaded() -> None:
+    """Modules, and all that is there before the first task, stay: nobody looks for garbage among them any more, which
+    would be done again and again as tasks come and go."""
+    import gc
+
+    gc.freeze()
+
+
 def tell(descriptor: int | None, line: str) -> None:
     if descriptor is not None:
         os.write(descriptor, f"{line}\n".encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from orchestrator.cluster import silence
+from orchestrator.cluster import silence, streaming_worker
 from orchestrator.cluster.wire import rpc
 from orchestrator.cluster.wire.proto.stream_pb2 import FromWorker
 from orchestrator.cluster.worker import Unwanted
@@ -36,6 +37,29 @@ def test_a_report_is_repeated_with_its_number_until_that_is_acknowledged():
             worker.drain()
             assert await stage.hears("leaving")
             assert stage.heard.empty()
+
+    play(story)
+
+
+def test_reports_travel_together_while_most_tasks_still_run(monkeypatch: pytest.MonkeyPatch):
+    """And the last one waits for nothing."""
+    monkeypatch.setattr(streaming_worker, "COMPANY_WAITS_S", 60.0)
+
+    async def story() -> None:
+        stage = Stage()
+        async with worker_on(stage, capacity=6) as worker:
+            stage.welcome()
+            for number in range(4):
+                stage.assign(f"long {number}", 60)
+            stage.assign("a", 0)
+            while worker.agent.completed < 1:
+                await asyncio.sleep(0)
+            stage.assign("b", 0)
+            assert [report.task_id for report in await stage.hears("reports")] == ["a", "b"]
+            for number in range(4):
+                stage.say(cancels=[key(f"long {number}")])
+            stage.assign("c", 0)
+            assert [report.task_id for report in await stage.hears("reports")] == ["c"]
 
     play(story)
 
