@@ -168,7 +168,8 @@ async def unread(cluster: LocalCluster, count: int, payload: str) -> float:
         metrics, grown_by = await other.metrics(), mebibytes(coordinator) - before
         settled = metrics.completed + metrics.failed
         print(
-            f"{metrics.submitted:,} taken, {settled:,} settled: {before:.1f} MiB, and {grown_by:.1f} more", flush=True
+            f"{metrics.queue_depth:,} wait, {settled:,} are settled: {before:.1f} MiB, and {grown_by:.1f} more",
+            flush=True,
         )
         call.cancel()
     return grown_by

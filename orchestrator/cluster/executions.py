@@ -127,22 +127,26 @@ class Incoming:
                 return []
             piece = b"".join(self._pieces)
             self._pieces.clear()
-        messages, at, end = [], 0, len(piece)
+        messages, at, end, unpack_from = [], 0, len(piece), _HEADER.unpack_from
         self._wanted = HEADER_BYTES
         while end - at >= HEADER_BYTES:
-            kind, flags, number, attempt, one, other, *lengths = _HEADER.unpack_from(piece, at)
-            whole = HEADER_BYTES + sum(lengths)
-            if whole > _LARGEST_BYTES:
-                raise ValueError(f"no message has {whole} bytes")
-            if end - at < whole:
-                self._wanted = whole
+            kind, flags, number, attempt, one, other, first, second, third = unpack_from(piece, at)
+            begin = at + HEADER_BYTES
+            first += begin  # from here on where each text ends
+            second += first
+            third += second
+            if third - at > _LARGEST_BYTES:
+                raise ValueError(f"no message has {third - at} bytes")
+            if third > end:
+                self._wanted = third - at
                 break
-            at += HEADER_BYTES
-            texts = []
-            for length in lengths:
-                texts.append(piece[at : at + length].decode("utf-8", _ERRORS) if length else "")
-                at += length
-            messages.append(_understood(kind, flags, number, attempt, one, other, texts))
+            texts = (
+                piece[begin:first].decode("utf-8", _ERRORS) if first > begin else "",
+                piece[first:second].decode("utf-8", _ERRORS) if second > first else "",
+                piece[second:third].decode("utf-8", _ERRORS) if third > second else "",
+            )
+            at = third
+            messages.append(_understood(kind, flags, number, attempt, one, other, *texts))
         self._have = end - at
         if self._have:
             self._pieces.append(piece[at:])
@@ -150,9 +154,8 @@ class Incoming:
 
 
 def _understood(
-    kind: int, flags: int, number: int, attempt: int, one: float, other: float, texts: list[str]
+    kind: int, flags: int, number: int, attempt: int, one: float, other: float, first: str, second: str, third: str
 ) -> Message:
-    first, second, third = texts
     if kind == ENDED:
         succeeded, retryable, spent = flags & _SUCCEEDED > 0, flags & _RETRYABLE > 0, flags & _SPENT > 0
         return Answer(succeeded, first, second, one, retryable, other, spent, number)
