@@ -29,8 +29,14 @@ from scipy.optimize import brentq
 from orchestrator.analysis.detectors import candidates
 from orchestrator.analysis.intervals import Spread
 from orchestrator.analysis.measures import LATENCY, QUANTILES, Observed
-from orchestrator.results.confidence import Interval, count_interval, mean_interval, percentile_intervals
-from orchestrator.results.relaxation import most_independent, relaxations
+from orchestrator.results import relaxation
+from orchestrator.results.confidence import (
+    Interval,
+    count_interval,
+    mean_interval,
+    percentile_intervals,
+    share_interval,
+)
 from orchestrator.results.summaries import LATENCY_QUANTILES
 from orchestrator.results.transient import Batches, unsettled_until_s
 
@@ -110,8 +116,8 @@ class Queue:
         inside = self.inside(arrival_s, tasks, warmup)
         return [latency_s[inside[:, run], run] for run in range(arrival_s.shape[1])]
 
-    def observed(self, arrival_s: Floats, demand_s: Floats, tasks: int) -> list[Observed]:
-        """Each run as `compare` reads it."""
+    def observed(self, arrival_s: Floats, demand_s: Floats, tasks: int, faster: float = 1.0) -> list[Observed]:
+        """Each run as `compare` reads it, of demands that are `faster` times as long as those of this queue."""
         latency_s, inside = self.latencies(arrival_s, demand_s), self.inside(arrival_s, tasks, WARMUP)
         begins_s, length_s = WARMUP / self.rate_per_s, tasks / self.rate_per_s
         found = []
@@ -136,6 +142,7 @@ class Queue:
                     busy_s=np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(change_s))]),
                     slots=self.servers,
                     length_s=length_s,
+                    offered_load=faster * self.load,
                 )
             )
         return found
@@ -211,19 +218,26 @@ def replications(sets: int) -> Iterator[tuple[str, Tally]]:
                     queue.counted(arrival_s, values, tasks, WARMUP) for values in (latency_s, latency_s - demand_s)
                 )
                 for part in (slice(begin, begin + runs) for begin in range(0, len(samples), runs)):
-                    of_values(tally, truths, samples[part], waits_s[part], queue)
+                    of_values(tally, truths, samples[part], waits_s[part], queue, tasks)
             yield f"{queue}, {runs} x {tasks:,}", tally
 
 
 def of_values(
-    tally: Tally, truths: dict[str, float], samples: Sequence[Floats], waits_s: Sequence[Floats], queue: Queue
+    tally: Tally,
+    truths: dict[str, float],
+    samples: Sequence[Floats],
+    waits_s: Sequence[Floats],
+    queue: Queue,
+    tasks: int,
 ) -> None:
     sums, sizes = (np.array([measure(one) for one in samples], dtype=np.float64) for measure in (np.sum, len))
     tally.note("mean", mean_interval(sums, sizes), truths["mean"])
-    served_s = float(np.sum(sums)) - sum(float(np.sum(one)) for one in waits_s)
-    used = served_s / float(np.sum(sizes)) * queue.rate_per_s / queue.servers
-    independent = most_independent(samples, waits_s, relaxations(int(np.sum(sizes)), used, samples, waits_s))
-    found = percentile_intervals(samples, list(LATENCY_QUANTILES.values()), independent=independent)
+    used = np.array([np.sum(one - waited) for one, waited in zip(samples, waits_s, strict=True)])
+    could = np.full(len(used), tasks / queue.load)  # the seconds of all servers in a window for so many tasks
+    load = relaxation.likely_load(queue.load, share_interval(used, could))
+    theory = relaxation.Queue.of(int(np.sum(sizes)), load, queue.servers, samples, waits_s)
+    independent = theory.most_independent(samples, waits_s)
+    found = percentile_intervals(samples, list(LATENCY_QUANTILES.values()), independent=independent, wait_s=waits_s)
     for name, interval in zip(LATENCY_QUANTILES, found, strict=True):
         tally.note(name, interval, truths[name])
 
@@ -256,7 +270,7 @@ def comparisons(sets: int) -> Iterator[tuple[str, Tally]]:
             ours = queue.observed(arrival_s, demand_s, tasks)
             if not paired:
                 arrival_s, demand_s = queue.draw(rng, many * runs, tasks, WARMUP)
-            theirs = queue.observed(arrival_s, FASTER * demand_s, tasks)
+            theirs = queue.observed(arrival_s, FASTER * demand_s, tasks, FASTER)
             for begin in range(0, len(ours), runs):
                 sides = ours[begin : begin + runs], theirs[begin : begin + runs]
                 spread = Spread.over_runs(*sides) if runs > 1 else Spread.over_blocks(sides[0][0], sides[1][0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -167,16 +167,12 @@ class Ordered:
     def smooth_quantiles(self, times: Positions, points: Sequence[float]) -> list[float]:
         """The estimates of Harrell and Davis ("A new distribution-free quantile estimator", 1982), which average over
         the order statistics around a quantile; infinite if one of these is."""
-        from scipy.special import betainc, betaincinv
-
         values = np.repeat(self.values, times[self.origin])
-        found, n = [], len(values)
-        for q in points if n else ():
-            shape = (n + 1) * q, (n + 1) * (1 - q)
-            low, high = math.floor(n * betaincinv(*shape, _NOTHING)), math.ceil(n * betaincinv(*shape, 1 - _NOTHING))
-            weights = np.diff(betainc(*shape, np.arange(low, high + 1) / n))
-            lost = math.isinf(values[high - 1])
-            found.append(math.inf if lost else float(np.dot(weights, values[low:high]) / np.sum(weights)))
+        found = []
+        for q in points if len(values) else ():
+            low, weights = _harrell_davis(len(values), q)
+            chosen = values[low : low + len(weights)]
+            found.append(math.inf if math.isinf(chosen[-1]) else float(np.dot(weights, chosen)))
         return found or [math.nan] * len(points)
 
 
@@ -198,6 +194,8 @@ class Observed:
     """Execution seconds until each change."""
     slots: float
     length_s: float
+    offered_load: float | None
+    """What the scenario says of it, if anything."""
 
     @classmethod
     def of(cls, run: Run, clock: Clock) -> Observed:
@@ -222,6 +220,7 @@ class Observed:
             busy_s=np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(change_s))]),
             slots=slots(scenario),
             length_s=clock.length_s,
+            offered_load=scenario.offered_load(),
         )
 
     def only(self, chosen: Flags) -> Observed:
@@ -250,6 +249,7 @@ class Observed:
                 busy_s=np.array([0.0, busy]),
                 slots=self.slots,
                 length_s=self.length_s / number,
+                offered_load=self.offered_load,
             )
             for arrived, completed, busy in zip(arrivals, completions, busy_s.tolist(), strict=True)
         ]
@@ -288,6 +288,18 @@ class Together:
     @cached_property
     def _ordered(self) -> list[Ordered]:
         return [Ordered.of(np.concatenate([getattr(part, name) for part in self.parts])) for name in PERCENTILES]
+
+
+@lru_cache(maxsize=256)
+def _harrell_davis(n: int, q: float) -> tuple[int, Floats]:
+    """The first order statistic of n that counts for the quantile q, and the weights from there on: those of latencies,
+    waits and excesses are the same."""
+    from scipy.special import betainc, betaincinv
+
+    shape = (n + 1) * q, (n + 1) * (1 - q)
+    low, high = math.floor(n * betaincinv(*shape, _NOTHING)), math.ceil(n * betaincinv(*shape, 1 - _NOTHING))
+    weights: Floats = np.diff(betainc(*shape, np.arange(low, high + 1) / n))
+    return low, weights / np.sum(weights)
 
 
 def at_least(parts: Sequence[Observed]) -> Measures:

@@ -21,11 +21,13 @@ BODY = (0.5, 0.75, 0.9, 0.95)
 """Quantiles at which it is seen how clustered values are; beyond a quantile of the tail there are too few to see it."""
 ENOUGH_BEYOND = 10.0
 """How many independent values must be expected beyond a quantile for its interval to have an upper end."""
-ENOUGH_BY_THEORY = 20.0
-"""The same of those that theory knows of, for each that is not beyond: the share beyond is then known to within 22 %.
+ENOUGH_BY_THEORY = 25.0
+"""The same of those that theory knows of, for each that is not beyond: the share beyond is then known to within 20 %.
 Where it has fewer, a sample that looks like ten is mostly a lucky one."""
 SAME = 1e-3
 """Clusters that vary by less than this part of what independent values would are copies, and say nothing of it."""
+_EXPLAINED = 1e-3
+"""A part of a variance that is no less than chance leaves of it."""
 WIDEST = 1.0
 """The half width on a logarithmic scale from which an interval says too little: its clusters differ too much."""
 
@@ -67,6 +69,7 @@ def percentile_intervals(
     quantiles: Sequence[float] | Floats,
     serial: bool = False,
     independent: float = math.inf,
+    wait_s: Sequence[Floats] = (),
 ) -> list[Interval | None]:
     """The interval of each pooled quantile (Woodruff, "Confidence intervals for medians and other position measures",
     1952): bounds of the share of values beyond it, read off the pooled values. None without two clusters.
@@ -74,24 +77,27 @@ def percentile_intervals(
     The bounds of the share are those of Korn and Graubard ("Confidence intervals for proportions with small expected
     number of positive counts estimated from survey data", 1998): exact binomial ones, of as many independent values as
     vary between clusters as much, lessened by Student's t. A quantile is taken to be no less clustered than the body of
-    the values below it is on average. Where fewer than ENOUGH_BEYOND independent values are beyond, the upper end is
-    not told.
+    the values below it is on average; see `_beyond_the_body` for the tail. Where fewer than ENOUGH_BEYOND independent
+    values are beyond, the upper end is not told.
 
     `clusters` hold no NaN. An infinite value is slower than all others, and an upper end that falls on one is not
     known. `serial`: the clusters are blocks that follow each other, see `inflation`. `independent`: of how many
-    independent values they tell no more, whatever they look like, see `results.relaxation`.
+    independent values they tell no more, whatever they look like, see `results.relaxation`. `wait_s`: the waits of the
+    same tasks, cluster by cluster, if they are known.
     """
     from scipy.special import betaincinv, ndtri
 
-    clusters = [np.sort(cluster) for cluster in clusters if len(cluster)]
+    given, clusters = clusters, [np.sort(cluster) for cluster in clusters if len(cluster)]
     if len(clusters) < 2:
         return [None] * len(quantiles)
     values = np.sort(np.concatenate(clusters))
     q, tail = np.array(quantiles, dtype=np.float64), (1 - LEVEL) / 2
     body, own = np.split(_design_effects(clusters, values, np.append(BODY, q), serial), [len(BODY)])
-    means = np.append(0.0, np.cumsum(body) / np.arange(1, len(BODY) + 1))
+    means = np.append(0.0, np.cumsum(body) / np.arange(1, len(BODY) + 1))[np.searchsorted(BODY, q, side="right")]
+    if wait_s and np.any(q > BODY[-1]):
+        means = np.where(q > BODY[-1], np.minimum(means, _beyond_the_body(body, q, values, given, wait_s)), means)
     widened = (student(len(clusters)) / float(ndtri(1 - tail))) ** 2
-    clustered = np.maximum(own * widened, means[np.searchsorted(BODY, q, side="right")])
+    clustered = np.maximum(own * widened, means)
     n = len(values) / np.where(clustered > SAME, clustered, 1.0)
     least = betaincinv(n * (1 - q), n * q + 1, tail)
     most = betaincinv(n * (1 - q) + 1, n * q, 1 - tail)
@@ -109,10 +115,12 @@ def named_percentile_intervals(
     quantiles: Mapping[str, float],
     serial: bool = False,
     independent: float = math.inf,
+    wait_s: Sequence[Floats] = (),
 ) -> dict[str, Interval | None]:
     """`percentile_intervals` of values that may be NaN, by names such as `latency_s.p99`."""
-    known = [one[~np.isnan(one)] for one in clusters]
-    found = percentile_intervals(known, list(quantiles.values()), serial, independent)
+    known = [~np.isnan(one) for one in clusters]
+    values, waits = ([one[there] for one, there in zip(each, known, strict=False)] for each in (clusters, wait_s))
+    found = percentile_intervals(values, list(quantiles.values()), serial, independent, waits)
     return dict(zip((f"{name}.{quantile}" for quantile in quantiles), found, strict=True))
 
 
@@ -238,6 +246,30 @@ def _skewed(residuals: Floats, t: float) -> tuple[float, float]:
         return t, t
     below, above = ((np.cbrt(1 + 6 * bend * (side - bend)) - 1) / (2 * bend) for side in (t, -t))
     return float(below), -float(above)
+
+
+def _beyond_the_body(
+    body: Floats, points: Floats, values: Floats, clusters: Sequence[Floats], wait_s: Sequence[Floats]
+) -> Floats:
+    """How clustered the body makes a quantile of the tail: only waits are, and what else a value is made up of is not.
+
+    So of the variance of "beyond a quantile or not" as large a part is clustered as the waits explain (Pearson's
+    correlation ratio), as much as it is where the body, whose design effects are `body`, shows it most.
+    """
+    every, waits = np.concatenate(clusters), np.concatenate(wait_s)
+    n, ordered = len(every), every[np.argsort(waits, kind="stable")]
+    halved = np.arange(8 * max(math.log2(n / 10), 1))  # groups of like waits, the finer the longer
+    starts = np.unique((n * (1 - 2 ** (-halved / 8))).astype(np.int64))
+    sizes, chance = np.diff(np.append(starts, n)), (len(starts) - 1) / n
+    explained = []
+    for at in values[(np.append(BODY, points) * (n - 1)).astype(np.int64)]:
+        groups = np.add.reduceat((ordered > at).astype(np.float64), starts) / sizes
+        share = float(np.dot(sizes, groups)) / n
+        ratio = float(np.dot(sizes, (groups - share) ** 2)) / n / (share * (1 - share)) if share else 1.0
+        explained.append(max((ratio - chance) / (1 - chance), 0.0))
+    below, own = np.split(np.array(explained), [len(BODY)])
+    most: Floats = 1 + own * np.max(np.maximum(body - 1, 0.0) / np.maximum(below, _EXPLAINED))
+    return most
 
 
 def _design_effects(clusters: Sequence[Floats], values: Floats, points: Floats, serial: bool) -> Floats:

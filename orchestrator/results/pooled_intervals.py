@@ -16,7 +16,7 @@ from orchestrator.results.confidence import (
     pooled_mean_interval,
     share_interval,
 )
-from orchestrator.results.relaxation import most_independent, relaxations
+from orchestrator.results.relaxation import Queue, likely_load
 from orchestrator.results.statistics import flatten
 from orchestrator.results.tables import Floats
 
@@ -41,7 +41,13 @@ Clusters = Mapping[str, Cluster]
 """By the dotted name of the group."""
 
 
-def intervals(summaries: Sequence[Mapping[str, Any]], pooled: Mapping[str, Any], clusters: Clusters) -> dict[str, Any]:
+def intervals(
+    summaries: Sequence[Mapping[str, Any]],
+    pooled: Mapping[str, Any],
+    clusters: Clusters,
+    slots: float,
+    offered_load: float | None,
+) -> dict[str, Any]:
     """The keys `ci95`, [low, high] by dotted metric, and `ci95_too_few`, the metrics whose upper end that is.
 
     An interval is None without two replications that have the metric, and an upper end if it is not known.
@@ -51,11 +57,15 @@ def intervals(summaries: Sequence[Mapping[str, Any]], pooled: Mapping[str, Any],
     ended_s = sum(s["ended_s"] for s in summaries)
     of_values: dict[str, Interval | None] = {}
     every = clusters["latency_s"]
-    times = relaxations(sum(map(len, every.values)), pooled["utilization"], every.values, every.wait_s)
+    used = _of_one("utilization", [f["utilization"] for f in flat], pooled["utilization"], flat, ended_s)
+    load = likely_load(offered_load, used) if pooled["utilization"] else None
+    queue = Queue.of(sum(map(len, every.values)), load, slots, every.values, every.wait_s)
     for name, of in clusters.items():
-        independent = most_independent(of.values, of.wait_s, times)
+        independent = queue.most_independent(of.values, of.wait_s)
         of_values[f"{name}.mean"] = pooled_mean_interval(of.values)
-        of_values |= named_percentile_intervals(name, of.values, of.quantiles, independent=independent)
+        of_values |= named_percentile_intervals(
+            name, of.values, of.quantiles, independent=independent, wait_s=of.wait_s
+        )
     found: dict[str, Interval | None] = {
         metric: of_values[metric]
         if metric in of_values

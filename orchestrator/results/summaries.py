@@ -205,7 +205,9 @@ def pool(runs: Sequence[Finished]) -> Summary:
         samples.append(Sample.of(tables, scenario))
         early.append(batches(tables, scenario, run.summary["ended_s"]))
     summary = _pooled(summaries, Sample.pooled(samples), kinds) | {"unsettled_until_s": unsettled_until_s(early)}
-    return summary | intervals(summaries, summary, _clusters(samples, kinds))
+    scenario = runs[0].scenario
+    found = intervals(summaries, summary, _clusters(samples, kinds), slots(scenario), scenario.offered_load())
+    return summary | found
 
 
 def _pooled(summaries: Sequence[Summary], sample: Sample, kinds: Sequence[str]) -> Summary:

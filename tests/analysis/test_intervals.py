@@ -118,17 +118,40 @@ def test_where_no_task_waits_each_pair_counts_as_one():
     assert Spread.over_runs(ours, theirs).errors["latency_s.p90"] == pytest.approx(np.expm1(expected))
 
 
-def test_pairs_count_by_the_product_of_their_waits():
-    """Where both sides wait long together, their difference does: such a pair is most of what all of them tell."""
-    run, waits_s = observed(200, 0.5), np.array([[1.0, 1, 1, 1, 2], [0.9, 0.8, 0.9, 0.8, 1.7]])
+def of_waits(waits_s: np.ndarray, load: float = 0.5) -> tuple[list[Observed], list[Observed]]:
+    """Both sides of pairs of runs at a load of so much, in each of which every task waits as long."""
+    run = observed(200, 0.5)
+    run = replace(run, change_s=np.array([0.0, run.length_s]), busy_s=np.array([0.0, load * run.slots * run.length_s]))
     ours, theirs = ([replace(run, wait_s=np.full_like(run.wait_s, wait_s)) for wait_s in side] for side in waits_s)
-    found = Spread.over_runs(ours, theirs).errors["wait_s.mean"]
+    return ours, theirs
+
+
+TOGETHER = np.array([[1.0, 1, 1, 1, 2], [0.9, 0.8, 0.9, 0.8, 1.7]])
+
+
+@pytest.mark.parametrize(("load", "power"), [(0.3, 1.0), (0.5, 1.0), (0.8, 1.6), (0.9, 1.8)])
+def test_pairs_that_wait_together_count_by_a_power_of_their_waits(load, power):
+    """For M/M/1 w' = 1 / (1 - u)^2 grows as w = u / (1 - u) to the power 2u: the more one long pair tells."""
+    found = Spread.over_runs(*of_waits(TOGETHER, load)).errors["wait_s.mean"]
+    without = np.log(np.divide(*(np.sum(TOGETHER, axis=1, keepdims=True) - TOGETHER)))
+    effective = effective_number(np.prod(TOGETHER, axis=0) ** (power / 2))
+    assert found == pytest.approx(np.expm1(jackknife(math.log(6 / 5.1), without, effective=effective)))
+
+
+def test_sides_that_wait_by_themselves_count_as_the_one_of_which_fewer_count():
+    """No pair is long on both sides, so that its waits are no product: each side's waits count by themselves."""
+    waits_s = np.array([[1.0, 1, 1, 1, 2], [0.8, 1.7, 0.9, 0.8, 0.8]])
+    found = Spread.over_runs(*of_waits(waits_s, 0.9)).errors["wait_s.mean"]
     without = np.log(np.divide(*(np.sum(waits_s, axis=1, keepdims=True) - waits_s)))
-    expected = jackknife(math.log(6 / 5.1), without, effective=effective_number(np.prod(waits_s, axis=0)))
-    assert found == pytest.approx(np.expm1(expected))
-    never = replace(run, wait_s=np.zeros_like(run.wait_s))
-    assert Spread.over_runs([never, ours[1]], [ours[0], never]).errors["wait_s.mean"] is None
-    assert "wait_s.mean" not in Spread.over_runs([never] * 2, [never] * 2).errors
+    effective = min(map(effective_number, waits_s))
+    assert found == pytest.approx(np.expm1(jackknife(math.log(6 / 5), without, effective=effective)))
+
+
+def test_pairs_that_never_wait_on_both_sides_tell_nothing_of_waits():
+    """Without a wait in any run there is no error of it either."""
+    ours, theirs = of_waits(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    assert Spread.over_runs(ours, theirs).errors["wait_s.mean"] is None
+    assert "wait_s.mean" not in Spread.over_runs([ours[0]] * 2, [theirs[1]] * 2).errors
 
 
 def test_a_pair_with_the_same_arrivals_completes_as_many():

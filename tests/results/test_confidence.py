@@ -102,11 +102,33 @@ def test_a_tail_counts_as_the_mean_of_the_body_below_it():
     assert found.high == pytest.approx(np.quantile(values, 1 - beyond[0]))
 
 
+def test_a_tail_that_is_no_waits_is_not_clustered_by_them():
+    """Runs differ by their waits, and the slowest tasks are those with long services: p99 counts as they do.
+
+    The body alone would take it to be as clustered as the medians are.
+    """
+    rng = np.random.default_rng(1)
+    waits_s = [rng.exponential(0.3 + busy / 10, 2_000) for busy in range(10)]
+    served_s = [np.where(rng.random(2_000) < 0.03, 10 + rng.exponential(10.0, 2_000), 0.0) for _ in range(10)]
+    latency_s = [waited + served for waited, served in zip(waits_s, served_s, strict=True)]
+    (by_body,) = percentile_intervals(latency_s, [0.99])
+    (known,) = percentile_intervals(latency_s, [0.99], wait_s=waits_s)
+    (alike,) = percentile_intervals([np.sort(np.concatenate(latency_s))[k::10] for k in range(10)], [0.99])
+    assert by_body is not None
+    assert by_body.too_few
+    assert known is not None
+    assert alike is not None
+    assert not known.too_few
+    assert by_body.low < known.low < alike.low
+    waiting = [np.sort(waited) for waited in waits_s]
+    assert percentile_intervals(waiting, [0.99], wait_s=waiting) == percentile_intervals(waiting, [0.99])
+
+
 def test_theory_may_know_of_fewer_independent_values():
-    """If it knows of 20 beyond p90, for 180 others, an upper end is told, else none; the lower end stays."""
+    """If it knows of 25 beyond p90, for 225 others, an upper end is told, else none; the lower end stays."""
     samples = replications(10, 1_000)
     (found,), (short,), (long,) = (
-        percentile_intervals(samples, [0.9], independent=number) for number in (math.inf, 179, 181)
+        percentile_intervals(samples, [0.9], independent=number) for number in (math.inf, 224, 226)
     )
     assert found is not None
     assert found.high is not None
