@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from orchestrator.core.model import WorkerEvent
 from orchestrator.results.durations import age_s, latency_s, wait_s
-from orchestrator.results.executions import Executions, end_s, per_worker, slots
+from orchestrator.results.executions import Executions, end_s, per_worker, slots, stated_load
 from orchestrator.results.runs import Run
 from orchestrator.results.statistics import describe
 from orchestrator.results.tables import (
@@ -220,7 +220,7 @@ class Observed:
             busy_s=np.concatenate([[0.0], np.cumsum(level[:-1] * np.diff(change_s))]),
             slots=slots(scenario),
             length_s=clock.length_s,
-            offered_load=scenario.offered_load(),
+            offered_load=stated_load(scenario),
         )
 
     def only(self, chosen: Flags) -> Observed:

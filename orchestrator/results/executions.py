@@ -143,6 +143,11 @@ def slots(scenario: Scenario) -> float:
     return float(np.sum(per_worker(scenario, "capacity")))
 
 
+def stated_load(scenario: Scenario) -> float | None:
+    """The offered load, as far as the scenario itself says it: the file of a trace may be gone, or be another."""
+    return None if scenario.workload.arrivals.kind == "trace" else scenario.offered_load()
+
+
 def window_s(scenario: Scenario) -> float:
     """The length of [warmup_s, duration_s], in which rates are measured."""
     return max(scenario.duration_s - scenario.warmup_s, 0.0)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from orchestrator.core.model import Outcome
 from orchestrator.results import durations
 from orchestrator.results.detection import DetectionRecord, quality_of_service
-from orchestrator.results.executions import Executions, end_s, slots, window_s
+from orchestrator.results.executions import Executions, end_s, slots, stated_load, window_s
 from orchestrator.results.pooled_intervals import Cluster, Clusters, intervals
 from orchestrator.results.queues import at_coordinator, at_workers, mean_level
 from orchestrator.results.statistics import describe, ratio
@@ -206,7 +206,7 @@ def pool(runs: Sequence[Finished]) -> Summary:
         early.append(batches(tables, scenario, run.summary["ended_s"]))
     summary = _pooled(summaries, Sample.pooled(samples), kinds) | {"unsettled_until_s": unsettled_until_s(early)}
     scenario = runs[0].scenario
-    found = intervals(summaries, summary, _clusters(samples, kinds), slots(scenario), scenario.offered_load())
+    found = intervals(summaries, summary, _clusters(samples, kinds), slots(scenario), stated_load(scenario))
     return summary | found
 
 

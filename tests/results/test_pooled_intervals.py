@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.results.executions import end_s
+from orchestrator.results.executions import end_s, stated_load
 from orchestrator.results.statistics import flatten
 from orchestrator.results.summaries import pool
-from tests.results.synthetic import mm1, run, tables, task
+from orchestrator.scenario.workload import Trace
+from tests.results.synthetic import mm1, run, scenario, tables, task
 
 
 def test_replications_give_intervals_by_dotted_name():
@@ -62,3 +63,18 @@ def test_an_interval_that_falls_on_a_lost_task_has_no_upper_end():
     assert pooled["latency_s"]["at_least"]["p99"] == 80.0
     assert pooled["ci95"]["latency_s.mean"] is not None
     assert pool([*known, run(tables())])["ci95"]["latency_s.p99"] is not None
+
+
+def test_theory_is_asked_about_the_load_that_the_scenario_states():
+    """A task of 1 s each second on two workers is a load of 0.5; a trace states none, since its file may be gone."""
+    assert stated_load(scenario()) == 0.5
+    trace = Trace.model_construct(kind="trace", file="gone.csv")
+    gone = scenario().workload.model_copy(update={"arrivals": trace})
+    assert stated_load(scenario().model_copy(update={"workload": gone})) is None
+
+
+def test_lucky_replications_tell_no_more_than_others():
+    """Five of 200 tasks at a load of 0.9 are three relaxation times, whatever they saw: p90 has no upper end."""
+    for seed in range(0, 40, 5):
+        pooled = pool([mm1(200, offered_load=0.9, seed=each) for each in range(seed, seed + 5)])
+        assert {"latency_s.p90", "latency_s.p99"} <= set(pooled["ci95_too_few"])
