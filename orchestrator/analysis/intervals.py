@@ -29,6 +29,7 @@ from orchestrator.analysis.measures import (
     whole_run,
 )
 from orchestrator.results.confidence import (
+    ENOUGH_BY_THEORY,
     WIDEST,
     Interval,
     effective_number,
@@ -94,6 +95,8 @@ class Spread:
         smooth = partial(sides[0].measure, smooth=True), partial(sides[1].measure, smooth=True)
         errors = error_intervals(*smooth, len(left), serial, _least_errors(*sides), effective, cancel)
         few = {metric for side in (ours, theirs) for metric, interval in side.items() if interval.too_few}
+        if _same_arrivals(left, right):
+            few |= _too_few_waits(left, serial) | _too_few_waits(right, serial)
         return cls(ours, theirs, {metric: None if metric in few else interval for metric, interval in errors.items()})
 
 
@@ -196,11 +199,8 @@ def _log_ratios(values: Measures, references: Measures) -> Measures:
 
 def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Interval]]:
     length_s, busy_s = np.array([part.length_s for part in parts]), _busy_s(parts)
-    could_s = parts[0].slots * length_s
-    used = share_interval(busy_s, could_s, serial)
-    load = likely_load(parts[0].offered_load, used) if np.any(busy_s) else None
+    could_s, queue = parts[0].slots * length_s, _queue(parts, serial)
     times = {name: [getattr(part, name) for part in parts] for name in PERCENTILES}
-    queue = Queue.of(int(np.sum(_completed(parts))), load, parts[0].slots, times["latency_s"], times["wait_s"])
     found: dict[str, Interval | None] = {}
     for name, values in times.items():
         quantiles = {"p99": QUANTILES["p99"]} if name == "wait_s" else QUANTILES
@@ -211,8 +211,24 @@ def _of_side(parts: Sequence[Observed], serial: bool) -> Iterator[tuple[str, Int
         mean = Interval(mean.low, None, True)  # of replications, which are independent, the differences tell
     found["wait_s.mean"] = mean
     found["throughput_per_s"] = mean_interval(_completed(parts), length_s, serial)
-    found["utilization"] = used
+    found["utilization"] = share_interval(busy_s, could_s, serial)
     yield from ((metric, interval) for metric, interval in found.items() if interval is not None)
+
+
+def _queue(parts: Sequence[Observed], serial: bool) -> Queue:
+    busy_s, could_s = _busy_s(parts), np.array([part.slots * part.length_s for part in parts])
+    used = share_interval(busy_s, could_s, serial)
+    load = likely_load(parts[0].offered_load, used) if np.any(busy_s) else None
+    latency_s, wait_s = ([getattr(part, name) for part in parts] for name in ("latency_s", "wait_s"))
+    return Queue.of(int(np.sum(_completed(parts))), load, parts[0].slots, latency_s, wait_s)
+
+
+def _too_few_waits(parts: Sequence[Observed], serial: bool) -> set[str]:
+    """The percentiles whose error the waits of this side do not tell if nothing else differs between both sides."""
+    wait_s = [part.wait_s for part in parts]
+    waits = _queue(parts, serial).most_independent(wait_s, wait_s)
+    few = [name for name, q in QUANTILES.items() if waits * (1 - q) / q < ENOUGH_BY_THEORY]
+    return {f"{what}.{name}" for what in PERCENTILES for name in few}
 
 
 def _effective_pairs(left: Sequence[Observed], right: Sequence[Observed]) -> Measures:

@@ -106,6 +106,26 @@ def test_pairs_of_the_same_tasks_count_their_tails_by_their_waits_alone():
     assert Spread.over_runs(ours, theirs).errors["latency_s.p90"] == pytest.approx(np.expm1(expected))
 
 
+def test_pairs_of_the_same_tasks_need_enough_waits():
+    """Ten slots at a load of 0.5 for 5,000 tasks are 858 relaxation times: 8.7 waits beyond p99, where 25 are needed.
+
+    Either side's p99 is hardly waiting and has both ends, and so has the error of sides whose tasks are not the same.
+    """
+    ours, others = (
+        [
+            replace(one, slots=10, busy_s=10 * one.busy_s, wait_s=one.wait_s / 50, latency_s=one.latency_s - waited_s)
+            for one in (observed(1_000, 0.5, seed) for seed in seeds)
+            for waited_s in [0.98 * one.wait_s]
+        ]
+        for seeds in (range(5), range(5, 10))
+    )
+    same, apart = Spread.over_runs(ours, ours), Spread.over_runs(ours, others)
+    assert same.values["latency_s.p99"].high is not None
+    assert same.errors["latency_s.p99"] is None
+    assert same.errors["latency_s.p90"] is not None
+    assert apart.errors["latency_s.p99"] is not None
+
+
 def test_where_no_task_waits_each_pair_counts_as_one():
     """Their tails are services, which are independent."""
     ours, theirs = (
