@@ -155,9 +155,15 @@ def _ids(given: list[str] | None) -> list[str] | None:
     return given
 
 
-def _task_id(given: str) -> str:
-    _require_id("--id", given)
-    return given
+def _named(flag: str) -> Callable[[str | None], str | None]:
+    """A callback that takes what can be an id."""
+
+    def check(given: str | None) -> str | None:
+        if given is not None:
+            _require_id(flag, given)
+        return given
+
+    return check
 
 
 def _task_ids(given: Sequence[str]) -> Sequence[str]:
@@ -170,7 +176,14 @@ Ids = Annotated[
     list[str] | None,
     typer.Option("--id", callback=_ids, help="Name; given several times, as many workers share this process."),
 ]
-TaskId = Annotated[str, typer.Option("--id", metavar="TASK", callback=_task_id, help="The id that `submit` printed.")]
+TaskIdOption = Annotated[
+    str | None, typer.Option("--id", metavar="TASK", callback=_named("--id"), help="The same as TASK.")
+]
+TaskIdArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="TASK", callback=_named("TASK"), help="The id that `submit` printed, or a key."),
+]
+WorkerName = Annotated[str, typer.Argument(metavar="WORKER", callback=_named("WORKER"), help="Its name.")]
 TaskIds = Annotated[
     list[str], typer.Argument(metavar="TASK...", callback=_task_ids, help="The ids that `submit` printed.")
 ]

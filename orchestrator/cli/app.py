@@ -25,10 +25,12 @@ from orchestrator.cli import (
     local,
     reports,
     running,
+    seeing,
     sizing,
     storage,
     streams,
     task_lives,
+    top,
     traces,
     working,
     worlds,
@@ -53,7 +55,7 @@ GROUPS = {
         traces.app,
         catalogue.app,
     ),
-    "A cluster": (cluster.app, local.app, working.app, asking.app),
+    "A cluster": (cluster.app, local.app, working.app, asking.app, seeing.app, top.app),
 }
 """The commands, in the groups of the help."""
 

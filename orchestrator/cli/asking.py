@@ -1,4 +1,4 @@
-"""Commands that talk to a running coordinator: submit tasks, ask for them, cancel them."""
+"""Commands that have a running coordinator do work: submit tasks, wait for them, cancel them; and its metrics."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.addresses import BATCH_MAX, Address, TaskId, TaskIds, exit_with, seconds, whole
+from orchestrator.cli.addresses import BATCH_MAX, Address, TaskIds, exit_with, seconds, whole
 from orchestrator.cli.arguments import AsJson, examples_of
+from orchestrator.cli.connecting import asking, client_of, facts_of, print_outcome, run, told_of
 from orchestrator.cli.submitting import (
     KindArgument,
     Numbered,
@@ -144,8 +145,8 @@ def submit(
             exit_with(2, f"{flag} and --file are both given: lines have their own")
         else:
             numbered = tasks_of(file, like)
-        client = _client(address, contract, give_up_after)
-        raise typer.Exit(_run(_submit_own(client, numbered, timeout, no_wait, file is not None, as_json)))
+        client = client_of(address, contract, give_up_after)
+        raise typer.Exit(run(_submit_own(client, numbered, timeout, no_wait, file is not None, as_json)))
     if no_wait:
         exit_with(2, "--no-wait is for tasks of an App: give a KIND or --file")
     if payload is None and (batch == 1 or kind):
@@ -170,22 +171,7 @@ def submit(
     except ValueError as error:
         exit_with(2, str(error))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    raise typer.Exit(_run(_submit(_client(address, contract, give_up_after), tasks, timeout, as_json)))
-
-
-@app.command(epilog=examples_of("status --id TASK"))
-def status(id: TaskId, address: Address = "localhost:50051", as_json: AsJson = False) -> None:
-    """Print what became of a task."""
-
-    async def ask() -> Outcome:
-        async with _client(address) as client:
-            return await client.status(id)
-
-    try:
-        outcome = _run(ask())
-    except KeyError:
-        exit_with(1, f"no task {id}")
-    _print_outcome(outcome, {"id": id} if as_json else None)
+    raise typer.Exit(run(_submit(client_of(address, contract, give_up_after), tasks, timeout, as_json)))
 
 
 @app.command(epilog=examples_of("cancel TASK"))
@@ -193,7 +179,7 @@ def cancel(ids: TaskIds, address: Address = "localhost:50051", as_json: AsJson =
     """Cancel tasks, wherever they are. A settled one stays as it is; exit 1, if one is unknown."""
 
     async def ask() -> list[Outcome | None]:
-        async with _client(address) as client:
+        async with asking(address) as client:
             outcomes: list[Outcome | None] = []
             for task_id in ids:
                 try:
@@ -202,10 +188,12 @@ def cancel(ids: TaskIds, address: Address = "localhost:50051", as_json: AsJson =
                     outcomes.append(None)
             return outcomes
 
-    outcomes = _run(ask())
+    outcomes = run(ask())
     if as_json:
         pairs = zip(ids, outcomes, strict=True)
-        print_json([{"id": task_id, **(_told(outcome) if outcome else {"state": None})} for task_id, outcome in pairs])
+        print_json(
+            [{"id": task_id, **(told_of(outcome) if outcome else {"state": None})} for task_id, outcome in pairs]
+        )
     for task_id, outcome in zip(ids, outcomes, strict=True):
         if outcome is None:
             print(f"no task {task_id}", file=sys.stderr)
@@ -225,11 +213,11 @@ def metrics(address: Address = "localhost:50051", as_json: AsJson = False) -> No
     from orchestrator.cluster.metrics import told_ms
 
     async def ask() -> Metrics:
-        async with _client(address) as client:
+        async with asking(address) as client:
             return await client.metrics()
 
-    told: Metrics = _run(ask())
-    facts = _facts(told)
+    told: Metrics = run(ask())
+    facts = facts_of(told)
     if as_json:
         print_json(facts)
         return
@@ -241,23 +229,6 @@ def metrics(address: Address = "localhost:50051", as_json: AsJson = False) -> No
         else:
             shown = "unknown" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
         print(f"{name}: {shown}")
-
-
-def _facts(told: Metrics) -> dict[str, float | None]:
-    """Each metric by a name of its own."""
-    facts: dict[str, float | None] = {"throughput_per_s": told.throughput_per_s, "failed_per_s": told.failed_per_s}
-    for name, percentiles_ms in (
-        ("latency_{}_ms", told.latency_ms),
-        ("latency_{}_at_least_ms", told.latency_at_least_ms),
-        ("execution_{}_ms", told.execution_ms),
-    ):
-        facts |= {name.format(percent): getattr(percentiles_ms, percent, None) for percent in ("p50", "p95", "p99")}
-    counts = told._fields[told._fields.index("queue_depth") : told._fields.index("commits")]
-    facts |= {name: getattr(told, name) for name in counts}
-    per_s, tasks_each, latency_ms, recovery_s = told.commits or (None, None, None, None)
-    facts |= {"commits_per_s": per_s, "tasks_per_commit": tasks_each}
-    facts |= {f"commit_{percent}_ms": getattr(latency_ms, percent, None) for percent in ("p50", "p95", "p99")}
-    return facts | {"recovery_s": recovery_s}
 
 
 async def _submit(client: AsyncClient, tasks: list[NewTask], timeout_s: float | None, as_json: bool) -> int:
@@ -279,7 +250,7 @@ async def _submit(client: AsyncClient, tasks: list[NewTask], timeout_s: float | 
     failed = sum(outcome.state.name == "FAILED" for outcome in outcomes)
     latencies = [outcome.latency_s * 1000 for outcome in outcomes]
     if as_json:
-        print_json({"total_s": total_s, "tasks": [_told(outcome) for outcome in outcomes]})
+        print_json({"total_s": total_s, "tasks": [told_of(outcome) for outcome in outcomes]})
         return 1 if failed else 0
     print(f"submitted: {len(outcomes)}")
     print(f"completed: {len(outcomes) - failed}")
@@ -349,7 +320,7 @@ def result(
     """Wait until a task is settled, and print its result; exit 1, if it failed."""
 
     async def ask() -> Outcome:
-        async with _client(address) as client, asyncio.timeout(timeout):
+        async with asking(address) as client, asyncio.timeout(timeout):
             for pause_s in _pauses():
                 outcome = await client.status(id)
                 if outcome.settled:
@@ -358,7 +329,7 @@ def result(
             return outcome
 
     try:
-        outcome = _run(ask())
+        outcome = run(ask())
     except KeyError:
         exit_with(1, f"no task {id}")
     except TimeoutError:
@@ -379,7 +350,7 @@ async def _follow(submission: Submission, as_json: bool) -> int:
     if not as_json:
         print(f"id: {task_id}", flush=True)
     outcome = await asyncio.shield(submission.outcome)
-    _print_outcome(outcome, {"id": task_id} if as_json else None)
+    print_outcome(outcome, {"id": task_id} if as_json else None)
     return 1 if outcome.state.name == "FAILED" else 0
 
 
@@ -401,54 +372,6 @@ def _given_up(address: str, submissions: Sequence[Submission], timeout_s: float 
         return f"no coordinator at {address} has taken a task within {timeout_s:g} s"
     waiting = sum(not submission.outcome.done() for submission in submissions)
     return f"not settled within {timeout_s:g} s: {waiting} of {len(submissions)}; what the coordinator has goes on"
-
-
-def _told(outcome: Outcome) -> dict[str, Any]:
-    """For a program; what an unsettled task does not have is null."""
-    settled = outcome.settled
-    return {
-        "state": outcome.state.name,
-        "result": outcome.result if settled and not outcome.error else None,
-        "error": outcome.error or None,
-        "latency_s": outcome.latency_s if settled else None,
-    }
-
-
-def _print_outcome(outcome: Outcome, beside: dict[str, Any] | None = None) -> None:
-    """As JSON, if there is something to stand beside it."""
-    if beside is not None:
-        print_json(beside | _told(outcome))
-        return
-    print(f"state: {outcome.state.name}")
-    if outcome.settled:
-        print(f"error: {outcome.error}" if outcome.error else f"result: {outcome.result}")
-        print(f"latency: {outcome.latency_s * 1000:.1f} ms")
-
-
-def _client(address: str, contract: bool = False, give_up_after_s: float | None = None) -> AsyncClient:
-    from orchestrator.cluster.client import AsyncClient
-
-    return AsyncClient(address, contract=contract, give_up_after_s=give_up_after_s)
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Exits with a sentence where the coordinator cannot be asked."""
-    import grpc.aio
-
-    from orchestrator.cluster.client import CoordinatorStopped, Overloaded, TaskRefused, Unanswered
-
-    try:
-        return asyncio.run(coroutine)
-    except Overloaded as error:
-        exit_with(1, f"given up: {error}")
-    except (CoordinatorStopped, Unanswered) as error:
-        exit_with(1, str(error))
-    except grpc.aio.AioRpcError as error:
-        exit_with(1, f"{error.code().name}: {error.details()}")
-    except TaskRefused as error:
-        exit_with(2, f"refused: {error}")
-    except KeyboardInterrupt:
-        exit_with(130, "interrupted")
 
 
 def _some_number() -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli import asking, working
+from orchestrator.cli import asking, seeing, top, working
 from orchestrator.cli.addresses import (
     UNSETTLED_MAX,
     Address,
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 app = typer.Typer()
 app.add_typer(working.app)
 app.add_typer(asking.app)
+app.add_typer(seeing.app)
+app.add_typer(top.app)
 
 DAY_S = 24 * 3600.0
 PARTING_S = 0.5

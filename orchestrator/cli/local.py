@@ -105,8 +105,9 @@ class _Signals:
 
 
 def _keep(cluster: LocalCluster, signals: _Signals) -> int:
-    """Until a signal, or the coordinator's end; workers that end are started again."""
+    """Until a signal, or the coordinator's end; workers that end are started again, unless they have drained."""
     pause_s, again_at = PAUSES_S[0], 0.0
+    left: set[str] = set()
     while not signals.count:
         signals.wait(LOOK_S)
         status = cluster.coordinator.status
@@ -115,7 +116,12 @@ def _keep(cluster: LocalCluster, signals: _Signals) -> int:
             return status if status > 0 else 1
         if time.monotonic() < again_at or signals.count:
             continue
-        ended = [name for name in cluster.names if cluster.worker(name).status is not None]
+        ended = [name for name in cluster.names if cluster.worker(name).status is not None and name not in left]
+        drained = [name for name in ended if cluster.worker(name).status == 0]
+        for name in drained:
+            log.info("worker %s has drained and left", name, extra={"worker": name})
+            left.add(name)
+            ended.remove(name)
         for name in ended:
             how = _told(cluster.worker(name).status)
             log.info("worker %s ended with %s: started again", name, how, extra={"worker": name})

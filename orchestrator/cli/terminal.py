@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+from orchestrator.results.words import age as age
 from orchestrator.results.words import count as count
 from orchestrator.results.words import duration as duration
 from orchestrator.results.words import number as number
@@ -208,16 +209,18 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, allow_nan=False))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """The first column names the row; numbers stand to the right of it. What is too wide for the terminal is divided
-    between columns, and each part names the rows again: nothing is cut, and no number breaks. Where one column beside
-    the names is too wide already, its heading breaks between words, and then the names behind commas."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], texts: Collection[str] = ()) -> None:
+    """The first column names the row; numbers stand to the right of it, and words in the columns `texts`. What is too
+    wide for the terminal is divided between columns, and each part names the rows again: nothing is cut, and no number
+    breaks. Where one column beside the names is too wide already, its heading breaks between words, and then the names
+    behind commas."""
     from rich.console import Console
     from rich.text import Text
 
     rows = list(rows)
     whole = list(range(len(columns)))
     widest = Console(width=10_000)
+    words = [place for place in whole if columns[place] in texts]
     wide = max(PIPE_WIDTH, _width(widest, columns, rows, whole))
     console = _console(sys.stdout) if sys.stdout.isatty() else Console(width=wide)
     parts = [[0]]
@@ -227,7 +230,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         parts[-1].append(column)
     console.print(Text(title, style="bold"))
     for chosen in parts:
-        table = _table(*_folded(widest, columns, rows, chosen, console.width), chosen)
+        table = _table(*_folded(widest, columns, rows, chosen, console.width), chosen, words)
         console.width = max(console.width, widest.measure(table).minimum)
         console.print(*([] if chosen is parts[0] else [""]), table, sep="\n")
 
@@ -260,14 +263,17 @@ def _behind_commas(text: str, width: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int]) -> Table:
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], chosen: Sequence[int], words: Sequence[int] = ()
+) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for place in chosen:
-        table.add_column(columns[place], justify="right" if place else "left", no_wrap=place > 0, overflow="fold")
+        is_text = place == 0 or place in words
+        table.add_column(columns[place], justify="left" if is_text else "right", no_wrap=place > 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[place]) for place in chosen))
     return table

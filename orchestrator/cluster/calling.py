@@ -67,6 +67,9 @@ class CalledWorker:
     def hurry(self) -> None:
         """It is answered at once anyway."""
 
+    def drain(self) -> None:
+        """The contract has no word for this either: nobody asks for it."""
+
     def end(self, reason: Refused) -> None:
         self._ended = True
         self._waiting.clear()

@@ -41,6 +41,7 @@ from orchestrator.cluster.submissions import (
     checked,
 )
 from orchestrator.cluster.submitting import DEADLINE_S, NoStreams, Polling, Streaming, Unsettled, Way
+from orchestrator.cluster.view_client import AsyncViews, Undrained, Views
 from orchestrator.cluster.wire import contract, translate
 from orchestrator.cluster.wire.rpc import last_turns, pauses
 from orchestrator.cluster.wire.translate import Outcome
@@ -56,6 +57,7 @@ __all__ = [
     "TaskFailed",
     "TaskRefused",
     "Unanswered",
+    "Undrained",
 ]
 
 log = logging.getLogger("orchestrator.client")
@@ -68,7 +70,7 @@ PARTING_S = 2.0
 """For how long a client that ends waits until its coordinator knows what was cancelled."""
 
 
-class AsyncClient(AsyncCalls):
+class AsyncClient(AsyncCalls, AsyncViews):
     """Asynchronous; use as `async with AsyncClient(address) as client`. `contract`: do not try streams.
 
     `give_up_after_s`: a task that the coordinator refuses for so long, because too many wait, raises Overloaded; None:
@@ -232,7 +234,7 @@ class AsyncClient(AsyncCalls):
             await asyncio.sleep(pause_s)
 
 
-class Client(Calls):
+class Client(Calls, Views):
     """The same for callers without an event loop: it runs one in a thread of its own."""
 
     def __init__(
@@ -240,7 +242,7 @@ class Client(Calls):
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="orchestrator-client", daemon=True)
-        self._client = AsyncClient(address, contract=contract, give_up_after_s=give_up_after_s)
+        self._views = self._client = AsyncClient(address, contract=contract, give_up_after_s=give_up_after_s)
 
     def __enter__(self) -> Client:
         self._thread.start()

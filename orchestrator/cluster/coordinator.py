@@ -23,6 +23,7 @@ from orchestrator.cluster.decision_record import FLUSH_EVERY_S, DecisionRecord
 from orchestrator.cluster.durability import Release, at_once
 from orchestrator.cluster.guard import Guard
 from orchestrator.cluster.jobs import Job, digest_of
+from orchestrator.cluster.lately import Lately
 from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.metrics import Window
 from orchestrator.cluster.peers import ClientPeer, Refused, StreamedWorker, WorkerPeer, unknown
@@ -106,6 +107,7 @@ class LiveCoordinator:
         self.repeats = Repeats(self._asked.task, self.limits.keyed_s)
         self.room = Room(self.limits, self._asked, self.repeats)
         self.window = Window(self.now())
+        self.lately = Lately()
         self._flush_regularly()
 
     # ---- effects of the core
@@ -158,6 +160,7 @@ class LiveCoordinator:
         about = {"task": attempt.task.id, "worker": attempt.worker.id, "attempt": attempt.number}
         line = "task %s on worker %s %s: attempt %s is cancelled"
         log.warning(line, about["task"], about["worker"], attempt.reason, attempt.number, extra=about)
+        self.lately.timed_out(attempt, now)
 
     def ended(self, attempt: Attempt, now: float) -> None:
         if attempt.settles and attempt.ran_s is not None and attempt.task.state is _COMPLETED:
@@ -203,6 +206,7 @@ class LiveCoordinator:
         level = logging.WARNING if event is WorkerEvent.DEAD else logging.INFO
         happened = f"{event} {detail}".rstrip()
         self.lines.write(level, f"worker {worker.id}", "worker %s: %s", worker.id, happened, worker=worker.id)
+        self.lately.worker_changed(worker, event, detail, now)
         if event is WorkerEvent.FORGOTTEN:
             self._names -= 1
         peer = self.workers.get(worker.id)
@@ -346,7 +350,8 @@ class LiveCoordinator:
     async def answer_heartbeat(self, worker_id: str, active: int) -> bool:
         """A heartbeat by a call. Whether the worker is known."""
         request, call = self._calls.begin()
-        self.core.heartbeat(worker_id, max(0, active), request, self.now())
+        self.lately.heard[worker_id] = now = self.now()
+        self.core.heartbeat(worker_id, max(0, active), request, now)
         return bool(await call)
 
     async def register_called(self, worker_id: str, address: str, capacity: int) -> None:
@@ -396,6 +401,9 @@ class LiveCoordinator:
             *(name, incarnation, capacity, prefetch, True, held), draining=draining, kinds=kinds, labels=labels
         )
         register(registration, self.now())
+        worker = self._asked.worker(name)
+        if worker is not None and worker.draining and not draining:
+            peer.drain()  # it was asked to, and has not heard that
         return peer
 
     def _require_place(self, worker_id: str) -> None:

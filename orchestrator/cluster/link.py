@@ -39,6 +39,7 @@ class Link:
         self.channel = channel
         self.coordinator = rpc.Stub(channel, rpc.COORDINATOR)
         self.streams = rpc.Stub(channel, rpc.CLIENT_STREAM)
+        self.views = rpc.Stub(channel, rpc.CLUSTER_VIEW)
 
     async def close(self) -> None:
         for task in self._closing:

@@ -59,6 +59,7 @@ class WorkerPeer(Protocol):
     def acknowledge(self, number: int) -> None: ...
     def answer_beat(self) -> None: ...
     def hurry(self) -> None: ...
+    def drain(self) -> None: ...
     def end(self, reason: Refused) -> None: ...
 
 
@@ -115,6 +116,7 @@ class StreamedWorker(Stream):
         self._assignments: deque[Assignment] = deque()
         self._cancels: deque[Key] = deque()
         self._recalls: deque[Key] = deque()
+        self._is_to_drain = False
         self._late: dict[Key, None] = {}  # they fail slice by slice, unless they are confirmed in the meantime
         self._gathered = asyncio.Event()
         self._read = asyncio.Event()
@@ -168,7 +170,15 @@ class StreamedWorker(Stream):
         self._patience = 1
         self._gathered.set()
 
+    def drain(self) -> None:
+        """Every message says so, until the worker does."""
+        self._is_to_drain = True
+        self._gathered.set()
+
     # ---- what it has said
+
+    def drains(self) -> None:
+        self._is_to_drain = False
 
     def confirmed(self, key: Key) -> None:
         """The worker has said something of that attempt."""
@@ -231,7 +241,7 @@ class StreamedWorker(Stream):
         recalls = room.take(self._recalls, sizes.key_bytes) if self._recalls and not self._assignments else ()
         if not (self._acknowledged or self._assignments or self._cancels or self._recalls):
             self._gathered.clear()
-        return translate.to_worker(registered, acknowledged, assignments, cancels, recalls)
+        return translate.to_worker(registered, acknowledged, assignments, cancels, recalls, self._is_to_drain)
 
     def _fail(self, keys: list[Key]) -> None:
         """What is still here, because the worker does not read, is sent no more."""

@@ -6,9 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
-import grpc
 import grpc.aio
 
 from orchestrator.cluster.answers import LARGE_CHARACTERS, Unread
@@ -18,18 +17,17 @@ from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.metrics import WINDOW_S, line
 from orchestrator.cluster.newcomers import Newcomers
 from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
+from orchestrator.cluster.service import Code, Context, Service, host_of
 from orchestrator.cluster.turns import Turns
+from orchestrator.cluster.view_service import ViewService
 from orchestrator.cluster.wire import contract, progress, rpc, translate
 from orchestrator.cluster.wire.frames import ID_CHARACTERS, Malformed, sound
 from orchestrator.cluster.wire.progress import Progress
 from orchestrator.cluster.wire.rpc import first_of
 from orchestrator.cluster.wire.translate import FromClient, FromWorker, Key
-from orchestrator.core.model import Task
 
 log = logging.getLogger("orchestrator.coordinator")
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Code = grpc.StatusCode
 CAPACITY_MAX = 10_000
 SESSION_CHARACTERS = 100
 ADDRESS_CHARACTERS = 300
@@ -37,33 +35,6 @@ BREATH_S = 0.02
 """So long nothing is read of a worker after large results, while clients have much to read: they get a turn."""
 FIRST_WORD_S = 30.0
 """How long a stream may say nothing at first, and a connection ask for nothing."""
-
-
-class Service:
-    """`unread`: of the coordinator, whose services share it."""
-
-    def __init__(self, live: LiveCoordinator, unread: Unread) -> None:
-        self._live = live
-        self._unread = unread
-
-    def _status(self, task: Task, context: Context) -> Any:
-        """What is to be told of a task. Raises Refused."""
-        answer = contract.status_message(task)
-        characters, unread = len(answer.result) + len(answer.error), self._unread
-        if characters >= LARGE_CHARACTERS:
-            peer = context.peer()
-            if not unread.take(peer, characters):
-                reason = f"{unread.of(peer)} characters of other answers are not read yet"
-                raise Refused(Code.RESOURCE_EXHAUSTED, reason)
-            context.add_done_callback(lambda _: unread.give_back(peer, characters))  # type: ignore[arg-type]
-        return answer
-
-    async def _abort(self, context: Context, refused: Refused | Malformed) -> NoReturn:
-        code = refused.code if isinstance(refused, Refused) else Code.INVALID_ARGUMENT
-        if code not in (Code.UNAVAILABLE, Code.INTERNAL):
-            self._live.lines.warning(_host(context), "refused a request of %s: %s", context.peer(), refused)
-        await context.abort(code, str(refused))
-        raise AssertionError("abort raises")
 
 
 class WireService(Service):
@@ -123,7 +94,7 @@ class WireService(Service):
             await self._abort(context, refused)
         if not known:
             line = "worker %r reported on a task that it never had: %.80r"
-            self._live.lines.warning(_host(context), line, worker_id, reported.task_id, worker=worker_id)
+            self._live.lines.warning(host_of(context), line, worker_id, reported.task_id, worker=worker_id)
         return contract.report_answer(known)
 
 
@@ -231,8 +202,10 @@ class StreamService(Service):
         active = translate.beat(message)
         if active is not None:
             peer.beats()
-            core.heartbeat(name, max(0, active), None, live.now())
+            live.lately.heard[name] = now = live.now()
+            core.heartbeat(name, max(0, active), None, now)
         if message.draining:
+            peer.drains()
             core.drain(name, live.now())  # after the reports, in the record too
         for key in translate.confirmed(message):
             peer.confirmed(key)
@@ -268,7 +241,7 @@ class StreamService(Service):
         if former is not None:
             former.end(Refused(Code.ABORTED, f"session {session} goes on by another stream"))
         client = live.clients[session] = ClientPeer(self._unread)
-        host = _host(context)
+        host = host_of(context)
         try:
             await first_of(
                 self._read_client(session, client, first, requests, host),
@@ -326,11 +299,6 @@ class StreamService(Service):
                 await asyncio.sleep(0)
 
 
-def _host(context: Context) -> str:
-    """Where the peer is; the same for all its connections."""
-    return context.peer().rpartition(":")[0]
-
-
 def _require_worker(worker_id: str, capacity: int) -> None:
     if not 0 < len(worker_id) <= ID_CHARACTERS or not worker_id.isprintable():
         raise Refused(Code.INVALID_ARGUMENT, f"a worker's id has 1 to {ID_CHARACTERS} printable characters")
@@ -350,6 +318,7 @@ async def start(
         (rpc.REGISTRY, wire),
         (rpc.WORKER_STREAM, stream),
         (rpc.CLIENT_STREAM, stream),
+        (rpc.CLUSTER_VIEW, ViewService(live, unread)),
     )
     for service, implementation in implementations:
         rpc.add_service(server, service, implementation)

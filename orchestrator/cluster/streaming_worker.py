@@ -154,6 +154,8 @@ class StreamingWorker(Worker):
                 self.agent.cancel(key, now)
             for key in translate.recalls(message):
                 self.agent.recall(key, now)
+            if message.drain and not self.agent.draining:
+                self.asked_to_drain()
         return "it ended the stream"
 
     def _take_in(self, answer: Registered, now: float) -> None:

@@ -66,7 +66,8 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run tim
         handler = await continuation(details)
         if handler is None or handler.request_streaming:
             return handler
-        method, deserialize, answered = details.method, handler.request_deserializer, _forgetful(handler.unary_unary)
+        method, deserialize = details.method, handler.request_deserializer
+        answered = _forgetful(handler.unary_stream if handler.response_streaming else handler.unary_unary)
 
         async def behave(requests: AsyncIterator[_Brought], context: Any) -> Any:
             turn = _Turn(self, (method, context.peer()))
@@ -79,9 +80,12 @@ class Turns(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # at run tim
                 turn.end()
 
         # To the peer it is the same: here, it is known who calls before anything is read.
-        return grpc.stream_unary_rpc_method_handler(
-            behave, lambda data: _Brought(len(data), deserialize(data)), handler.response_serializer
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
         )
+        return make(behave, lambda data: _Brought(len(data), deserialize(data)), handler.response_serializer)
 
     # ---- for turns
 

@@ -75,12 +75,14 @@ class Worker(ABC):
     """Implements `core.worker.WorkerEffects`, apart from how messages travel.
 
     `registered` is called whenever the coordinator has taken it in. How often it beats, it learns then.
+    `asked_to_drain` is called when the coordinator says that it is to drain; its process may do more at that.
     """
 
     def __init__(self, name: str, settings: Settings, registered: Callable[[], None], tries: int | None = None) -> None:
         self.name = name
         self.settings = settings
         self.registered = registered
+        self.asked_to_drain: Callable[[], None] = self.drain
         self.gone = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time

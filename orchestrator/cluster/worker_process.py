@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from orchestrator.cluster.called_worker import CalledWorker
@@ -62,7 +62,8 @@ class _WorkerProcess:
         self._standby: int | None = None
         self._begun = asyncio.Event()
         self._drain_timeout_s = drain_timeout_s
-        self._asked_to_end = asyncio.Event()
+        self._connection: Connection | None = None
+        self._giving_up: list[asyncio.Task[None]] = []
         self._gave_up = False
 
     async def run(self, control_fd: int | None) -> int:
@@ -74,19 +75,18 @@ class _WorkerProcess:
         if self._standby is not None:
             os.close(self._standby)
             await self._begun.wait()
-        async with Connection(self._settings.coordinator) as connection:
-            giving_up = loop.create_task(self._give_up_in_time(connection))
-            lived = await asyncio.gather(*(self._live(name, connection) for name in self._names))
-            giving_up.cancel()
+        async with Connection(self._settings.coordinator) as self._connection:
+            lived = await asyncio.gather(*(self._live(name, self._connection) for name in self._names))
+            for giving_up in self._giving_up:
+                giving_up.cancel()
         if self._gave_up:
             os._exit(0)  # a thread that nobody can stop would hold the process back
         return 0 if all(lived) else 1
 
-    async def _give_up_in_time(self, connection: Connection) -> None:
-        await self._asked_to_end.wait()
-        reason = await out_of_patience(self._workers, connection.silence, self._drain_timeout_s)
+    async def _give_up_in_time(self, workers: Mapping[str, Worker], connection: Connection) -> None:
+        reason = await out_of_patience(workers, connection.silence, self._drain_timeout_s)
         self._gave_up = True
-        left = [worker for worker in self._workers.values() if not worker.gone.is_set()]
+        left = [worker for worker in workers.values() if not worker.gone.is_set()]
         for worker in left:
             held, about = len(worker.agent.held), {"worker": worker.name}
             log.warning("worker %s: %s: it leaves with %d attempts in hand", worker.name, reason, held, extra=about)
@@ -100,6 +100,7 @@ class _WorkerProcess:
         about = {"worker": name}
         for kind in self._kinds:
             worker = self._workers[name] = kind(name, self._settings, partial(self._registered, name), connection)
+            worker.asked_to_drain = partial(self._drain, [name], "as its coordinator asks")
             if self._speed != 1:
                 worker.set_speed(self._speed)
             try:
@@ -135,11 +136,18 @@ class _WorkerProcess:
                 worker.close()
             os._exit(1)
         self._draining = True
-        self._asked_to_end.set()
         self._begun.set()
-        log.info("draining")
-        for worker in self._workers.values():
+        self._drain(list(self._workers), "")
+
+    def _drain(self, names: Sequence[str], why: str) -> None:
+        """These workers, as far as they do not drain yet."""
+        log.info("draining%s", f" {', '.join(names)} {why}" if why else "")
+        workers = {name: self._workers[name] for name in names if not self._workers[name].agent.draining}
+        for worker in workers.values():
             worker.drain()
+        if workers and self._connection is not None:
+            patience = self._give_up_in_time(workers, self._connection)
+            self._giving_up.append(asyncio.get_running_loop().create_task(patience))
 
     def _control(self, lines: list[dict[str, float]]) -> None:
         for line in sorted(lines, key=lambda line: "frozen_s" not in line):  # it stood still before it was told

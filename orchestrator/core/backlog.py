@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from enum import StrEnum
 
 from orchestrator.core.culprit import nonsense
 from orchestrator.core.deadlines import AnyOrder
@@ -12,6 +13,17 @@ from orchestrator.core.ports import LaneAware, QueueDiscipline, RoutingPolicy
 
 _PENDING = TaskState.PENDING
 _WEED_BEYOND = 1000
+
+
+class Waits(StrEnum):
+    """What a pending task waits for."""
+
+    WORKER = "a worker"
+    """With room; it stands in the queue, or in a lane that is open."""
+    LANE = "a worker that can take it"
+    RETRY = "its next try"
+    ATTEMPT = "one of its own attempts"
+    """To end: it has as many copies as it may have, or one that was recalled."""
 
 
 class Backlog:
@@ -104,6 +116,21 @@ class Backlog:
             self._left_behind += 1
             if self._left_behind > self._weed_beyond:
                 self._weed()
+
+    def waits_for(self, task: Task) -> tuple[Waits, float | None]:
+        """Of a pending task; and when its next try is, where it waits for that."""
+        if task in self._retry_at:
+            return Waits.RETRY, self._retry_at[task]
+        if task in self.crowded:
+            return Waits.ATTEMPT, None
+        if self.lanes and task not in self.open_lanes and self._lane_of(task) in self.lanes:
+            return Waits.LANE, None
+        return Waits.WORKER, None
+
+    @property
+    def retries(self) -> int:
+        """How many wait for their next try."""
+        return len(self._retry_at)
 
     def next_retry_at(self) -> float:
         return self._retries.earliest

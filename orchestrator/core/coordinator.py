@@ -77,6 +77,10 @@ class Coordinator(Membership):
     def workers(self) -> Iterator[Worker]:
         return iter(self._workers.values())
 
+    def tasks(self) -> list[Task]:
+        """All that are known, the settled ones too, in the order of submission: a copy, as they are at this moment."""
+        return list(self._tasks.values())
+
     def unsettled(self) -> Iterator[Task]:
         return (task for task in self._tasks.values() if not task.settled)
 

@@ -7,6 +7,7 @@ waits for the answer, and nothing is begun twice. A recall consumes no try.
 
 from __future__ import annotations
 
+from orchestrator.core.backlog import Waits
 from orchestrator.core.hedges import is_alone, is_orphan
 from orchestrator.core.model import Attempt, Hedge, Outcome, Task, Worker
 from orchestrator.core.transitions import Transitions
@@ -16,6 +17,15 @@ class Dispatch(Transitions):
     """Who gets what. `_thefts` is None where nobody steals."""
 
     __slots__ = ()
+
+    def waits_for(self, task: Task) -> tuple[Waits, float | None]:
+        """What a pending task waits for; and when its next try is, where it waits for that."""
+        return self._backlog.waits_for(task)
+
+    @property
+    def retries(self) -> int:
+        """How many tasks wait for their next try."""
+        return self._backlog.retries
 
     def _dispatch(self, now: float) -> None:
         """Assign waiting tasks while a worker has room."""

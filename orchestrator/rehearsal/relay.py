@@ -64,6 +64,7 @@ FATES = {
     "assignments": Fate.REPEATED,
     "cancels": Fate.LOST,
     "recalls": Fate.LOST,
+    "drain": Fate.LOST,
 }
 """By the names of the fields, of either direction."""
 

@@ -16,6 +16,14 @@ def duration(seconds: float | None) -> str:
     return f"{number(seconds * factor)} {unit}"
 
 
+def age(seconds: float) -> str:
+    """How long something lasts already: a tenth of a second counts at most."""
+    for least, factor, unit in ((36_000 * 10, 86_400, "d"), (6_000, 3600, "h"), (100, 60, "min")):
+        if seconds >= least:
+            return f"{number(seconds / factor)} {unit}"
+    return f"{max(0.0, seconds):.1f} s"
+
+
 def number(value: float | None) -> str:
     """To three digits, whole from a hundred on; a dash for nothing."""
     if value is None:

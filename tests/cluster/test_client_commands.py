@@ -46,7 +46,8 @@ def test_what_became_of_tasks_is_told_to_programs(make_cluster: MakeCluster):
     done = json.loads(at(cluster, "submit", "--kind", "sleep", "--payload", "0", "--json").stdout)
     assert (done["state"], done["error"]) == ("COMPLETED", None)
     asked = json.loads(at(cluster, "status", "--id", done["id"], "--json").stdout)
-    assert asked | {"latency_s": None} == done | {"latency_s": None}
+    assert {name: asked[name] for name in done} | {"latency_s": None} == done | {"latency_s": None}
+    assert (asked["attempts"], asked["worker"], asked["held"], asked["failures"]) == (1, "w1", [], [])
     [hanging] = submitted(cluster, HANG)
     told = json.loads(at(cluster, "cancel", "nobody", hanging, "--json").stdout)
     assert told[0] == {"id": "nobody", "state": None}

@@ -23,7 +23,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it has no stubs
 
 from orchestrator.cluster.wire.frames import reader
-from orchestrator.cluster.wire.proto import stream_pb2, wire_pb2
+from orchestrator.cluster.wire.proto import stream_pb2, watch_pb2, wire_pb2
 from orchestrator.core import redialling
 
 COORDINATOR: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["CoordinatorService"]
@@ -31,6 +31,7 @@ REGISTRY: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["WorkerRegist
 WORKER: ServiceDescriptor = wire_pb2.DESCRIPTOR.services_by_name["WorkerService"]
 WORKER_STREAM: ServiceDescriptor = stream_pb2.DESCRIPTOR.services_by_name["WorkerStream"]
 CLIENT_STREAM: ServiceDescriptor = stream_pb2.DESCRIPTOR.services_by_name["ClientStream"]
+CLUSTER_VIEW: ServiceDescriptor = watch_pb2.DESCRIPTOR.services_by_name["ClusterView"]
 
 log = logging.getLogger("orchestrator.rpc")
 

@@ -180,8 +180,9 @@ def to_worker(
     assignments: Iterable[Assignment],
     cancels: Iterable[Key],
     recalls: Iterable[Key] = (),
+    drain: bool = False,
 ) -> ToWorker:
-    message = ToWorker(acknowledged=acknowledged)
+    message = ToWorker(acknowledged=acknowledged, drain=drain)
     add = message.assignments.add
     for (task_id, attempt), kind, payload, _ in assignments:
         add(task_id=task_id, attempt=attempt, kind=kind, payload=payload)

@@ -131,18 +131,20 @@ class Assignment(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., attempt: _Optional[int] = ..., kind: _Optional[str] = ..., payload: _Optional[str] = ...) -> None: ...
 
 class ToWorker(_message.Message):
-    __slots__ = ("registered", "acknowledged", "assignments", "cancels", "recalls")
+    __slots__ = ("registered", "acknowledged", "assignments", "cancels", "recalls", "drain")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     CANCELS_FIELD_NUMBER: _ClassVar[int]
     RECALLS_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
     registered: Registered
     acknowledged: _containers.RepeatedScalarFieldContainer[int]
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     cancels: _containers.RepeatedCompositeFieldContainer[AttemptKey]
     recalls: _containers.RepeatedCompositeFieldContainer[AttemptKey]
-    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., recalls: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ...) -> None: ...
+    drain: bool
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., cancels: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., recalls: _Optional[_Iterable[_Union[AttemptKey, _Mapping]]] = ..., drain: _Optional[bool] = ...) -> None: ...
 
 class TimeLimits(_message.Message):
     __slots__ = ("queue_timeout_s", "execution_timeout_s", "deadline_s")
