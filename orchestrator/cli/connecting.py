@@ -88,6 +88,11 @@ def facts_of(told: Metrics) -> dict[str, float | None]:
     return facts | {"recovery_s": recovery_s}
 
 
+def one_line(text: str) -> str:
+    """What others made up, for a terminal: nothing in it is a command to that."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
+
+
 def json_of(view: Any) -> Any:
     """What those are told who look, for a program: states of workers by the words of the events table, those of tasks
     and priorities by their names."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
 
+from orchestrator.cli.connecting import one_line
 from orchestrator.cli.terminal import age, duration, number
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ NAMES = 11
 LONGEST = 1_000_000
 """Lines of a terminal that has no end."""
 BAR = 10
+EVENT_NAMES = 20
 STYLES = {
     "alive": "green",
     "up": "green",
@@ -34,11 +36,23 @@ STYLES = {
 
 
 class Section(NamedTuple):
-    """A heading, and rows of which as many are shown as there is room for; `more` tells how many are not."""
+    """A heading, and rows of which as many are shown as there is room for; `more` tells how many are not, with `others`
+    of which nothing is known."""
 
     heading: Text
     rows: Sequence[Text]
     more: str
+    others: int = 0
+
+    @property
+    def height(self) -> int:
+        """Without its heading."""
+        return len(self.rows) + (self.others > 0)
+
+    def shown(self, room: int, width: int) -> list[Text]:
+        rows = self.rows[: room if room >= self.height else room - 1]
+        hidden = len(self.rows) - len(rows) + self.others
+        return [*rows, *([Text(_cut(self.more.format(hidden), width), style="dim")] if hidden else [])]
 
 
 def screen(snapshot: Snapshot, width: int, height: int = LONGEST, note: str = "", title: str = "") -> list[Text]:
@@ -49,32 +63,25 @@ def screen(snapshot: Snapshot, width: int, height: int = LONGEST, note: str = ""
         lines.append(Text(_cut(note, width), style="bold yellow"))
     for name, facts in _facts(snapshot):
         lines += _wrapped(name, facts, width)
-    sections = [
-        _workers(snapshot, width),
-        *_queue(snapshot.queue, width),
-        _events(snapshot.events, width),
-    ]
+    sections = [_workers(snapshot, width), *_queue(snapshot.queue, width), _events(snapshot.events, width)]
     sections = [section for section in sections if section.rows]
-    rooms = _shared([len(section.rows) for section in sections], height - len(lines) - 2 * len(sections))
+    left = height - len(lines) - len(sections)
+    apart = sum(section.height + 1 for section in sections) <= left
+    rooms = _shared([section.height for section in sections], left - len(sections) * apart)
     for section, room in zip(sections, rooms, strict=True):
-        if not room:
-            continue
-        lines += [Text(""), section.heading]
-        shown = len(section.rows) if room >= len(section.rows) else max(room - 1, 0)
-        lines += section.rows[:shown]
-        if shown < len(section.rows):
-            lines.append(Text(_cut(section.more.format(len(section.rows) - shown), width), style="dim"))
+        if room:
+            lines += [*([Text("")] if apart else []), section.heading, *section.shown(room, width)]
     return lines[:height]
 
 
 def _shared(wanted: Sequence[int], room: int) -> list[int]:
-    """Rows for each section: one after the other gets one more, while it wants more and there is room."""
+    """Rows for each section, while there is room: the first one gets three where another one gets one."""
     given = [0] * len(wanted)
-    while room > 0 and any(has < wants for has, wants in zip(given, wanted, strict=True)):
+    while room > 0 and given != list(wanted):
         for place, wants in enumerate(wanted):
-            if given[place] < wants and room > 0:
-                given[place] += 1
-                room -= 1
+            more = min(room, wants - given[place], 1 if place else 3)
+            given[place] += more
+            room -= more
     return given
 
 
@@ -155,9 +162,7 @@ def _workers(snapshot: Snapshot, width: int) -> Section:
     remarks = [", ".join(_remarks(worker)) for worker in workers]
     styles = [STYLES.get(_state(worker), "") for worker in workers]
     heading, rows = _table("WORKER", [worker.name for worker in workers], columns, width, styles, remarks)
-    rest = f" and {snapshot.other_workers:,} others" if snapshot.other_workers else ""
-    rows += [Text(f"... {snapshot.other_workers:,} more", style="dim")] if rest else []
-    return Section(heading, rows, f"... {{:,}} more{rest}")
+    return Section(heading, rows, "... {:,} more", snapshot.other_workers)
 
 
 def _table(
@@ -225,8 +230,8 @@ def _queue(queue: QueueView, width: int) -> Iterator[Section]:
         ]
         heading, rows = _table("WAITING", names, columns, width)
         if queue.retries:
-            rows.append(Text(f"{queue.retries:,} of these wait for their next try", style="dim"))
-        yield Section(heading, rows, "... {:,} more classes")
+            rows.append(Text(_cut(f"{queue.retries:,} of these wait for their next try", width), style="dim"))
+        yield Section(heading, rows, "... {:,} more")
     if queue.lanes:
         names = [f"{each.kind} on {each.requires}" if each.requires else each.kind for each in queue.lanes]
         columns = [
@@ -248,21 +253,23 @@ def _events(events: Sequence[EventView], width: int) -> Section:
 
 
 def _told(event: EventView) -> str:
+    worker = _shortened(event.worker, EVENT_NAMES)
     if event.event == "timeout":
-        return f"timeout on {event.worker}: task {event.task_id} {event.detail}"
+        return f"timeout on {worker}: task {event.task_id} {event.detail}"
     words = {"drain": "drains", "up": "is back", "dead": "is dead", "suspect": "is suspect", "left": "has left"}
     detail = f" ({event.detail.replace('_', ' ')})" if event.detail else ""
-    return f"worker {event.worker} {words.get(event.event, f'is {event.event}')}{detail}"
+    return f"worker {worker} {words.get(event.event, f'is {event.event}')}{detail}"
 
 
 def _cut(text: str, width: int) -> str:
     """Its beginning, on one line."""
-    text = " ".join(text.split())
+    text = one_line(text)
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
 
 
 def _shortened(name: str, width: int) -> str:
     """Without its middle, where it is too long: names often differ at their ends."""
+    name = one_line(name)
     if len(name) <= width:
         return name
     begin = (width - 1) // 2

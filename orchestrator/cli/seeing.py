@@ -12,7 +12,7 @@ import typer
 
 from orchestrator.cli.addresses import Address, TaskIdArgument, TaskIdOption, WorkerName, exit_with, whole
 from orchestrator.cli.arguments import AsJson, examples_of
-from orchestrator.cli.connecting import asking, json_of, print_outcome, run, told_of
+from orchestrator.cli.connecting import asking, json_of, one_line, print_outcome, run, told_of
 from orchestrator.cli.terminal import age, count, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -106,11 +106,10 @@ def tasks(
     as_json: AsJson = False,
 ) -> None:
     """Print tasks, where they are and for how long: the oldest first, of settled ones the newest."""
-    from orchestrator.core.model import TaskState
 
     async def ask() -> Some[TaskView]:
         async with asking(address) as client:
-            return await client.tasks(TaskState[state.name.upper()] if state else (), limit)
+            return await client.tasks(state, limit)
 
     found: Some[TaskView] = run(ask())
     if as_json:
@@ -130,7 +129,7 @@ def tasks(
         ]
         for task in found
     )
-    print_table(_of_total(found, "task"), columns, ([_one_line(cell) for cell in row] for row in rows), texts=TEXTS)
+    print_table(_of_total(found, "task"), columns, ([one_line(cell) for cell in row] for row in rows), texts=TEXTS)
 
 
 @app.command(epilog=examples_of("queue", "queue --json"))
@@ -149,14 +148,17 @@ def queue(address: Address = "localhost:50051", as_json: AsJson = False) -> None
     say(f"{count(told.tasks, 'task')} at the coordinator{retries}; {told.held_tasks:,} held by workers, and not begun")
     if told.classes:
         print()
-        rows = [[_class(each.priority, each.kind), f"{each.tasks:,}", age(each.oldest_s)] for each in told.classes]
+        rows = [
+            [one_line(_class(each.priority, each.kind)), f"{each.tasks:,}", age(each.oldest_s)] for each in told.classes
+        ]
         print_table("By class", ("", "tasks", "oldest"), rows)
         if told.other_classes:
             say(f"and {told.other_classes:,} of other classes")
     if told.lanes:
         print()
         lanes = [
-            [_need(each.kind, each.requires), f"{each.tasks:,}", age(each.oldest_s), each.reason] for each in told.lanes
+            [one_line(_need(each.kind, each.requires)), f"{each.tasks:,}", age(each.oldest_s), one_line(each.reason)]
+            for each in told.lanes
         ]
         print_table("No worker can take", ("", "tasks", "oldest", "because"), lanes, texts=("because",))
     if told.held:
@@ -244,7 +246,7 @@ def _detail_lines(detail: TaskDetail) -> Iterable[str]:
     task = detail.task
     for failure in detail.failures:
         how = failure.outcome.lower().replace("_", " ")
-        reason = f", {_one_line(failure.reason)}" if failure.reason else ""
+        reason = f", {one_line(failure.reason)}" if failure.reason else ""
         yield f"attempt {failure.attempt}: {how} on {failure.worker}, {age(failure.ago_s)} ago{reason}"
     settled = task.state.name in ("COMPLETED", "FAILED")
     for attempt in detail.attempts:
@@ -255,7 +257,7 @@ def _detail_lines(detail: TaskDetail) -> Iterable[str]:
     if settled and task.worker:
         yield f"worker: {task.worker}"
     if task.waits_for:
-        yield f"waits for: {task.waits_for}"
+        yield f"waits for: {one_line(task.waits_for)}"
         yield f"waiting: {age(task.since_s)}"
     yield f"attempts: {task.attempts}"
 
@@ -276,7 +278,3 @@ def _class(priority: int, kind: str) -> str:
 
 def _need(kind: str, requires: str) -> str:
     return f"{kind} on {requires}" if requires else kind
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import grpc
@@ -59,10 +59,10 @@ class AsyncViews:
         answer = watching.view_of(Workers, await self._ask("GetWorkers", watching.workers_request(name, 1)))
         return next(iter(answer.workers), None)
 
-    async def tasks(self, state: TaskState | Iterable[TaskState] = (), limit: int = LIMIT) -> Some[TaskView]:
-        """Those in that state, or in one of these; if none is given, all that are not settled. Settled ones come newest
-        first, the others oldest first; `limit`: at most 1,000."""
-        states = [state] if isinstance(state, TaskState) else list(state)
+    async def tasks(self, state: TaskState | str | None = None, limit: int = LIMIT) -> Some[TaskView]:
+        """Those in that state ("running", say); if none is given, all that are not settled. Settled ones come newest
+        first, the others oldest first; `limit`: at most 1,000. ValueError for a state that there is not."""
+        states = [] if state is None else [_state(state)]
         answer = watching.view_of(Tasks, await self._ask("GetTasks", watching.tasks_request(states, limit)))
         return Some(*answer)
 
@@ -137,7 +137,7 @@ class Views:
     def workers(self, limit: int = LIMIT) -> Some[WorkerView]:
         return self._do(self._views.workers(limit))
 
-    def tasks(self, state: TaskState | Iterable[TaskState] = (), limit: int = LIMIT) -> Some[TaskView]:
+    def tasks(self, state: TaskState | str | None = None, limit: int = LIMIT) -> Some[TaskView]:
         return self._do(self._views.tasks(state, limit))
 
     def task(self, task_id: str) -> TaskDetail:
@@ -148,6 +148,15 @@ class Views:
 
     def drain(self, name: str, wait: bool = True) -> None:
         self._do(self._views.drain(name, wait))
+
+
+def _state(given: TaskState | str) -> TaskState:
+    if isinstance(given, TaskState):
+        return given
+    if given.upper() not in TaskState.__members__:
+        names = ", ".join(name.lower() for name in TaskState.__members__)
+        raise ValueError(f"no task is {given!r:.80}, expected one of {names}")
+    return TaskState[given.upper()]
 
 
 class _Unanswered(Exception):

@@ -190,6 +190,20 @@ def test_up_starts_a_worker_again_that_was_killed(folder: Path):
         assert process.wait(30) == 130
 
 
+def test_up_lets_a_worker_go_that_drains(folder: Path):
+    """It is not started again, and the others go on."""
+    with up(folder, "--workers", "2", "--app", "work:app", "--quiet") as (process, address):
+        words = [*ORCHESTRATOR, "drain", "w1", "--coordinator", address]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+        assert done.stdout == "worker w1 has left\n"
+        assert "worker w1 has drained and left\n" in iter(told_by(process).readline, "")
+        words = [*ORCHESTRATOR, "workers", "--json", "--coordinator", address]
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+        assert [worker["name"] for worker in json.loads(done.stdout)["workers"]] == ["w2"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+
+
 def test_the_second_example_of_the_readme(tmp_path: Path):
     """In an empty folder: the module, the cluster, the client, and the command, as they stand there."""
     text = (ROOT / "README.md").read_text()

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import pty
+import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -295,6 +300,41 @@ def apart(text: str) -> list[str]:
     return ["\n".join(lines[begin:end]) for begin, end in zip(begins, [*begins[1:], len(lines)], strict=True)]
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_on_a_terminal_it_is_a_screen(make_cluster: MakeCluster, columns: int):
+    """Drawn again and again, in lines that fit; q quits, and so does an interrupt. The terminal is as it was."""
+    cluster = make_cluster(1, capacity=1)
+    submitted(cluster, GPU)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (24, columns))
+    before = termios.tcgetattr(theirs)
+    for end in (lambda _: os.write(ours, b"q"), lambda process: process.send_signal(signal.SIGINT)):
+        words = ["top", "--interval", "0.1", "--coordinator", cluster.address]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.cli.cluster", *words],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "", "LINES": ""},
+        )
+        seen = b""
+        while seen.count(b"NOBODY TAKES") < 3:
+            seen += os.read(ours, 65536)
+        end(process)
+        while process.poll() is None:
+            if select.select([ours], [], [], 0.05)[0]:
+                seen += os.read(ours, 65536)
+        text = seen.decode(errors="ignore")
+        assert "Traceback" not in text
+        assert "1 alive" in text
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]+|\x1b\[H", text)]
+        assert max(map(len, lines)) <= columns
+        assert termios.tcgetattr(theirs) == before
+    assert process.returncode == 130
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_a_client_without_an_event_loop_asks_the_same(make_cluster: MakeCluster):
     """Workers, tasks by state, one task, the queue; KeyError for a task that is unknown."""
     cluster = make_cluster(1, capacity=1)
@@ -304,7 +344,9 @@ def test_a_client_without_an_event_loop_asks_the_same(make_cluster: MakeCluster)
             pass
         assert client.workers().total == 1
         assert tasks.total == 2
-        (pending,) = client.tasks(TaskState.PENDING)
+        (pending,) = client.tasks(state="pending")
+        with pytest.raises(ValueError, match="no task is 'waiting', expected one of pending, assigned, running"):
+            client.tasks(state="waiting")
         assert client.task(pending.id).task.waits_for == "the worker to have room"
         assert client.queue().tasks == 1
         with pytest.raises(KeyError):
