@@ -12,13 +12,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from orchestrator.cluster.limits import Limits
-from orchestrator.cluster.newcomers import Newcomers
+from orchestrator.cluster.newcomers import SILENCE_S, Newcomers, heard, the_request
 from orchestrator.cluster.peers import Refused
 from orchestrator.cluster.wire import rpc
 from orchestrator.cluster.wire.frames import Malformed, sound
 
-SILENCE_S = 30.0
-"""How long one may say nothing while it is to ask for something."""
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
@@ -73,10 +71,7 @@ class _Health:
         """How it is now, and once more when that changes; with that the stream ends."""
         try:
             async with self._watchers.place():
-                request = await anext(self._heard(requests), None)
-                if request is None:
-                    raise Refused(Code.INVALID_ARGUMENT, "there is no message")
-                name = request.service
+                name = (await the_request(requests, self._silence_s)).service
                 await context.write(self._status(name))
                 await self._stopping.wait()
                 await context.write(self._status(name))
@@ -86,22 +81,10 @@ class _Health:
     async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: Context) -> None:
         try:
             async with self._watchers.place():
-                async for answer in self._reflection.ServerReflectionInfo(self._heard(requests), context):
+                async for answer in self._reflection.ServerReflectionInfo(heard(requests, self._silence_s), context):
                     await context.write(answer)
         except (Refused, Malformed) as refused:
             await _abort(context, refused)
-
-    async def _heard(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """The messages, until there are no more. Raises Refused, Malformed."""
-        while True:
-            try:
-                async with asyncio.timeout(self._silence_s):
-                    message = await anext(requests, None)
-            except TimeoutError:
-                raise Refused(Code.DEADLINE_EXCEEDED, f"nothing was said for {self._silence_s:g} s") from None
-            if message is None:
-                return
-            yield sound(message)
 
 
 async def _abort(context: Context, refused: Refused | Malformed) -> None:

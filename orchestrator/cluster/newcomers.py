@@ -1,14 +1,40 @@
-"""Streams that nobody has to keep: of too many, the one that has been there longest ends."""
+"""Streams that nobody has to keep: of too many, the one that has been there longest ends, and so does a silent one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 
 from orchestrator.cluster.peers import Refused
+from orchestrator.cluster.wire.frames import sound
+
+SILENCE_S = 30.0
+"""How long one may say nothing while it is to ask for something."""
+
+
+async def heard(requests: AsyncIterator[Any], silence_s: float = SILENCE_S) -> AsyncIterator[Any]:
+    """The messages, until there are no more. Raises Refused, Malformed."""
+    while True:
+        try:
+            async with asyncio.timeout(silence_s):
+                message = await anext(requests, None)
+        except TimeoutError:
+            raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, f"nothing was said for {silence_s:g} s") from None
+        if message is None:
+            return
+        yield sound(message)
+
+
+async def the_request(requests: AsyncIterator[Any], silence_s: float = SILENCE_S) -> Any:
+    """The only message of one who is answered by a stream. Raises Refused, Malformed."""
+    message = await anext(heard(requests, silence_s), None)
+    if message is None:
+        raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "there is no message")
+    return message
 
 
 class Newcomers:

@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.cluster.answers import Unread
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.looking import Looking
+from orchestrator.cluster.newcomers import the_request
 from orchestrator.cluster.peers import Refused, StreamedWorker
 from orchestrator.cluster.service import Code, Context, Service
 from orchestrator.cluster.wire import watching
@@ -49,15 +50,15 @@ class ViewService(Service):
             sound(request)
             return await self._answer(self._looking.queue(), context)
 
-    async def Watch(self, request: Any, context: Context) -> None:
+    async def Watch(self, requests: AsyncIterator[Any], context: Context) -> None:
         async with self._refusals(context):
-            wanted_s = sound(request).interval_s
-            if not 0 <= wanted_s < math.inf:
-                raise Refused(Code.INVALID_ARGUMENT, f"an interval is a number of seconds, not {wanted_s:g}")
             if self._watchers >= WATCHERS_MAX:
                 raise Refused(Code.RESOURCE_EXHAUSTED, f"{self._watchers} others watch: no more are told")
             self._watchers += 1
             try:
+                wanted_s = (await the_request(requests)).interval_s
+                if not 0 <= wanted_s < math.inf:
+                    raise Refused(Code.INVALID_ARGUMENT, f"an interval is a number of seconds, not {wanted_s:g}")
                 await self._tell(min(max(wanted_s, INTERVAL_S[0]), INTERVAL_S[1]), context)
             finally:
                 self._watchers -= 1

@@ -26,7 +26,7 @@ from tests.cluster.streams import Hand, coordinator, play
 
 Code = grpc.StatusCode
 Status = health_pb2.HealthCheckResponse
-OURS = (rpc.COORDINATOR, rpc.REGISTRY, rpc.WORKER_STREAM, rpc.CLIENT_STREAM)
+OURS = (rpc.COORDINATOR, rpc.REGISTRY, rpc.WORKER_STREAM, rpc.CLIENT_STREAM, rpc.CLUSTER_VIEW)
 
 
 def probe(address: str, service: str = "") -> int | Code:
@@ -43,7 +43,7 @@ def test_a_coordinator_tells_that_it_serves_and_that_it_stops(make_cluster: Make
     """As a whole and each of its services; whoever watches hears of the end."""
     cluster = make_cluster()
     names = ["", *(service.full_name for service in OURS), HEALTH.full_name, REFLECTION.full_name]
-    assert [probe(cluster.address, name) for name in names] == [Status.SERVING] * 7
+    assert [probe(cluster.address, name) for name in names] == [Status.SERVING] * len(names)
     assert probe(cluster.address, "nobody.Nothing") is Code.NOT_FOUND
     with grpc.insecure_channel(cluster.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
