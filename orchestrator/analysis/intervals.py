@@ -234,29 +234,23 @@ def _too_few_waits(parts: Sequence[Observed], serial: bool) -> set[str]:
 def _effective_pairs(left: Sequence[Observed], right: Sequence[Observed]) -> Measures:
     """As how many pairs of runs these count, for waits and for the tails of latency, which are long waits.
 
-    Tails that wait together grow as the product of both sides' waits. Services count each pair as one, by their part of
-    the variance, unless both sides have the same tasks: then only their waits differ.
+    Services count each pair as one, by their part of the variance, unless both sides have the same tasks: then only
+    their waits differ.
     """
-    ours, theirs = _waited_s(left), _waited_s(right)
-    waits = effective_number(ours * theirs)
+    waits = _effective_waits(_waited_s(left), _waited_s(right), max(map(_used, (left, right))))
     waiting = max(waiting_part([one.latency_s for one in side], [one.wait_s for one in side]) for side in (left, right))
     waiting = 1.0 if _same_arrivals(left, right) else waiting
     tails = 1 / (waiting / max(waits, 1.0) + (1 - waiting) / len(left))
-    mean = _effective_mean(ours, theirs, max(map(_used, (left, right)))) if waits else 0.0
-    return {
-        **dict.fromkeys(["wait_s.p99", *EXCESS], waits),
-        "wait_s.mean": mean,
-        **dict.fromkeys(LATENCY[1:], tails),
-    }
+    return {**dict.fromkeys(["wait_s.mean", "wait_s.p99", *EXCESS], waits), **dict.fromkeys(LATENCY[1:], tails)}
 
 
-def _effective_mean(ours: Floats, theirs: Floats, load: float) -> float:
-    """As how many pairs these count for the ratio of mean waits.
+def _effective_waits(ours: Floats, theirs: Floats, load: float) -> float:
+    """As how many pairs these count for the ratio of their waits; 0 if none waits on both sides.
 
     Pairs that wait together differ by the derivative of the wait w at a load of u, which for M/M/1, w = u / (1 - u),
     grows as w to the power 2u (that is d ln w' / d ln w), and no slower than w. Other sides err each by itself.
     """
-    if len(ours) > 2 and _correlation(ours, theirs) < TOGETHER:
+    if len(ours) > 2 and _correlation(ours, theirs) < TOGETHER and np.any(ours * theirs):
         return min(effective_number(ours), effective_number(theirs))
     return effective_number((ours * theirs) ** max(load, 0.5))
 
