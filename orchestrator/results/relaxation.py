@@ -44,7 +44,7 @@ class Queue:
         their waits, one takes (1 + c) / 2 times as long (heavy traffic: Whitt, "Planning queueing simulations", 1989).
 
         As many tasks wait as Erlang's C says, and for an exponential time, whose mean is (1 + c) / 2 times that of
-        exponential services (Allen, "Probability, statistics, and queueing theory", 1990, section 5.3.5).
+        exponential services (Allen, "Probability, statistics, and queueing theory", 1990).
         """
         if not load:
             return cls(math.inf, 0.0, 1.0)
