@@ -1,4 +1,4 @@
-"""What the site shows of files outside of docs/: documents of the root, and every file that a page links to.
+"""What the site shows of files outside of docs/: documents elsewhere, and every file that a page links to.
 
 MkDocs knows only what is in docs/. A link from there to a scenario or a source leads on GitHub to the file, and on the
 site to a page that shows it.
@@ -15,8 +15,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Documents of the root, and what they are called on the site."""
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "examples/README.md": "examples.md",
+}
+"""Documents outside of docs/, and what they are called on the site."""
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".proto": "proto", ".csv": "text", "": "text"}
 """Files that are shown as a page of code; any other is there to be downloaded."""
 
@@ -25,7 +30,7 @@ _LINK = re.compile(r"(\]\()(?![a-z]+:|#)([^)\s#]+)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The files of docs/, those of the root, and those that any of them links to."""
+    """The files of docs/, the documents elsewhere, and the files that any of them links to."""
     for name, uri in PAGES.items():
         files.append(File.generated(config, uri, content=(ROOT / name).read_text(encoding="utf-8")))
     for document in list(files.documentation_pages()):

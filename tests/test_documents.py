@@ -17,7 +17,9 @@ from orchestrator.scenario.schema import Scenario
 from tests.test_house import ROOT, project_files
 
 DOCUMENTS = sorted(
-    path for path in project_files() if path.suffix == ".md" and (path.parent == ROOT or ROOT / "docs" in path.parents)
+    path
+    for path in project_files()
+    if path.suffix == ".md" and (path.parent in (ROOT, ROOT / "examples") or ROOT / "docs" in path.parents)
 )
 PRESENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
 """Those that tell what is; the changelog also tells what was."""
