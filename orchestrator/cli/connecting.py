@@ -41,7 +41,8 @@ def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         exit_with(1, str(error))
     except grpc.aio.AioRpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            exit_with(1, "this coordinator has no answer to that: it is an older one, or knows the unary contract only")
+            who = "an older coordinator, one of the unary contract, or another server"
+            exit_with(1, f"what answers there does not know that question: it is {who}")
         exit_with(1, f"{error.code().name}: {error.details()}")
     except TaskRefused as error:
         exit_with(2, f"refused: {error}")

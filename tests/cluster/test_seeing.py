@@ -210,7 +210,8 @@ def test_mistakes_are_one_sentence_each(
     assert complaint("drain", "x" * 201)[0] == 2
     assert complaint("tasks", "--limit", "0") == (2, "--limit 0: 1 to 1,000 tasks are shown\n")
     assert complaint("top", "--interval", "0")[0] == complaint("top", "--count", "0")[0] == 2
-    nothing = "this coordinator has no answer to that: it is an older one, or knows the unary contract only\n"
+    who = "an older coordinator, one of the unary contract, or another server"
+    nothing = f"what answers there does not know that question: it is {who}\n"
     for words in (["workers"], ["tasks"], ["queue"], ["drain", "w1"], ["top", "--json"]):
         done = command(*words, "--coordinator", stranger.address)
         assert (done.exit_code, done.stdout, done.stderr) == (1, "", nothing)

@@ -158,11 +158,11 @@ def test_submit_says_that_it_waits_for_a_worker(make_cluster: MakeCluster):
 
 
 def test_what_another_try_would_not_change_is_an_end(nothing_served: str, tmp_path: Path):
-    """A server of other services: exit 1 with its answer, of workers and of clients, with and without streams."""
+    """A server of other services: exit 1 with a sentence, of workers and of clients, with and without streams."""
     for options in ([], ["--contract"]):
         done = submit(nothing_served, "--payload", "7", *options)
         assert done.returncode == 1
-        assert done.stderr.splitlines()[-1].startswith("UNIMPLEMENTED: ")
+        assert done.stderr.splitlines()[-1].startswith("what answers there does not know that question: ")
         log = tmp_path / "log"
         with log.open("wb", buffering=0) as file:
             worker = Process(["worker", "-c", nothing_served, "--port", "0", "--id", "w", *options], file)

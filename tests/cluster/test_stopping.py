@@ -12,6 +12,7 @@ import pytest
 from orchestrator.cluster.client import AsyncClient, CoordinatorStopped, NewTask
 from orchestrator.cluster.decision_record import Recorded, replay
 from orchestrator.rehearsal.local_cluster import LocalCluster
+from tests.cluster.lines import lines
 
 SENTENCE = "the routing policy tests.cluster.lame:Lame raised in choose: ZeroDivisionError: by zero"
 
@@ -46,8 +47,8 @@ def test_a_policy_that_raises_ends_the_coordinator_and_everybody_is_told(broken:
     ] * 2
     assert isinstance(told[2], CoordinatorStopped | grpc.aio.AioRpcError)
     assert broken.coordinator.wait(10) == 70
-    critical = [line for line in (tmp_path / "log").read_text().splitlines() if " C orchestrator.coordinator" in line]
-    assert [line.partition(": ")[2] for line in critical] == [f"the coordinator stopped: {SENTENCE}"]
+    critical = [line["event"] for line in lines(tmp_path / "log") if line.get("level") == "critical"]
+    assert critical == [f"the coordinator stopped: {SENTENCE}"]
     last = list(Recorded(tmp_path / "record").inputs())[-1]
     assert last.raised == "ZeroDivisionError: by zero"
     _, difference, remark = replay(tmp_path / "record")
