@@ -29,6 +29,7 @@ from orchestrator.cluster.figures import Metrics
 from orchestrator.cluster.futures import AsyncCall, AsyncCalls, Call, Calls, TaskFailed, TaskFuture, copied, required
 from orchestrator.cluster.link import Link
 from orchestrator.cluster.resubmitting import Resubmissions
+from orchestrator.cluster.shown import Shown
 from orchestrator.cluster.silence import Silence
 from orchestrator.cluster.submissions import (
     CoordinatorStopped,
@@ -70,7 +71,7 @@ PARTING_S = 2.0
 """For how long a client that ends waits until its coordinator knows what was cancelled."""
 
 
-class AsyncClient(AsyncCalls, AsyncViews):
+class AsyncClient(Shown, AsyncCalls, AsyncViews):
     """Asynchronous; use as `async with AsyncClient(address) as client`. `contract`: do not try streams.
 
     `give_up_after_s`: a task that the coordinator refuses for so long, because too many wait, raises Overloaded; None:
@@ -83,13 +84,14 @@ class AsyncClient(AsyncCalls, AsyncViews):
         self.address = address
         self._contract = contract
         self._give_up_after_s = give_up_after_s
+        self._unsettled: Unsettled = {}
 
     async def __aenter__(self) -> AsyncClient:
         self._loop = asyncio.get_running_loop()
         self._link = Link(self.address)
         self._silence = Silence(self.address, log)
         self._submitted = 0
-        self._unsettled: Unsettled = {}
+        self._unsettled = {}
         way: type[Polling | Streaming] = Polling if self._contract else Streaming
         self._resubmissions = Resubmissions(self.address, self._give_up_after_s, log)
         self._way: Way = way(self._link, self._unsettled, self._silence, self._resubmissions)
@@ -111,6 +113,18 @@ class AsyncClient(AsyncCalls, AsyncViews):
                 await self._running
         finally:
             await self._link.close()
+
+    def _facts(self) -> dict[str, str]:
+        running: asyncio.Task[None] | None = getattr(self, "_running", None)  # there is none before `async with`
+        if running is not None and running.done() and not running.cancelled():
+            return {"address": self.address, "state": "failed", "error": str(running._exception)}
+        if running is None:
+            state = "not begun"
+        elif running.done():
+            state = "closed"
+        else:
+            state = "connected" if self._silence.over else "not connected"
+        return {"address": self.address, "state": state, "unsettled": str(len(self._unsettled))}
 
     @overload
     def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncCall[R]: ...
@@ -234,7 +248,7 @@ class AsyncClient(AsyncCalls, AsyncViews):
             await asyncio.sleep(pause_s)
 
 
-class Client(Calls, Views):
+class Client(Shown, Calls, Views):
     """The same for callers without an event loop: it runs one in a thread of its own."""
 
     def __init__(
@@ -256,6 +270,9 @@ class Client(Calls, Views):
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
+
+    def _facts(self) -> dict[str, str]:
+        return self._client._facts()
 
     async def _close(self) -> None:
         await self._client.__aexit__()

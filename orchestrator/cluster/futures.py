@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from orchestrator.cluster.app import TRACEBACK, Task
+from orchestrator.cluster.shown import Shown
 from orchestrator.cluster.submissions import NewTask
 from orchestrator.core.model import TaskState
 
@@ -81,7 +82,7 @@ def required(task: object) -> Task[..., Any]:
 # ---- without an event loop
 
 
-class TaskFuture(Future[R]):
+class TaskFuture(Shown, Future[R]):
     """Of a task; `cancel()` cancels the task."""
 
     submission: Submission
@@ -89,15 +90,15 @@ class TaskFuture(Future[R]):
     @property
     def task_id(self) -> str | None:
         """None while the coordinator has not taken it."""
-        known = self.submission.id
-        if not known.done() or known.cancelled() or known.exception() is not None:
-            return None
-        return known.result()
+        return self.submission.task_id
 
     @property
     def progress(self) -> Progress | None:
         """The newest word of the task itself on how far it is; None before there is one."""
         return self.submission.progress
+
+    def _facts(self) -> dict[str, str]:
+        return self.submission.facts(self)
 
 
 class Calls:
@@ -175,7 +176,7 @@ class ClusterExecutor(concurrent.futures.Executor):
 # ---- with one
 
 
-class AsyncCall(asyncio.Future[R]):
+class AsyncCall(Shown, asyncio.Future[R]):
     """Of a task, on its way; awaiting it gives its value, or raises TaskFailed. Cancelling it cancels the task."""
 
     submission: Submission
@@ -184,6 +185,9 @@ class AsyncCall(asyncio.Future[R]):
     def progress(self) -> Progress | None:
         """As `TaskFuture.progress`."""
         return self.submission.progress
+
+    def _facts(self) -> dict[str, str]:
+        return self.submission.facts(self)
 
     def cancel(self, msg: Any | None = None) -> bool:
         self.submission.cancel()

@@ -37,6 +37,11 @@ class Silence:
         """For how long it has lasted; 0 if there is none."""
         return 0.0 if self._timer is None else self._loop.time() - self._since
 
+    @property
+    def over(self) -> bool:
+        """Somebody has answered, and nothing has failed since."""
+        return self._ever_reached and self._timer is None
+
     def reached(self) -> None:
         if self._told:
             self._log.info("reached the coordinator at %s", self._address)

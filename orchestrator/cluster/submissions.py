@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS, unsound
+from orchestrator.cluster.shown import Shown, facts_of
 from orchestrator.cluster.wire.frames import ID_CHARACTERS
 from orchestrator.cluster.wire.progress import Progress
 from orchestrator.cluster.wire.translate import Outcome, make
@@ -136,7 +138,7 @@ class Awaited(asyncio.Future[Outcome]):
         return cancels
 
 
-class Submission:
+class Submission(Shown):
     """A task on its way; awaiting it gives its `Outcome`, or raises TaskRefused. `submitted_at`: on the loop's clock.
 
     `id` is known once the coordinator has taken the task. `progress`: the newest word of the task itself on how far it
@@ -164,6 +166,20 @@ class Submission:
 
     def __await__(self) -> Generator[Any, None, Outcome]:
         return self.outcome.__await__()
+
+    @property
+    def task_id(self) -> str | None:
+        """None while the coordinator has not taken it."""
+        if not self.id.done() or self.id.cancelled() or self.id.exception() is not None:
+            return None
+        return self.id.result()
+
+    def facts(self, future: Future[Any] | asyncio.Future[Any]) -> dict[str, str]:
+        """What is shown of a future that its caller has of it."""
+        return facts_of(self.task_id, self.task.kind, self.progress, future)
+
+    def _facts(self) -> dict[str, str]:
+        return self.facts(self.outcome)
 
     def cancel(self) -> bool:
         """Nobody wants it any more: the coordinator is told, and a worker that runs it stops. False: it is settled."""
