@@ -1,5 +1,6 @@
 """A job of many files, done by one process, then by a cluster that loses a worker on the way; and what that came to."""
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -26,6 +27,25 @@ class Job(NamedTuple):
     app: str
     task: Callable[[Path], Any]
     rest: Callable[[Path, list[Any], Callable[..., Iterable[Any]]], Any]
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """The options that all jobs have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=at_least(3), default=300)
+    parser.add_argument("--workers", type=at_least(2), default=4, help="one of them is killed")
+    return parser
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """What reads an option."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return number
 
 
 class Clustered(NamedTuple):

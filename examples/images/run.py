@@ -7,7 +7,6 @@ every result and every picture is right, and that nothing was run again whose re
 `examples/images/images.yaml` rehearses the same job: give it the service times that are printed.
 """
 
-import argparse
 import random
 import shutil
 import sys
@@ -20,7 +19,7 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from examples.images.images import look, sheet
-from examples.job import Job, compare, parts
+from examples.job import Job, at_least, compare, parser_of, parts
 
 SIDE = 1200
 """Pixels of each picture, about."""
@@ -60,10 +59,8 @@ def made(folder: Path, looks: list[Any], each: Callable[..., Iterable[Any]]) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=300)
-    parser.add_argument("--side", type=int, default=SIDE, help="pixels of each picture, about")
-    parser.add_argument("--workers", type=int, default=4)
+    parser = parser_of(__doc__)
+    parser.add_argument("--side", type=at_least(50), default=SIDE, help="pixels of each picture, about")
     parser.add_argument("--out", type=Path, help="a folder for the thumbnails and sheets that the cluster made")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

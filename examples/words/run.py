@@ -6,7 +6,6 @@ It says how much faster the cluster was, and checks that every result is right a
 result had arrived. `examples/words/words.yaml` rehearses the same job: give it the service times that are printed.
 """
 
-import argparse
 import random
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from examples.job import Job, compare, parts
+from examples.job import Job, at_least, compare, parser_of, parts
 from examples.words.words import add, count
 
 WORDS = 60_000
@@ -41,10 +40,8 @@ def total(_: Path, counts: list[Any], each: Callable[..., Iterable[Any]]) -> dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=300)
-    parser.add_argument("--words", type=int, default=WORDS, help="of each file, about")
-    parser.add_argument("--workers", type=int, default=4)
+    parser = parser_of(__doc__)
+    parser.add_argument("--words", type=at_least(2), default=WORDS, help="of each file, about")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "alone")

@@ -31,6 +31,15 @@ def test_a_killed_worker_costs_no_result_and_repeats_none(job: str, tmp_path: Pa
     assert told[6] == "every result is right"
 
 
+@pytest.mark.parametrize("job", SMALL)
+def test_a_job_that_has_no_worker_to_lose_is_refused(job: str):
+    """In one sentence, and exit 2."""
+    command = [sys.executable, str(ROOT / "examples" / job / "run.py"), "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("error: argument --workers: 1 is less than 2")
+
+
 @pytest.mark.parametrize("job", KINDS)
 def test_its_scenario_is_simulated(job: str):
     """The same kinds, as many tasks, the same loss: all of them complete."""
