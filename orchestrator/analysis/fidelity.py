@@ -245,13 +245,14 @@ def _together(rows: Sequence[Row | None]) -> Row:
 
     first = rows[0]
     assert first is not None
-    known = [row for row in rows if row is not None and row.value and row.reference and row.error is not None]
-    if len(rows) == 1 or len(known) < len(rows):
+    pairs = [(row.value, row.reference) for row in rows if row is not None and row.error is not None]
+    ratios = [value / reference for value, reference in pairs if value and reference]
+    if len(rows) == 1 or len(ratios) < len(rows) or min(ratios) <= 0:  # of a small difference of times even the sign
         return first
-    ratios = np.log([row.value / row.reference for row in known if row.value and row.reference])
-    mean = float(np.mean(ratios))
-    error = float(stats.sem(ratios))
-    low, high = stats.t.interval(LEVEL, len(ratios) - 1, mean, error) if error else (mean, mean)
+    logs = np.log(ratios)
+    mean = float(np.mean(logs))
+    error = float(stats.sem(logs))
+    low, high = stats.t.interval(LEVEL, len(logs) - 1, mean, error) if error else (mean, mean)
     assert first.value is not None
     return replace(
         first,

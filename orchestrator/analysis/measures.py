@@ -92,12 +92,16 @@ def excess_s(tables: Tables, scenario: Scenario) -> Floats:
     """The part of each task's latency that is not service: float64[tasks] seconds, NaN where unknown, infinite for a
     task that failed or is unfinished.
 
-    It is the latency minus the demand divided by the speed of the worker that settled the task.
+    It is the latency minus the demand divided by the speed of the worker that settled the task. Of tasks with keys that
+    a worker may remember it is not known: nothing records which of them took less than their demand.
     """
     worker = codes(tables.tasks, "worker", scenario.worker_names())
     service_s = floats(tables.tasks, "service_s") / per_worker(scenario, "speed")[worker]
     excess: Floats = latency_s(tables.tasks) - np.nan_to_num(service_s)
     excess[np.isnan(service_s) & np.isfinite(excess)] = np.nan
+    affinity = scenario.workload.affinity
+    if affinity is not None and affinity.hit_factor < 1:
+        excess[np.isfinite(excess)] = np.nan
     excess[np.abs(excess) < ROUNDING_S] = 0.0
     return excess
 

@@ -57,6 +57,26 @@ def test_two_one_sided_tests_decide(factor: float, verdict: str):
     assert fidelity([of("sim", factor), *lived], margin=0.5).cells[0].row("latency_s.p50").verdict == EQUIVALENT
 
 
+def excesses(world: str, factor: float, affinity: dict[str, float] | None) -> Run:
+    """60 tasks that take less than their demand of 2 s, which is what remembered keys do."""
+    rows = [task(15.0 + n, 15.0 + n + factor * (1 + n / 100), service_s=2.0) for n in range(60)]
+    tree = scenario().with_({"workload.affinity": affinity})
+    return run(tables(rows), tree, world=world)
+
+
+@pytest.mark.parametrize("affinity", [None, {"keys": 5, "hit_factor": 0.25}])
+def test_a_statistic_whose_sign_differs_breaks_nothing(affinity: dict[str, float] | None, tmp_path: Path):
+    """Latency minus service is below 0 in one world and above 0 in the other; where keys make tasks shorter, it is
+    not known at all. All of it can be saved."""
+    found = fidelity([excesses("sim", 1.3, affinity), *(excesses("live", one, affinity) for one in (1.0, 2.0))])
+    found.save(tmp_path / "out")
+    saved = json.loads((tmp_path / "out" / "fidelity.json").read_text())
+    (cell,) = saved["cells"]
+    known = {row["metric"] for row in cell["rows"] if row["sim"] is not None}
+    assert "latency_s.p50" in known
+    assert ("excess_s.p50" in known) == (affinity is None)
+
+
 def test_one_live_run_has_no_floor_and_the_interval_of_the_blocks():
     """The interval is that of `compare`; where the tasks are too few for one, nothing is shown."""
     found = fidelity([mm1(400), mm1(400, world="live")])

@@ -138,6 +138,63 @@ def test_nobody_is_ever_above_the_bound(workers, bound, keys, seed):
         cluster.routing.check(cluster.assignable())
 
 
+MOVES = st.lists(
+    st.tuples(st.sampled_from(["task", "task", "task", "end", "leave", "join"]), st.integers(0, 1000)), max_size=150
+)
+
+
+@settings(deadline=None, derandomize=True, max_examples=100)
+@given(workers=st.integers(2, 12), nodes=st.integers(1, 50), bound=st.floats(0, 3), moves=MOVES)
+def test_the_bound_holds_while_workers_come_and_go(workers, nodes, bound, moves):
+    """Whoever gets a task then holds at most ceil((1 + bound) m / n), of the m tasks of the n workers that are here."""
+    cluster = cluster_of(ring(nodes, bound), workers)
+    for what, pick in moves:
+        worker = cluster.workers[pick % workers]
+        here = cluster.assignable()
+        if what == "join":
+            cluster.join(worker)
+        elif what == "leave" and len(here) > 1:
+            cluster.leave(worker)
+        elif what == "end" and worker.load:
+            cluster.load(worker, -1)
+        elif what == "task":
+            chosen = cluster.routing.choose(task(f"key-{pick % 4}"))
+            assert chosen in here
+            cluster.load(chosen, 1)
+            assert chosen.load <= math.ceil((1 + bound) * sum(one.load for one in here) / len(here))
+        cluster.routing.check(cluster.assignable())
+
+
+@pytest.mark.parametrize(("workers", "nodes"), [(2, 50), (5, 40), (20, 20), (50, 100)])
+def test_other_rings_spread_as_theory_says(workers, nodes):
+    """cv = sqrt((N - 1) / (N V + 1)), within four standard errors of 1,000 / N rings or more."""
+    squares = [
+        sum((one * workers - 1) ** 2 for one in share) / workers
+        for share in shares_of_rings(workers, nodes, max(40, 1000 // workers))
+    ]
+    mean = sum(squares) / len(squares)
+    error = math.sqrt(sum((one - mean) ** 2 for one in squares)) / len(squares)
+    assert abs(mean - (workers - 1) / (workers * nodes + 1)) < 4 * error
+
+
+@pytest.mark.parametrize("workers", [2, 5, 25])
+@pytest.mark.parametrize("make", [ring, lambda: Rendezvous(random.Random(1))])
+def test_as_many_keys_move_as_the_worker_had(make, workers):
+    """About 1 / N of them, as it leaves and as it comes back: four standard errors of ring and keys together."""
+    cluster = cluster_of(make(), workers)
+    keys = KEYS[:4000]
+    before = owners(cluster, keys)
+    cluster.leave(cluster.workers[0])
+    without = owners(cluster, keys)
+    moved = {key for key in keys if without[key] != before[key]}
+    assert moved == {key for key in keys if before[key] == "w1"}
+    share = 1 / workers
+    error = math.sqrt(share * (1 - share) * (1 / len(keys) + 1 / (100 * workers + 1)))
+    assert len(moved) / len(keys) == pytest.approx(share, abs=4 * error)
+    cluster.join(cluster.workers[0])
+    assert owners(cluster, keys) == before
+
+
 def test_what_is_beyond_the_bound_goes_to_the_next_on_the_ring():
     """The first task of a hot key goes to its owner, the others from there on: always to the same ones."""
     walks = []
