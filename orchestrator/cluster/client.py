@@ -249,34 +249,54 @@ class AsyncClient(Shown, AsyncCalls, AsyncViews):
 
 
 class Client(Shown, Calls, Views):
-    """The same for callers without an event loop: it runs one in a thread of its own."""
+    """The same for callers without an event loop: it runs one in a thread of its own.
+
+    It begins with the `with` block, or with the first call, as in a notebook; then `close` ends it. What is called back
+    by its futures runs in that thread, and may submit, but not wait.
+    """
 
     def __init__(
         self, address: str = "localhost:50051", *, contract: bool = False, give_up_after_s: float | None = None
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="orchestrator-client", daemon=True)
+        self._beginning = threading.Lock()
         self._views = self._client = AsyncClient(address, contract=contract, give_up_after_s=give_up_after_s)
 
     def __enter__(self) -> Client:
-        self._thread.start()
-        self._do(self._client.__aenter__())
+        self._begin()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """It serves no more calls. What it has submitted goes on, and its futures are cancelled."""
+        if self._loop.is_closed():
+            return
         try:
-            self._do(self._close())
+            if self._thread.is_alive():
+                self._do(self._end())
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
         finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
             self._loop.close()
+
+    def _begin(self) -> None:
+        """Once."""
+        with self._beginning:
+            if self._loop.is_closed():
+                raise RuntimeError("this client is closed")
+            if not self._thread.is_alive():
+                self._thread.start()
+                asyncio.run_coroutine_threadsafe(self._client.__aenter__(), self._loop).result()
+
+    async def _end(self) -> None:
+        await self._client.__aexit__()
+        await last_turns()
 
     def _facts(self) -> dict[str, str]:
         return self._client._facts()
-
-    async def _close(self) -> None:
-        await self._client.__aexit__()
-        await last_turns()
 
     @overload
     def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[R]: ...
@@ -319,7 +339,7 @@ class Client(Shown, Calls, Views):
         """`reads`: what a future holds of its outcome, None for all."""
         futures: list[TaskFuture[Any]] = []
 
-        async def submit() -> None:
+        def submit() -> None:
             for submission, read in zip(self._client.submit_batch(tasks), reads, strict=True):
                 future: TaskFuture[Any] = TaskFuture()
                 future.submission = submission
@@ -327,7 +347,13 @@ class Client(Shown, Calls, Views):
                 submission.outcome.add_done_callback(partial(copied, future, read))
                 futures.append(future)
 
-        self._do(submit())
+        async def submit_there() -> None:
+            submit()
+
+        if threading.current_thread() is self._thread:
+            submit()
+        else:
+            self._do(submit_there())
         return futures
 
     def status(self, task_id: str) -> Outcome:
@@ -340,6 +366,13 @@ class Client(Shown, Calls, Views):
         return self._do(self._client.metrics())
 
     def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            if threading.current_thread() is self._thread:
+                raise RuntimeError("what a future calls back must not wait for the client: ask it in another thread")
+            self._begin()
+        except RuntimeError:
+            coroutine.close()
+            raise
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
 

@@ -137,10 +137,16 @@ class Calls:
 
     @staticmethod
     def gather(futures: Iterable[Future[Any]], *, return_exceptions: bool = False) -> list[Any]:
-        """All values, in the order of the futures. Raises the first one's exception, or has it among the values."""
-        if not return_exceptions:
-            return [future.result() for future in futures]
-        return [future.exception() or future.result() for future in futures]
+        """All values, in the order of the futures. Raises an exception as soon as one has it, or has it among the
+        values."""
+        futures, wait = list(futures), concurrent.futures.wait
+        if return_exceptions:
+            wait(futures)
+            cancelled = concurrent.futures.CancelledError
+            return [cancelled() if one.cancelled() else one.exception() or one.result() for one in futures]
+        for future in wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION).done:
+            future.result()
+        return [future.result() for future in futures]
 
     def executor(self) -> ClusterExecutor:
         """The cluster as a pool of the standard library."""

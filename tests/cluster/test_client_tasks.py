@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -96,3 +97,59 @@ def test_a_client_without_an_event_loop_leaves_no_task_behind(
     del client
     gc.collect()
     assert "Task was destroyed" not in capfd.readouterr().err
+
+
+def test_a_client_begins_with_its_first_call(make_cluster: MakeCluster):
+    """As in a notebook, where no block is around it; `close` ends it, once or twice, also one that did nothing."""
+    client = Client(make_cluster(1).address)
+    assert client.submit("0", kind="sleep").result(30).state is TaskState.COMPLETED
+    for _ in range(2):
+        client.close()
+    Client("localhost:1").close()
+    for call in (client.metrics, lambda: client.submit("0", kind="sleep")):
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            call()
+
+
+def test_what_a_future_calls_back_may_submit_but_not_wait(make_cluster: MakeCluster):
+    """The next task is submitted as the one before it settles; a question would wait for its own answer."""
+    answered: Future[Future[Any]] = Future()
+    refused: Future[str] = Future()
+
+    def go_on(_: Future[Any]) -> None:
+        answered.set_result(client.submit("0", kind="sleep"))
+        try:
+            client.metrics()
+        except RuntimeError as error:
+            refused.set_result(str(error))
+
+    with Client(make_cluster(1).address) as client:
+        client.submit("0", kind="sleep").add_done_callback(go_on)
+        assert answered.result(30).result(30).state is TaskState.COMPLETED
+    assert refused.result(30).startswith("what a future calls back must not wait for the client")
+
+
+def test_gather_tells_of_a_failure_at_once_and_of_what_was_cancelled(make_cluster: MakeCluster):
+    """It does not wait for the futures before it; among values, failures and cancelled ones have their exceptions."""
+    with Client(make_cluster(1, capacity=2).address) as client:
+        long = client.submit("3600", kind="sleep")
+        failing = client.submit("no number", kind="sleep")
+        submitted: list[Future[Any]] = [long, _value_of(failing)]
+        with pytest.raises(ValueError, match="no number"):
+            client.gather(submitted)
+        assert not long.done()
+        long.cancel()
+        done = client.submit("0", kind="sleep")
+        values = client.gather([long, submitted[1], done], return_exceptions=True)
+    assert [type(value).__name__ for value in values] == ["CancelledError", "ValueError", "Outcome"]
+
+
+def _value_of(future: Future[Any]) -> Future[Any]:
+    """Of a plain submission the outcome is a value even if it failed: here its error is raised."""
+    value: Future[Any] = Future()
+
+    def read(settled: Future[Any]) -> None:
+        value.set_exception(ValueError(settled.result().error))
+
+    future.add_done_callback(read)
+    return value
