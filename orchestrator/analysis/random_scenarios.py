@@ -44,6 +44,8 @@ class Options:
     always: tuple[FaultKind, ...] = ()
     """Kinds of faults that every scenario has, at fixed times."""
     drain_s: float = HEALED_S
+    plain: bool = False
+    """Tasks without limits, keys, kinds and refusals, and the plainest routing and queues only."""
 
 
 DEFAULT = Options()
@@ -93,12 +95,13 @@ def draw(seed: int, options: Options = DEFAULT, base: Scenario | None = None) ->
             "drain_s": options.drain_s,
             "cluster": cluster,
             "workload": _workload(dice("workload"), options, slots, duration_s)
-            | _more_work(dice("more work"), groups, duration_s),
+            | ({} if options.plain else _more_work(dice("more work"), groups, duration_s)),
             "coordinator": _coordinator(dice("coordinator"), options)
             | _store(dice("store"), faults)
-            | {"max_waiting": dice("max waiting").maybe(0.1, lambda: options.tasks[0])},
+            | {"max_waiting": dice("max waiting").maybe(0.0 if options.plain else 0.1, lambda: options.tasks[0])},
             "network": _network(dice("network"), options),
-            "policies": _policies(dice("policies"), duration_s) | _more_policies(dice("more policies"), duration_s),
+            "policies": _policies(dice("policies"), duration_s)
+            | ({} if options.plain else _more_policies(dice("more policies"), duration_s)),
             "faults": faults,
         }
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import os
 import sys
 import tempfile
@@ -276,9 +277,10 @@ def _execute(
 
 
 def _last_words(log: Path) -> str:
-    """Why the coordinator stopped, in its own words."""
+    """Why the coordinator stopped, in its own words. Its log has a JSON object in each line that it wrote itself."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = [line[line.index(rpc.STOPPED) :] for line in lines if rpc.STOPPED in line]
+    events = [json.loads(line)["event"] for line in lines if line.startswith("{") and rpc.STOPPED in line]
+    said = [event[event.index(rpc.STOPPED) :] for event in events if rpc.STOPPED in event]
     return said[-1] if said else "the coordinator stopped, and did not say why"
 
 

@@ -132,7 +132,7 @@ def test_every_number_has_bounds(command: str, option: str, number: str):
         (["coordinator", "--port", "abc"], "coordinator: Invalid value for '--port' / '-p': "),
         (["worker", "--executor", "x"], "worker: Invalid value for '--executor': "),
         (["submit", "--batch", "0"], "--batch 0: a batch has 1 to 1,000,000 tasks"),
-        (["status"], "status: Missing option '--id'."),
+        (["status"], "TASK is missing"),
         (["metrics", "--nope"], "metrics: No such option: --nope"),
         (["coordinatr"], "No such command 'coordinatr'."),
     ],
