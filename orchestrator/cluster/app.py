@@ -132,7 +132,7 @@ class Task(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     def options(self, **submitted_with: Any) -> Task[P, R]:
-        """The same task, submitted with a `priority`, a `key`."""
+        """The same task, submitted with what else a `NewTask` has: `priority`, `key`, limits, `affinity_key`..."""
         import copy  # which few need
 
         same = copy.copy(self)

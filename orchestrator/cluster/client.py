@@ -74,6 +74,8 @@ PARTING_S = 2.0
 class AsyncClient(Shown, AsyncCalls, AsyncViews):
     """Asynchronous; use as `async with AsyncClient(address) as client`. `contract`: do not try streams.
 
+    What it has submitted goes on after the block, and what is not settled by then is cancelled here only.
+
     `give_up_after_s`: a task that the coordinator refuses for so long, because too many wait, raises Overloaded; None:
     it is submitted again for ever.
     """
@@ -112,6 +114,9 @@ class AsyncClient(Shown, AsyncCalls, AsyncViews):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
         finally:
+            for submission in list(self._unsettled.values()):  # nobody would ever tell whoever waits for one
+                submission.id.cancel()
+                submission.cancel()
             await self._link.close()
 
     def _facts(self) -> dict[str, str]:

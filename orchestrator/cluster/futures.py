@@ -188,6 +188,11 @@ class AsyncCall(Shown, asyncio.Future[R]):
     submission: Submission
 
     @property
+    def task_id(self) -> str | None:
+        """As `TaskFuture.task_id`."""
+        return self.submission.task_id
+
+    @property
     def progress(self) -> Progress | None:
         """As `TaskFuture.progress`."""
         return self.submission.progress
@@ -237,13 +242,23 @@ class AsyncCalls:
                 call.cancel()
 
     @staticmethod
-    async def as_completed(calls: Iterable[asyncio.Future[R]]) -> AsyncIterator[asyncio.Future[R]]:
-        """The calls, as they settle."""
-        waiting = set(calls)
-        while waiting:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for call in done:
+    async def as_completed(
+        calls: Iterable[asyncio.Future[R]], timeout: float | None = None
+    ) -> AsyncIterator[asyncio.Future[R]]:
+        """The calls, as they settle. TimeoutError where that takes longer."""
+        end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        settled: asyncio.Queue[asyncio.Future[R]] = asyncio.Queue()
+        waiting, put = set(calls), settled.put_nowait
+        for call in waiting:
+            call.add_done_callback(put)
+        try:
+            for _ in range(len(waiting)):
+                async with asyncio.timeout_at(end):
+                    call = await settled.get()
                 yield call
+        finally:
+            for call in waiting:
+                call.remove_done_callback(put)
 
     @staticmethod
     async def gather(calls: Iterable[asyncio.Future[Any]], *, return_exceptions: bool = False) -> list[Any]:
@@ -268,7 +283,8 @@ def _read(value: AsyncCall[Any], call: Call, done: asyncio.Future[Outcome]) -> N
 def copied(future: TaskFuture[Any], read: Callable[[Outcome], Any] | None, done: asyncio.Future[Outcome]) -> None:
     """Into the future goes what the outcome is, as `read` reads it."""
     if done.cancelled():
-        return  # by its own caller
+        future.cancel()  # unless it was by its own caller: the client has ended
+        return
     with contextlib.suppress(concurrent.futures.InvalidStateError):  # it was cancelled in another thread meanwhile
         try:
             outcome = done.result()

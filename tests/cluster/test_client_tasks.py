@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any
 
 import pytest
 
-from orchestrator.cluster.client import AsyncClient, Client, NewTask
+from orchestrator.cluster.client import AsyncClient, Client, NewTask, Submission
 from orchestrator.cluster.jobs import KIND_CHARACTERS, PAYLOAD_CHARACTERS
+from orchestrator.cluster.wire.translate import Outcome
 from orchestrator.core.model import Priority, TaskState
 from tests.cluster.conftest import MakeCluster
 
@@ -109,6 +110,38 @@ def test_a_client_begins_with_its_first_call(make_cluster: MakeCluster):
     for call in (client.metrics, lambda: client.submit("0", kind="sleep")):
         with pytest.raises(RuntimeError, match="this client is closed"):
             call()
+
+
+@pytest.mark.parametrize("contract", [False, True], ids=["streams", "contract"])
+def test_nobody_waits_for_a_client_that_has_ended(make_cluster: MakeCluster, contract: bool):
+    """What is not settled is cancelled here, with and without an event loop, and goes on where it is."""
+    cluster = make_cluster(0)
+    with Client(cluster.address, contract=contract) as client:
+        (future,) = client.submit_batch([NewTask("0", kind="sleep", key="first")])
+        while future.task_id is None:
+            client.metrics()
+    with pytest.raises(CancelledError):
+        future.result(30)
+    assert wait([future], 30).done == {future}
+
+    async def with_a_loop() -> None:
+        async with AsyncClient(cluster.address, contract=contract) as client:
+            submission = client.submit("0", kind="sleep", key="second")
+            waiting = asyncio.ensure_future(_outcome_of(submission))
+            await submission.id
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(asyncio.wait_for(with_a_loop(), 60))
+    cluster.start_worker("w1").ready(cluster.coordinator)
+    with Client(cluster.address) as client:
+        for key in ("first", "second"):
+            assert client.submit("0", kind="sleep", key=key).result(30).state is TaskState.COMPLETED
+        assert client.metrics().completed == 2
+
+
+async def _outcome_of(submission: Submission) -> Outcome:
+    return await submission
 
 
 def test_what_a_future_calls_back_may_submit_but_not_wait(make_cluster: MakeCluster):

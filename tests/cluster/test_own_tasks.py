@@ -128,11 +128,41 @@ def test_the_cluster_is_an_executor_of_the_standard_library(client: Client):
         assert slow.cancelled()
         with pytest.raises(RuntimeError, match="after shutdown"):
             pool.submit(own.square, 1)
+    with client.executor() as pool:
+        with pytest.raises(TaskFailed, match="ValueError: no"):
+            list(pool.map(own.fails, ["no"]))
+        with pytest.raises(TypeError, match="print is no task of an App"):
+            pool.submit(print, 1)
+        numbers = [pool.submit(own.square, number) for number in range(4)]
+        assert sorted(done.result() for done in concurrent.futures.as_completed(numbers, 30)) == [0, 1, 4, 9]
+        with pytest.raises(TimeoutError):
+            list(pool.map(own.naps, [3600, 3600], timeout=0.01))
+
+        forsaken = pool.submit(own.naps, 3600)
+
+        async def wrapped() -> int:
+            asyncio.wrap_future(forsaken).cancel()
+            return await asyncio.wrap_future(pool.submit(own.square, 9))
+
+        assert asyncio.run(wrapped()) == 81
+        assert forsaken.cancelled()
     assert client.submit(own.square, 2).result(30) == 4, "the client goes on"
 
 
 def test_a_call_may_say_its_priority_and_its_key(client: Client):
-    """By a handle of the task, beside its arguments: the same key and arguments are the same task."""
+    """By a handle of the task, beside its arguments: the same key and arguments are the same task. So with its limits,
+    and with what its worker must have."""
+    settings: dict[str, Any] = {
+        "priority": 3,
+        "queue_timeout_s": 60,
+        "execution_timeout_s": 60,
+        "deadline_s": 60,
+        "affinity_key": "a",
+    }
+    assert client.submit(own.square.options(**settings), 3).result(30) == 9
+    late = client.submit(own.square.options(requires={"gpu": "none-has-it"}, queue_timeout_s=0.01), 3)
+    with pytest.raises(TaskFailed, match="queue_timeout"):
+        late.result(30)
     once = own.where.options(key="only-once", priority=3)
     one, other = client.submit(once), client.submit(once)
     assert one.result(30) == other.result(30)
@@ -152,9 +182,17 @@ def test_the_same_on_an_event_loop(address: str, tmp_path: Path):
             assert sixteen == 16
             assert isinstance(failed, TaskFailed)
             assert {call async for call in client.as_completed(calls)} == set(calls)
+            urgent = client.submit(own.square.options(priority=3, deadline_s=60, affinity_key="a"), 5)
+            assert await urgent == 25
             slow = client.submit(own.waits, tmp_path, "slow", 3600)
             while not (tmp_path / "slow").exists():
                 await asyncio.sleep(0.01)
+            calls = [slow, urgent]
+            settling = client.as_completed(calls, timeout=0.01)
+            assert await anext(settling) is urgent
+            with pytest.raises(TimeoutError):
+                await anext(settling)
+            assert not (await client.status(str(slow.task_id))).settled
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(slow, 0.01)
             while not (tmp_path / "slow was cancelled").exists():
