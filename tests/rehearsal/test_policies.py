@@ -7,15 +7,18 @@ from typing import Any, get_args
 
 import pytest
 
+from orchestrator.cluster import decision_record
 from orchestrator.policies import catalogue
 from tests.rehearsal.runs import BASE, executed
 
 KINDS: dict[str, Any] = {
-    "lookup": {"share": 0.8, "service": {"kind": "exponential", "mean_s": 0.01}},
-    "report": {"share": 0.2, "service": {"kind": "exponential", "mean_s": 0.1}, "priority": "low"},
+    "lookup": {"share": 0.8, "service": {"kind": "exponential", "mean_s": 0.01}, "deadline_s": 100},
+    "report": {"share": 0.2, "service": {"kind": "exponential", "mean_s": 0.1}, "priority": "low", "deadline_s": 99},
 }
 
 
+BLIND = ("random", "round_robin")
+"""These fill the queue of the slow worker, whatever it holds."""
 KEYS = {"keys": 30, "zipf": 1, "hit_factor": 0.5, "remembers": 8}
 
 
@@ -54,6 +57,8 @@ def test_a_policy_works_in_the_live_cluster(routing: str, queue: str, stealing: 
     )
     counts = finished.summary["tasks"]
     assert counts["completed"] == counts["submitted"] > 200
+    if stealing and routing in BLIND:
+        assert '"recall"' in (tmp_path / "out" / decision_record.NAME).read_text(), "a thief has taken something"
 
 
 def test_a_remembered_key_makes_a_live_task_shorter(tmp_path: Path):
