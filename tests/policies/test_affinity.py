@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -131,11 +132,16 @@ def test_nobody_is_ever_above_the_bound(workers, bound, keys, seed):
         worker = cluster.routing.choose(task(f"key-{number}"))
         cluster.load(worker, 1)
         held = sum(one.load for one in cluster.workers)
-        assert worker.load <= math.ceil((1 + bound) * held / workers)
+        assert worker.load <= most(bound, held, workers)
         for one in cluster.workers:
             if one.load and rng.random() < 0.1:
                 cluster.load(one, -1)
         cluster.routing.check(cluster.assignable())
+
+
+def most(bound, held, workers):
+    """ceil((1 + bound) m / n), of the decimal number that the bound is."""
+    return math.ceil((1 + Fraction(str(bound))) * held / workers)
 
 
 MOVES = st.lists(
@@ -144,10 +150,10 @@ MOVES = st.lists(
 
 
 @settings(deadline=None, derandomize=True, max_examples=100)
-@given(workers=st.integers(2, 12), nodes=st.integers(1, 50), bound=st.floats(0, 3), moves=MOVES)
+@given(workers=st.integers(2, 12), nodes=st.integers(1, 50), bound=st.decimals(0, 3, places=3), moves=MOVES)
 def test_the_bound_holds_while_workers_come_and_go(workers, nodes, bound, moves):
     """Whoever gets a task then holds at most ceil((1 + bound) m / n), of the m tasks of the n workers that are here."""
-    cluster = cluster_of(ring(nodes, bound), workers)
+    cluster = cluster_of(ring(nodes, float(bound)), workers)
     for what, pick in moves:
         worker = cluster.workers[pick % workers]
         here = cluster.assignable()
@@ -161,7 +167,7 @@ def test_the_bound_holds_while_workers_come_and_go(workers, nodes, bound, moves)
             chosen = cluster.routing.choose(task(f"key-{pick % 4}"))
             assert chosen in here
             cluster.load(chosen, 1)
-            assert chosen.load <= math.ceil((1 + bound) * sum(one.load for one in here) / len(here))
+            assert chosen.load <= most(bound, sum(one.load for one in here), len(here))
         cluster.routing.check(cluster.assignable())
 
 
@@ -193,6 +199,17 @@ def test_as_many_keys_move_as_the_worker_had(make, workers):
     assert len(moved) / len(keys) == pytest.approx(share, abs=4 * error)
     cluster.join(cluster.workers[0])
     assert owners(cluster, keys) == before
+
+
+@pytest.mark.parametrize("bound", [0.1, 0.2, 0.3, 0.7])
+@pytest.mark.parametrize("workers", [1, 3, 10])
+def test_the_bound_is_not_rounded_up(bound, workers):
+    """Of one hot key the owner holds the bound itself: as floats 1.1 x 10 is above 11, and its ceiling 12."""
+    cluster = cluster_of(ring(20, bound), workers)
+    for held in range(1, 301):
+        worker = cluster.routing.choose(task("hot"))
+        cluster.load(worker, 1)
+        assert max(one.load for one in cluster.workers) <= most(bound, held, workers)
 
 
 def test_what_is_beyond_the_bound_goes_to_the_next_on_the_ring():

@@ -7,10 +7,10 @@ goes to the least loaded worker, and so does one for which no worker is left tha
 from __future__ import annotations
 
 import heapq
-import math
 import random
 from bisect import bisect_right
 from collections import OrderedDict
+from fractions import Fraction
 from hashlib import blake2b
 from typing import Literal
 
@@ -63,7 +63,8 @@ class ConsistentHash(Affinity):
     def __init__(self, rng: random.Random, virtual_nodes: int, bound: float) -> None:
         super().__init__(rng)
         self._virtual_nodes = virtual_nodes
-        self._share = 1 + bound
+        # In integers, because of floats 1.1 x 10 is above 11, and would be rounded up to 12.
+        self._share, self._of = Fraction(1 + bound).limit_denominator(10**6).as_integer_ratio()
         self._held = 0  # by all that are here
         self._points: list[int] = []  # sorted
         self._owners: list[Worker] = []  # of the points
@@ -92,7 +93,7 @@ class ConsistentHash(Affinity):
             return super().choose(task)
         if self._new or len(self._known) > 2 * len(self.here):
             self._place_points()
-        most = math.ceil(self._share * (self._held + 1) / len(self.here))
+        most = -(-self._share * (self._held + 1) // (self._of * len(self.here)))
         owners = self._owners
         at = bisect_right(self._points, point(key))
         for place in range(at, at + min(len(owners), self.WALK)):
