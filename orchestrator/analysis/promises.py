@@ -51,6 +51,8 @@ MOST = 20
 """How many sentences are written about one promise; further violations are counted."""
 EPSILON_S = 1e-6
 """Sums of floats differ in their last digits, and nothing that matters happens within a microsecond."""
+CLOCKS_S = 1e-3
+"""What a live coordinator recovers has been told by the wall clock, which is adjusted to others all the time."""
 
 _FAILED, _UNFINISHED = STATES.index(State.FAILED), STATES.index(State.UNFINISHED)
 
@@ -152,7 +154,7 @@ def _times(h: History) -> Iterator[Breach]:
     """arrival <= accepted <= assigned <= started <= ended, assigned <= given up <= ended, accepted <= settled."""
     moments = {"arrived": h.arrival_s, "was accepted": h.accepted_s, "was settled": h.settled_s}
     for first, then in (("arrived", "was accepted"), ("was accepted", "was settled")):
-        yield h.tasks(*_disordered(first, then, moments))
+        yield h.tasks(*_disordered(h, first, then, moments))
     moments = {
         "was accepted with its task": h.of_task(h.accepted_s),
         "was assigned": h.assigned_s,
@@ -168,12 +170,12 @@ def _times(h: History) -> Iterator[Breach]:
         ("started", "ended"),
         ("was given up", "ended"),
     ):
-        yield h.attempts(*_disordered(first, then, moments))
+        yield h.attempts(*_disordered(h, first, then, moments))
 
 
-def _disordered(first: str, then: str, moments: Mapping[str, Floats]) -> tuple[Rows, Text]:
+def _disordered(h: History, first: str, then: str, moments: Mapping[str, Floats]) -> tuple[Rows, Text]:
     first_s, then_s = moments[first], moments[then]
-    rows = np.flatnonzero(then_s < first_s - EPSILON_S)
+    rows = np.flatnonzero(then_s < first_s - (CLOCKS_S if h.grace_s else EPSILON_S))
     return rows, lambda i: f"{then} at {at_time(then_s[i])}, but {first} only at {at_time(first_s[i])}"
 
 
@@ -317,7 +319,12 @@ def _load(h: History) -> Iterator[Breach]:
     load = np.cumsum(change[order])
     begins = np.searchsorted(worker[order], np.arange(len(h.workers) + 1))[:-1]
     load -= np.append(0, load)[begins][worker[order]]
-    over = np.flatnonzero((change[order] > 0) & (load > h.limit[worker[order]]))
+    sent = np.ones(len(order), dtype=np.bool_)
+    if h.grace_s:  # what a live coordinator decided in its last moments is recorded, and may never have left it
+        for _, (crash_s, kind, _, _) in h.events():
+            if kind == FaultEvent.COORDINATOR_CRASH:
+                sent &= ~((at_s[order] <= crash_s) & (at_s[order] >= crash_s - h.grace_s))
+    over = np.flatnonzero(sent & (change[order] > 0) & (load > h.limit[worker[order]]))
     of = attempt[order]
 
     def say(k: int) -> str:

@@ -150,17 +150,19 @@ class Injector:
             self._tell_speed(name, host)
 
     def _inject_into_coordinator(self, action: FaultAction) -> None:
-        self._note(action)
         coordinator = self._cluster.coordinator
+        if action.kind == "coordinator_crash" and not action.heals:
+            self._coordinator_gone = True
+            coordinator.kill()
+            self._note(action)  # when it is dead: it goes on deciding for some milliseconds after the signal
+            return
+        self._note(action)
         if action.kind == "coordinator_pause":
             coordinator.signal(signal.SIGCONT if action.heals else signal.SIGSTOP)
             self._coordinator_paused = not action.heals
-        elif action.heals:
+        else:
             self._stage.begin_coordinator(action)
             self._coordinator_gone = False
-        else:
-            self._coordinator_gone = True
-            coordinator.signal(signal.SIGKILL)
 
     # ---- processes
 
