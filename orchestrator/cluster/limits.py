@@ -30,7 +30,8 @@ class Limits:
     """Streams at a time that have not said who they are, or are not admitted yet; beyond that the oldest of them ends.
     As many as workers: they all begin at once when a coordinator is started again."""
     watchers: int = 100
-    """Streams at a time that watch the health, or ask which services there are; beyond that the oldest of them ends."""
+    """Streams at a time that watch the health, or ask which services there are; beyond that the oldest of them ends.
+    As many may watch the cluster; beyond that no more are taken."""
     unread_characters: int = 128 << 20
     """Of large answers to calls that are on their way."""
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import TypeVar
 
+from orchestrator.cluster.app import DEFAULT
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.placeable import Placeable
@@ -51,7 +52,6 @@ FRESH_S = 0.2
 """An answer so young is given again."""
 REST = 20
 """What took so long to count is not counted again in so many times that time."""
-DEFAULT_KIND = "prime"
 _PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
 _OPEN = AttemptState.OPEN
 
@@ -158,7 +158,7 @@ class Looking:
         return TaskView(
             str(task.id),
             state,
-            job.kind or DEFAULT_KIND,
+            job.kind or DEFAULT,
             task.priority,
             job.key,
             task.attempt,
@@ -237,7 +237,7 @@ class Looking:
         now = self._now()
         merged: dict[tuple[int, str], TaskClass] = {}
         for named, tasks in counts.items():
-            priority, kind = named[0], named[1] or DEFAULT_KIND
+            priority, kind = named[0], named[1] or DEFAULT
             before = merged.get((priority, kind), TaskClass(priority, kind, 0, 0.0))
             age_s = max(before.oldest_s, now - oldest[named].submitted_at)
             merged[priority, kind] = TaskClass(priority, kind, before.tasks + tasks, age_s)
@@ -255,7 +255,7 @@ class Looking:
             waits, _ = self._core.waits_for(task)
             reason = placeable.obstacle(kind, requires, waits is Waits.LANE)
             if reason:
-                shown = kind or DEFAULT_KIND
+                shown = kind or DEFAULT
                 before = lanes.get((shown, requires), LaneView(shown, requires, 0, 0.0, reason))
                 tasks = before.tasks + counts[task.priority, kind, requires]
                 lanes[shown, requires] = before._replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from orchestrator.cluster.app import DEFAULT
 from orchestrator.core.model import Worker, WorkerState
 from orchestrator.policies.placement import meets
 
@@ -81,7 +82,7 @@ class Placeable:
 
     def _missing(self, kind: str, requires: str) -> str:
         """Which part of the need nobody meets."""
-        shown = kind or "prime"
+        shown = kind or DEFAULT
         if not any(meets(alike.first, (kind, "")) for alike in self._alike.values()):
             return f"no worker here takes {shown}"
         for label in requires.split(","):

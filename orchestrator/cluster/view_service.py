@@ -20,7 +20,6 @@ from orchestrator.core.model import WorkerState
 
 INTERVAL_S = (0.1, 3600.0)
 """Between two snapshots for one who watches, at least and at most."""
-WATCHERS_MAX = 100
 NAMED = 5
 """Workers that are named to who asks for one that is not here."""
 
@@ -52,7 +51,7 @@ class ViewService(Service):
 
     async def Watch(self, requests: AsyncIterator[Any], context: Context) -> None:
         async with self._refusals(context):
-            if self._watchers >= WATCHERS_MAX:
+            if self._watchers >= self._live.limits.watchers:
                 raise Refused(Code.RESOURCE_EXHAUSTED, f"{self._watchers} others watch: no more are told")
             self._watchers += 1
             try:

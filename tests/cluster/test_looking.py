@@ -13,9 +13,9 @@ import pytest
 from orchestrator.cluster import looking as looking_module
 from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.jobs import Job
+from orchestrator.cluster.limits import Limits
 from orchestrator.cluster.looking import SLICE, Looking
 from orchestrator.cluster.peers import WorkerPeer
-from orchestrator.cluster.view_service import WATCHERS_MAX
 from orchestrator.cluster.views import QueueView, Snapshot, TaskDetail, Tasks, TaskView, Workers
 from orchestrator.cluster.wire import rpc, watching
 from orchestrator.cluster.wire.proto import watch_pb2
@@ -305,7 +305,7 @@ def test_who_watches_is_bounded():
             watch = rpc.Stub(channel, rpc.CLUSTER_VIEW).Watch
             with pytest.raises(grpc.aio.AioRpcError, match="an interval is a number of seconds, not nan"):
                 await watch(watching.watch_request(float("nan"))).read()
-            calls = [watch(watching.watch_request(60)) for _ in range(WATCHERS_MAX)]
+            calls = [watch(watching.watch_request(60)) for _ in range(Limits.watchers)]
             for call in calls:
                 await call.read()
             with pytest.raises(grpc.aio.AioRpcError, match="no more are told"):
