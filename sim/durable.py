@@ -80,14 +80,14 @@ class DurableWorld(World):
     # ---- effects of the core, when they are stored
 
     def _release(self, peer: str, send: Callable[..., None], *values: object) -> None:
-        self.store.release(send, *values)
+        self.store.release(peer, send, *values)
 
     def accepted(self, task: Task, now: float) -> None:
-        self.store.release(self._submitters.acknowledged, task.id)
+        self.store.release("clients", self._submitters.acknowledged, task.id)
 
     def settled(self, task: Task, now: float) -> None:
         self._record_settled(task, now)
-        self.store.release(self._submitters.told, task.id)
+        self.store.release("clients", self._submitters.told, task.id)
 
     def _given_up(self, task: int) -> None:
         self._submitters.given_up(task)
@@ -180,7 +180,7 @@ class DurableWorld(World):
             if known is None:
                 submit(message)
             elif known.settled:
-                self.store.release(self._submitters.told, known.id)
+                self.store.release("clients", self._submitters.told, known.id)
 
 
 def _not_as_stored(task: Task, store: Store) -> str:

@@ -31,9 +31,8 @@ class Store:
         self._env = env
         self._commit_s = draws(commit, stream("store", "commit"))
         self._luck = stream("store", "crash")
-        self._commit = GroupCommit()
+        self._commit = GroupCommit(self._begin_soon)
         self._group: list[Recovered] = []
-        self._begins = False
 
     def begin_term(self) -> int:
         self.term += 1
@@ -42,14 +41,10 @@ class Store:
     def note(self, task: Task) -> None:
         """It has changed, and is of the next group."""
         self._commit.note(task)
-        if not self._begins and self._commit.due:
-            self._begins = True
-            # When everything of this moment is decided, so between two inputs.
-            self._env.call_at(self._env._now, keys.Rank.GROUP, self._begin, self.crashes)
 
-    def release(self, call: Callable[..., None], *values: object) -> None:
+    def release(self, peer: str, call: Callable[..., None], *values: object) -> None:
         """Make the call as soon as everything is stored that has been noted by now."""
-        self._commit.release(call, *values)
+        self._commit.release(peer, call, *values)
 
     @property
     def complete(self) -> bool:
@@ -60,15 +55,16 @@ class Store:
         """The coordinator is gone: what it had not stored did not happen, and what waited for that is never sent."""
         if self._commit.writing and self._luck.random() < 0.5:
             self._keep(self._group)
-        self._commit = GroupCommit()
-        self._begins = False
+        self._commit = GroupCommit(self._begin_soon)
         self.crashes += 1
 
+    def _begin_soon(self) -> None:
+        """When everything of this moment is decided, so between two inputs."""
+        self._env.call_at(self._env._now, keys.Rank.GROUP, self._begin, self.crashes)
+
     def _begin(self, crashes: int) -> None:
-        if crashes == self.crashes:
-            self._begins = False
-            if self._commit.due:
-                self._write()
+        if crashes == self.crashes and self._commit.due:
+            self._write()
 
     def _write(self) -> None:
         self._group = self._commit.begin()

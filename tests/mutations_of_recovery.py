@@ -48,7 +48,7 @@ def tell_a_result_before_the_commit(patch: Patch) -> None:
 
 def let_nothing_wait(patch: Patch) -> None:
     """Everything leaves as it is decided, assignments and acknowledgements of reports too."""
-    replace(patch, Method(GroupCommit, "release"), lambda original, commit, call, *values: call(*values))
+    replace(patch, Method(GroupCommit, "release"), lambda original, commit, peer, call, *values: call(*values))
 
 
 def send_what_waited_for_a_group_that_was_lost(patch: Patch) -> None:

@@ -32,9 +32,6 @@ Release = Callable[..., None]
 RECORD_BYTES = 1000
 """What a settled task takes in the store beside its result and its error, roughly."""
 FORGET_EVERY_S = 1.0
-BUSY, GATHER_S = 8, 0.001
-"""After a group of so many tasks the next one gathers for so long: a commit costs as much as a dozen of its tasks, and
-what this one's calls bring about is soon there."""
 _OPEN = AttemptState.OPEN
 Outdated = tuple[float, float]
 
@@ -55,7 +52,8 @@ class Driver(Protocol):
 
 
 class Durability:
-    """Stands between a core, its driver and a store: `noting` goes around the driver's effects, `release` is for them.
+    """Stands between a core, its driver and a store: `noting` goes around the driver's effects, `release` is for them:
+    it makes a call as soon as everything is stored that has been noted by then.
 
     Settled tasks are kept for `keep_settled_s`, those with a key for `keep_keyed_s`, as long as they take no more than
     `keep_settled_bytes`; those with a key go last. When the store cannot be written any more, `driver` is stopped, and
@@ -71,9 +69,9 @@ class Durability:
         self._term = term
         self._keep_bytes = keep_settled_bytes
         self._writer = ThreadPoolExecutor(1, "store")
-        self._commit = GroupCommit()
+        self._commit = GroupCommit(self._begin_soon)
+        self.release: Release = self._commit.release
         self._writing: asyncio.Future[None] | None = None  # the last group
-        self._begins = False
         self._broken = False
         self.groups = Groups(self._loop.time())
         # Without a key, and with one: how long they are kept; when each was settled, by the wall clock, and its bytes.
@@ -94,12 +92,7 @@ class Durability:
 
     def noting(self, onward: Effects) -> Effects:
         """Effects that are passed on, and of which it is noted what they change."""
-        return Noting(self._note, onward)
-
-    def release(self, peer: str, call: Callable[..., None], *values: object) -> None:
-        """Make the call as soon as everything is stored that has been noted by now."""
-        if not self._broken:
-            self._commit.release(call, *values)
+        return Noting(self._commit.note, onward)
 
     async def close(self) -> None:
         """Write what is still to be written, unless the driver has failed; nothing is released any more."""
@@ -108,9 +101,11 @@ class Durability:
         if self._writing is not None:
             await asyncio.wait([self._writing])
         self._commit.end()
-        if changed and self._commit.due:
+        group = self._next_group() if changed and self._commit.due else ()
+        self._commit.close()
+        if group:
             try:
-                await self._loop.run_in_executor(self._writer, self._write, self._next_group(), None)
+                await self._loop.run_in_executor(self._writer, self._write, group, None)
             except Unusable as error:
                 log.error("%s", error)
         self._writer.shutdown()
@@ -122,15 +117,11 @@ class Durability:
     def _failed(self) -> bool:
         return self.driver is not None and self.driver.failed.done()
 
-    def _note(self, task: Task) -> None:
-        self._commit.note(task)
-        if not self._begins and not self._commit.writing:
-            self._begins = True
-            self._loop.call_soon(self._begin)
+    def _begin_soon(self) -> None:
+        self._loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         """Hand over what has changed, where no input is under way."""
-        self._begins = False
         if not self._commit.due or self._broken or self._failed:
             return
         if self.driver is not None:
@@ -164,11 +155,7 @@ class Durability:
         self.groups.stored(tasks, now - begun_at, now)
         covered = self._commit.end()
         self._writing = None
-        if tasks >= BUSY:
-            self._begins = True
-            self._loop.call_later(GATHER_S, self._begin)
-        else:
-            self._begin()  # it is written while this one's calls are made
+        self._begin()  # it is written while this one's calls are made
         try:
             for call, values in covered:
                 call(*values)
@@ -179,7 +166,7 @@ class Durability:
 
     def _break(self, sentence: str) -> None:
         self._broken = True
-        self._commit.forget()
+        self._commit.close()
         if self.driver is not None:
             self.driver.stop(sentence)
 

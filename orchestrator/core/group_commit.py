@@ -43,12 +43,17 @@ def stored(task: Task) -> Recovered:
 
 
 class GroupCommit:
-    """The changes that are not stored yet, and the calls that wait for them. Its driver writes one group at a time."""
+    """The changes that are not stored yet, and the calls that wait for them. Its driver writes one group at a time.
 
-    __slots__ = ("_changed", "_covered", "_held", "writing")
+    `wanted` is called when something has changed and no group is being written: the driver is to begin one, between two
+    inputs.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_changed", "_covered", "_held", "_wanted", "writing")
+
+    def __init__(self, wanted: Callable[[], None]) -> None:
         self.writing = False
+        self._wanted = wanted
         self._changed: dict[Task, None] = {}  # since the last group
         self._held: Calls = deque()  # until that is stored
         self._covered: Calls = deque()  # until the last group is stored
@@ -59,11 +64,14 @@ class GroupCommit:
         return bool(self._changed) and not self.writing
 
     def note(self, task: Task) -> None:
-        """It has changed."""
+        """It has changed, and is of the next group."""
+        if not self._changed and not self.writing:
+            self._wanted()
         self._changed[task] = None
 
-    def release(self, call: Callable[..., None], *values: object) -> None:
-        """Make the call as soon as everything is stored that has been noted by now."""
+    def release(self, peer: object, call: Callable[..., None], *values: object) -> None:
+        """Make the call as soon as everything is stored that has been noted by now; all in one order, whatever peer
+        they are for."""
         if self._changed:
             self._held.append((call, values))
         elif self.writing:
@@ -86,8 +94,9 @@ class GroupCommit:
         covered, self._covered = self._covered, deque()
         return covered
 
-    def forget(self) -> None:
-        """What waits is never called."""
+    def close(self) -> None:
+        """What waits is never called, nor what comes; no other group begins."""
+        self.writing = True
         self._changed.clear()
         self._held.clear()
         self._covered.clear()

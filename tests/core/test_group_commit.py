@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
+
+import pytest
 
 from orchestrator.core.group_commit import GroupCommit, Noting, stored
 from orchestrator.core.inputs import Holding, Registration, Report
@@ -35,34 +38,39 @@ def test_what_is_stored_of_each_task_recovers_to_the_same():
 def test_a_call_waits_for_what_was_noted_before_it_and_for_nothing_else():
     """While one group is written, the next one gathers."""
     told: list[str] = []
-    commit, task = GroupCommit(), Task("t1", 0, 1, None, 0.0)
-    commit.release(told.append, "nothing has changed")
+    wanted: list[int] = []
+    commit, task = GroupCommit(lambda: wanted.append(len(told))), Task("t1", 0, 1, None, 0.0)
+    commit.release("peer", told.append, "nothing has changed")
     commit.note(task)
-    commit.release(told.append, "the first")
+    commit.release("peer", told.append, "the first")
     [group] = commit.begin()
     assert group.task_id == "t1"
-    commit.release(told.append, "still the first")
+    commit.release("peer", told.append, "still the first")
     commit.note(task)
-    commit.release(told.append, "the second")
+    commit.release("peer", told.append, "the second")
     assert told == ["nothing has changed"]
     assert not commit.due  # one at a time
     assert [values for _, values in commit.end()] == [("the first",), ("still the first",)]
     assert commit.due
+    assert wanted == [1]  # where none was written; after that its driver asks whether one is due
     commit.begin()
     assert [values for _, values in commit.end()] == [("the second",)]
 
 
-def test_what_was_forgotten_is_never_called():
-    """Neither what waited for the last group, nor what waits for the next one."""
-    commit, task = GroupCommit(), Task("t1", 0, 1, None, 0.0)
+def test_once_it_is_closed_nothing_is_called():
+    """Neither what waited for the last group, nor what waits for the next one, nor what comes later."""
+    wanted: list[int] = []
+    commit, task = GroupCommit(partial(wanted.append, 1)), Task("t1", 0, 1, None, 0.0)
     commit.note(task)
-    commit.release(print)
+    commit.release("peer", pytest.fail, "it was called")
     commit.begin()
     commit.note(task)
-    commit.release(print)
-    commit.forget()
-    assert not commit.end()
+    commit.release("peer", pytest.fail, "it was called")
+    commit.close()
+    commit.note(task)
+    commit.release("peer", pytest.fail, "it was called")
     assert not commit.due
+    assert wanted == [1]
 
 
 def test_a_task_is_noted_before_whatever_depends_on_it_is_passed_on():
