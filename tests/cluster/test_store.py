@@ -32,8 +32,8 @@ def test_a_task_is_kept_as_it_was_appended_last(make: Callable[[Path], Store], t
     """Settled ones in the order in which they were settled, then the others in the order in which they came."""
     store = make(tmp_path)
     term = store.begin_term(1)
-    odd = task('"\0\n\ud800é', payload="a\0b\U0001f600", execution_timeout_s=0.25, deadline_s=1e-07, attempt=2)
-    odd = odd._replace(held=[[2, "w1", "a", 99.5], [1, "\ud800", '"', None]])
+    odd = task('"\0\né', payload="a\0b\U0001f600", execution_timeout_s=0.25, deadline_s=1e-07, attempt=2)
+    odd = odd._replace(held=[(2, "w1", "a", 99.5), (1, "\n", '"', None)])
     store.append(term, [task("first"), task("second"), odd])
     store.append(term, [settled("second", 9.0), task("last")])
     store.append(term, [settled("first", 8.0)])
