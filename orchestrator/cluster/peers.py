@@ -34,6 +34,9 @@ PROGRESS_MAX = 10_000
 """A peer of which so much was refused, and nothing taken in between, is told to go."""
 SLICE = 256
 """What a peer says is taken in slices: between them it is the turn of the others."""
+UNANSWERED_MAX = 2 * SLICE
+"""Of a client's submissions, until they are stored: more would make a group so large that whatever else is to be stored
+waits for it."""
 Write = Callable[[Any], Awaitable[None]]
 
 
@@ -276,10 +279,12 @@ class ClientPeer(Stream):
         self.refused: deque[Refusal] = deque()
         self.settled: deque[tuple[int, Outcome]] = deque()
         self.progress: dict[int, Progress] = {}  # what it has not been told yet, of tasks that run
+        self.unanswered = 0  # submissions, which are neither accepted nor refused; whoever submits one counts it
         self.unsettled = 0  # of what it has submitted on this stream
         self._loop = asyncio.get_running_loop()
         self._patience: asyncio.TimerHandle | None = None
         self._gathered = asyncio.Event()
+        self._few_unanswered = asyncio.Event()
 
     @property
     def waiting(self) -> int:
@@ -298,12 +303,14 @@ class ClientPeer(Stream):
         else:
             self.accepted.append(number)
         self.unsettled += 1
+        self._answered()
         if self._patience is None:
             self._wait_for_company()
 
     def refuse(self, refusal: Refusal) -> None:
         self.refused.append(refusal)
         self._gathered.set()
+        self._answered()
         if not (refusal.exists or refusal.busy):
             self.note(taken=False)
 
@@ -317,6 +324,17 @@ class ClientPeer(Stream):
             self._gathered.set()
         elif self._patience is None:
             self._wait_for_company()
+
+    def _answered(self) -> None:
+        self.unanswered -= 1
+        if self.unanswered == UNANSWERED_MAX:
+            self._few_unanswered.set()
+
+    async def answers(self) -> None:
+        """Wait until not too many submissions are unanswered."""
+        while self.unanswered > UNANSWERED_MAX:
+            self._few_unanswered.clear()
+            await self._few_unanswered.wait()
 
     def tell_progress(self, number: int, progress: Progress) -> None:
         """The newest word counts; a client that reads nothing is told of some only."""

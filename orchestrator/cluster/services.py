@@ -15,8 +15,8 @@ from orchestrator.cluster.coordinator import LiveCoordinator
 from orchestrator.cluster.health import add_health
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.metrics import WINDOW_S, line
-from orchestrator.cluster.newcomers import Newcomers
-from orchestrator.cluster.peers import SLICE, ClientPeer, Refused, StreamedWorker
+from orchestrator.cluster.newcomers import Newcomers, heard
+from orchestrator.cluster.peers import SLICE, UNANSWERED_MAX, ClientPeer, Refused, StreamedWorker
 from orchestrator.cluster.service import Code, Context, Service, host_of
 from orchestrator.cluster.turns import Turns
 from orchestrator.cluster.view_service import ViewService
@@ -109,13 +109,9 @@ class StreamService(Service):
 
     async def _first(self, requests: AsyncIterator[Any]) -> Any:
         """The first message, None where there is none."""
-        try:
-            async with asyncio.timeout(self._first_word_s):
-                first = await anext(requests, None)
-        except TimeoutError:
-            raise Refused(Code.DEADLINE_EXCEEDED, f"nothing was said for {self._first_word_s:g} s") from None
+        first = await anext(heard(requests, self._first_word_s), None)
         self._live.require_running()
-        return sound(first)
+        return first
 
     # ---- workers
 
@@ -286,6 +282,7 @@ class StreamService(Service):
             count = min(SLICE, await live.room.wait_for(client))
             for task_id, job, priority, limits in islice(tasks, count):
                 left -= 1
+                client.unanswered += 1
                 try:
                     live.submit(task_id, job, priority, limits)
                     if client.refused_in_a_row:
@@ -295,7 +292,9 @@ class StreamService(Service):
                     live.refuse(session, client, job.number, refused)
                 if client.owes_reading or (len(job.payload) > LARGE_CHARACTERS and live.room.full):
                     break
-            if left > 0:
+            if client.unanswered > UNANSWERED_MAX:
+                await client.answers()
+            elif left > 0:
                 await asyncio.sleep(0)
 
 

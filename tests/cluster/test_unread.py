@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -41,6 +43,39 @@ async def large_task(channel: grpc.aio.Channel) -> Any:
     while not (await client.read()).results:
         pass
     return contract.status_request(task.task_id)
+
+
+def test_no_more_is_taken_of_a_client_than_is_soon_stored():
+    """Refused tasks count like accepted ones: of either, the client is told once that is stored."""
+
+    async def story() -> None:
+        waiting: list[Callable[[], None]] = []
+
+        def store_later(_: str, call: Callable[..., None], *values: object) -> None:
+            waiting.append(partial(call, *values))
+
+        live = LiveCoordinator(lambda fx: build_coordinator(PATIENT, fx), release=store_later)
+        server, port = await start(live, "127.0.0.1", 0)
+        async with rpc.channel(f"127.0.0.1:{port}") as channel:
+            client, ask = rpc.Stub(channel, rpc.CLIENT_STREAM).Submit(), rpc.Stub(channel, rpc.COORDINATOR).GetMetrics
+            for first in range(1, 2001, 500):
+                numbers = range(first, first + 500)
+                tasks = [NewTask(number=n, payload="1" if n % 5 else "", priority="NORMAL") for n in numbers]
+                await client.write(FromClient(session="s", tasks=tasks))
+            told, most = 0, peers.UNANSWERED_MAX + peers.SLICE
+            while told < 2000:
+                for _ in range(5):  # it would have read on by then
+                    await ask(contract.metrics_request())
+                assert 0 < len(waiting) <= most
+                calls, waiting[:] = waiting[:], []
+                told += len(calls)
+                for call in calls:
+                    call()
+            assert live.core.submitted == 1600
+        live.close()
+        await server.stop(0)
+
+    play(story)
 
 
 def test_large_answers_that_are_not_read_are_limited(caplog: pytest.LogCaptureFixture):
