@@ -76,7 +76,8 @@ def measure(stored: bool, rate: float, seconds: float) -> Measured:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rates", type=float, nargs="+", default=[1000.0, 4000.0, 8000.0, 10000.0], help="tasks a second")
+    rates = [1000.0, 4000.0, 8000.0, 10000.0]
+    parser.add_argument("--rates", type=float, nargs="+", default=rates, help="tasks a second")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
