@@ -304,8 +304,8 @@ TIMEOUTS_S = (1.25, 2.5, 3.5, 5.05)
 
 
 def detectors(sets: int) -> Iterator[tuple[str, Tally]]:
-    """The upper bound of a detector's mistakes, of 99 %: against the true rate, which is that of all sets together,
-    and against the next set's trace. Mistakes are independent (`noisy`) or strike all workers at once (bursts)."""
+    """The upper bound of a detector's mistakes: against the true rate, which is that of all sets together, and against
+    the next set's trace. It is made for 99 %, so that it holds in 95 % with what is chosen by it. Mistakes are independent (`noisy`) or strike all workers at once (bursts)."""
     kind = [one for one in candidates(scenario().policies.detection) if one.detector == "timeout"]
     for model in DISTURBANCES:
         tally = Tally()
@@ -347,7 +347,7 @@ STUDIES: dict[str, tuple[str, Callable[[int], Iterator[tuple[str, Tally]]]]] = {
     "single": ("A single run, by blocks", single),
     "comparisons": ("Comparisons: relative errors against a system with demands 5 % shorter", comparisons),
     "counts": ("Counts over 10 replications, ten times the sets", counts),
-    "detectors": ("A detector's upper bound of mistakes (99 %), by timeout", detectors),
+    "detectors": ("A detector's upper bound of mistakes, which is to hold in 95 %, by timeout", detectors),
     "transients": ("How often a warm-up is called too short", transients),
 }
 
