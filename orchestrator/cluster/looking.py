@@ -371,10 +371,10 @@ def _attempt(attempt: Attempt, now: float) -> AttemptView:
 
 
 def _hindrance(worker: Worker) -> str:
-    """Why one that is alive gets nothing new, beside its draining."""
+    """Why one that is alive and does not drain gets nothing new: what a draining one hands back says nothing more."""
     if worker.awaited:
         return "has not registered with this coordinator yet"
-    if worker.state is not WorkerState.ALIVE:
+    if worker.state is not WorkerState.ALIVE or worker.draining:
         return ""
     if worker.quarantined:
         return f"quarantined: {worker.quarantined.replace('_', ' ')}"

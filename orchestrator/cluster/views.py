@@ -12,7 +12,8 @@ Item = TypeVar("Item")
 
 
 class WorkerView(NamedTuple):
-    """`draining`: it will leave. `hindrance`: why one that is alive gets nothing new, empty for nothing.
+    """`draining`: it will leave. `hindrance`: why one that is alive and does not drain gets nothing new, empty for
+    nothing.
 
     `load`: attempts that it holds: `running`, `waiting` for a slot, `given_up` (timed out, say, and perhaps still
     there). Where a worker reports no start, an assignment counts as one. `heard_s`: since its last heartbeat;
