@@ -305,7 +305,8 @@ TIMEOUTS_S = (1.25, 2.5, 3.5, 5.05)
 
 def detectors(sets: int) -> Iterator[tuple[str, Tally]]:
     """The upper bound of a detector's mistakes: against the true rate, which is that of all sets together, and against
-    the next set's trace. It is made for 99 %, so that it holds in 95 % with what is chosen by it. Mistakes are independent (`noisy`) or strike all workers at once (bursts)."""
+    the next set's trace. It is made for 99 %, so that it holds in 95 % with what is chosen by it. Mistakes are
+    independent (`noisy`) or strike all workers at once (bursts)."""
     kind = [one for one in candidates(scenario().policies.detection) if one.detector == "timeout"]
     for model in DISTURBANCES:
         tally = Tally()
