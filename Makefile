@@ -2,8 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-# Of all tests many wait for clocks and sockets, so that twice as many at a time keep two processors busy.
-TEST_JOBS ?= 4
+# Of all tests many wait for clocks and sockets, so that five at a time keep two processors busy.
+TEST_JOBS ?= 5
 
 .DEFAULT_GOAL := help
 .PHONY: help .venv demo check quick test lint wheel-check bench docs notebooks format clean

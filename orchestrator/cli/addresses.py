@@ -246,6 +246,10 @@ def port_option(help: str) -> Any:
     return typer.Option("--port", "-p", callback=check, help=help)
 
 
+MetricsAddress = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Let Prometheus scrape http://HOST:PORT/metrics; port 0: a free one."),
+]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Listen beyond loopback although everybody there may use it.")
 ]

@@ -18,6 +18,7 @@ from orchestrator.cli.addresses import (
     UNSETTLED_MAX,
     Address,
     Insecure,
+    MetricsAddress,
     address_of,
     descriptor_option,
     exit_with,
@@ -102,10 +103,7 @@ def coordinator(
             help="Remember those that were submitted with a key for so long: they are the last to make room.",
         ),
     ] = DAY_S,
-    metrics_address: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Let Prometheus scrape http://HOST:PORT/metrics; port 0: a free one."),
-    ] = None,
+    metrics_address: MetricsAddress = None,
     journal: Annotated[str | None, vanished("--journal", "give --decision-record FILE")] = None,
     check: Annotated[bool, typer.Option(help="Prove the invariants while running; exit 70 when one fails.")] = False,
     max_unsettled: Annotated[

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.addresses import Capacity, exit_with, port_option, whole
+from orchestrator.cli.addresses import Capacity, MetricsAddress, exit_with, port_option, whole
 from orchestrator.cli.arguments import examples_of
 from orchestrator.cli.logs import LogFormat, LogFormatOption, begin_logging, chosen
 from orchestrator.cli.processes import Quiet
@@ -57,6 +57,7 @@ def up(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep tasks and results here; without it, nothing is kept.")
     ] = None,
+    metrics_address: MetricsAddress = None,
     quiet: Quiet = False,
     log_format: LogFormatOption = LogFormat.auto,
 ) -> None:
@@ -69,9 +70,10 @@ def up(
     given = {"--app": app_spec, "--max-tasks-per-child": max_tasks, "--memory-limit": memory_limit}
     options = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
     how = ["--log-format", log_format.value, *(["--quiet"] if quiet else [])]
-    kept = ["--data", str(data)] if data else []
+    of_it = {"--data": data, "--metrics-address": metrics_address}
+    told = [word for flag, value in of_it.items() if value is not None for word in (flag, str(value))]
     cluster = LocalCluster(
-        workers, capacity=capacity, policies=[*(policies or []), *kept, *how], options=[*options, *how]
+        workers, capacity=capacity, policies=[*(policies or []), *told, *how], options=[*options, *how]
     )
     cluster.address = f"127.0.0.1:{port}"
     signals = _Signals()
