@@ -208,10 +208,12 @@ def jackknife(
 
     Student's t and Willink's correction for skewness, whichever reaches farther. `effective`: as how many clusters
     these count at most. `cancel`: what one block lacks the next one has, so that all of them vary together as one does.
+    Neighbours then have a correlation r of -1/2, and n of them tell their variance like n / (1 + 2 r^2) independent
+    ones (Bartlett 1946).
     """
     n = len(without)
     residuals = (n - 1) * (np.mean(without) - without)
-    counted = min(n, effective)
+    counted = min(n / 1.5 if cancel else n, effective)
     grown = 1 / n if cancel else max(inflation(residuals) if serial else 1.0, n / counted)
     t, error = student(counted), float(np.sqrt(np.sum(residuals**2) / (n - 1) / n * grown))
     below, above = (max(t, reach) * error for reach in _skewed(residuals, t))

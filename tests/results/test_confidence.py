@@ -18,6 +18,7 @@ from orchestrator.results.confidence import (
     mean_interval,
     percentile_intervals,
     share_interval,
+    student,
 )
 
 T9 = 2.262157  # t tables, 9 degrees of freedom, 95 % two-sided
@@ -247,10 +248,11 @@ def test_neighbouring_blocks_that_are_alike_widen_an_interval():
 
 
 def test_differences_that_cancel_vary_as_one_block_does():
-    """What one block lacks the next one has: the sum of ten varies as one of them, not as ten."""
+    """What one block lacks the next one has: the sum of ten varies as one of them, not as ten; and they tell their
+    variance as well as two thirds as many that are independent."""
     without = np.arange(10.0)
     (low, high), (near, far) = (jackknife(4.5, without, cancel=cancel) for cancel in (False, True))
-    assert (far - near) / (high - low) == pytest.approx(math.sqrt(1 / 10))
+    assert (far - near) / (high - low) == pytest.approx(math.sqrt(1 / 10) * student(10 / 1.5) / student(10))
 
 
 def test_ends_that_are_not_known_are_not_drawn():
