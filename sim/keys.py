@@ -172,6 +172,11 @@ def refusal_key(attempt: int) -> int:
     return Rank.REFUSAL + attempt + 1
 
 
+def refusal_of_copy_key(attempt: int) -> int:
+    """A worker refused the network's copy of an assignment: one that stood still refuses both at once."""
+    return Rank.REFUSAL + attempt + 3
+
+
 def call_failed_key(attempt: int) -> int:
     """The host of a crashed process turned an assignment away."""
     return Rank.REFUSAL + attempt + 2

@@ -82,7 +82,8 @@ class ToCoordinator:
         if delay_s is not None:
             worker, at = job.worker, now + delay_s
             worker.last_message_arrives_at = max(worker.last_message_arrives_at, at)
-            self._env.call_at(at, keys.refusal_key(job.number), self._handlers.refusal, job)
+            key_of = keys.refusal_key if job.original is None else keys.refusal_of_copy_key
+            self._env.call_at(at, key_of(job.number), self._handlers.refusal, job)
 
     def send_start(self, job: Job, now: float) -> None:
         key, key_again = keys.start_key(job.number), keys.start_again_key(job.number)

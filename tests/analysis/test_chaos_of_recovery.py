@@ -67,6 +67,12 @@ def test_sixty_seeds_with_crashes_of_the_coordinator_break_nothing():
     assert broken == {}
 
 
+def test_a_worker_that_stood_still_refuses_an_assignment_and_its_copy_at_once():
+    """Two messages of one moment, which the order of events tells apart: this seed has them."""
+    trial = chaos.trial(602_449, draw(602_449, Options(always=("coordinator_crash",))), partial(sim.run, check=True))
+    assert not trial.violations
+
+
 def test_a_crash_of_the_coordinator_is_drawn_with_a_store():
     """Without one there would be nothing to go on from; and often it crashes more than once."""
     crashes = 0
