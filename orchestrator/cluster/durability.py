@@ -11,7 +11,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Protocol
 
@@ -71,7 +71,6 @@ class Durability:
         self._writer = ThreadPoolExecutor(1, "store")
         self._commit = GroupCommit(self._begin_soon)
         self.release: Release = self._commit.release
-        self._writing: asyncio.Future[None] | None = None  # the last group
         self._broken = False
         self.groups = Groups(self._loop.time())
         # Without a key, and with one: how long they are kept; when each was settled, by the wall clock, and its bytes.
@@ -98,8 +97,7 @@ class Durability:
         """Write what is still to be written, unless the driver has failed; nothing is released any more."""
         changed = not self._broken and not self._failed
         self._broken = True
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
+        await self._loop.run_in_executor(self._writer, _nothing)  # behind the group that is being written
         self._commit.end()
         group = self._next_group() if changed and self._commit.due else ()
         self._commit.close()
@@ -127,8 +125,10 @@ class Durability:
         if self.driver is not None:
             self.driver.flush()
         group = self._next_group()
-        self._writing = self._loop.run_in_executor(self._writer, self._write, group, self._outdated())
-        self._writing.add_done_callback(partial(self._written, len(group), self._loop.time()))
+        written = partial(self._written, len(group), self._loop.time())
+        # By way of a future of the loop, the end of each group would come one turn of the loop later.
+        writing = self._writer.submit(self._write, group, self._outdated())
+        writing.add_done_callback(partial(self._loop.call_soon_threadsafe, written))
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
@@ -144,7 +144,7 @@ class Durability:
         if outdated is not None:
             self._store.forget(self._term, *outdated)
 
-    def _written(self, tasks: int, begun_at: float, writing: asyncio.Future[None]) -> None:
+    def _written(self, tasks: int, begun_at: float, writing: Future[None]) -> None:
         if self._broken:
             return
         error = writing.exception()
@@ -154,7 +154,6 @@ class Durability:
         now = self._loop.time()
         self.groups.stored(tasks, now - begun_at, now)
         covered = self._commit.end()
-        self._writing = None
         self._begin()  # it is written while this one's calls are made
         try:
             for call, values in covered:
@@ -189,6 +188,10 @@ class Durability:
                 until[keyed], size = settled.popleft()
                 self._bytes -= size
         return (until[0], until[1]) if max(until) > -math.inf else None
+
+
+def _nothing() -> None:
+    pass
 
 
 def kept_of(since_1970: float, task: Task) -> Kept:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import cache
-from itertools import chain
+from contextlib import contextmanager
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
@@ -24,10 +26,10 @@ from orchestrator.cluster import wal
 log = logging.getLogger("orchestrator.coordinator")
 
 DATABASE = "tasks.sqlite"
-SCHEMA = 3
+SCHEMA = 4
 """The version of what the database holds."""
-READABLE = (2, SCHEMA)
-"""Tasks of version 2 have fewer fields; what is stored anew has all."""
+READABLE = (2, 3, SCHEMA)
+"""Tasks of version 2 have fewer fields; what is stored anew has all. Before version 4 there were no groups."""
 _OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 
 
@@ -68,31 +70,29 @@ class Kept(NamedTuple):
     requires: str = ""
 
 
+RECENT_BYTES = 16 << 20
+"""What groups may take. Beyond that the oldest are moved on, a hundredth of it together, so that few appends wait."""
 _AT_ONCE = 500
-"""Rows that are read together."""
-_IN_A_STATEMENT = 100
-"""Rows that are written together."""
+"""Rows that are read together, or written."""
 
 
 _text_of = Encoder().encode
 kept = Decoder(Kept).decode
 """A task from its JSON. ValueError where that is none."""
-_kept_of_many = Decoder(list[Kept]).decode
+kept_of_many = Decoder(list[Kept]).decode
+"""The tasks of a group from its JSON. ValueError where that is none."""
 
-_Row = tuple[str, bool, float | None, str]
-"""The id, whether there is a key, when it was settled, all of the task."""
-
-
-def _row(task: Kept) -> _Row:
-    return task.id, task.key != "", task.settled_at, _text_of(task).decode()
+_Row = tuple[str, bool, float | None, bytes]
+"""The id, whether there is a key, when it was settled, all of the task as JSON."""
+_NO_ROW = (None,) * 4
 
 
-@cache
-def _appending(rows: int) -> str:
-    return f"""
-        INSERT INTO tasks (id, keyed, settled_at, task)
-        SELECT * FROM (VALUES {",".join(["(?, ?, ?, ?)"] * rows)}) WHERE (SELECT term FROM coordinator) = ?
-        ON CONFLICT (id) DO UPDATE SET settled_at = excluded.settled_at, task = excluded.task"""
+def _rows(tasks: Sequence[Kept]) -> list[_Row]:
+    return [(task.id, task.key != "", task.settled_at, _text_of(task)) for task in tasks]
+
+
+def _is_outdated(task: Kept, settled_until: float, keyed_until: float) -> bool:
+    return task.settled_at is not None and task.settled_at <= (keyed_until if task.key else settled_until)
 
 
 class Store(Protocol):
@@ -137,7 +137,7 @@ class MemoryStore:
     def forget(self, term: int, settled_until: float, keyed_until: float) -> None:
         self._require(term)
         for task in list(self._tasks.values()):
-            if task.settled_at is not None and task.settled_at <= (keyed_until if task.key else settled_until):
+            if _is_outdated(task, settled_until, keyed_until):
                 del self._tasks[task.id]
 
     def tasks(self) -> Iterator[Kept]:
@@ -153,13 +153,77 @@ class MemoryStore:
             raise Unusable(_superseded(term, self._term))
 
 
+class _Group(NamedTuple):
+    """`tasks`: how many of its tasks no group before it has; `settled_at`: when the first of them was settled."""
+
+    number: int
+    tasks: int
+    size: int
+    settled_at: float
+
+
+class _Oldest(NamedTuple):
+    """`groups`: how many; `last`: the number of the last one; `rows`: their tasks, as they are now."""
+
+    groups: int
+    last: int
+    size: int
+    rows: list[_Row]
+
+
+class _Recent:
+    """The groups that are stored, and of each of their tasks how it is now, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.last = 0  # the number of the last group
+        self._groups: deque[_Group] = deque()
+        self._rows: dict[str, _Row] = {}
+
+    def add(self, number: int, rows: Sequence[_Row], size: int) -> None:
+        before = len(self._rows)
+        self._rows.update((row[0], row) for row in rows)
+        settled_at = min([row[2] for row in rows if row[2] is not None], default=math.inf)
+        self._groups.append(_Group(number, len(self._rows) - before, size, settled_at))
+        self.bytes += size
+        self.last = number
+
+    def oldest(self, left_bytes: int = 0) -> _Oldest:
+        """So many that the others take no more than that."""
+        groups = last = tasks = size = 0
+        for group in self._groups:
+            if self.bytes - size <= left_bytes:
+                break
+            groups, last, tasks, size = groups + 1, group.number, tasks + group.tasks, size + group.size
+        return _Oldest(groups, last, size, list(islice(self._rows.values(), tasks)))
+
+    def drop(self, oldest: _Oldest) -> None:
+        for _ in range(oldest.groups):
+            self._groups.popleft()
+        for row in oldest.rows:
+            del self._rows[row[0]]
+        self.bytes -= oldest.size
+
+    def has_settled(self, until: float) -> bool:
+        return any(group.settled_at <= until for group in self._groups)
+
+
 class SqliteStore:
     """A database in a folder that one process at a time may use. Raises Unusable.
 
-    An append is one statement, unless it is large: whenever one is made, its thread waits for the interpreter. For each
-    number of rows there is one, which SQLite need not parse again.
+    What is appended is one row of `groups`: little is written, and in one place, before anybody is answered. Later its
+    tasks move on to `tasks`, where each has a row, in the order in which they came and as they are by then: most of
+    them will not change any more.
     """
 
+    _GROUPS = "CREATE TABLE groups (number INTEGER PRIMARY KEY, tasks BLOB NOT NULL);"
+    _APPEND = "INSERT INTO groups (number, tasks) SELECT ?, ? FROM coordinator WHERE term = ?"
+    _MOVE = f"""
+        INSERT INTO tasks (id, keyed, settled_at, task)
+        SELECT column1, column2, column3, CAST(column4 AS TEXT)
+        FROM (VALUES {",".join(["(?, ?, ?, ?)"] * _AT_ONCE)}) WHERE column1 IS NOT NULL
+        ON CONFLICT (id) DO UPDATE SET settled_at = excluded.settled_at, task = excluded.task"""
+    _DROP = "DELETE FROM groups WHERE number <= ?"
     _FORGET = """
         DELETE FROM tasks WHERE (keyed = 0 AND settled_at <= ? OR keyed = 1 AND settled_at <= ?)
         AND (SELECT term FROM coordinator) = ?"""
@@ -169,15 +233,18 @@ class SqliteStore:
         "settled_at IS NULL ORDER BY number",
     )
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, recent_bytes: int = RECENT_BYTES) -> None:
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise Unusable(f"a store needs SQLite 3.35, and this is {sqlite3.sqlite_version}")
         self._folder = folder
         self._file = folder / DATABASE
+        self._recent_bytes = recent_bytes
         self._lock = locked(folder, make=True)
         try:
             self._cut_what_is_torn()
             self._database = self._opened()
+            self._recent = _Recent()
+            self._read_groups()
         except BaseException:
             self._lock.close()
             raise
@@ -187,27 +254,54 @@ class SqliteStore:
         return int(self._do(raised, at_least).fetchall()[0][0])
 
     def append(self, term: int, tasks: Sequence[Kept]) -> None:
-        rows = list(map(_row, tasks))
-        if len(rows) <= _IN_A_STATEMENT:
-            self._append(rows, term)
-            return
+        number, rows = self._recent.last + 1, _rows(tasks)
+        group = b"[" + b",".join([row[3] for row in rows]) + b"]"
+        left_bytes = self._recent_bytes - len(group)
+        if self._recent.bytes <= left_bytes:
+            self._append(number, group, term)
+        else:
+            oldest = self._recent.oldest(left_bytes - self._recent_bytes // 100)
+            with self._transaction():
+                self._append(number, group, term)
+                self._move(oldest)
+            self._recent.drop(oldest)
+        self._recent.add(number, rows, len(group))
+
+    def _append(self, number: int, group: bytes, term: int) -> None:
+        if self._do(self._APPEND, number, group, term).rowcount < 1:
+            raise Unusable(_superseded(term, self._do("SELECT term FROM coordinator").fetchall()[0][0]))
+
+    def _move(self, oldest: _Oldest) -> None:
+        """Few statements: behind each, this thread waits for the interpreter."""
+        for at in range(0, len(oldest.rows), _AT_ONCE):
+            some = oldest.rows[at : at + _AT_ONCE]
+            self._do(self._MOVE, *chain.from_iterable(chain(some, repeat(_NO_ROW, _AT_ONCE - len(some)))))
+        self._do(self._DROP, oldest.last)
+
+    def _move_all(self) -> None:
+        oldest = self._recent.oldest()
+        if oldest.groups:
+            with self._transaction():
+                self._move(oldest)
+            self._recent.drop(oldest)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         self._do("BEGIN")
         try:
-            for at in range(0, len(rows), _IN_A_STATEMENT):
-                self._append(rows[at : at + _IN_A_STATEMENT], term)
+            yield
             self._do("COMMIT")
-        except Unusable:
+        except BaseException:
             self._database.rollback()
             raise
 
-    def _append(self, rows: Sequence[_Row], term: int) -> None:
-        if self._do(_appending(len(rows)), *chain.from_iterable(rows), term).rowcount < 1:
-            self._refuse(term)
-
     def forget(self, term: int, settled_until: float, keyed_until: float) -> None:
+        if self._recent.has_settled(max(settled_until, keyed_until)):
+            self._move_all()
         self._do(self._FORGET, settled_until, keyed_until, term)
 
     def tasks(self) -> Iterator[Kept]:
+        self._move_all()
         last = 0
         try:
             for which in self._ORDERS:
@@ -221,7 +315,7 @@ class SqliteStore:
     def _kept(self, rows: Sequence[tuple[int, str]]) -> list[Kept]:
         """At once: to read a million texts one by one takes half as long again."""
         try:
-            found = _kept_of_many(f"[{','.join(text for _, text in rows)}]")
+            found = kept_of_many(f"[{','.join(text for _, text in rows)}]")
         except (ValueError, TypeError):
             found = []
         if len(found) != len(rows):
@@ -235,12 +329,19 @@ class SqliteStore:
                     ) from None
         return found
 
+    def _read_groups(self) -> None:
+        number = 0
+        try:
+            for number, text in self._database.execute("SELECT number, tasks FROM groups ORDER BY number"):
+                self._recent.add(number, _rows(kept_of_many(text)), len(text))
+        except sqlite3.Error as error:
+            raise self._damaged(f"{self._file}: behind group {number}: {in_a_line(str(error))}") from None
+        except (ValueError, TypeError) as error:
+            raise self._damaged(f"{self._file}: what is stored as group {number} is none: {error}") from None
+
     def close(self) -> None:
         self._database.close()
         self._lock.close()
-
-    def _refuse(self, term: int) -> None:
-        raise Unusable(_superseded(term, self._do("SELECT term FROM coordinator").fetchall()[0][0]))
 
     def _do(self, statement: str, *values: object) -> sqlite3.Cursor:
         try:
@@ -276,7 +377,6 @@ class SqliteStore:
                 timeout=0,
                 isolation_level=None,
                 check_same_thread=False,
-                cached_statements=_IN_A_STATEMENT + 20,
             )
             (schema,) = database.execute("PRAGMA user_version").fetchone()
             if schema not in (0, *READABLE):
@@ -288,6 +388,8 @@ class SqliteStore:
             database.execute("PRAGMA synchronous = FULL")
             # Nothing of a group is written before it ends: `wal` relies on it.
             database.execute("PRAGMA cache_spill = OFF")
+            # Some builds overwrite what is deleted: not where nothing else is written for it.
+            database.execute("PRAGMA secure_delete = FAST")
             if schema == 0:
                 database.executescript(f"""
                     BEGIN;
@@ -297,10 +399,12 @@ class SqliteStore:
                         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, keyed INTEGER NOT NULL, settled_at REAL,
                         task TEXT NOT NULL);
                     CREATE INDEX settled ON tasks (keyed, settled_at) WHERE settled_at IS NOT NULL;
+                    {self._GROUPS}
                     PRAGMA user_version = {SCHEMA};
                     COMMIT;""")
             elif schema != SCHEMA:
-                database.execute(f"PRAGMA user_version = {SCHEMA}")  # no earlier version is to read it from now on
+                # No earlier version is to read it from now on.
+                database.executescript(f"BEGIN; {self._GROUPS} PRAGMA user_version = {SCHEMA}; COMMIT;")
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise self._damaged(f"{self._file}: {in_a_line(found)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from orchestrator.cluster import wal
-from orchestrator.cluster.store import DATABASE, READABLE, SCHEMA, Kept, Unusable, in_a_line, kept, locked
+from orchestrator.cluster.store import DATABASE, READABLE, SCHEMA, Kept, Unusable, in_a_line, kept, kept_of_many, locked
 
 MISSES = 10_000
 """So many numbers without a task in a row, behind damage: there are no more."""
@@ -30,6 +31,7 @@ class Contents:
         self._shared = None if shared.exists() else shared
         self.problems: list[str] = []
         self.term: int | None = None
+        self._has_groups = True
         try:
             log = wal.examine(self._file)
             if log.damage and not self._file.stat().st_size:
@@ -47,11 +49,25 @@ class Contents:
 
     def tasks(self) -> Iterator[Kept]:
         """As they were accepted, as far as they can be read."""
-        for number, text in self._rows():
+        newest = self._newest()
+        for number, text in self._rows("task", "tasks"):
             try:
-                yield kept(text)
+                task = kept(text)
             except (ValueError, TypeError) as error:
                 self.problems.append(f"{self._file}: what is stored as number {number} is no task: {error}")
+            else:
+                yield newest.pop(task.id, task)
+        yield from newest.values()
+
+    def _newest(self) -> dict[str, Kept]:
+        """The tasks of which groups hold how they are now."""
+        found: dict[str, Kept] = {}
+        for number, text in self._rows("tasks", "groups") if self._has_groups else ():
+            try:
+                found.update((task.id, task) for task in kept_of_many(text))
+            except (ValueError, TypeError) as error:
+                self.problems.append(f"{self._file}: what is stored as group {number} is none: {error}")
+        return found
 
     def close(self) -> None:
         self._database.close()
@@ -64,27 +80,30 @@ class Contents:
             (schema,) = self._database.execute("PRAGMA user_version").fetchone()
             if schema not in (0, *READABLE):
                 self.problems.append(f"{self._file} is of another version: its schema is {schema}, expected {SCHEMA}")
+            self._has_groups = schema == SCHEMA
             found = [text for (text,) in self._database.execute("PRAGMA integrity_check(10)")]
             self.problems += [f"{self._file}: {in_a_line(text)}" for text in found if text != "ok"]
             self.term = self._database.execute("SELECT term FROM coordinator").fetchone()[0]
         except (sqlite3.Error, TypeError) as error:
             self.problems.append(f"{self._file}: {in_a_line(str(error))}")
 
-    def _rows(self) -> Iterator[tuple[int, str]]:
+    def _rows(self, column: str, table: str) -> Iterator[tuple[int, Any]]:
         """From the beginning as far as that goes; then one by one, for a page that is damaged hides only its own."""
         last = 0
         try:
-            for last, text in self._database.execute("SELECT number, task FROM tasks ORDER BY number"):
+            for last, text in self._database.execute(f"SELECT number, {column} FROM {table} ORDER BY number"):
                 yield last, text
             return
         except sqlite3.Error as error:
-            self.problems.append(f"{self._file}: behind number {last}: {in_a_line(str(error))}")
+            what = "number" if table == "tasks" else "group"
+            self.problems.append(f"{self._file}: behind {what} {last}: {in_a_line(str(error))}")
+        one = f"SELECT {column} FROM {table} WHERE number = ?"
         number, misses = last, 0
         while misses < MISSES:
             number += 1
             misses += 1
             try:
-                found = self._database.execute("SELECT task FROM tasks WHERE number = ?", (number,)).fetchone()
+                found = self._database.execute(one, (number,)).fetchone()
             except sqlite3.Error:
                 continue
             if found is not None:

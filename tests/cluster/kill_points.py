@@ -1,7 +1,8 @@
 """Planted in a cluster's processes: its coordinators kill themselves where a test says, its workers tell what they run.
 
 The environment names a folder. There the file `kill` holds a point and a number: the coordinator ends there in its
-append or forgetting of that number, or when it has read so many tasks. Each execution becomes a line of `executed`.
+append, move or forgetting of that number, or when it has read so many tasks. Each execution becomes a line of
+`executed`.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from orchestrator.core.worker import WorkerAgent
 
 FOLDER = "KILL_POINTS"
 POINTS = ("before the append", "before the commit", "before the fsync", "after the fsync")
+MOVING = ("before the move", "during the move", "after the move")
 FORGETTING = ("before the forgetting", "during the forgetting", "after the forgetting")
 RECOVERY = ("before the term", "after the term", "during the reading")
 KEPT = 200
 """Settled tasks that are remembered, so that there is something to forget."""
+RECENT_BYTES = 6000
+"""What groups may take, so that there is something to move."""
 Patch = Callable[[Any, str, Any], None]
 
 
 def plant(patch: Patch) -> None:
     kill_in_appends(patch)
+    kill_in_moves(patch)
     kill_in_forgetting(patch)
     kill_in_recovery(patch)
     tell(patch)
@@ -54,6 +59,7 @@ def kill_in_appends(patch: Patch) -> None:
         if point == "before the append":
             _die()
         elif point == "before the commit":
+            self._recent_bytes = 1 << 30  # to move anything is a transaction of its own
             self._do("BEGIN")
         elif point == "before the fsync":
             self._do("PRAGMA synchronous = NORMAL")  # of the log: it is written, and not waited for
@@ -62,6 +68,32 @@ def kill_in_appends(patch: Patch) -> None:
             _die()
 
     patch(SqliteStore, "append", killing)
+
+
+def kill_in_moves(patch: Patch) -> None:
+    begin, move, do = SqliteStore.__init__, SqliteStore._move, SqliteStore._do
+    moved = 0
+
+    def keeping_little(self: SqliteStore, folder: Path) -> None:
+        begin(self, folder, RECENT_BYTES)
+
+    def killing(self: SqliteStore, oldest: Any) -> None:
+        nonlocal moved
+        moved += 1
+        if _point(moved) == "before the move":
+            _die()
+        move(self, oldest)
+        if _point(moved) == "after the move":
+            _die()
+
+    def doing(self: SqliteStore, statement: str, *values: object) -> Any:
+        if statement == self._DROP and _point(moved) == "during the move":
+            _die()
+        return do(self, statement, *values)
+
+    patch(SqliteStore, "__init__", keeping_little)
+    patch(SqliteStore, "_move", killing)
+    patch(SqliteStore, "_do", doing)
 
 
 def kill_in_forgetting(patch: Patch) -> None:

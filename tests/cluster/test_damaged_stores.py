@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from orchestrator.cluster import wal
-from orchestrator.cluster.store import Kept, SqliteStore, Unusable
+from orchestrator.cluster.store import Kept, MemoryStore, SqliteStore, Unusable
 from orchestrator.cluster.store_contents import Contents
 from tests.cluster.test_store import settled, task
 
@@ -51,15 +51,16 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     states: list[list[Kept]] = []
     ends: list[int] = []
     for name in ("killed", "begun_again"):
-        store = SqliteStore(folder / "closed")
-        term = store.begin_term(1)
+        store, memory = SqliteStore(folder / "closed", recent_bytes=8000), MemoryStore()
+        term = store.begin_term(memory.begin_term(1))
         states, sizes = [[]], []
         for number in range(GROUPS):
             if number == GROUPS - 3 and name == "begun_again":
                 store._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
             tasks = [task(f"t{number}-{i}", payload="x" * 300) for i in range(8)]
+            memory.append(term, [*tasks, settled("t0-0", float(number))])
             store.append(term, [*tasks, settled("t0-0", float(number))])
-            states.append(list(store.tasks()))
+            states.append(list(memory.tasks()))
             sizes.append((folder / "closed" / LOG).stat().st_size)
         ends = ends or sizes
         shutil.copytree(folder / "closed", folder / name)
@@ -198,7 +199,8 @@ def test_a_database_that_was_cut_is_refused_unless_its_log_has_what_is_missing(
 
 
 def test_what_a_damaged_page_does_not_hide_can_be_read(stores: Stores, tmp_path: Path):
-    """Before and behind it; what is not a page of tasks hides nothing."""
+    """Before and behind it; what is not a page of tasks hides nothing. Where a page of a group is lost, its tasks are
+    as they were before it."""
     counts = []
     for at in blocks(stores.closed / DATABASE):
         shutil.rmtree(tmp_path / "store", ignore_errors=True)
@@ -207,7 +209,7 @@ def test_what_a_damaged_page_does_not_hide_can_be_read(stores: Stores, tmp_path:
         contents = Contents(tmp_path / "store")
         told = list(contents.tasks())
         contents.close()
-        assert all(kept in stores.states[-1] for kept in told)
+        assert all(any(kept in state for state in stores.states) for kept in told)
         counts.append(len(told))
     whole = len(stores.states[-1])
     assert counts.count(whole) >= 2

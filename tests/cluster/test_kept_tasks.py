@@ -22,7 +22,7 @@ from orchestrator.cluster.wire import contract, rpc
 from orchestrator.rehearsal.local_cluster import LocalCluster, NotReady
 from tests.cluster import kill_points
 from tests.cluster.conftest import PATIENT, MakeCluster
-from tests.cluster.kill_points import FOLDER, FORGETTING, KEPT, POINTS, RECOVERY
+from tests.cluster.kill_points import FOLDER, FORGETTING, KEPT, MOVING, POINTS, RECOVERY
 from tests.planted import ROOT
 
 ROUND = 40
@@ -57,8 +57,8 @@ def require_kept(folder: Path, submissions: list[Submission]) -> None:
 def test_nothing_acknowledged_is_lost_and_nothing_runs_twice(
     make_cluster: MakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The coordinator dies at each point of a commit, of forgetting what is old, of reading what is stored, and
-    between, while its workers work on."""
+    """The coordinator dies at each point of a commit, of moving tasks to their rows, of forgetting what is old, of
+    reading what is stored, and between, while its workers work on."""
     rng = random.Random(11)
     data = tmp_path / "data"
     monkeypatch.setenv(FOLDER, str(tmp_path))
@@ -66,7 +66,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_runs_twice(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests" / "planting"), str(ROOT)]))
     plan = [f"{point} {number}" for point, number in zip((*POINTS, *POINTS[::3]), (1, 4, 1, 4, 4, 1), strict=True)]
     rng.shuffle(plan)
-    plan += [f"{point} 2" for point in FORGETTING]
+    plan += [f"{point} 2" for point in (*MOVING, *FORGETTING)]
     while_it_begins = dict(zip(plan[-len(RECOVERY) :], [f"{point} 0" for point in RECOVERY], strict=True))
     (tmp_path / "kill").write_text(plan[0])
     cluster = make_cluster(3, capacity=4, prefetch=2, policies=(*PATIENT, "--data", str(data)))

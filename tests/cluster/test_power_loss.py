@@ -66,9 +66,9 @@ def _key(number: int) -> str:
 
 
 def work(folder: Path) -> None:
-    """In a process of its own, whose log is written into the database often, and begun again."""
+    """In a process of its own, whose log is written into the database often, and begun again; tasks move on often."""
     trace = os.environ.pop("FAULTY_DISK_TRACE")
-    store = SqliteStore(folder)
+    store = SqliteStore(folder, recent_bytes=20_000)
     term = store.begin_term(1)
     store._database.execute("PRAGMA wal_autocheckpoint = 12")
     (folder / "before").mkdir()
@@ -148,16 +148,18 @@ def test_whatever_the_disk_has_not_written_yet_nothing_acknowledged_is_missing(t
 
 
 def stored(folder: Path) -> tuple[Files, list[list[Kept]], list[int]]:
-    """A store whose coordinator was killed: its files, what it was after each group, and where that ends in its log."""
-    store = SqliteStore(folder)
-    term = store.begin_term(1)
-    log, states, ends = folder / LOG, [], []
+    """A store whose coordinator was killed: its files, what it was after each group, and where that ends in its log.
+    Its last group has moved others on."""
+    store, memory = SqliteStore(folder, recent_bytes=2000), MemoryStore()
+    term = store.begin_term(memory.begin_term(1))
+    log, states, ends = folder / LOG, [list(memory.tasks())], [(folder / LOG).stat().st_size]
     for number in range(4):
-        states.append(list(store.tasks()))
+        tasks = [task(f"t{number}-{each}", payload="x" * 100) for each in range(3)]
+        memory.append(term, tasks)
+        store.append(term, tasks)
+        states.append(list(memory.tasks()))
         ends.append(log.stat().st_size)
-        store.append(term, [task(f"t{number}-{each}", payload="x" * 100) for each in range(3)])
-    states.append(list(store.tasks()))
-    ends.append(log.stat().st_size)
+    assert store._database.execute("SELECT count(*) FROM tasks").fetchone() == (3,)
     files = {name: (folder / name).read_bytes() for name in (DATABASE, LOG)}
     store.close()
     return files, states, ends

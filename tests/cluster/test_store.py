@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.cluster.store import SCHEMA, Kept, MemoryStore, SqliteStore, Store, Unusable
+from orchestrator.cluster.store import READABLE, SCHEMA, Kept, MemoryStore, SqliteStore, Store, Unusable
 from orchestrator.cluster.store_contents import Contents
 
-STORES: dict[str, Callable[[Path], Store]] = {"memory": lambda folder: MemoryStore(), "sqlite": SqliteStore}
+STORES: dict[str, Callable[[Path], Store]] = {
+    "memory": lambda folder: MemoryStore(),
+    "sqlite": SqliteStore,
+    "sqlite that moves what is older than a group or two": partial(SqliteStore, recent_bytes=400),
+    "sqlite that moves everything at once": partial(SqliteStore, recent_bytes=0),
+}
 
 
 def task(name: str, **changed: Any) -> Kept:
     return Kept(name, 1, "sleep", "0", "", 0, None, 100.0, held=[])._replace(**changed)
 
 
-def settled(name: str, at: float) -> Kept:
-    return task(name, payload="", state=3, worker_id="w1", result="done", settled_at=at)
+def settled(name: str, at: float, **changed: Any) -> Kept:
+    return task(name, payload="", state=3, worker_id="w1", result="done", settled_at=at, **changed)
 
 
 @pytest.mark.parametrize("make", STORES.values(), ids=STORES)
@@ -113,16 +121,20 @@ def test_a_schema_that_is_not_known_is_refused(tmp_path: Path):
     assert (tmp_path / "tasks.sqlite").read_bytes() == before
 
 
-def test_a_store_of_the_version_before_is_read_and_is_of_this_one_from_then_on(tmp_path: Path):
-    """Its tasks had fewer fields, and no limits but one; the version before would not find its way any more."""
+@pytest.mark.parametrize("older", [version for version in READABLE if version < SCHEMA])
+def test_a_store_of_an_older_version_is_read_and_is_of_this_one_from_then_on(older: int, tmp_path: Path):
+    """It had no groups, and before that its tasks had fewer fields; it would not find its way any more."""
     store = SqliteStore(tmp_path)
     tasks = [settled("old", 9.0), task("older", execution_timeout_s=3.0), task("keyed", key="k")]
     store.append(store.begin_term(1), tasks)
+    assert list(store.tasks()) == tasks
     store.close()
     with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
-        database.execute("UPDATE tasks SET task = json_remove(task, '$[21]', '$[20]', '$[19]', '$[18]')")
-        assert database.execute("SELECT max(json_array_length(task)) FROM tasks").fetchone() == (18,)
-        database.execute("PRAGMA user_version = 2")
+        database.execute("DROP TABLE groups")
+        if older == 2:
+            database.execute("UPDATE tasks SET task = json_remove(task, '$[21]', '$[20]', '$[19]', '$[18]')")
+            assert database.execute("SELECT max(json_array_length(task)) FROM tasks").fetchone() == (18,)
+        database.execute(f"PRAGMA user_version = {older}")
     contents = Contents(tmp_path)
     assert (list(contents.tasks()), contents.problems) == (tasks, [])
     contents.close()
@@ -134,6 +146,74 @@ def test_a_store_of_the_version_before_is_read_and_is_of_this_one_from_then_on(t
         assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
     store = SqliteStore(tmp_path)
     assert list(store.tasks()) == [*tasks, limited]
+    store.close()
+
+
+@pytest.mark.parametrize("recent_bytes", [0, 1000, 4000, 1 << 20])
+def test_a_store_is_the_same_whenever_tasks_move_on(recent_bytes: int, tmp_path: Path):
+    """After every one of many random appends and forgettings it holds what one in memory does, for whoever exports a
+    copy and for a coordinator that opens it; what is moved leaves no group behind."""
+    rng = random.Random(recent_bytes)
+    folder, copy = tmp_path / "data", tmp_path / "copy"
+    memory, store = MemoryStore(), SqliteStore(folder, recent_bytes)
+    assert memory.begin_term(1) == store.begin_term(1) == 1
+    new, waiting = 0, [""]
+    for step in range(150):
+        if rng.random() < 0.1:
+            until = sorted((step - rng.randrange(40), step - rng.randrange(40)))
+            memory.forget(1, until[1], until[0])
+            store.forget(1, until[1], until[0])
+        group: list[Kept] = []
+        for name in rng.sample(waiting[1:], min(len(waiting) - 1, rng.randrange(8))):
+            ends = rng.random() < 0.6
+            at = step + len(group) / 10
+            group.append(settled(name, at, key=key_of(name)) if ends else task(name, attempt=step, key=key_of(name)))
+            if ends:
+                waiting.remove(name)
+        for _ in range(rng.randrange(1, 6)):
+            group.append(task(f"t{new}", payload="x" * rng.choice([0, 10, 500]), key=key_of(f"t{new}")))
+            waiting.append(f"t{new}")
+            new += 1
+        memory.append(1, group)
+        store.append(1, group)
+        if step % 5 == 0:
+            assert kept_in_a_copy(folder, copy) == list(memory.tasks())
+    assert list(store.tasks()) == list(memory.tasks())
+    store.close()
+    with sqlite3.connect(folder / "tasks.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM groups").fetchone() == (0,)
+
+
+def key_of(name: str) -> str:
+    return name if name.endswith("3") else ""
+
+
+def kept_in_a_copy(folder: Path, copy: Path) -> list[Kept]:
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    contents = Contents(copy)
+    exported = sorted(contents.tasks())
+    assert not contents.problems
+    contents.close()
+    store = SqliteStore(copy)
+    found = list(store.tasks())
+    store.close()
+    assert exported == sorted(found)
+    return found
+
+
+def test_groups_take_no_more_than_they_may(tmp_path: Path):
+    """Whatever comes; most tasks are written into their rows once only."""
+    store = SqliteStore(tmp_path, recent_bytes=20_000)
+    term = store.begin_term(1)
+    for number in range(300):
+        store.append(term, [task(f"t{number}"), *([settled(f"t{number - 9}", 1.0)] if number > 9 else [])])
+        assert store._recent.bytes <= 20_000
+    (rows,) = store._database.execute("SELECT count(*) FROM tasks").fetchone()
+    (settled_rows,) = store._database.execute("SELECT count(*) FROM tasks WHERE settled_at IS NOT NULL").fetchone()
+    assert rows > 150
+    assert rows - settled_rows < 10
+    assert len(list(store.tasks())) == 300
     store.close()
 
 
