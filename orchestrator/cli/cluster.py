@@ -32,7 +32,7 @@ from orchestrator.cli.addresses import (
 from orchestrator.cli.arguments import AsJson, examples_of
 from orchestrator.cli.decided import CALL_TIMEOUT_S, Decided, decided_by, require_times
 from orchestrator.cli.logs import LogFormat, LogFormatOption
-from orchestrator.cli.processes import DieWith, Quiet, ReadyFd, begin_process, keep_what_is_loaded, tell, vanished
+from orchestrator.cli.processes import DieWith, Quiet, ReadyFd, begin_process, look_for_garbage_rarely, tell, vanished
 from orchestrator.cli.terminal import print_json
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ async def _coordinate(
         check=check,
         release=durable.release if durable else at_once,
     )
-    keep_what_is_loaded()
+    look_for_garbage_rarely()
     if durable is not None:
         _recover(live, durable, term)
     stopped = asyncio.Event()

@@ -32,7 +32,7 @@ from orchestrator.cli.addresses import (
 )
 from orchestrator.cli.arguments import examples_of
 from orchestrator.cli.logs import LogFormat, LogFormatOption
-from orchestrator.cli.processes import DieWith, Quiet, ReadyFd, begin_process, keep_what_is_loaded, tell, vanished
+from orchestrator.cli.processes import DieWith, Quiet, ReadyFd, begin_process, look_for_garbage_rarely, tell, vanished
 from orchestrator.core.labels import labels_text
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def worker(
         kinds=tuple(kind or (program.offers if own_kinds else ())),
         labels=_labels(label or ()),
     )
-    keep_what_is_loaded()
+    look_for_garbage_rarely()
     with asyncio.Runner(loop_factory=precise_loop if executor is Executor.inline else None) as runner:
         running = run_workers(names, settings, lambda: tell(ready_fd, "ready"), contract, control_fd, drain_timeout)
         raise typer.Exit(runner.run(running))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -69,6 +70,7 @@ class Durability:
         self._term = term
         self._keep_bytes = keep_settled_bytes
         self._writer = ThreadPoolExecutor(1, "store")
+        self._writing: Future[None] | None = None  # the last group
         self._commit = GroupCommit(self._begin_soon)
         self.release: Release = self._commit.release
         self._broken = False
@@ -98,6 +100,9 @@ class Durability:
         changed = not self._broken and not self._failed
         self._broken = True
         await self._loop.run_in_executor(self._writer, _nothing)  # behind the group that is being written
+        if changed and self._writing is not None and (error := self._writing.exception()):
+            log.error("%s", error)
+            changed = False
         self._commit.end()
         group = self._next_group() if changed and self._commit.due else ()
         self._commit.close()
@@ -127,8 +132,8 @@ class Durability:
         group = self._next_group()
         written = partial(self._written, len(group), self._loop.time())
         # By way of a future of the loop, the end of each group would come one turn of the loop later.
-        writing = self._writer.submit(self._write, group, self._outdated())
-        writing.add_done_callback(partial(self._loop.call_soon_threadsafe, written))
+        self._writing = self._writer.submit(self._write, group, self._outdated())
+        self._writing.add_done_callback(partial(self._tell, written))
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
@@ -143,6 +148,11 @@ class Durability:
         self._store.append(self._term, group)
         if outdated is not None:
             self._store.forget(self._term, *outdated)
+
+    def _tell(self, written: Callable[[Future[None]], None], writing: Future[None]) -> None:
+        """In that thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            self._loop.call_soon_threadsafe(written, writing)
 
     def _written(self, tasks: int, begun_at: float, writing: Future[None]) -> None:
         if self._broken:

@@ -35,8 +35,8 @@ PROGRESS_MAX = 10_000
 SLICE = 256
 """What a peer says is taken in slices: between them it is the turn of the others."""
 UNANSWERED_MAX = 2 * SLICE
-"""Of a client's submissions, until they are stored: more would make a group so large that whatever else is to be stored
-waits for it."""
+"""Of a client's submissions, until they are stored: with more of them no other slice is taken, for a group would be so
+large that whatever else is to be stored waits for it."""
 Write = Callable[[Any], Awaitable[None]]
 
 

@@ -72,6 +72,8 @@ class Kept(NamedTuple):
 
 RECENT_BYTES = 16 << 20
 """What groups may take. Beyond that the oldest are moved on, a hundredth of it together, so that few appends wait."""
+GROUP_BYTES = 64 << 20
+"""A group that is larger is stored in parts: SQLite takes no value of a billion bytes."""
 _AT_ONCE = 500
 """Rows that are read together, or written."""
 
@@ -89,6 +91,22 @@ _NO_ROW = (None,) * 4
 
 def _rows(tasks: Sequence[Kept]) -> list[_Row]:
     return [(task.id, task.key != "", task.settled_at, _text_of(task)) for task in tasks]
+
+
+def _parts(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    """Of a group, each of which may be one value."""
+    if sum(len(row[3]) for row in rows) <= GROUP_BYTES:
+        yield rows
+        return
+    part: list[_Row] = []
+    size = 0
+    for row in rows:
+        size += len(row[3])
+        if part and size > GROUP_BYTES:
+            yield part
+            part, size = [], len(row[3])
+        part.append(row)
+    yield part
 
 
 def _is_outdated(task: Kept, settled_until: float, keyed_until: float) -> bool:
@@ -160,6 +178,13 @@ class _Group(NamedTuple):
     tasks: int
     size: int
     settled_at: float
+
+
+class _Part(NamedTuple):
+    """What is stored as a group."""
+
+    rows: Sequence[_Row]
+    text: bytes
 
 
 class _Oldest(NamedTuple):
@@ -243,33 +268,38 @@ class SqliteStore:
         try:
             self._cut_what_is_torn()
             self._database = self._opened()
-            self._recent = _Recent()
             self._read_groups()
+            self._term: int = self._do("SELECT term FROM coordinator").fetchone()[0]
         except BaseException:
             self._lock.close()
             raise
 
     def begin_term(self, at_least: int) -> int:
         raised = "UPDATE coordinator SET term = max(term + 1, ?) RETURNING term"
-        return int(self._do(raised, at_least).fetchall()[0][0])
+        self._term = self._do(raised, at_least).fetchall()[0][0]
+        # What a coordinator of an older term has stored until it was superseded is to be recovered, too.
+        if self._do("SELECT max(number) FROM groups").fetchone() != (self._recent.last or None,):
+            self._read_groups()
+        return self._term
 
     def append(self, term: int, tasks: Sequence[Kept]) -> None:
-        number, rows = self._recent.last + 1, _rows(tasks)
-        group = b"[" + b",".join([row[3] for row in rows]) + b"]"
-        left_bytes = self._recent_bytes - len(group)
-        if self._recent.bytes <= left_bytes:
-            self._append(number, group, term)
+        parts = [_Part(rows, b"[" + b",".join([row[3] for row in rows]) + b"]") for rows in _parts(_rows(tasks))]
+        left_bytes = self._recent_bytes - sum(len(part.text) for part in parts)
+        if self._recent.bytes <= left_bytes and len(parts) == 1:
+            self._append(self._recent.last + 1, parts[0].text, term)
         else:
             oldest = self._recent.oldest(left_bytes - self._recent_bytes // 100)
             with self._transaction():
-                self._append(number, group, term)
+                for number, part in enumerate(parts, self._recent.last + 1):
+                    self._append(number, part.text, term)
                 self._move(oldest)
             self._recent.drop(oldest)
-        self._recent.add(number, rows, len(group))
+        for part in parts:
+            self._recent.add(self._recent.last + 1, part.rows, len(part.text))
 
-    def _append(self, number: int, group: bytes, term: int) -> None:
-        if self._do(self._APPEND, number, group, term).rowcount < 1:
-            raise Unusable(_superseded(term, self._do("SELECT term FROM coordinator").fetchall()[0][0]))
+    def _append(self, number: int, text: bytes, term: int) -> None:
+        if self._do(self._APPEND, number, text, term).rowcount < 1:
+            self._require(term)
 
     def _move(self, oldest: _Oldest) -> None:
         """Few statements: behind each, this thread waits for the interpreter."""
@@ -278,12 +308,18 @@ class SqliteStore:
             self._do(self._MOVE, *chain.from_iterable(chain(some, repeat(_NO_ROW, _AT_ONCE - len(some)))))
         self._do(self._DROP, oldest.last)
 
-    def _move_all(self) -> None:
+    def _move_all(self, term: int) -> None:
         oldest = self._recent.oldest()
         if oldest.groups:
             with self._transaction():
+                self._require(term)
                 self._move(oldest)
             self._recent.drop(oldest)
+
+    def _require(self, term: int) -> None:
+        (newest,) = self._do("SELECT term FROM coordinator").fetchone()
+        if newest != term:
+            raise Unusable(_superseded(term, newest))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -297,11 +333,11 @@ class SqliteStore:
 
     def forget(self, term: int, settled_until: float, keyed_until: float) -> None:
         if self._recent.has_settled(max(settled_until, keyed_until)):
-            self._move_all()
+            self._move_all(term)
         self._do(self._FORGET, settled_until, keyed_until, term)
 
     def tasks(self) -> Iterator[Kept]:
-        self._move_all()
+        self._move_all(self._term)
         last = 0
         try:
             for which in self._ORDERS:
@@ -330,6 +366,7 @@ class SqliteStore:
         return found
 
     def _read_groups(self) -> None:
+        self._recent = _Recent()
         number = 0
         try:
             for number, text in self._database.execute("SELECT number, tasks FROM groups ORDER BY number"):
@@ -402,12 +439,12 @@ class SqliteStore:
                     {self._GROUPS}
                     PRAGMA user_version = {SCHEMA};
                     COMMIT;""")
-            elif schema != SCHEMA:
-                # No earlier version is to read it from now on.
-                database.executescript(f"BEGIN; {self._GROUPS} PRAGMA user_version = {SCHEMA}; COMMIT;")
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise self._damaged(f"{self._file}: {in_a_line(found)}")
+            if schema not in (0, SCHEMA):
+                # No earlier version is to read it from now on.
+                database.executescript(f"BEGIN; {self._GROUPS} PRAGMA user_version = {SCHEMA}; COMMIT;")
             # What can be read may not be on the disk: its sync has failed, or was never begun. Nobody is told of it
             # before it has been written anew.
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -12,7 +12,7 @@ from orchestrator.cluster import wal
 from orchestrator.cluster.store import DATABASE, READABLE, SCHEMA, Kept, Unusable, in_a_line, kept, kept_of_many, locked
 
 MISSES = 10_000
-"""So many numbers without a task in a row, behind damage: there are no more."""
+"""So many numbers, behind damage, are tried one by one."""
 
 
 class Contents:
@@ -80,7 +80,8 @@ class Contents:
             (schema,) = self._database.execute("PRAGMA user_version").fetchone()
             if schema not in (0, *READABLE):
                 self.problems.append(f"{self._file} is of another version: its schema is {schema}, expected {SCHEMA}")
-            self._has_groups = schema == SCHEMA
+            tables = self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            self._has_groups = ("groups",) in tables
             found = [text for (text,) in self._database.execute("PRAGMA integrity_check(10)")]
             self.problems += [f"{self._file}: {in_a_line(text)}" for text in found if text != "ok"]
             self.term = self._database.execute("SELECT term FROM coordinator").fetchone()[0]
@@ -88,24 +89,47 @@ class Contents:
             self.problems.append(f"{self._file}: {in_a_line(str(error))}")
 
     def _rows(self, column: str, table: str) -> Iterator[tuple[int, Any]]:
-        """From the beginning as far as that goes; then one by one, for a page that is damaged hides only its own."""
-        last = 0
-        try:
-            for last, text in self._database.execute(f"SELECT number, {column} FROM {table} ORDER BY number"):
-                yield last, text
-            return
-        except sqlite3.Error as error:
-            what = "number" if table == "tasks" else "group"
-            self.problems.append(f"{self._file}: behind {what} {last}: {in_a_line(str(error))}")
-        one = f"SELECT {column} FROM {table} WHERE number = ?"
-        number, misses = last, 0
-        while misses < MISSES:
-            number += 1
-            misses += 1
+        """As far as that goes, and on behind what can't be read: a page that is damaged hides only its own."""
+        rows = f"SELECT number, {column} FROM {table} WHERE number > ? ORDER BY number"
+        row: tuple[int, Any] | None = None
+        last, told = 0, False
+        while True:
             try:
-                found = self._database.execute(one, (number,)).fetchone()
+                for row in self._database.execute(rows, (last,)):
+                    last = row[0]
+                    yield row
+                return
+            except sqlite3.Error as error:
+                if not told:
+                    what = "number" if table == "tasks" else "group"
+                    self.problems.append(f"{self._file}: behind {what} {last}: {in_a_line(str(error))}")
+                    told = True
+            row = self._next(f"{rows} LIMIT 1", last)
+            if row is None or row[0] <= last:
+                return
+            yield row
+            last = row[0]
+
+    def _next(self, rows: str, last: int) -> tuple[int, Any] | None:
+        """The first row behind that number that can be read. One after the other, so that nothing is left out; behind a
+        large gap in steps that double, and back to where the last one came from."""
+
+        def behind(number: int) -> list[tuple[int, Any]] | None:
+            try:
+                return self._database.execute(rows, (number,)).fetchall()
             except sqlite3.Error:
-                continue
-            if found is not None:
-                misses = 0
-                yield number, found[0]
+                return None
+
+        number, step, misses = last, 1, 0
+        while (found := behind(number)) is None:
+            misses += 1
+            step *= 1 if misses < MISSES else 2
+            if number + step >= 1 << 62:
+                return None
+            number += step
+        lowest = number - step + 1
+        while lowest < number:
+            middle = (lowest + number) // 2
+            nearer = behind(middle)
+            lowest, number, found = (lowest, middle, nearer) if nearer is not None else (middle + 1, number, found)
+        return found[0] if found else None

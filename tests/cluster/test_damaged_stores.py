@@ -216,6 +216,39 @@ def test_what_a_damaged_page_does_not_hide_can_be_read(stores: Stores, tmp_path:
     assert len([count for count in counts if whole - 15 < count < whole]) >= 4
 
 
+@pytest.mark.parametrize("first", [1, 20_000], ids=["from the beginning", "after many others"])
+def test_a_damaged_page_hides_its_own_groups_only(first: int, tmp_path: Path):
+    """Whatever their numbers are: those of the oldest rise as long as a coordinator runs."""
+    store = SqliteStore(tmp_path / "data")
+    term = store.begin_term(1)
+    store._recent.last = first - 1
+    for number in range(300):
+        store.append(term, [task(f"t{number}")])
+    store.close()
+    counts = []
+    for at in blocks(tmp_path / "data" / DATABASE):
+        shutil.rmtree(tmp_path / "store", ignore_errors=True)
+        shutil.copytree(tmp_path / "data", tmp_path / "store")
+        zeroing(DATABASE, at)(tmp_path / "store")
+        contents = Contents(tmp_path / "store")
+        counts.append(len(list(contents.tasks())))
+        contents.close()
+    assert len([count for count in counts if 250 < count < 300]) > 6
+
+
+def test_a_store_of_an_older_version_that_is_damaged_stays_as_it_is(tmp_path: Path):
+    """Nothing is added to it before it is refused."""
+    store = SqliteStore(tmp_path)
+    store.append(store.begin_term(1), [task(f"t{number}", payload="x" * 300) for number in range(50)])
+    list(store.tasks())
+    store._database.executescript("DROP TABLE groups; PRAGMA user_version = 3")
+    store.close()
+    zeroing(DATABASE, 4096 * 4)(tmp_path)
+    before = (tmp_path / DATABASE).read_bytes()
+    assert isinstance(opened(tmp_path), str)
+    assert (tmp_path / DATABASE).read_bytes() == before
+
+
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "orchestrator", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

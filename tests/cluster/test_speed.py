@@ -295,7 +295,9 @@ def test_assignments_to_a_stopped_worker_go_to_another(make_cluster: MakeCluster
         assert {(await submission).worker_id for submission in submissions} == {"w2"}
         cluster.worker("w1").signal(signal.SIGCONT)
         cluster.worker("w2").kill()
-        cluster.worker("w2").wait(10)  # until then it may still begin a task, which then counts on it
+        # Until the coordinator has noticed, it may still get a task, which then counts on it.
+        while "worker w2: its stream broke" not in (tmp_path / "log").read_text():
+            await asyncio.sleep(0.01)
         assert (await client.submit("0", kind="sleep")).worker_id == "w1"
 
     talk(cluster, story)

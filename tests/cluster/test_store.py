@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import resource
@@ -215,6 +216,40 @@ def test_groups_take_no_more_than_they_may(tmp_path: Path):
     assert rows - settled_rows < 10
     assert len(list(store.tasks())) == 300
     store.close()
+
+
+def test_a_group_may_be_larger_than_what_sqlite_takes_as_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is stored in parts, all of them or none; its tasks are what they were when it ends."""
+    monkeypatch.setattr("orchestrator.cluster.store.GROUP_BYTES", 1000)
+    large = [task(f"t{number}", payload="\x01" * (400 if number == 5 else 20)) for number in range(10)]
+    for recent_bytes in (1 << 20, 0):
+        store = SqliteStore(tmp_path / str(recent_bytes), recent_bytes)
+        older, term = store.begin_term(1), store.begin_term(1)
+        store._database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 3000)
+        store.append(term, large)
+        with pytest.raises(Unusable, match="its term is 2"):
+            store.append(older, [one._replace(attempt=3) for one in large])
+        store.append(term, [settled("t0", 1.0)])
+        assert kept_in_a_copy(tmp_path / str(recent_bytes), tmp_path / "copy") == [settled("t0", 1.0), *large[1:]]
+        store.close()
+
+
+def test_a_store_that_was_taken_over_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where the lock of a folder does not hold: whoever has the older term is refused, and what it has stored until
+    then is recovered."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    older, newer = SqliteStore(tmp_path), SqliteStore(tmp_path)
+    term = older.begin_term(1)
+    older.append(term, [task("t"), settled("old", 1.0)])
+    next_term = newer.begin_term(1)
+    assert {kept.id for kept in newer.tasks()} == {"t", "old"}
+    newer.append(next_term, [settled("t", 2.0)])
+    for refused in (lambda: older.forget(term, 1.0, 1.0), lambda: older.append(term, [task("t")]), older.tasks):
+        with pytest.raises(Unusable, match="its term is 2, and this coordinator's is 1"):
+            list(refused() or ())
+    assert list(newer.tasks()) == [settled("old", 1.0), settled("t", 2.0)]
+    older.close()
+    newer.close()
 
 
 def test_a_disk_that_is_full_is_told(tmp_path: Path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from typing import NamedTuple
 
-from tests.core.recording import submit, tell
+from orchestrator.core.model import Attempt, Task, WorkerState
+from tests.core.making import DEAD_AFTER_S
+from tests.core.recording import complete, fail, register, submit, tell
 
 
 def completed(core, task, now, value="value"):
@@ -71,3 +74,38 @@ def test_settled_tasks_with_a_key_are_the_last_to_make_room(make_cluster):
         completed_with_key(core, f"k{number}", 1.0)
     assert [task for task in ("k0", "k1", "k2", "k3", "t3") if core.task(task)] == ["k1", "k2", "k3"]
     core.check()
+
+
+def alive():
+    """The tasks and attempts that this interpreter holds."""
+    return sum(isinstance(each, Task | Attempt) for each in gc.get_objects())
+
+
+def test_what_is_forgotten_is_freed_without_a_search_for_garbage(make_cluster):
+    """Of tasks that complete, fail, are tried again after a failure or a death, or are cancelled: nothing is left
+    in a cycle, so a process may look for such things as rarely as it does."""
+    core, effects = make_cluster("w1", capacity=9, keep_settled=0)
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        for number in range(20):
+            now = 100.0 * number
+            for task in ("completed", "failed", "again", "dead"):
+                submit(core, f"{task}{number}", now=now)
+            submit(core, f"cancelled{number}", now=now)
+            complete(core, "w1", f"completed{number}", 1, now)
+            fail(core, "w1", f"failed{number}", 1, now)
+            fail(core, "w1", f"again{number}", 1, now, retryable=True)
+            core.cancel(f"cancelled{number}", now)
+            core.wake(now + DEAD_AFTER_S)
+            assert core.worker("w1").state is WorkerState.DEAD
+            register(core, "w1", 9, 0, True, now + 50)
+            for task, attempt in (("again", 3), ("dead", 2)):
+                complete(core, "w1", f"{task}{number}", attempt, now + 51)
+        effects.take()
+        core.check()
+        assert (core.completed, core.failed) == (60, 40)
+        assert alive() <= before + 2
+    finally:
+        gc.enable()
