@@ -410,14 +410,23 @@ def in_a_process_of_its_own(contender: Contender, tasks: int, calls: int) -> Mea
     return Measured(*json.loads(done.stdout.splitlines()[-1]))
 
 
-def report(results: dict[str, list[Measured]]) -> None:
-    """Medians; ours divided by it in every round: median (least to most)."""
-    print(f"{'':34} {'tasks/s':>10} {'p50 ms':>8} {'p99 ms':>8}   ours is so many times as fast")
+def ratio(some: list[Measured], others: list[Measured], digits: int) -> str:
+    """Of the tasks per second in every round: median (least to most)."""
+    ratios = sorted(one.per_s / other.per_s for one, other in zip(some, others, strict=True))
+    median, least, most = (f"{each:.{digits}f}" for each in (statistics.median(ratios), ratios[0], ratios[-1]))
+    return f"{median} ({least} to {most})"
+
+
+def report(results: dict[str, list[Measured]], against: str) -> None:
+    """Medians, and ratios of every round."""
+    print(f"{'':34} {'tasks/s':>10} {'p50 ms':>8} {'p99 ms':>8}   {against} is so many times as fast")
     for name, measured in results.items():
         per_s, p50_ms, p99_ms = (statistics.median(column) for column in zip(*measured, strict=True))
-        ratios = sorted(own.per_s / other.per_s for own, other in zip(results["ours"], measured, strict=True))
-        spread = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
-        print(f"{name:34} {per_s:10,.0f} {p50_ms:8.2f} {p99_ms:8.2f}   {spread}")
+        told = f"{ratio(results[against], measured, 1):22}"
+        in_memory = results.get(name.removesuffix("--data").rstrip(", ")) if name.endswith("--data") else None
+        if in_memory:
+            told += f" {ratio(measured, in_memory, 2)} of its speed in memory"
+        print(f"{name:34} {per_s:10,.0f} {p50_ms:8.2f} {p99_ms:8.2f}   {told}")
 
 
 def main() -> None:
@@ -425,7 +434,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--calls", type=int, default=500)
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="beside ours")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="beside that of --against")
+    parser.add_argument("--against", metavar="NAME", default="ours", choices=[each.name for each in CONTENDERS])
     parser.add_argument("--measure", metavar="NAME", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -434,7 +444,7 @@ def main() -> None:
         os._exit(0)  # no farewells to servers that have been ended
     chosen = []
     for contender in CONTENDERS:
-        if arguments.only is not None and contender.name not in ("ours", *arguments.only):
+        if arguments.only is not None and contender.name not in (arguments.against, *arguments.only):
             continue
         lacking = missing(contender.needs)
         if lacking:
@@ -449,7 +459,7 @@ def main() -> None:
             measured = in_a_process_of_its_own(contender, tasks, arguments.calls)
             results[contender.name].append(measured)
             print(f"round {number + 1}: {contender.name}: {measured.per_s:,.0f} tasks/s", flush=True)
-    report(results)
+    report(results, arguments.against)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import math
 import os
 import sqlite3
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from msgspec.json import Decoder, Encoder
 
 from orchestrator.cluster import wal
+from orchestrator.cluster.recent import Oldest, Recent, Row
 
 log = logging.getLogger("orchestrator.coordinator")
 
@@ -84,21 +83,19 @@ kept = Decoder(Kept).decode
 kept_of_many = Decoder(list[Kept]).decode
 """The tasks of a group from its JSON. ValueError where that is none."""
 
-_Row = tuple[str, bool, float | None, bytes]
-"""The id, whether there is a key, when it was settled, all of the task as JSON."""
 _NO_ROW = (None,) * 4
 
 
-def _rows(tasks: Sequence[Kept]) -> list[_Row]:
+def _rows(tasks: Sequence[Kept]) -> list[Row]:
     return [(task.id, task.key != "", task.settled_at, _text_of(task)) for task in tasks]
 
 
-def _parts(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Of a group, each of which may be one value."""
     if sum(len(row[3]) for row in rows) <= GROUP_BYTES:
         yield rows
         return
-    part: list[_Row] = []
+    part: list[Row] = []
     size = 0
     for row in rows:
         size += len(row[3])
@@ -171,66 +168,11 @@ class MemoryStore:
             raise Unusable(_superseded(term, self._term))
 
 
-class _Group(NamedTuple):
-    """`tasks`: how many of its tasks no group before it has; `settled_at`: when the first of them was settled."""
-
-    number: int
-    tasks: int
-    size: int
-    settled_at: float
-
-
 class _Part(NamedTuple):
     """What is stored as a group."""
 
-    rows: Sequence[_Row]
+    rows: Sequence[Row]
     text: bytes
-
-
-class _Oldest(NamedTuple):
-    """`groups`: how many; `last`: the number of the last one; `rows`: their tasks, as they are now."""
-
-    groups: int
-    last: int
-    size: int
-    rows: list[_Row]
-
-
-class _Recent:
-    """The groups that are stored, and of each of their tasks how it is now, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.last = 0  # the number of the last group
-        self._groups: deque[_Group] = deque()
-        self._rows: dict[str, _Row] = {}
-
-    def add(self, number: int, rows: Sequence[_Row], size: int) -> None:
-        before = len(self._rows)
-        self._rows.update((row[0], row) for row in rows)
-        settled_at = min([row[2] for row in rows if row[2] is not None], default=math.inf)
-        self._groups.append(_Group(number, len(self._rows) - before, size, settled_at))
-        self.bytes += size
-        self.last = number
-
-    def oldest(self, left_bytes: int = 0) -> _Oldest:
-        """So many that the others take no more than that."""
-        groups = last = tasks = size = 0
-        for group in self._groups:
-            if self.bytes - size <= left_bytes:
-                break
-            groups, last, tasks, size = groups + 1, group.number, tasks + group.tasks, size + group.size
-        return _Oldest(groups, last, size, list(islice(self._rows.values(), tasks)))
-
-    def drop(self, oldest: _Oldest) -> None:
-        for _ in range(oldest.groups):
-            self._groups.popleft()
-        for row in oldest.rows:
-            del self._rows[row[0]]
-        self.bytes -= oldest.size
-
-    def has_settled(self, until: float) -> bool:
-        return any(group.settled_at <= until for group in self._groups)
 
 
 class SqliteStore:
@@ -301,15 +243,14 @@ class SqliteStore:
         if self._do(self._APPEND, number, text, term).rowcount < 1:
             self._require(term)
 
-    def _move(self, oldest: _Oldest) -> None:
+    def _move(self, oldest: Oldest) -> None:
         """Few statements: behind each, this thread waits for the interpreter."""
         for at in range(0, len(oldest.rows), _AT_ONCE):
             some = oldest.rows[at : at + _AT_ONCE]
             self._do(self._MOVE, *chain.from_iterable(chain(some, repeat(_NO_ROW, _AT_ONCE - len(some)))))
         self._do(self._DROP, oldest.last)
 
-    def _move_all(self, term: int) -> None:
-        oldest = self._recent.oldest()
+    def _move_alone(self, oldest: Oldest, term: int) -> None:
         if oldest.groups:
             with self._transaction():
                 self._require(term)
@@ -332,12 +273,11 @@ class SqliteStore:
             raise
 
     def forget(self, term: int, settled_until: float, keyed_until: float) -> None:
-        if self._recent.has_settled(max(settled_until, keyed_until)):
-            self._move_all(term)
+        self._move_alone(self._recent.settled_by(max(settled_until, keyed_until)), term)
         self._do(self._FORGET, settled_until, keyed_until, term)
 
     def tasks(self) -> Iterator[Kept]:
-        self._move_all(self._term)
+        self._move_alone(self._recent.oldest(0), self._term)
         last = 0
         try:
             for which in self._ORDERS:
@@ -366,7 +306,7 @@ class SqliteStore:
         return found
 
     def _read_groups(self) -> None:
-        self._recent = _Recent()
+        self._recent = Recent()
         number = 0
         try:
             for number, text in self._database.execute("SELECT number, tasks FROM groups ORDER BY number"):
