@@ -98,9 +98,10 @@ def _frames(data: bytes, at: int, frame_bytes: int, salts: bytes) -> Iterator[_F
 
 
 def _are_groups(frames: Sequence[_Frame]) -> bool:
-    """Whether they are more than one. The pages of a group are in order, for the store lets none be written before."""
+    """Whether they are more than one. The pages of a group are in order, each once, for the store lets none be written
+    before."""
     pages = [frame.page for frame in frames if frame.page]
-    return sum(frame.ends_group for frame in frames) > 1 or any(b < a for a, b in pairwise(pages))
+    return sum(frame.ends_group for frame in frames) > 1 or any(b <= a for a, b in pairwise(pages))
 
 
 def _added(sums: Sums, data: bytes, order: str) -> Sums:

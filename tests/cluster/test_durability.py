@@ -215,3 +215,36 @@ def test_settled_tasks_with_a_key_are_kept_for_a_time_of_their_own():
         assert [task.id for task in made.store.tasks()] == ["t1", "t2", "t3"]
 
     asyncio.run(story())
+
+
+def test_nothing_is_written_behind_a_group_that_fails_while_it_is_closed(caplog: pytest.LogCaptureFixture):
+    """It is told, although nobody is there any more who could be stopped for it."""
+
+    async def story() -> None:
+        async with kit() as made:
+            made.submit("t1")
+            await asyncio.sleep(0)
+            made.submit("t2")
+            made.tell("t2 is accepted")
+            made.store.fails = Unusable("the disk is gone")
+        assert not made.store.groups
+        assert not made.told
+        assert caplog.messages == ["the disk is gone"]
+
+    asyncio.run(story())
+
+
+def test_a_group_that_ends_behind_its_loop_disturbs_nobody(caplog: pytest.LogCaptureFixture):
+    """As where the coordinator can't listen, and leaves."""
+
+    async def story() -> Kit:
+        made = Kit(100.0, 1e9, 100.0)
+        made.submit("t1")
+        await asyncio.sleep(0)
+        return made
+
+    made = asyncio.run(story())
+    made.store.gate.release()
+    made.durable._writer.shutdown()
+    assert made.store.groups == [["t1"]]
+    assert not caplog.messages
