@@ -21,6 +21,7 @@ from orchestrator.policies.retry import ConstantBackoff, ExponentialBackoff
 from orchestrator.policies.routing import LeastLoadedConfig, PowerOfDConfig
 from orchestrator.scenario import sweeps
 from orchestrator.scenario.loading import parse, to_yaml
+from orchestrator.scenario.run_settings import NAME_BYTES
 from orchestrator.scenario.schema import Scenario, ScenarioError, json_schema
 from tests.scenario.writing import ARRIVALS, BASE, SWEPT, load, problems, swap
 
@@ -371,7 +372,11 @@ def scenarios() -> st.SearchStrategy[dict[str, Any]]:
         st.fixed_dictionaries({"kind": st.just("closed"), "clients": st.integers(1, 9), "think": distributions()}),
     )
     needed: dict[str, st.SearchStrategy[Any]] = {
-        "name": st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="./\\"), min_size=1),
+        "name": st.text(
+            st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="./\\"),
+            min_size=1,
+            max_size=NAME_BYTES // 4,
+        ),
         "seed": st.integers(0, 10**30),
         "duration_s": st.floats(1, 1e4),
         "workload": st.fixed_dictionaries({"arrivals": arrivals, "service": distributions()}),
