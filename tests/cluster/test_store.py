@@ -159,7 +159,7 @@ def test_a_store_is_the_same_whenever_tasks_move_on(recent_bytes: int, tmp_path:
     memory, store = MemoryStore(), SqliteStore(folder, recent_bytes)
     assert memory.begin_term(1) == store.begin_term(1) == 1
     new, waiting = 0, [""]
-    for step in range(150):
+    for step in range(70):
         if rng.random() < 0.1:
             until = sorted((step - rng.randrange(40), step - rng.randrange(40)))
             memory.forget(1, until[1], until[0])

@@ -127,7 +127,7 @@ def test_our_synchronous_client_polls_there(stranger: peers.Coordinator, start_w
     """The same from a caller without an event loop."""
     start_worker("ours", "--executor", "thread")
     with Client(stranger.address) as client:
-        assert client.submit("13").result(timeout=10).result == "13 is prime"
+        assert client.submit("13").result(timeout=60).result == "13 is prime"
 
 
 def test_our_command_line_works_there(stranger: peers.Coordinator, start_worker: StartWorker):
