@@ -99,10 +99,11 @@ class Durability:
         """Write what is still to be written, unless the driver has failed; nothing is released any more."""
         changed = not self._broken and not self._failed
         self._broken = True
-        await self._loop.run_in_executor(self._writer, _nothing)  # behind the group that is being written
-        if changed and self._writing is not None and (error := self._writing.exception()):
-            log.error("%s", error)
-            changed = False
+        if self._writing is not None:
+            (failed,) = await asyncio.gather(asyncio.wrap_future(self._writing), return_exceptions=True)
+            if changed and failed:
+                log.error("%s", failed)
+                changed = False
         self._commit.end()
         group = self._next_group() if changed and self._commit.due else ()
         self._commit.close()
@@ -198,10 +199,6 @@ class Durability:
                 until[keyed], size = settled.popleft()
                 self._bytes -= size
         return (until[0], until[1]) if max(until) > -math.inf else None
-
-
-def _nothing() -> None:
-    pass
 
 
 def kept_of(since_1970: float, task: Task) -> Kept:

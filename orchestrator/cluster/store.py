@@ -90,22 +90,6 @@ def _rows(tasks: Sequence[Kept]) -> list[Row]:
     return [(task.id, task.key != "", task.settled_at, _text_of(task)) for task in tasks]
 
 
-def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    """Of a group, each of which may be one value."""
-    if sum(len(row[3]) for row in rows) <= GROUP_BYTES:
-        yield rows
-        return
-    part: list[Row] = []
-    size = 0
-    for row in rows:
-        size += len(row[3])
-        if part and size > GROUP_BYTES:
-            yield part
-            part, size = [], len(row[3])
-        part.append(row)
-    yield part
-
-
 def _is_outdated(task: Kept, settled_until: float, keyed_until: float) -> bool:
     return task.settled_at is not None and task.settled_at <= (keyed_until if task.key else settled_until)
 
@@ -175,6 +159,15 @@ class _Part(NamedTuple):
     text: bytes
 
 
+def _parts(rows: Sequence[Row]) -> list[_Part]:
+    """Of a group, each of which may be one value: mostly all of it."""
+    text = b"[" + b",".join([row[3] for row in rows]) + b"]"
+    half = len(rows) // 2
+    if len(text) <= GROUP_BYTES or not half:
+        return [_Part(rows, text)]
+    return _parts(rows[:half]) + _parts(rows[half:])
+
+
 class SqliteStore:
     """A database in a folder that one process at a time may use. Raises Unusable.
 
@@ -225,7 +218,7 @@ class SqliteStore:
         return self._term
 
     def append(self, term: int, tasks: Sequence[Kept]) -> None:
-        parts = [_Part(rows, b"[" + b",".join([row[3] for row in rows]) + b"]") for rows in _parts(_rows(tasks))]
+        parts = _parts(_rows(tasks))
         left_bytes = self._recent_bytes - sum(len(part.text) for part in parts)
         if self._recent.bytes <= left_bytes and len(parts) == 1:
             self._append(self._recent.last + 1, parts[0].text, term)

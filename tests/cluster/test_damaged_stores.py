@@ -198,17 +198,22 @@ def test_a_database_that_was_cut_is_refused_unless_its_log_has_what_is_missing(
         assert isinstance(found, str) or found == stores.states[-1]
 
 
+def exported_without(page_at: int, of: Path, into: Path) -> list[Kept]:
+    shutil.rmtree(into, ignore_errors=True)
+    shutil.copytree(of, into)
+    zeroing(DATABASE, page_at)(into)
+    contents = Contents(into)
+    told = list(contents.tasks())
+    contents.close()
+    return told
+
+
 def test_what_a_damaged_page_does_not_hide_can_be_read(stores: Stores, tmp_path: Path):
     """Before and behind it; what is not a page of tasks hides nothing. Where a page of a group is lost, its tasks are
     as they were before it."""
     counts = []
     for at in blocks(stores.closed / DATABASE):
-        shutil.rmtree(tmp_path / "store", ignore_errors=True)
-        shutil.copytree(stores.closed, tmp_path / "store")
-        zeroing(DATABASE, at)(tmp_path / "store")
-        contents = Contents(tmp_path / "store")
-        told = list(contents.tasks())
-        contents.close()
+        told = exported_without(at, stores.closed, tmp_path / "store")
         assert all(any(kept in state for state in stores.states) for kept in told)
         counts.append(len(told))
     whole = len(stores.states[-1])
@@ -225,14 +230,8 @@ def test_a_damaged_page_hides_its_own_groups_only(first: int, tmp_path: Path):
     for number in range(300):
         store.append(term, [task(f"t{number}")])
     store.close()
-    counts = []
-    for at in blocks(tmp_path / "data" / DATABASE):
-        shutil.rmtree(tmp_path / "store", ignore_errors=True)
-        shutil.copytree(tmp_path / "data", tmp_path / "store")
-        zeroing(DATABASE, at)(tmp_path / "store")
-        contents = Contents(tmp_path / "store")
-        counts.append(len(list(contents.tasks())))
-        contents.close()
+    pages = blocks(tmp_path / "data" / DATABASE)
+    counts = [len(exported_without(at, tmp_path / "data", tmp_path / "store")) for at in pages]
     assert len([count for count in counts if 250 < count < 300]) > 6
 
 
