@@ -378,7 +378,7 @@ class Coordinator(Membership):
     def cancelled(self, worker_id: WorkerId, task_id: TaskId, attempt: int, now: float) -> None:
         """The worker's acknowledgement of a cancel: it does not hold the attempt any more."""
         found = self._find(worker_id, task_id, attempt)
-        if found is not None and found.state is _ABANDONED:
+        if found is not None and (found.state is _ABANDONED or self._is_kept(found)):
             self._given_back(found, now)
             if found.worker.on_trial:
                 self._passed_trial(found.worker)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from orchestrator.core.backlog import Waits
 from orchestrator.core.hedges import is_alone, is_orphan
-from orchestrator.core.model import Attempt, Hedge, Outcome, Task, Worker
+from orchestrator.core.model import Attempt, AttemptState, Hedge, Outcome, Task, Worker
 from orchestrator.core.transitions import Transitions
 
 
@@ -123,8 +123,17 @@ class Dispatch(Transitions):
         self._thefts.recalled(attempt, thief)
         self._fx.recall(attempt, now)
 
+    def _is_kept(self, attempt: Attempt) -> bool:
+        """It was recalled, and its worker said then that it has it; but it may have heard of that afterwards."""
+        return self._thefts is not None and attempt in self._thefts.kept
+
     def _given_back(self, attempt: Attempt, now: float) -> None:
         """Its worker does not have it any more: the thief gets it, if it is idle still, or whoever comes first."""
+        if attempt.state is AttemptState.OPEN:
+            self._give_up(attempt, Outcome.CANCELLED, "its worker gave it back", now)
+            self._close(attempt, now)
+            self._requeue_if_orphaned(attempt, now)
+            return
         thief = None if self._thefts is None else self._thefts.thief_of(attempt)
         task = attempt.task
         if thief is not None and task in self._backlog.crowded:

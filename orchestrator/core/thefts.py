@@ -13,14 +13,16 @@ class Thefts:
     """`idle`: workers that have a free slot, and were not looked at since they have it.
 
     A recalled attempt is abandoned, and its task waits until the worker has given it back, or says that it has begun.
+    `kept`: those that went on where they were, as if they had never been recalled. Their worker may hear of it yet.
     """
 
-    __slots__ = ("_fits", "_promised", "_thieves", "idle", "policy")
+    __slots__ = ("_fits", "_promised", "_thieves", "idle", "kept", "policy")
 
     def __init__(self, policy: StealingPolicy, routing: RoutingPolicy) -> None:
         self.policy = policy
         self._fits = routing.fits if isinstance(routing, Choosy) else None
         self.idle: dict[Worker, None] = {}
+        self.kept: dict[Attempt, None] = {}
         self._thieves: dict[Attempt, Worker] = {}
         self._promised: dict[Worker, int] = {}  # how many attempts were recalled for it
 
@@ -70,6 +72,7 @@ class Thefts:
 
     def over(self, attempt: Attempt) -> None:
         """The attempt is closed, or goes on where it is."""
+        self.kept.pop(attempt, None)
         thief = self._thieves.pop(attempt, None)
         if thief is not None:
             self._promised[thief] -= 1

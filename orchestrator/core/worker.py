@@ -125,7 +125,7 @@ class WorkerAgent:
                 self._fx.cancel_done(key, now)
             elif key in self._running or key in self._waiting:
                 self.cancel(key, now)
-        if term > self.term:
+        if 0 < self.term < term:  # before the first one, it has heard of this one's attempts only
             self._over.clear()  # a new coordinator may count the attempts of a task from one again
         self.term = term
         self._report_again(now)

@@ -98,13 +98,13 @@ class Recorder:
 
     def reported(self, task_id: Any, number: int, started_at: float | None, ran_s: float) -> None:
         """A report says when an attempt began, and how long it ran. Only the record still asks, if the coordinator had
-        closed it; until then the row may say when the news of the start came."""
+        closed it. The report may be a repetition, and the news of the start late: what says the earliest is nearest."""
         row = self._silent.pop((task_id, number), None)
         if row is None:
             return
         told = list(self._attempts[row])
         if started_at is not None:
-            told[_STARTED_S] = max(started_at, told[_ASSIGNED_S])
+            told[_STARTED_S] = max(min(started_at, told[_STARTED_S]), told[_ASSIGNED_S])
             self._first_start[task_id] = min(told[_STARTED_S], self._first_start[task_id])
         told[_RAN_S] = max(0.0, ran_s)
         self._attempts[row] = tuple(told)

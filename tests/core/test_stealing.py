@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from orchestrator.core.inputs import Registration
 from orchestrator.core.model import Outcome, TaskState
 from orchestrator.policies.stealing import LoadedVictim, RandomVictim
 from tests.core.making import DEAD_AFTER_S
@@ -18,6 +19,7 @@ from tests.core.recording import (
     Recall,
     SendReport,
     Settled,
+    assigned,
     beat,
     complete,
     heartbeat,
@@ -88,6 +90,26 @@ def test_the_answer_may_be_lost(cluster):
     heartbeat(core, "w1", 0, 2.0)
     assert [effect.task for effect in fx.take(Assign)] == ["t3"]
     core.check()
+
+
+def test_what_a_worker_seemed_to_keep_it_may_give_back(make_coordinator):
+    """It said that it has the task when it connected anew, before the recall reached it."""
+    core, fx = make_coordinator(stealing=LoadedVictim(random.Random(1)))
+    here = Registration("w1", "a", 1, 4, True)
+    core.register(here, 0.0)
+    submit(core, "t1", "t2", "t3")
+    tell(core, "started", "w1", "t1", 1, 0.0)
+    register(core, "w2", 1, 4, True, 1.0)
+    assigned(core, "t4", now=1.0)  # to w2, which wants nothing more
+    core.reconnected(here._replace(held=(("t1", 1), ("t2", 1), ("t3", 1))), 1.0)
+    core.check()
+    assert core.task("t3").state is TaskState.ASSIGNED
+    fx.take()
+    tell(core, "cancelled", "w1", "t3", 1, 1.1)
+    core.check()
+    assert fx.take(Ended) == [Ended("t3", "w1", 1, Outcome.CANCELLED)]
+    assert (core.task("t3").state, core.task("t3").attempt) == (TaskState.ASSIGNED, 2)
+    assert core.task("t3").tries == 0
 
 
 def test_who_is_idle_no_more_gets_nothing(cluster):

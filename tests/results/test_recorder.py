@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from orchestrator.core.model import Attempt, Detail, Outcome, Task, TaskState, Worker, WorkerEvent
 from orchestrator.results.recorder import Recorder
@@ -34,8 +35,10 @@ def test_a_slot_may_pass_to_another_worker():
     assert made.tasks["worker"].to_pylist() == expected
 
 
-def test_a_late_report_tells_when_its_attempt_began():
-    """Until then the row has the moment at which the news of the start came: its execution would end too late."""
+@pytest.mark.parametrize(("told", "began_s"), [((1.1, 0.9), 1.1), ((4.0,), 1.3)])
+def test_a_late_report_tells_when_its_attempt_began(told: tuple[float, ...], began_s: float):
+    """Until then the row has the moment at which the news of the start came: its execution would end too late. Only
+    the first report counts; by one that had to be repeated it would have begun after its end."""
     recorder, worker, task = Recorder(), Worker("w1", 0), Task(0, 0, 1, "", 0.0)
     recorder.worker_changed(worker, WorkerEvent.UP, Detail.REGISTERED, 0.0)
     task.attempt = 1
@@ -45,8 +48,8 @@ def test_a_late_report_tells_when_its_attempt_began():
     recorder.ended(attempt, 3.1)
     task.state, task.worker_id, task.settled_at = TaskState.COMPLETED, worker.id, 3.0
     recorder.settled(task, 3.0)
-    for started_at in (1.1, 0.9):  # only the first report counts
+    for started_at in told:
         recorder.reported(0, 1, started_at, 1.8)
     made = recorder.tables(np.zeros(1), np.ones(1), np.ones(1, dtype=np.uint8), ["w1"], 9.0)
-    assert made.attempts["started_s"].to_pylist() == made.tasks["started_s"].to_pylist() == [1.1]
+    assert made.attempts["started_s"].to_pylist() == made.tasks["started_s"].to_pylist() == [began_s]
     assert made.attempts["ran_s"].to_pylist() == [1.8]
