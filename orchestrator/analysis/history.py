@@ -69,7 +69,7 @@ class History:
         self.settled_by = codes(tasks, "worker", self.workers)
         self.counted: Codes = tasks.column("attempts").to_numpy().astype(np.int64)
         self.arrival_s, self.accepted_s = floats(tasks, "arrival_s"), floats(tasks, "accepted_s")
-        self.settled_s = floats(tasks, "settled_s")
+        self.settled_s, self.service_s = floats(tasks, "settled_s"), floats(tasks, "service_s")
 
         self.of: Codes = attempts.column("task").to_numpy()
         self.number: Codes = attempts.column("attempt").to_numpy().astype(np.int64)

@@ -392,8 +392,10 @@ def _disturbed(
 
 
 def _progress(h: History) -> Iterator[Breach]:
-    """After the faults, every task is settled."""
-    left = np.flatnonzero((h.state == _UNFINISHED) & h.healed)
+    """After the faults, every task is settled, unless it alone takes longer than the run goes on."""
+    drain_s = h.scenario.drain_s
+    endless = h.service_s > (math.inf if drain_s is None else drain_s)
+    left = np.flatnonzero((h.state == _UNFINISHED) & ~endless & h.healed)
     yield h.tasks(
         left,
         lambda i: f"was never settled: it arrived at {at_time(h.arrival_s[i])}, and {h.counted[i]} attempts were made",

@@ -432,6 +432,9 @@ def test_after_the_faults_everything_is_settled():
     assert told([task(1.0)], [attempt(0, 1.0)], healed=True) == [
         "progress: task 0 was never settled: it arrived at 1 s, and 1 attempts were made"
     ]
+    for service_s, broken in ((60.0, 1), (61.0, 0)):  # no time is enough for what takes longer than there is
+        row = task(1.0, service_s=service_s)
+        assert len(told([row], [attempt(0, 1.0)], healed=True, drain_s=60.0)) == broken
 
 
 def test_many_violations_are_counted():
