@@ -55,6 +55,7 @@ class StreamingWorker(Worker):
 
     def __init__(self, name: str, settings: Settings, registered: Callable[[], None], connection: Connection) -> None:
         self._open = self._connected = self._leaving = False
+        self._listens = False  # before it writes
         self._forgotten = False  # by a new coordinator, which waits for no word on what was dropped
         self._news = translate.WorkerNews()
         self._gathered = asyncio.Event()
@@ -109,6 +110,7 @@ class StreamingWorker(Worker):
                 raise ContractOnly from None
             if error.code() in UNWANTED:
                 raise Unwanted(error.details()) from None
+            self._listens = error.code() is grpc.StatusCode.INTERNAL
             reason = f"{error.code().name}: {error.details()}"
         finally:
             connected = self._connected
@@ -192,6 +194,8 @@ class StreamingWorker(Worker):
 
     async def _write(self, call: Any) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            if self._listens:
+                await asyncio.sleep(rpc.LISTEN_S)
             while True:
                 await self._gathered.wait()
                 if self._queued_s:

@@ -75,6 +75,7 @@ class Streaming:
         self._idle: Any = None  # the stream, while nothing is written to it
         self._begun: asyncio.Task[None] | None = None  # a message, by whoever submitted
         self._newest_sent = 0
+        self._listens = False  # before it writes
         self._forsaken: Unsettled = {}  # sent, but not known to have been accepted
 
     def submit(self, numbers: range) -> None:
@@ -114,6 +115,7 @@ class Streaming:
                     raise CoordinatorStopped(error.details()) from None
                 if error.code() in FINAL:
                     raise
+                self._listens = error.code() is Code.INTERNAL
                 self._silence.failed(error.details() or error.code().name)
             finally:
                 call.cancel()
@@ -164,6 +166,8 @@ class Streaming:
     async def _write(self, call: Any) -> None:
         try:
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                if self._listens:
+                    await asyncio.sleep(rpc.LISTEN_S)
                 await call.write(translate.from_client(self._session, ()))
                 self._silence.reached()
                 while True:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import grpc.aio
 import pytest
 
 from orchestrator.cluster.client import AsyncClient, Client, NewTask, TaskRefused
+from orchestrator.cluster.connection import Connection
+from orchestrator.cluster.streaming_worker import StreamingWorker
+from orchestrator.cluster.submitting import Streaming
 from orchestrator.cluster.wire.translate import Outcome
+from orchestrator.cluster.worker import ContractOnly, Settings
 from orchestrator.rehearsal.local_cluster import Process
 from tests.cluster.contract import peers
 from tests.cluster.contract.peers import COMPLETED, FAILED, wait_until
@@ -128,6 +135,60 @@ def test_our_synchronous_client_polls_there(stranger: peers.Coordinator, start_w
     start_worker("ours", "--executor", "thread")
     with Client(stranger.address) as client:
         assert client.submit("13").result(timeout=60).result == "13 is prime"
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has begun to write to a stream is not told how the peer ended it, as gRPC does it on a busy machine."""
+    begun: list[Any] = []
+    stream = importlib.import_module("grpc.aio._call").StreamStreamCall
+    write = stream._write
+
+    async def noting(call: Any, request: Any) -> None:
+        begun.append(call)
+        await write(call, request)
+
+    def hiding(read: Any) -> Any:
+        async def reading(self: Any, call: Any) -> Any:
+            try:
+                return await read(self, call)
+            except grpc.aio.AioRpcError as error:
+                if call not in begun:
+                    raise
+                nothing = grpc.aio.Metadata()
+                raise grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "forgotten", "") from error
+
+        return reading
+
+    monkeypatch.setattr(stream, "_write", noting)
+    monkeypatch.setattr(Streaming, "_read", hiding(Streaming._read))
+    monkeypatch.setattr(StreamingWorker, "_read", hiding(StreamingWorker._read))
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_our_client_hears_that_there_are_no_streams(stranger: peers.Coordinator, start_worker: StartWorker):
+    """Before it writes to the next one."""
+    start_worker("ours", "--executor", "thread")
+
+    async def talk() -> Outcome:
+        async with AsyncClient(stranger.address) as client:
+            return await client.submit("13")
+
+    assert asyncio.run(asyncio.wait_for(talk(), 60)).result == "13 is prime"
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_our_worker_hears_that_there_are_no_streams(stranger: peers.Coordinator):
+    """The same of a worker, here one in this process."""
+
+    async def dial() -> None:
+        async with Connection(stranger.address) as connection:
+            worker = StreamingWorker("ours", Settings(stranger.address, executor="inline"), lambda: None, connection)
+            with pytest.raises(ContractOnly):
+                await worker.run()
+            worker.close()
+
+    asyncio.run(asyncio.wait_for(dial(), 60))
 
 
 def test_our_command_line_works_there(stranger: peers.Coordinator, start_worker: StartWorker):

@@ -128,6 +128,11 @@ def take(waiting: deque[Item], size: Callable[[Item], int], most: int = FILL_ITE
     return Room(most).take(waiting, size)
 
 
+LISTEN_S = 1.0
+"""After a write that failed, gRPC calls the end of the stream INTERNAL, whatever the peer has said. So the next stream
+says nothing for so long: if the peer has none of that kind, that is heard."""
+
+
 async def first_of(*parts: Coroutine[Any, Any, Any]) -> Any:
     """Run them together until one ends; its result, or its exception.
 
