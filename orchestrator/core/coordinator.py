@@ -366,12 +366,10 @@ class Coordinator(Membership):
         if found.worker.on_trial:
             self._passed_trial(found.worker)
         self._quarantine(found.worker, Quarantine.REJECTED)
-        was_open = found.state is _OPEN
-        if was_open:
-            self._give_up(found, Outcome.REJECTED, "its worker did not take it", now)
-        self._close(found, now)
-        if was_open:
-            self._requeue_if_orphaned(found, now)
+        if found.state is _OPEN:
+            self._come_to_nothing(found, Outcome.REJECTED, "its worker did not take it", now)
+        else:
+            self._close(found, now)
         self._dispatch(now)
 
     @declared

@@ -130,9 +130,7 @@ class Dispatch(Transitions):
     def _given_back(self, attempt: Attempt, now: float) -> None:
         """Its worker does not have it any more: the thief gets it, if it is idle still, or whoever comes first."""
         if attempt.state is AttemptState.OPEN:
-            self._give_up(attempt, Outcome.CANCELLED, "its worker gave it back", now)
-            self._close(attempt, now)
-            self._requeue_if_orphaned(attempt, now)
+            self._come_to_nothing(attempt, Outcome.CANCELLED, "its worker gave it back", now)
             return
         thief = None if self._thefts is None else self._thefts.thief_of(attempt)
         task = attempt.task

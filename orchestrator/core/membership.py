@@ -313,7 +313,7 @@ class Membership(Dispatch):
                 self._thefts.over(attempt)
                 if attempt.task in self._backlog.crowded:
                     self._reopen(attempt, now)
-                    self._thefts.kept[attempt] = None
+                    self._thefts.kept.add(attempt)
 
     def _reopen(self, attempt: Attempt, now: float) -> None:
         """The task counts on it again; its execution timeout begins anew."""

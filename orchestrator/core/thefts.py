@@ -22,7 +22,7 @@ class Thefts:
         self.policy = policy
         self._fits = routing.fits if isinstance(routing, Choosy) else None
         self.idle: dict[Worker, None] = {}
-        self.kept: dict[Attempt, None] = {}
+        self.kept: set[Attempt] = set()
         self._thieves: dict[Attempt, Worker] = {}
         self._promised: dict[Worker, int] = {}  # how many attempts were recalled for it
 
@@ -72,7 +72,7 @@ class Thefts:
 
     def over(self, attempt: Attempt) -> None:
         """The attempt is closed, or goes on where it is."""
-        self.kept.pop(attempt, None)
+        self.kept.discard(attempt)
         thief = self._thieves.pop(attempt, None)
         if thief is not None:
             self._promised[thief] -= 1

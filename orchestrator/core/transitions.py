@@ -372,6 +372,12 @@ class Transitions:
         elif not task.live:
             self._settled.add(task, now)
 
+    def _come_to_nothing(self, attempt: Attempt, outcome: Outcome, reason: str, now: float) -> None:
+        """Its worker does not have it, and that consumes nothing."""
+        self._give_up(attempt, outcome, reason, now)
+        self._close(attempt, now)
+        self._requeue_if_orphaned(attempt, now)
+
     # ---- hedges
 
     def _hedge_again(self, task: Task, now: float) -> None:
