@@ -55,7 +55,7 @@ class StreamingWorker(Worker):
 
     def __init__(self, name: str, settings: Settings, registered: Callable[[], None], connection: Connection) -> None:
         self._open = self._connected = self._leaving = False
-        self._listens = False  # before it writes
+        self._listen_s = 0.0  # before it writes to the next stream
         self._forgotten = False  # by a new coordinator, which waits for no word on what was dropped
         self._news = translate.WorkerNews()
         self._gathered = asyncio.Event()
@@ -110,7 +110,7 @@ class StreamingWorker(Worker):
                 raise ContractOnly from None
             if error.code() in UNWANTED:
                 raise Unwanted(error.details()) from None
-            self._listens = error.code() is grpc.StatusCode.INTERNAL
+            self._listen_s = rpc.listen_s(error)
             reason = f"{error.code().name}: {error.details()}"
         finally:
             connected = self._connected
@@ -194,8 +194,9 @@ class StreamingWorker(Worker):
 
     async def _write(self, call: Any) -> None:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            if self._listens:
-                await asyncio.sleep(rpc.LISTEN_S)
+            if self._listen_s:
+                listen_s, self._listen_s = self._listen_s, 0.0
+                await asyncio.sleep(listen_s)
             while True:
                 await self._gathered.wait()
                 if self._queued_s:

@@ -75,7 +75,6 @@ class Streaming:
         self._idle: Any = None  # the stream, while nothing is written to it
         self._begun: asyncio.Task[None] | None = None  # a message, by whoever submitted
         self._newest_sent = 0
-        self._listens = False  # before it writes
         self._forsaken: Unsettled = {}  # sent, but not known to have been accepted
 
     def submit(self, numbers: range) -> None:
@@ -100,13 +99,17 @@ class Streaming:
 
     async def run(self) -> None:
         self._silence.begin()
+        listen_s = 0.0
         for pause_s in pauses():
             call = self._link.streams.Submit()
             self._outgoing = deque(number for number in self._unsettled if not self._resubmissions.pauses(number))
             self._gathered.set()
             self._waits_since = self._now()
             try:
-                reason = await first_of(self._read(call), self._write(call), self._link.forsaken(self._silent_s))
+                reason = await first_of(
+                    self._read(call), self._write(call, listen_s), self._link.forsaken(self._silent_s)
+                )
+                listen_s = 0.0
                 self._silence.failed(reason or "it ended the stream")
             except grpc.aio.AioRpcError as error:
                 if error.code() is Code.UNIMPLEMENTED:
@@ -115,7 +118,7 @@ class Streaming:
                     raise CoordinatorStopped(error.details()) from None
                 if error.code() in FINAL:
                     raise
-                self._listens = error.code() is Code.INTERNAL
+                listen_s = rpc.listen_s(error)
                 self._silence.failed(error.details() or error.code().name)
             finally:
                 call.cancel()
@@ -163,11 +166,11 @@ class Streaming:
         submission = self._forsaken.pop(number)
         submission.accept(submission.task.key or translate.id_of(self._session, number))  # it knows both
 
-    async def _write(self, call: Any) -> None:
+    async def _write(self, call: Any, listen_s: float) -> None:
         try:
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                if self._listens:
-                    await asyncio.sleep(rpc.LISTEN_S)
+                if listen_s:
+                    await asyncio.sleep(listen_s)
                 await call.write(translate.from_client(self._session, ()))
                 self._silence.reached()
                 while True:

@@ -129,8 +129,15 @@ def take(waiting: deque[Item], size: Callable[[Item], int], most: int = FILL_ITE
 
 
 LISTEN_S = 1.0
-"""After a write that failed, gRPC calls the end of the stream INTERNAL, whatever the peer has said. So the next stream
-says nothing for so long: if the peer has none of that kind, that is heard."""
+
+
+def listen_s(error: grpc.aio.AioRpcError) -> float:
+    """For how many seconds nothing is to be written to a stream, where the one before it ended so.
+
+    After a write that failed, gRPC calls the end INTERNAL, whatever the peer has said: that it has no such streams is
+    heard only by whoever writes nothing.
+    """
+    return LISTEN_S if error.code() is grpc.StatusCode.INTERNAL else 0.0
 
 
 async def first_of(*parts: Coroutine[Any, Any, Any]) -> Any:
