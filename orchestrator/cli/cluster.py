@@ -138,7 +138,8 @@ def coordinator(
     begin_process(quiet, log_format, die_with)
     from orchestrator.cluster.decision_record import Unwritable
     from orchestrator.cluster.limits import Limits
-    from orchestrator.cluster.store import SqliteStore, Unusable
+    from orchestrator.cluster.store import Unusable
+    from orchestrator.cluster.store_process import StoreProcess
 
     host = listening(host, insecure, "submit tasks and read results")
     decided = decided_by(policies, scenario, overrides or [], seed, call_timeout, max_waiting)
@@ -146,7 +147,7 @@ def coordinator(
     listener = metrics_listener(metrics_address, insecure) if metrics_address else None
     limits = Limits(unsettled=max_unsettled, settled_s=retention, keyed_s=dedup_ttl)
     try:
-        store = SqliteStore(data) if data else None
+        store = StoreProcess(data) if data else None
         running = _coordinate(
             decided, replication, host, port, limits, decision_record, store, check, ready_fd, listener
         )

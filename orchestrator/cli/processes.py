@@ -37,9 +37,9 @@ def vanished(flag: str, instead: str) -> Any:
 
 def begin_process(quiet: bool, log_format: LogFormat, die_with: int | None) -> None:
     if die_with is not None:
-        from orchestrator.cluster import child
+        from orchestrator.cluster import orphans
 
-        child.die_with(die_with)
+        orphans.die_with(die_with)
     begin_logging(quiet, log_format)
 
 

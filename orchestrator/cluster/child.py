@@ -24,30 +24,15 @@ from typing import Any
 
 from orchestrator.cluster import executions
 from orchestrator.cluster.app import App, Cancelled, CurrentTask, Task, run
+from orchestrator.cluster.orphans import die_with, die_with_parent
 
 BUILT_IN = "orchestrator.cluster.tasks:app"
 CANCEL_SIGNAL = signal.SIGRTMIN + 2
 """To a subprocess whose plain function is to end."""
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class Unusable(Exception):
     """There is no such app, in a sentence."""
-
-
-def die_with(parent: int) -> None:
-    """From now on this process is killed when its parent, of that id, ends in whatever way; at once if it has."""
-    _die_with_parent()
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _die_with_parent() -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):
-        libc.prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def load(spec: str) -> App:
@@ -191,7 +176,7 @@ def _in_forked(descriptor: int) -> None:
     with contextlib.suppress(OSError):
         os.close(descriptor)
     if threading.current_thread() is threading.main_thread():
-        _die_with_parent()
+        die_with_parent()
 
 
 def _limit_memory(most_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Between a core, its driver and a store: groups are written in a thread, and what waits for them is on a loop.
+"""Between a core, its driver and a store: groups are written elsewhere, and what waits for them is on a loop.
 
 `orchestrator.core.group_commit` says what waits for which change.
 """
@@ -6,19 +6,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
 
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.metrics import Groups
-from orchestrator.cluster.store import Kept, Store, Unusable
+from orchestrator.cluster.store import Kept, Unusable
+from orchestrator.cluster.store_process import Outdated
 from orchestrator.cluster.wire import translate
 from orchestrator.core.group_commit import GroupCommit, Noting
 from orchestrator.core.inputs import Holding, Recovered
@@ -34,7 +34,6 @@ RECORD_BYTES = 1000
 """What a settled task takes in the store beside its result and its error, roughly."""
 FORGET_EVERY_S = 1.0
 _OPEN = AttemptState.OPEN
-Outdated = tuple[float, float]
 
 
 def at_once(peer: str, call: Callable[..., None], *values: object) -> None:
@@ -52,6 +51,14 @@ class Driver(Protocol):
     def stop(self, sentence: str) -> None: ...
 
 
+class Writer(Protocol):
+    """Of a store, elsewhere: `orchestrator.cluster.store_process`."""
+
+    def tasks(self) -> Iterator[Kept]: ...
+    def write(self, term: int, tasks: Sequence[Kept], outdated: Outdated | None) -> Future[None]: ...
+    def close(self) -> None: ...
+
+
 class Durability:
     """Stands between a core, its driver and a store: `noting` goes around the driver's effects, `release` is for them:
     it makes a call as soon as everything is stored that has been noted by then.
@@ -62,14 +69,13 @@ class Durability:
     """
 
     def __init__(
-        self, store: Store, term: int, keep_settled_s: float, keep_settled_bytes: float, keep_keyed_s: float
+        self, store: Writer, term: int, keep_settled_s: float, keep_settled_bytes: float, keep_keyed_s: float
     ) -> None:
         self.driver: Driver | None = None
         self._loop = asyncio.get_running_loop()
         self._store = store
         self._term = term
         self._keep_bytes = keep_settled_bytes
-        self._writer = ThreadPoolExecutor(1, "store")
         self._writing: Future[None] | None = None  # the last group
         self._commit = GroupCommit(self._begin_soon)
         self.release: Release = self._commit.release
@@ -109,10 +115,9 @@ class Durability:
         self._commit.close()
         if group:
             try:
-                await self._loop.run_in_executor(self._writer, self._write, group, None)
+                await asyncio.wrap_future(self._store.write(self._term, group, None))
             except Unusable as error:
                 log.error("%s", error)
-        self._writer.shutdown()
         self._store.close()
 
     # ---- groups
@@ -131,10 +136,9 @@ class Durability:
         if self.driver is not None:
             self.driver.flush()
         group = self._next_group()
-        written = partial(self._written, len(group), self._loop.time())
         # By way of a future of the loop, the end of each group would come one turn of the loop later.
-        self._writing = self._writer.submit(self._write, group, self._outdated())
-        self._writing.add_done_callback(partial(self._tell, written))
+        self._writing = self._store.write(self._term, group, self._outdated())
+        self._writing.add_done_callback(partial(self._written, len(group), self._loop.time()))
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
@@ -143,17 +147,6 @@ class Durability:
             if kept.settled_at is not None:
                 self._note_settled(kept)
         return group
-
-    def _write(self, group: Sequence[Kept], outdated: Outdated | None) -> None:
-        """In a thread of its own."""
-        self._store.append(self._term, group)
-        if outdated is not None:
-            self._store.forget(self._term, *outdated)
-
-    def _tell(self, written: Callable[[Future[None]], None], writing: Future[None]) -> None:
-        """In that thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-            self._loop.call_soon_threadsafe(written, writing)
 
     def _written(self, tasks: int, begun_at: float, writing: Future[None]) -> None:
         if self._broken:

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat
@@ -73,6 +74,9 @@ RECENT_BYTES = 16 << 20
 """What groups may take. Beyond that the oldest are moved on, a hundredth of it together, so that few appends wait."""
 GROUP_BYTES = 64 << 20
 """A group that is larger is stored in parts: SQLite takes no value of a billion bytes."""
+LOCK_WAITS_S, ORPHANS_LOCK_WAITS_S = 1.0, 10.0
+"""For a process that is about to end: what writes for a coordinator that was killed ends after it, and not before its
+sync of the disk. The other time is for one whose coordinator is gone."""
 _AT_ONCE = 500
 """Rows that are read together, or written."""
 
@@ -86,7 +90,7 @@ kept_of_many = Decoder(list[Kept]).decode
 _NO_ROW = (None,) * 4
 
 
-def _rows(tasks: Sequence[Kept]) -> list[Row]:
+def rows_of(tasks: Sequence[Kept]) -> list[Row]:
     return [(task.id, task.key != "", task.settled_at, _text_of(task)) for task in tasks]
 
 
@@ -152,6 +156,10 @@ class MemoryStore:
             raise Unusable(_superseded(term, self._term))
 
 
+Numbered = tuple[int, str]
+"""A task as JSON, behind the number by which it is stored."""
+
+
 class _Part(NamedTuple):
     """What is stored as a group."""
 
@@ -193,13 +201,14 @@ class SqliteStore:
         "settled_at IS NULL ORDER BY number",
     )
 
-    def __init__(self, folder: Path, recent_bytes: int = RECENT_BYTES) -> None:
+    def __init__(self, folder: Path, recent_bytes: int = RECENT_BYTES, holder: int | None = None) -> None:
+        """`holder`: the id of the process for whose sake the folder is locked; None: of this one."""
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise Unusable(f"a store needs SQLite 3.35, and this is {sqlite3.sqlite_version}")
         self._folder = folder
         self._file = folder / DATABASE
         self._recent_bytes = recent_bytes
-        self._lock = locked(folder, make=True)
+        self._lock = locked(folder, make=True, holder=holder)
         try:
             self._cut_what_is_torn()
             self._database = self._opened()
@@ -218,7 +227,11 @@ class SqliteStore:
         return self._term
 
     def append(self, term: int, tasks: Sequence[Kept]) -> None:
-        parts = _parts(_rows(tasks))
+        self.append_rows(term, rows_of(tasks))
+
+    def append_rows(self, term: int, rows: Sequence[Row]) -> None:
+        """As `append`, of what `rows_of` has made of the tasks."""
+        parts = _parts(rows)
         left_bytes = self._recent_bytes - sum(len(part.text) for part in parts)
         if self._recent.bytes <= left_bytes and len(parts) == 1:
             self._append(self._recent.last + 1, parts[0].text, term)
@@ -237,7 +250,7 @@ class SqliteStore:
             self._require(term)
 
     def _move(self, oldest: Oldest) -> None:
-        """Few statements: behind each, this thread waits for the interpreter."""
+        """In few statements."""
         for at in range(0, len(oldest.rows), _AT_ONCE):
             some = oldest.rows[at : at + _AT_ONCE]
             self._do(self._MOVE, *chain.from_iterable(chain(some, repeat(_NO_ROW, _AT_ONCE - len(some)))))
@@ -270,6 +283,11 @@ class SqliteStore:
         self._do(self._FORGET, settled_until, keyed_until, term)
 
     def tasks(self) -> Iterator[Kept]:
+        for rows in self.numbered():
+            yield from kept_of_numbered(rows, self._file)
+
+    def numbered(self) -> Iterator[list[Numbered]]:
+        """What `tasks` reads, as it is stored, some at a time."""
         self._move_alone(self._recent.oldest(0), self._term)
         last = 0
         try:
@@ -277,37 +295,20 @@ class SqliteStore:
                 rows = self._database.execute(f"SELECT number, task FROM tasks WHERE {which}")
                 while some := rows.fetchmany(_AT_ONCE):
                     last = some[-1][0]
-                    yield from self._kept(some)
+                    yield some
         except sqlite3.Error as error:
-            raise self._damaged(f"{self._file}: behind number {last}: {in_a_line(str(error))}") from None
-
-    def _kept(self, rows: Sequence[tuple[int, str]]) -> list[Kept]:
-        """At once: to read a million texts one by one takes half as long again."""
-        try:
-            found = kept_of_many(f"[{','.join(text for _, text in rows)}]")
-        except (ValueError, TypeError):
-            found = []
-        if len(found) != len(rows):
-            found = []
-            for number, text in rows:
-                try:
-                    found.append(kept(text))
-                except (ValueError, TypeError) as error:
-                    raise self._damaged(
-                        f"{self._file}: what is stored as number {number} is no task: {error}"
-                    ) from None
-        return found
+            raise _damaged(self._folder, f"{self._file}: behind number {last}: {in_a_line(str(error))}") from None
 
     def _read_groups(self) -> None:
         self._recent = Recent()
         number = 0
         try:
             for number, text in self._database.execute("SELECT number, tasks FROM groups ORDER BY number"):
-                self._recent.add(number, _rows(kept_of_many(text)), len(text))
+                self._recent.add(number, rows_of(kept_of_many(text)), len(text))
         except sqlite3.Error as error:
-            raise self._damaged(f"{self._file}: behind group {number}: {in_a_line(str(error))}") from None
+            raise _damaged(self._folder, f"{self._file}: behind group {number}: {in_a_line(str(error))}") from None
         except (ValueError, TypeError) as error:
-            raise self._damaged(f"{self._file}: what is stored as group {number} is none: {error}") from None
+            raise _damaged(self._folder, f"{self._file}: what is stored as group {number} is none: {error}") from None
 
     def close(self) -> None:
         self._database.close()
@@ -319,17 +320,13 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise Unusable(f"cannot write the store {self._file}: {error}") from None
 
-    def _damaged(self, sentence: str) -> Unusable:
-        reads = f"orchestrator store export {self._folder} reads what can be read"
-        return Unusable(f"the store is damaged, and nothing is served from it: {sentence}; {reads}")
-
     def _cut_what_is_torn(self) -> None:
         """Nobody was told of it: it is the trace of a crash. What can't be that is left as it is, and refused."""
         file = wal.log_of(self._file)
         try:
             found = wal.examine(self._file)
             if found.damage:
-                raise self._damaged(found.damage)
+                raise _damaged(self._folder, found.damage)
             if found.torn:
                 with file.open("r+b") as opened:
                     opened.truncate(found.end)
@@ -374,7 +371,7 @@ class SqliteStore:
                     COMMIT;""")
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
-                raise self._damaged(f"{self._file}: {in_a_line(found)}")
+                raise _damaged(self._folder, f"{self._file}: {in_a_line(found)}")
             if schema not in (0, SCHEMA):
                 # No earlier version is to read it from now on.
                 database.executescript(f"BEGIN; {self._GROUPS} PRAGMA user_version = {SCHEMA}; COMMIT;")
@@ -384,8 +381,30 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise Unusable(f"cannot open the store {self._file}: {error}") from None
-            raise self._damaged(f"{self._file}: {error}") from None
+            raise _damaged(self._folder, f"{self._file}: {error}") from None
         return database
+
+
+def kept_of_numbered(rows: Sequence[Numbered], file: Path) -> list[Kept]:
+    """At once: to read a million texts one by one takes half as long again. Raises Unusable."""
+    try:
+        found = kept_of_many(f"[{','.join(text for _, text in rows)}]")
+    except (ValueError, TypeError):
+        found = []
+    if len(found) != len(rows):
+        found = []
+        for number, text in rows:
+            try:
+                found.append(kept(text))
+            except (ValueError, TypeError) as error:
+                sentence = f"{file}: what is stored as number {number} is no task: {error}"
+                raise _damaged(file.parent, sentence) from None
+    return found
+
+
+def _damaged(folder: Path, sentence: str) -> Unusable:
+    reads = f"orchestrator store export {folder} reads what can be read"
+    return Unusable(f"the store is damaged, and nothing is served from it: {sentence}; {reads}")
 
 
 def in_a_line(text: str) -> str:
@@ -393,25 +412,46 @@ def in_a_line(text: str) -> str:
     return " ".join(text.replace("*** in database main ***", "").split())
 
 
-def locked(folder: Path, make: bool = False) -> IO[str]:
-    """The folder's lock, which this process holds until it closes the file, or ends. Raises Unusable."""
+def locked(folder: Path, make: bool = False, holder: int | None = None) -> IO[str]:
+    """The folder's lock, which this process holds until it closes the file, or ends. `holder`: the id that others are
+    told, None for this one's. Raises Unusable."""
     try:
         if make:
             _make(folder)
         file = (folder / "lock").open("a+", encoding="ascii")
     except OSError as error:
         raise Unusable(f"cannot use {folder} as a store: {error.strerror}") from None
+    file.seek(0)
+    deadline = time.monotonic() + (ORPHANS_LOCK_WAITS_S if _is_gone(file.read(20)) else LOCK_WAITS_S)
+    while not _is_locked(file):
+        if time.monotonic() > deadline:
+            file.seek(0)
+            other = file.read(20).strip() or "unknown"
+            file.close()
+            raise Unusable(f"another process uses the store {folder}: its id is {other}")
+        time.sleep(0.01)
+    file.truncate(0)
+    file.write(f"{holder or os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def _is_gone(holder: str) -> bool:
+    try:
+        os.kill(int(holder), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OverflowError, OSError):
+        pass  # no id, or somebody else's process
+    return False
+
+
+def _is_locked(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        file.seek(0)
-        holder = file.read(20).strip() or "unknown"
-        file.close()
-        raise Unusable(f"another process uses the store {folder}: its id is {holder}") from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
+        return False
+    return True
 
 
 def _make(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cluster import durability
-from orchestrator.cluster.store import Kept, SqliteStore
+from orchestrator.cluster.store import Numbered, SqliteStore
 from orchestrator.core.worker import WorkerAgent
 
 FOLDER = "KILL_POINTS"
@@ -49,10 +49,10 @@ def tell(patch: Patch) -> None:
 
 
 def kill_in_appends(patch: Patch) -> None:
-    append = SqliteStore.append
+    append = SqliteStore.append_rows
     appended = 0
 
-    def killing(self: SqliteStore, term: int, tasks: Any) -> None:
+    def killing(self: SqliteStore, term: int, rows: Any) -> None:
         nonlocal appended
         appended += 1
         point = _point(appended)
@@ -63,19 +63,19 @@ def kill_in_appends(patch: Patch) -> None:
             self._do("BEGIN")
         elif point == "before the fsync":
             self._do("PRAGMA synchronous = NORMAL")  # of the log: it is written, and not waited for
-        append(self, term, tasks)
+        append(self, term, rows)
         if point in POINTS:
             _die()
 
-    patch(SqliteStore, "append", killing)
+    patch(SqliteStore, "append_rows", killing)
 
 
 def kill_in_moves(patch: Patch) -> None:
     begin, move, do = SqliteStore.__init__, SqliteStore._move, SqliteStore._do
     moved = 0
 
-    def keeping_little(self: SqliteStore, folder: Path) -> None:
-        begin(self, folder, RECENT_BYTES)
+    def keeping_little(self: SqliteStore, folder: Path, **options: Any) -> None:
+        begin(self, folder, RECENT_BYTES, **options)
 
     def killing(self: SqliteStore, oldest: Any) -> None:
         nonlocal moved
@@ -121,7 +121,7 @@ def kill_in_forgetting(patch: Patch) -> None:
 
 
 def kill_in_recovery(patch: Patch) -> None:
-    begin_term, tasks = SqliteStore.begin_term, SqliteStore.tasks
+    begin_term, numbered = SqliteStore.begin_term, SqliteStore.numbered
 
     def beginning(self: SqliteStore, at_least: int) -> int:
         if _point(0) == "before the term":
@@ -131,14 +131,17 @@ def kill_in_recovery(patch: Patch) -> None:
             _die()
         return term
 
-    def reading(self: SqliteStore) -> Iterator[Kept]:
-        for number, task in enumerate(tasks(self)):
-            if _point(number) == "during the reading":
-                _die()
-            yield task
+    def reading(self: SqliteStore) -> Iterator[list[Numbered]]:
+        read = 0
+        for rows in numbered(self):
+            for _ in rows:
+                if _point(read) == "during the reading":
+                    _die()
+                read += 1
+            yield rows
 
     patch(SqliteStore, "begin_term", beginning)
-    patch(SqliteStore, "tasks", reading)
+    patch(SqliteStore, "numbered", reading)
 
 
 def _folder() -> Path:
@@ -152,4 +155,6 @@ def _point(number: int) -> str:
 
 
 def _die() -> None:
+    """The coordinator, and with it the process that writes its store, which is this one."""
+    os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cluster.store import READABLE, SCHEMA, Kept, MemoryStore, SqliteStore, Store, Unusable
+from orchestrator.cluster import store as store_module
+from orchestrator.cluster.store import READABLE, SCHEMA, Kept, MemoryStore, SqliteStore, Store, Unusable, locked
 from orchestrator.cluster.store_contents import Contents
 
 STORES: dict[str, Callable[[Path], Store]] = {
@@ -108,6 +110,20 @@ def test_a_second_coordinator_is_refused(tmp_path: Path):
         SqliteStore(folder)
     store.close()
     SqliteStore(folder).close()
+
+
+def test_what_still_writes_for_a_coordinator_that_is_gone_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Longer than for a lock whose holder is there."""
+    monkeypatch.setattr(store_module, "LOCK_WAITS_S", 0.0)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    held = locked(tmp_path, holder=gone.pid)
+    release = threading.Timer(0.3, held.close)
+    release.start()
+    SqliteStore(tmp_path).close()
+    release.join()
 
 
 def test_a_schema_that_is_not_known_is_refused(tmp_path: Path):
