@@ -95,18 +95,15 @@ class StoreProcess:
             self._process = subprocess.Popen(
                 command, pass_fds=[descriptor], process_group=0, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
-        self._is_open = False
 
     def begin_term(self, at_least: int) -> int:
         """As `Store.begin_term`."""
-        if not self._is_open:
-            self._answer()
-            self._is_open = True
-        return int(self._asked("begin_term", at_least))
+        self._ask("begin_term", at_least)
+        return int(self._answer())
 
     def tasks(self) -> Iterator[Kept]:
         """As `Store.tasks`. While some are taken here, the next are read there."""
-        self._socket.sendall(_frame(("tasks",)))
+        self._ask("tasks")
         while rows := self._answer():
             yield from kept_of_numbered(rows, self._file)
 
@@ -134,14 +131,13 @@ class StoreProcess:
 
     # ---- before there is a loop
 
-    def _asked(self, *request: Any) -> Any:
+    def _ask(self, *request: Any) -> None:
         with suppress(OSError):  # it has ended: the answer says so
             self._socket.sendall(_frame(request))
-        return self._answer()
 
     def _answer(self) -> Any:
         while not self._answers:
-            data = self._socket.recv(_READ_BYTES)
+            data = self._received()
             if not data:
                 raise self._ended()
             self._answers += self._frames.of(data)
@@ -166,11 +162,9 @@ class StoreProcess:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(_READ_BYTES)
+            data = self._received()
         except BlockingIOError:
             return
-        except OSError:
-            data = b""
         writing = self._writing
         if not data:
             assert self._loop is not None
@@ -185,6 +179,13 @@ class StoreProcess:
                 writing.set_result(_value(content))
             except Unusable as error:
                 writing.set_exception(error)
+
+    def _received(self) -> bytes:
+        """Nothing, where the other process has ended."""
+        try:
+            return self._socket.recv(_READ_BYTES)
+        except ConnectionError:
+            return b""
 
     def _ended(self) -> Unusable:
         from orchestrator.cluster.programs import why
@@ -233,7 +234,7 @@ def _values(store: SqliteStore, request: Sequence[Any]) -> Iterator[Any]:
     match request:
         case "begin_term", at_least:
             yield store.begin_term(at_least)
-        case "tasks", *_:
+        case ("tasks",):
             rows: list[Numbered]
             for rows in store.numbered():
                 yield rows
@@ -258,7 +259,6 @@ def _serve(connection: socket.socket, folder: Path, parent: int) -> None:
     except Unusable as error:
         answer(False, str(error))
         return
-    answer(True, None)
     while data := connection.recv(_READ_BYTES):
         for request in frames.of(data):
             try:

@@ -97,6 +97,17 @@ def test_a_writer_that_is_killed_is_told_to_whoever_waits(tmp_path: Path):
     asyncio.run(story())
 
 
+def test_a_writer_that_is_killed_before_the_tasks_are_read_is_told(tmp_path: Path):
+    """As while a group is written."""
+    store = StoreProcess(tmp_path)
+    store.begin_term(1)
+    os.kill(writer_of(store), signal.SIGKILL)
+    store._process.wait()
+    with pytest.raises(Unusable, match="was killed by SIGKILL"):
+        list(store.tasks())
+    store.close()
+
+
 def test_the_writer_ends_with_its_coordinator(tmp_path: Path):
     """Which gets SIGKILL: the folder is free a moment later, and has what was written."""
     script = """if True:
