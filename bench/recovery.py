@@ -44,7 +44,9 @@ def tasks(count: int, settled: float) -> Iterator[Kept]:
     now = time.time()
     for number in range(count):
         accepted_at = now - 600 + 300 * number / count
-        waiting = Kept(f"0123456789ab-{number}", 1, "", "1000003", "0123456789ab", number, None, accepted_at)
+        waiting = Kept(
+            *(f"0123456789ab-{number}", 1, "", "1000003", "0123456789ab", number, None, accepted_at), place=number + 1
+        )
         if number >= settled * count:
             yield waiting
             continue

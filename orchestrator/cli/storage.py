@@ -64,7 +64,9 @@ def export(folder: Data) -> None:
 def _told(task: Kept) -> dict[str, Any]:
     from orchestrator.core.model import TaskState
 
-    return task._asdict() | {"state": TaskState(task.state).name}
+    told = task._asdict() | {"state": TaskState(task.state).name}
+    del told["place"]  # which concerns nobody else
+    return told
 
 
 @contextmanager

@@ -11,13 +11,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from functools import partial
+from itertools import count
 from typing import Any, Protocol
 
 from orchestrator.cluster.jobs import Job
 from orchestrator.cluster.metrics import Groups
-from orchestrator.cluster.store import Kept, Unusable
+from orchestrator.cluster.store import Kept
 from orchestrator.cluster.store_process import Outdated
 from orchestrator.cluster.wire import translate
 from orchestrator.core.group_commit import GroupCommit, Noting
@@ -52,10 +52,15 @@ class Driver(Protocol):
 
 
 class Writer(Protocol):
-    """Of a store, elsewhere: `orchestrator.cluster.store_process`."""
+    """Of a store, elsewhere: `orchestrator.cluster.store_process`.
+
+    `listen` comes before the first `write`. `stored` is called for each group that is, one after the other; `failed`
+    once, with a sentence, when no other will be.
+    """
 
     def tasks(self) -> Iterator[Kept]: ...
-    def write(self, term: int, tasks: Sequence[Kept], outdated: Outdated | None) -> Future[None]: ...
+    def listen(self, stored: Callable[[], None], failed: Callable[[str], None]) -> None: ...
+    def write(self, term: int, tasks: Sequence[Kept], outdated: Outdated | None) -> None: ...
     def close(self) -> None: ...
 
 
@@ -76,10 +81,13 @@ class Durability:
         self._store = store
         self._term = term
         self._keep_bytes = keep_settled_bytes
-        self._writing: Future[None] | None = None  # the last group
         self._commit = GroupCommit(self._begin_soon)
         self.release: Release = self._commit.release
-        self._broken = False
+        self._writing = 0  # groups
+        self._begun = (0, 0.0)  # the tasks of the last group, and when that was handed over
+        self._over = False  # nothing is released any more
+        self._broken = ""  # why nothing is stored any more
+        self._settled_down = asyncio.Event()  # since it is over: no group is being written
         self.groups = Groups(self._loop.time())
         # Without a key, and with one: how long they are kept; when each was settled, by the wall clock, and its bytes.
         self._settled: tuple[tuple[float, deque[tuple[float, int]]], ...] = (
@@ -88,14 +96,21 @@ class Durability:
         )
         self._bytes = 0
         self._forgets_at = 0.0
+        self._places = count(1)
 
     def recovered(self, now: float) -> Iterator[Recovered]:
-        """What the store holds, for a core whose clock says `now`. Raises Unusable."""
+        """What the store holds, for a core whose clock says `now`; when all of it is taken, groups can be written.
+        Raises Unusable."""
         since_1970 = time.time() - now
+        last = 0
         for kept in self._store.tasks():
+            if kept.place > last:
+                last = kept.place
             if kept.settled_at is not None:
                 self._note_settled(kept)
             yield recovered_of(kept, since_1970, now)
+        self._places = count(last + 1)
+        self._store.listen(self._stored, self._fail)
 
     def noting(self, onward: Effects) -> Effects:
         """Effects that are passed on, and of which it is noted what they change."""
@@ -103,21 +118,15 @@ class Durability:
 
     async def close(self) -> None:
         """Write what is still to be written, unless the driver has failed; nothing is released any more."""
-        changed = not self._broken and not self._failed
-        self._broken = True
-        if self._writing is not None:
-            (failed,) = await asyncio.gather(asyncio.wrap_future(self._writing), return_exceptions=True)
-            if changed and failed:
-                log.error("%s", failed)
-                changed = False
-        self._commit.end()
-        group = self._next_group() if changed and self._commit.due else ()
+        vouched = not self._over and not self._failed
+        self._over = True
+        if vouched and (group := self._next_group()):
+            self._write(group, None)
         self._commit.close()
-        if group:
-            try:
-                await asyncio.wrap_future(self._store.write(self._term, group, None))
-            except Unusable as error:
-                log.error("%s", error)
+        if self._writing and not self._broken:
+            await self._settled_down.wait()
+            if vouched and self._broken:
+                log.error("%s", self._broken)
         self._store.close()
 
     # ---- groups
@@ -131,31 +140,32 @@ class Durability:
 
     def _begin(self) -> None:
         """Hand over what has changed, where no input is under way."""
-        if not self._commit.due or self._broken or self._failed:
+        if not self._commit.due or self._over or self._failed:
             return
         if self.driver is not None:
             self.driver.flush()
-        group = self._next_group()
-        # By way of a future of the loop, the end of each group would come one turn of the loop later.
-        self._writing = self._store.write(self._term, group, self._outdated())
-        self._writing.add_done_callback(partial(self._written, len(group), self._loop.time()))
+        self._write(self._next_group(), self._outdated())
+
+    def _write(self, group: Sequence[Kept], outdated: Outdated | None) -> None:
+        self._writing += 1
+        self._store.write(self._term, group, outdated)
+        self._begun = (len(group), self._loop.time())
 
     def _next_group(self) -> Sequence[Kept]:
         since_1970 = time.time() - self._loop.time()
-        group: list[Kept] = self._commit.begin(partial(kept_of, since_1970))
+        group: list[Kept] = self._commit.begin(partial(kept_of, since_1970, self._places))
         for kept in group:
             if kept.settled_at is not None:
                 self._note_settled(kept)
         return group
 
-    def _written(self, tasks: int, begun_at: float, writing: Future[None]) -> None:
-        if self._broken:
+    def _stored(self) -> None:
+        self._writing -= 1
+        if self._over:
+            if not self._writing:
+                self._settled_down.set()
             return
-        error = writing.exception()
-        if error is not None:
-            self._break(str(error) if isinstance(error, Unusable) else f"the store raised {error!r}")
-            return
-        now = self._loop.time()
+        now, (tasks, begun_at) = self._loop.time(), self._begun
         self.groups.stored(tasks, now - begun_at, now)
         covered = self._commit.end()
         self._begin()  # it is written while this one's calls are made
@@ -164,11 +174,17 @@ class Durability:
                 call(*values)
         except Exception as fault:
             log.error("a fault of the coordinator itself", exc_info=fault)
-            self._break(f"what was stored could not be told: {fault!r}")
+            self._stop(f"what was stored could not be told: {fault!r}")
         covered.clear()
 
-    def _break(self, sentence: str) -> None:
-        self._broken = True
+    def _fail(self, sentence: str) -> None:
+        self._broken = sentence
+        self._settled_down.set()
+        if not self._over:
+            self._stop(sentence)
+
+    def _stop(self, sentence: str) -> None:
+        self._over = True
         self._commit.close()
         if self.driver is not None:
             self.driver.stop(sentence)
@@ -194,9 +210,12 @@ class Durability:
         return (until[0], until[1]) if max(until) > -math.inf else None
 
 
-def kept_of(since_1970: float, task: Task) -> Kept:
-    """`since_1970`: what the wall clock is ahead of the core's. Called for every change, so nothing lies between."""
+def kept_of(since_1970: float, places: Iterator[int], task: Task) -> Kept:
+    """`since_1970`: what the wall clock is ahead of the core's. `places`: the next ones. Called for every change, so
+    nothing lies between."""
     job: Job = task.payload  # type: ignore[assignment]  # every task's payload in this world
+    if not job.place:
+        job.place = next(places)
     result, settled_at = task.result, task.settled_at
     queue_timeout_s, execution_timeout_s, deadline_s = task.limits or translate.NO_LIMITS
     fields = (
@@ -228,6 +247,7 @@ def kept_of(since_1970: float, task: Task) -> Kept:
         deadline_s,
         job.affinity_key,
         job.requires,
+        job.place,
     )
     return translate.make(Kept, fields)
 
@@ -240,7 +260,7 @@ def recovered_of(kept: Kept, since_1970: float, now: float) -> Recovered:
         kept.priority,
         Job(
             *(kept.kind, kept.payload, kept.session, kept.number, kept.key, kept.digest),
-            *(kept.affinity_key, kept.requires),
+            *(kept.affinity_key, kept.requires, kept.place),
         ),
         None if limits == translate.NO_LIMITS else limits,
         min(now, kept.accepted_at - since_1970),

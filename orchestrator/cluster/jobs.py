@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orchestrator.core.model import TimeLimits
@@ -20,7 +20,7 @@ class Job:
 
     `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
     `affinity_key`: tasks of one key are best executed by one worker. `requires`: labels that its worker must have, as
-    `labels_text` writes them.
+    `labels_text` writes them. `place`: by which the task is stored, 0 until then.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class Job:
     digest: str = ""
     affinity_key: str = ""
     requires: str = ""
+    place: int = field(default=0, compare=False)
 
     def is_same(self, other: Job) -> bool:
         """Whether the other one, whose payload is there, is the same work."""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-Row = tuple[str, bool, float | None, bytes]
-"""The id, whether there is a key, when it was settled, all of the task as JSON."""
+Row = tuple[int, bool, float | None, bytes]
+"""The place, whether there is a key, when it was settled, all of the task as JSON."""
 
 
 class Group(NamedTuple):
@@ -41,11 +41,11 @@ class Recent:
         self.bytes = 0
         self.last = 0  # the number of the last group
         self._groups: deque[Group] = deque()
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[int, Row] = {}
 
     def add(self, number: int, rows: Sequence[Row], size: int) -> None:
         before = len(self._rows)
-        self._rows.update((row[0], row) for row in rows)
+        self._rows.update([(row[0], row) for row in rows])
         settled_at = min([row[2] for row in rows if row[2] is not None], default=math.inf)
         self._groups.append(Group(number, len(self._rows) - before, size, settled_at))
         self.bytes += size

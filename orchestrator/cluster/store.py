@@ -12,9 +12,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
@@ -26,10 +25,11 @@ from orchestrator.cluster.recent import Oldest, Recent, Row
 log = logging.getLogger("orchestrator.coordinator")
 
 DATABASE = "tasks.sqlite"
-SCHEMA = 4
+SCHEMA = 5
 """The version of what the database holds."""
-READABLE = (2, 3, SCHEMA)
-"""Tasks of version 2 have fewer fields; what is stored anew has all. Before version 4 there were no groups."""
+READABLE = (2, 3, 4, SCHEMA)
+"""Tasks of version 2 have fewer fields; what is stored anew has all. Before version 4 there were no groups; before
+version 5 a task was found by its id."""
 _OLDEST_SQLITE = (3, 35)  # the first with RETURNING
 
 
@@ -43,7 +43,8 @@ class Kept(NamedTuple):
     `session`, `number`: by which client's stream it came, empty for none. `attempt`: the number of the newest one.
     `held`: of each attempt that the task counts on its number, its worker, that worker's incarnation, and since when.
     `key`: by which it may be submitted again, empty for none. `digest`: of its payload, once that is dropped.
-    `queue_timeout_s`, `deadline_s`: from `accepted_at`.
+    `queue_timeout_s`, `deadline_s`: from `accepted_at`. `place`: its number among all tasks, in the order in which they
+    were accepted, by which it is stored.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Kept(NamedTuple):
     deadline_s: float | None = None
     affinity_key: str = ""
     requires: str = ""
+    place: int = 0
 
 
 RECENT_BYTES = 16 << 20
@@ -78,7 +80,7 @@ LOCK_WAITS_S, ORPHANS_LOCK_WAITS_S = 1.0, 10.0
 """For a process that is about to end: what writes for a coordinator that was killed ends after it, and not before its
 sync of the disk. The other time is for one whose coordinator is gone."""
 _AT_ONCE = 500
-"""Rows that are read together, or written."""
+"""Rows that are read together."""
 
 
 _text_of = Encoder().encode
@@ -87,11 +89,9 @@ kept = Decoder(Kept).decode
 kept_of_many = Decoder(list[Kept]).decode
 """The tasks of a group from its JSON. ValueError where that is none."""
 
-_NO_ROW = (None,) * 4
-
 
 def rows_of(tasks: Sequence[Kept]) -> list[Row]:
-    return [(task.id, task.key != "", task.settled_at, _text_of(task)) for task in tasks]
+    return [(task.place, task.key != "", task.settled_at, _text_of(task)) for task in tasks]
 
 
 def _is_outdated(task: Kept, settled_until: float, keyed_until: float) -> bool:
@@ -184,13 +184,15 @@ class SqliteStore:
     them will not change any more.
     """
 
-    _GROUPS = "CREATE TABLE groups (number INTEGER PRIMARY KEY, tasks BLOB NOT NULL);"
+    _TABLES = (
+        "CREATE TABLE groups (number INTEGER PRIMARY KEY, tasks BLOB NOT NULL)",
+        "CREATE TABLE tasks (number INTEGER PRIMARY KEY, keyed INTEGER NOT NULL, settled_at REAL, task TEXT NOT NULL)",
+        "CREATE INDEX settled ON tasks (keyed, settled_at) WHERE settled_at IS NOT NULL",
+    )
     _APPEND = "INSERT INTO groups (number, tasks) SELECT ?, ? FROM coordinator WHERE term = ?"
-    _MOVE = f"""
-        INSERT INTO tasks (id, keyed, settled_at, task)
-        SELECT column1, column2, column3, CAST(column4 AS TEXT)
-        FROM (VALUES {",".join(["(?, ?, ?, ?)"] * _AT_ONCE)}) WHERE column1 IS NOT NULL
-        ON CONFLICT (id) DO UPDATE SET settled_at = excluded.settled_at, task = excluded.task"""
+    _MOVE = """
+        INSERT INTO tasks (number, keyed, settled_at, task) VALUES (?, ?, ?, CAST(? AS TEXT))
+        ON CONFLICT (number) DO UPDATE SET settled_at = excluded.settled_at, task = excluded.task"""
     _DROP = "DELETE FROM groups WHERE number <= ?"
     _FORGET = """
         DELETE FROM tasks WHERE (keyed = 0 AND settled_at <= ? OR keyed = 1 AND settled_at <= ?)
@@ -211,7 +213,9 @@ class SqliteStore:
         self._lock = locked(folder, make=True, holder=holder)
         try:
             self._cut_what_is_torn()
-            self._database = self._opened()
+            self._database, schema = self._opened()
+            if schema != SCHEMA:
+                self._convert(schema)
             self._read_groups()
             self._term: int = self._do("SELECT term FROM coordinator").fetchone()[0]
         except BaseException:
@@ -250,10 +254,7 @@ class SqliteStore:
             self._require(term)
 
     def _move(self, oldest: Oldest) -> None:
-        """In few statements."""
-        for at in range(0, len(oldest.rows), _AT_ONCE):
-            some = oldest.rows[at : at + _AT_ONCE]
-            self._do(self._MOVE, *chain.from_iterable(chain(some, repeat(_NO_ROW, _AT_ONCE - len(some)))))
+        self._run(self._database.executemany, self._MOVE, oldest.rows)
         self._do(self._DROP, oldest.last)
 
     def _move_alone(self, oldest: Oldest, term: int) -> None:
@@ -301,10 +302,15 @@ class SqliteStore:
 
     def _read_groups(self) -> None:
         self._recent = Recent()
+        for number, tasks, size in self._groups():
+            self._recent.add(number, rows_of(tasks), size)
+
+    def _groups(self) -> Iterator[tuple[int, list[Kept], int]]:
+        """The number of each, its tasks, and its size in bytes."""
         number = 0
         try:
             for number, text in self._database.execute("SELECT number, tasks FROM groups ORDER BY number"):
-                self._recent.add(number, rows_of(kept_of_many(text)), len(text))
+                yield number, kept_of_many(text), len(text)
         except sqlite3.Error as error:
             raise _damaged(self._folder, f"{self._file}: behind group {number}: {in_a_line(str(error))}") from None
         except (ValueError, TypeError) as error:
@@ -315,8 +321,11 @@ class SqliteStore:
         self._lock.close()
 
     def _do(self, statement: str, *values: object) -> sqlite3.Cursor:
+        return self._run(self._database.execute, statement, values)
+
+    def _run(self, run: Callable[..., sqlite3.Cursor], statement: str, values: Sequence[object]) -> sqlite3.Cursor:
         try:
-            return self._database.execute(statement, values)
+            return run(statement, values)
         except sqlite3.Error as error:
             raise Unusable(f"cannot write the store {self._file}: {error}") from None
 
@@ -336,8 +345,25 @@ class SqliteStore:
         except OSError as error:
             raise Unusable(f"cannot open the store {self._file}: {error.strerror}") from None
 
-    def _opened(self) -> sqlite3.Connection:
-        """A transaction is over when its statement is; nobody else is waited for."""
+    def _convert(self, schema: int) -> None:
+        """What an earlier version has written, which is not to read it from now on: there a row was found by the id of
+        its task."""
+        with self._transaction():
+            if schema == 4:
+                for _, tasks, _ in self._groups():
+                    rows = [(task.id, *row[1:]) for task, row in zip(tasks, rows_of(tasks), strict=True)]
+                    self._run(self._database.executemany, self._MOVE.replace("number", "id"), rows)
+                self._do("DROP TABLE groups")
+            self._do("ALTER TABLE tasks RENAME TO older")
+            self._do("DROP INDEX settled")
+            for statement in self._TABLES:
+                self._do(statement)
+            self._do("INSERT INTO tasks SELECT number, keyed, settled_at, task FROM older")
+            self._do("DROP TABLE older")
+            self._do(f"PRAGMA user_version = {SCHEMA}")
+
+    def _opened(self) -> tuple[sqlite3.Connection, int]:
+        """With its schema. A transaction is over when its statement is; nobody else is waited for."""
         try:
             database = sqlite3.connect(
                 self._file,
@@ -358,23 +384,17 @@ class SqliteStore:
             # Some builds overwrite what is deleted: not where nothing else is written for it.
             database.execute("PRAGMA secure_delete = FAST")
             if schema == 0:
+                schema = SCHEMA
                 database.executescript(f"""
                     BEGIN;
                     CREATE TABLE coordinator (term INTEGER NOT NULL);
                     INSERT INTO coordinator VALUES (0);
-                    CREATE TABLE tasks (
-                        number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, keyed INTEGER NOT NULL, settled_at REAL,
-                        task TEXT NOT NULL);
-                    CREATE INDEX settled ON tasks (keyed, settled_at) WHERE settled_at IS NOT NULL;
-                    {self._GROUPS}
-                    PRAGMA user_version = {SCHEMA};
+                    {";".join(self._TABLES)};
+                    PRAGMA user_version = {schema};
                     COMMIT;""")
             (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise _damaged(self._folder, f"{self._file}: {in_a_line(found)}")
-            if schema not in (0, SCHEMA):
-                # No earlier version is to read it from now on.
-                database.executescript(f"BEGIN; {self._GROUPS} PRAGMA user_version = {SCHEMA}; COMMIT;")
             # What can be read may not be on the disk: its sync has failed, or was never begun. Nobody is told of it
             # before it has been written anew.
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -382,11 +402,12 @@ class SqliteStore:
             if isinstance(error, sqlite3.OperationalError):
                 raise Unusable(f"cannot open the store {self._file}: {error}") from None
             raise _damaged(self._folder, f"{self._file}: {error}") from None
-        return database
+        return database, schema
 
 
 def kept_of_numbered(rows: Sequence[Numbered], file: Path) -> list[Kept]:
-    """At once: to read a million texts one by one takes half as long again. Raises Unusable."""
+    """At once: to read a million texts one by one takes half as long again. Those that an earlier version has stored do
+    not say their places. Raises Unusable."""
     try:
         found = kept_of_many(f"[{','.join(text for _, text in rows)}]")
     except (ValueError, TypeError):
@@ -399,7 +420,9 @@ def kept_of_numbered(rows: Sequence[Numbered], file: Path) -> list[Kept]:
             except (ValueError, TypeError) as error:
                 sentence = f"{file}: what is stored as number {number} is no task: {error}"
                 raise _damaged(file.parent, sentence) from None
-    return found
+    if all(task.place for task in found):
+        return found
+    return [task._replace(place=number) for task, (number, _) in zip(found, rows, strict=True)]
 
 
 def _damaged(folder: Path, sentence: str) -> Unusable:

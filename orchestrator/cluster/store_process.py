@@ -22,8 +22,7 @@ import signal
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from orchestrator.cluster.orphans import die_with
 from orchestrator.cluster.store import (
     DATABASE,
     Kept,
-    Numbered,
     SqliteStore,
     Unusable,
     kept_of_numbered,
@@ -75,18 +73,15 @@ class _Frames:
 
 
 class StoreProcess:
-    """The store of a folder, for one coordinator: first `begin_term` and `tasks`, then `write`, one group at a time, on
-    an event loop. Whatever is wrong with the store, or its process, raises Unusable."""
+    """The store of a folder, for one coordinator: first `begin_term` and `tasks`, which raise Unusable where anything
+    is wrong with the store or its process; then, on an event loop, `listen` and `write`."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / DATABASE
         self._frames = _Frames()
         self._answers: deque[Any] = deque()  # that have arrived, and are not taken yet
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._unsent = memoryview(b"")
-        self._sends = False  # what the socket did not take at once
-        self._writing: Future[None] | None = None
-        self._gone: Unusable | None = None
+        self._unsent = bytearray()  # what the socket did not take at once
         self._socket, theirs = socket.socketpair()
         with theirs:
             descriptor = theirs.fileno()
@@ -107,19 +102,20 @@ class StoreProcess:
         while rows := self._answer():
             yield from kept_of_numbered(rows, self._file)
 
-    def write(self, term: int, tasks: Sequence[Kept], outdated: Outdated | None) -> Future[None]:
-        """As `Store.append`, and then `Store.forget`. Done on the loop."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._socket.setblocking(False)
-            self._loop.add_reader(self._socket, self._read)
-        self._writing = Future()
-        if self._gone is not None:
-            self._writing.set_exception(self._gone)
-            return self._writing
-        self._unsent = memoryview(_frame(("write", term, rows_of(tasks), outdated)))
-        self._send()
-        return self._writing
+    def listen(self, stored: Callable[[], None], failed: Callable[[str], None]) -> None:
+        """`stored` is called for each group that is, and `failed` once, with a sentence, when no other is."""
+        self._loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)
+        self._loop.add_reader(self._socket, self._read, self._loop, stored, failed)
+
+    def write(self, term: int, tasks: Sequence[Kept], outdated: Outdated | None) -> None:
+        """As `Store.append`, and then `Store.forget`, behind what was written before."""
+        waits = bool(self._unsent)
+        self._unsent += _frame(("write", term, rows_of(tasks), outdated))
+        if not waits:
+            self._send()
+            if self._unsent and self._loop is not None:
+                self._loop.add_writer(self._socket, self._send_on, self._loop)
 
     def close(self) -> None:
         """And wait until the other process has ended, so that the folder is free."""
@@ -146,39 +142,31 @@ class StoreProcess:
     # ---- on a loop
 
     def _send(self) -> None:
-        assert self._loop is not None
         try:
-            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+            del self._unsent[: self._socket.send(self._unsent)]
         except BlockingIOError:
             pass
         except OSError:
-            self._unsent = self._unsent[:0]  # it has ended: `_read` says so
-        if self._unsent:
-            self._loop.add_writer(self._socket, self._send)
-            self._sends = True
-        elif self._sends:
-            self._loop.remove_writer(self._socket)
-            self._sends = False
+            self._unsent.clear()  # it has ended: `_read` says so
 
-    def _read(self) -> None:
+    def _send_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._send()
+        if not self._unsent:
+            loop.remove_writer(self._socket)
+
+    def _read(self, loop: asyncio.AbstractEventLoop, stored: Callable[[], None], failed: Callable[[str], None]) -> None:
         try:
             data = self._received()
+            if not data:
+                raise self._ended()
+            for answer in self._frames.of(data):
+                _value(answer)
+                stored()
         except BlockingIOError:
-            return
-        writing = self._writing
-        if not data:
-            assert self._loop is not None
-            self._loop.remove_reader(self._socket)
-            self._gone = self._ended()
-            if writing is not None and not writing.done():
-                writing.set_exception(self._gone)
-            return
-        for content in self._frames.of(data):
-            assert writing is not None
-            try:
-                writing.set_result(_value(content))
-            except Unusable as error:
-                writing.set_exception(error)
+            pass
+        except Unusable as error:
+            loop.remove_reader(self._socket)
+            failed(str(error))
 
     def _received(self) -> bytes:
         """Nothing, where the other process has ended."""
@@ -235,9 +223,7 @@ def _values(store: SqliteStore, request: Sequence[Any]) -> Iterator[Any]:
         case "begin_term", at_least:
             yield store.begin_term(at_least)
         case ("tasks",):
-            rows: list[Numbered]
-            for rows in store.numbered():
-                yield rows
+            yield from store.numbered()
             yield ()
         case "write", term, rows, outdated:
             store.append_rows(term, rows)
@@ -247,6 +233,7 @@ def _values(store: SqliteStore, request: Sequence[Any]) -> Iterator[Any]:
 
 
 def _serve(connection: socket.socket, folder: Path, parent: int) -> None:
+    """Until something is wrong, or nobody asks any more: nothing is stored behind a group that was not."""
     lines, frames = _Lines(), _Frames()
     log.addHandler(lines)
     log.propagate = False
@@ -256,19 +243,15 @@ def _serve(connection: socket.socket, folder: Path, parent: int) -> None:
 
     try:
         store = SqliteStore(folder, holder=parent)
-    except Unusable as error:
-        answer(False, str(error))
-        return
-    while data := connection.recv(_READ_BYTES):
-        for request in frames.of(data):
-            try:
+        while data := connection.recv(_READ_BYTES):
+            for request in frames.of(data):
                 for value in _values(store, request):
                     answer(True, value)
-            except Unusable as error:
-                answer(False, str(error))
-            except Exception as error:
-                answer(False, f"the store raised {error!r}")
-    store.close()
+        store.close()
+    except Unusable as error:
+        answer(False, str(error))
+    except Exception as error:
+        answer(False, f"the store raised {error!r}")
 
 
 def main(descriptor: int, parent: int, folder: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.cluster.decision_record import NAME, replay
 from orchestrator.rehearsal.local_cluster import LocalCluster
+from tests.cluster import stored_tasks
 from tests.cluster.contract import peers
 
 # Everything happens within fractions of a second, in the proportions of the defaults.
@@ -17,6 +18,11 @@ FAST = ("policies.detection.timeout_s=0.6", "policies.detection.check_every_s=0.
 PATIENT = ("policies.detection.timeout_s=10", "policies.execution_timeout_s=null")
 
 MakeCluster = Callable[..., LocalCluster]
+
+
+@pytest.fixture(autouse=True)
+def places_begin_anew() -> None:
+    stored_tasks.PLACES.clear()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ import pytest
 from orchestrator.cluster import wal
 from orchestrator.cluster.store import Kept, MemoryStore, SqliteStore, Unusable
 from orchestrator.cluster.store_contents import Contents
-from tests.cluster.test_store import settled, task
+from tests.cluster.stored_tasks import settled, task
 
 DATABASE, LOG = "tasks.sqlite", "tasks.sqlite-wal"
 GROUPS = 9

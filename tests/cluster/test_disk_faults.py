@@ -8,6 +8,7 @@ import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.cluster.client import AsyncClient, NewTask, Submission
@@ -79,4 +80,16 @@ def test_a_disk_that_fails_stops_the_coordinator_before_it_acknowledges(
     ids = {submission.task.key: submission.id.result() for submission in found}
     assert all(ids[submission.task.key] == submission.id.result() for submission in told)
     assert Counter((tmp_path / "executed").read_text().splitlines()) == Counter(ids.values())
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_coordinator_whose_store_is_no_longer_written_stops_at_once(tmp_path: Path):
+    """Exit 70, although nothing is to be stored: the process that writes for it was killed."""
+    log = tmp_path / "log"
+    policies = [*PATIENT, "--check", "--data", str(tmp_path / "data")]
+    with LocalCluster(1, heartbeat_s=0.1, policies=policies, log=log) as cluster:
+        (writer,) = psutil.Process(cluster.coordinator.pid).children()
+        writer.kill()
+        assert cluster.coordinator.wait(20) == 70
+    assert "the process that writes it was killed by SIGKILL" in log.read_text()
     assert "Traceback" not in log.read_text()

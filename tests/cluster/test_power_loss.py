@@ -17,8 +17,8 @@ import pytest
 from orchestrator.cluster import wal
 from orchestrator.cluster.store import DATABASE, Kept, MemoryStore, SqliteStore, Store
 from tests.cluster.faulty_disk import NAMES, FaultyDisk, Written, apply, lay
+from tests.cluster.stored_tasks import settled, task
 from tests.cluster.test_damaged_stores import opened
-from tests.cluster.test_store import settled, task
 from tests.planted import ROOT
 
 LOG, ACKED = NAMES["w"], NAMES["a"]
@@ -54,15 +54,22 @@ def step(store: Store, term: int, number: int) -> None:
         return
     rng = random.Random(number)
     sizes = [rng.choice([0, 100, 3000]) for _ in range(rng.choice([1, 1, 3, 20]))]
-    tasks = [task(f"t{number}-{each}", payload="x" * size) for each, size in enumerate(sizes)]
+    tasks = [
+        task(f"t{number}-{each}", payload="x" * size, place=_place(number, each)) for each, size in enumerate(sizes)
+    ]
     tasks[0] = tasks[0]._replace(key=_key(number))
     if number:
-        tasks.append(settled(f"t{number - 1}-0", float(number))._replace(key=_key(number - 1)))
+        tasks.append(settled(f"t{number - 1}-0", float(number), place=_place(number - 1, 0), key=_key(number - 1)))
     store.append(term, tasks)
 
 
 def _key(number: int) -> str:
     return f"k{number}" if number % 2 else ""
+
+
+def _place(number: int, each: int) -> int:
+    """The same in whatever process."""
+    return 100 * number + each + 1
 
 
 def work(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 
 import pytest
 
@@ -32,6 +33,7 @@ class World(EffectLog):
         self.rng = rng
         self.now = 0.0
         self.store = MemoryStore()
+        self.places = count(1)
         self.held: dict[str, dict[AttemptKey, bool]] = {"w1": {}, "w2": {}, "w3": {}}  # whether it is finished
         self.connected: dict[str, int] = {}  # by which coordinator
         self.ran: Counter[str] = Counter()
@@ -70,7 +72,7 @@ class World(EffectLog):
     # ---- what may happen
 
     def commit(self) -> None:
-        self.store.append(self.term, [kept_of(0.0, task) for task in self.changed])
+        self.store.append(self.term, [kept_of(0.0, self.places, task) for task in self.changed])
         self.changed.clear()
         mail, self.mail = self.mail, []
         for what, worker, key in mail:

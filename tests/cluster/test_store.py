@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import random
 import resource
@@ -11,16 +12,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.cluster import store as store_module
 from orchestrator.cluster.store import READABLE, SCHEMA, Kept, MemoryStore, SqliteStore, Store, Unusable, locked
 from orchestrator.cluster.store_contents import Contents
+from tests.cluster.stored_tasks import settled, task
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
@@ -28,14 +29,6 @@ STORES: dict[str, Callable[[Path], Store]] = {
     "sqlite that moves what is older than a group or two": partial(SqliteStore, recent_bytes=400),
     "sqlite that moves everything at once": partial(SqliteStore, recent_bytes=0),
 }
-
-
-def task(name: str, **changed: Any) -> Kept:
-    return Kept(name, 1, "sleep", "0", "", 0, None, 100.0, held=[])._replace(**changed)
-
-
-def settled(name: str, at: float, **changed: Any) -> Kept:
-    return task(name, payload="", state=3, worker_id="w1", result="done", settled_at=at, **changed)
 
 
 @pytest.mark.parametrize("make", STORES.values(), ids=STORES)
@@ -90,14 +83,14 @@ def test_what_was_appended_outlives_the_process(tmp_path: Path):
         import os, signal, sys
         from pathlib import Path
         from orchestrator.cluster.store import SqliteStore
-        from tests.cluster.test_store import task
+        from tests.cluster.stored_tasks import task
         store = SqliteStore(Path(sys.argv[1]))
-        store.append(store.begin_term(41), [task("kept")])
+        store.append(store.begin_term(41), [task("kept", place=3)])
         os.kill(os.getpid(), signal.SIGKILL)"""
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert done.returncode == -9
     store = SqliteStore(tmp_path)
-    assert list(store.tasks()) == [task("kept")]
+    assert list(store.tasks()) == [task("kept", place=3)]
     assert store.begin_term(0) == 42
     store.close()
 
@@ -138,32 +131,70 @@ def test_a_schema_that_is_not_known_is_refused(tmp_path: Path):
     assert (tmp_path / "tasks.sqlite").read_bytes() == before
 
 
-@pytest.mark.parametrize("older", [version for version in READABLE if version < SCHEMA])
-def test_a_store_of_an_older_version_is_read_and_is_of_this_one_from_then_on(older: int, tmp_path: Path):
-    """It had no groups, and before that its tasks had fewer fields; it would not find its way any more."""
-    store = SqliteStore(tmp_path)
-    tasks = [settled("old", 9.0), task("older", execution_timeout_s=3.0), task("keyed", key="k")]
-    store.append(store.begin_term(1), tasks)
-    assert list(store.tasks()) == tasks
-    store.close()
-    with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
-        database.execute("DROP TABLE groups")
-        if older == 2:
-            database.execute("UPDATE tasks SET task = json_remove(task, '$[21]', '$[20]', '$[19]', '$[18]')")
-            assert database.execute("SELECT max(json_array_length(task)) FROM tasks").fetchone() == (18,)
-        database.execute(f"PRAGMA user_version = {older}")
+def of_version(version: int, folder: Path, tasks: Sequence[Kept], groups: Sequence[Sequence[Kept]]) -> None:
+    """Write a store as an earlier version did: rows found by id, and tasks that say no place, nor in version 2 any
+    limits of their own but one."""
+    with sqlite3.connect(folder / "tasks.sqlite") as database:
+        database.executescript(f"""
+            CREATE TABLE coordinator (term INTEGER NOT NULL);
+            INSERT INTO coordinator VALUES (6);
+            CREATE TABLE tasks (
+                number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, keyed INTEGER NOT NULL, settled_at REAL,
+                task TEXT NOT NULL);
+            CREATE INDEX settled ON tasks (keyed, settled_at) WHERE settled_at IS NOT NULL;
+            PRAGMA user_version = {version};""")
+        for one in tasks:
+            text = json.dumps(one[:18] if version == 2 else one[:-1])
+            database.execute(
+                "INSERT INTO tasks VALUES (?, ?, ?, ?, ?)", (one.place, one.id, one.key != "", one.settled_at, text)
+            )
+        if version == 4:
+            database.execute("CREATE TABLE groups (number INTEGER PRIMARY KEY, tasks BLOB NOT NULL)")
+            for group in groups:
+                text = json.dumps([one[:-1] for one in group])
+                database.execute("INSERT INTO groups (tasks) VALUES (?)", (text.encode(),))
+    database.close()
+
+
+@pytest.mark.parametrize("version", [version for version in READABLE if version < SCHEMA])
+def test_a_store_of_an_older_version_is_read_and_is_of_this_one_from_then_on(version: int, tmp_path: Path):
+    """What its groups tell is newer than its rows; from then on no older version would find its way."""
+    rows = [settled("old", 9.0, place=3), task("older", execution_timeout_s=3.0, place=5), task("k", key="k", place=8)]
+    groups = [[task("in a group"), rows[2]._replace(attempt=1)], [rows[2]._replace(attempt=2)]]
+    of_version(version, tmp_path, rows, groups)
+    tasks = rows
+    if version == 4:
+        tasks = [*rows[:2], rows[2]._replace(attempt=2), task("in a group", place=9)]
     contents = Contents(tmp_path)
-    assert (list(contents.tasks()), contents.problems) == (tasks, [])
+    told = [one._replace(place=0) for one in contents.tasks()]
+    assert (told, contents.problems) == ([one._replace(place=0) for one in tasks], [])
     contents.close()
     store = SqliteStore(tmp_path)
     assert list(store.tasks()) == tasks
-    store.append(store.begin_term(1), [limited := task("new", queue_timeout_s=1.0, deadline_s=2.0)])
+    assert store.begin_term(1) == 7
+    limited = task("new", queue_timeout_s=1.0, deadline_s=2.0, place=10)
+    store.append(7, [limited, tasks[1]._replace(attempt=4)])
     store.close()
     with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
         assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA,)
     store = SqliteStore(tmp_path)
-    assert list(store.tasks()) == [*tasks, limited]
+    assert list(store.tasks()) == [tasks[0], tasks[1]._replace(attempt=4), *tasks[2:], limited]
     store.close()
+
+
+def test_a_group_of_an_older_version_that_is_none_is_refused(tmp_path: Path):
+    """By its number, and the store stays as it is."""
+    of_version(4, tmp_path, [task("t")], [[task("t")], [task("t")]])
+    with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
+        database.execute("UPDATE groups SET tasks = 'no group' WHERE number = 2")
+    database.close()
+    before = (tmp_path / "tasks.sqlite").read_bytes()
+    with pytest.raises(Unusable, match="what is stored as group 2 is none"):
+        SqliteStore(tmp_path)
+    with sqlite3.connect(tmp_path / "tasks.sqlite") as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (4,)
+        assert database.execute("SELECT count(*) FROM groups").fetchone() == (2,)
+    assert len(before) == (tmp_path / "tasks.sqlite").stat().st_size
 
 
 @pytest.mark.parametrize("recent_bytes", [0, 1000, 4000, 1 << 20])

@@ -10,18 +10,35 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.store import DATABASE, MemoryStore, SqliteStore, Unusable
-from orchestrator.cluster.store_process import StoreProcess
-from tests.cluster.test_store import settled, task
+from orchestrator.cluster.store import DATABASE, Kept, MemoryStore, SqliteStore, Unusable
+from orchestrator.cluster.store_process import Outdated, StoreProcess
+from tests.cluster.stored_tasks import settled, task
 from tests.planted import ROOT
 
 
 def writer_of(store: StoreProcess) -> int:
     return store._process.pid
+
+
+class Writing:
+    """To a store, and what is told of it: nothing for a group that is stored, a sentence when no other is."""
+
+    def __init__(self, store: StoreProcess, term: int) -> None:
+        self._store = store
+        self._term = term
+        self._told: asyncio.Queue[str] = asyncio.Queue()
+        store.listen(lambda: self._told.put_nowait(""), self._told.put_nowait)
+
+    def write(self, tasks: Sequence[Kept], outdated: Outdated | None = None) -> None:
+        self._store.write(self._term, tasks, outdated)
+
+    async def told(self) -> str:
+        return await asyncio.wait_for(self._told.get(), 20)
 
 
 def test_what_is_written_is_there_for_the_next_one(tmp_path: Path):
@@ -39,8 +56,10 @@ def test_what_is_written_is_there_for_the_next_one(tmp_path: Path):
         term = store.begin_term(41)
         memory.begin_term(41)
         assert (term, list(store.tasks())) == (41, [])
+        writing = Writing(store, term)
         for tasks, outdated in groups:
-            await asyncio.wait_for(asyncio.wrap_future(store.write(term, tasks, outdated)), 20)
+            writing.write(tasks, outdated)
+            assert not await writing.told()
             memory.append(term, tasks)
             if outdated:
                 memory.forget(term, *outdated)
@@ -70,8 +89,9 @@ def test_whoever_has_an_older_term_is_told(tmp_path: Path):
     async def story() -> None:
         store = StoreProcess(tmp_path)
         term = store.begin_term(5)
-        with pytest.raises(Unusable, match="its term is 5, and this coordinator's is 4"):
-            await asyncio.wait_for(asyncio.wrap_future(store.write(term - 1, [task("t")], None)), 20)
+        writing = Writing(store, term - 1)
+        writing.write([task("t")])
+        assert "its term is 5, and this coordinator's is 4" in await writing.told()
         store.close()
 
     asyncio.run(story())
@@ -80,21 +100,48 @@ def test_whoever_has_an_older_term_is_told(tmp_path: Path):
     kept.close()
 
 
-def test_a_writer_that_is_killed_is_told_to_whoever_waits(tmp_path: Path):
-    """While a group is being written, and before one is."""
+def test_a_writer_that_is_killed_is_told_once(tmp_path: Path):
+    """While groups are being written, and while none is; what is written later is lost without a word."""
+
+    async def story() -> None:
+        for groups in (0, 3):
+            store = StoreProcess(tmp_path)
+            writing = Writing(store, store.begin_term(1))
+            os.kill(writer_of(store), signal.SIGSTOP)
+            for number in range(groups):
+                writing.write([task(f"t{number}")])
+            os.kill(writer_of(store), signal.SIGKILL)
+            said = await writing.told()
+            assert said.startswith(f"cannot write the store {tmp_path / DATABASE}: ")
+            assert said.endswith("was killed by SIGKILL")
+            writing.write([task("later")])
+            store._process.wait()
+            store.close()
+            assert writing._told.empty()
+
+    asyncio.run(story())
+
+
+def test_nothing_is_stored_behind_a_group_that_was_not(tmp_path: Path):
+    """Although it was handed over before that was known."""
 
     async def story() -> None:
         store = StoreProcess(tmp_path)
-        term = store.begin_term(1)
+        term = store.begin_term(5)
+        writing = Writing(store, term)
         os.kill(writer_of(store), signal.SIGSTOP)
-        writing = store.write(term, [task("t")], None)
-        os.kill(writer_of(store), signal.SIGKILL)
-        for waits in (writing, None):
-            with pytest.raises(Unusable, match=rf"cannot write the store .*{DATABASE}: .* was killed by SIGKILL"):
-                await asyncio.wait_for(asyncio.wrap_future(waits or store.write(term, [task("t")], None)), 20)
+        store.write(term, [task("before")], None)
+        store.write(term - 1, [task("refused")], None)
+        store.write(term, [task("behind it")], None)
+        os.kill(writer_of(store), signal.SIGCONT)
+        assert not await writing.told()
+        assert "its term is 5, and this coordinator's is 4" in await writing.told()
         store.close()
 
     asyncio.run(story())
+    store = SqliteStore(tmp_path)
+    assert list(store.tasks()) == [task("before")]
+    store.close()
 
 
 def test_a_writer_that_is_killed_before_the_tasks_are_read_is_told(tmp_path: Path):
@@ -114,13 +161,15 @@ def test_the_writer_ends_with_its_coordinator(tmp_path: Path):
         import asyncio, os, signal, sys
         from pathlib import Path
         from orchestrator.cluster.store_process import StoreProcess
-        from tests.cluster.test_store import task
+        from tests.cluster.stored_tasks import task
+        from tests.cluster.test_store_process import Writing
         async def story():
             store = StoreProcess(Path(sys.argv[1]))
-            term = store.begin_term(7)
-            await asyncio.wrap_future(store.write(term, [task("kept")], None))
+            writing = Writing(store, store.begin_term(7))
+            writing.write([task("kept", place=1 << 30)])
+            await writing.told()
             print(store._process.pid, flush=True)
-            store.write(term, [task(f"t{number}") for number in range(20_000)], None)
+            writing.write([task(f"t{number}") for number in range(20_000)])
             os.kill(os.getpid(), signal.SIGKILL)
         asyncio.run(story())"""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -130,7 +179,7 @@ def test_the_writer_ends_with_its_coordinator(tmp_path: Path):
     assert done.returncode == -signal.SIGKILL, done.stderr
     store = StoreProcess(tmp_path)
     assert store.begin_term(0) == 8
-    assert task("kept") in list(store.tasks())
+    assert task("kept", place=1 << 30) in list(store.tasks())
     store.close()
     writer, deadline = int(done.stdout), time.monotonic() + 20
     while Path(f"/proc/{writer}/cmdline").exists() and Path(f"/proc/{writer}/cmdline").read_bytes():
@@ -155,7 +204,7 @@ def test_what_the_store_has_to_say_is_logged_here(tmp_path: Path, caplog: pytest
 
 
 def test_a_damaged_task_is_told_as_by_the_store_itself(tmp_path: Path):
-    """By its number."""
+    """By its number, which is its place."""
     store = SqliteStore(tmp_path)
     store.append(store.begin_term(1), [task("t")])
     assert list(store.tasks())  # it moves on
@@ -165,6 +214,6 @@ def test_a_damaged_task_is_told_as_by_the_store_itself(tmp_path: Path):
     database.close()
     other = StoreProcess(tmp_path)
     other.begin_term(1)
-    with pytest.raises(Unusable, match="what is stored as number 1 is no task"):
+    with pytest.raises(Unusable, match=f"what is stored as number {task('t').place} is no task"):
         list(other.tasks())
     other.close()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -160,14 +161,15 @@ def test_limits_on_the_command_line(make_cluster: MakeCluster):
 
 def test_limits_are_stored_by_the_wall_clock_and_recorded():
     """The next coordinator's clock says something else; what has begun is not stored as waiting."""
+    places = count(1)
     task = Task("t", 0, 1, Job("sleep", "0"), 100.0, TimeLimits(5.0, None, 7.0))
-    kept = kept_of(1000.0, task)
+    kept = kept_of(1000.0, places, task)
     assert (kept.accepted_at, kept.queue_timeout_s, kept.deadline_s) == (1100.0, 5.0, 7.0)
     again = recovered_of(kept, 1090.0, 20.0)
     assert (again.submitted_at, again.limits) == (10.0, TimeLimits(5.0, None, 7.0))
     task.begin()
-    assert kept_of(1000.0, task).queue_timeout_s is None
-    assert recovered_of(kept_of(0.0, Task("t", 0, 1, Job("sleep", "0"), 0.0)), 0.0, 0.0).limits is None
+    assert kept_of(1000.0, places, task).queue_timeout_s is None
+    assert recovered_of(kept_of(0.0, places, Task("t", 0, 1, Job("sleep", "0"), 0.0)), 0.0, 0.0).limits is None
 
 
 def test_limits_and_refusals_are_decided_again(tmp_path: Path):
