@@ -5,7 +5,8 @@
 Tasks that wait, tasks that are settled, and half of each, stored in a folder of the current one: that of temporary
 files may be memory. Each time the real process starts on them, until it is ready to serve. `recovery`: what it says
 itself of that, without the interpreter's own start; `processor`: the seconds of a processor that it took until then,
-which tell more on a machine that does other things too. Bytes are of a task, beyond a coordinator that has none.
+which tell more on a machine that does other things too. Bytes are of a task, beyond a coordinator that has none; in
+memory, those of the process that writes for it included.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SHARES = {"waiting": 0.0, "half of each": 0.5, "settled": 1.0}
 
 
 class Measured(NamedTuple):
-    """`memory`: resident bytes of the coordinator."""
+    """`memory`: resident bytes of the coordinator and of the process that reads and writes for it."""
 
     ready_s: float
     recovery_s: float
@@ -72,7 +73,8 @@ def start(folder: Path) -> Measured:
         address = coordinator.ready()
         ready_s = time.perf_counter() - begin
         process = psutil.Process(coordinator.pid)
-        memory, processor_s = process.memory_info().rss, sum(process.cpu_times()[:2])
+        memory = sum(each.memory_info().rss for each in (process, *process.children()))
+        processor_s = sum(process.cpu_times()[:2])
         with Client(f"127.0.0.1:{address.rpartition(':')[2]}") as client:
             commits = client.metrics().commits
         assert commits is not None

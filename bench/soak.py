@@ -46,12 +46,13 @@ UNREAD_SETTLES_S = 15.0
 
 
 class Row(NamedTuple):
-    """`minute`: since the beginning; MiB of the coordinator, the largest worker and its largest subprocess, the client,
-    the store and its log."""
+    """`minute`: since the beginning; MiB of the coordinator, the process that writes its store, the largest worker and
+    its largest subprocess, the client, the store and its log."""
 
     minute: float
     settled: int
     coordinator: float
+    writer: float
     worker: float
     subprocess: float
     client: float
@@ -96,12 +97,14 @@ async def load(client: AsyncClient, rate: float, seconds: float, own: bool, ends
 
 async def look(cluster: LocalCluster, client: AsyncClient, data: Path, begin: float) -> Row:
     metrics = await client.metrics()
+    coordinator = psutil.Process(cluster.coordinator.pid)
     workers = [psutil.Process(cluster.worker(name).pid) for name in cluster.names]
     sizes = {file.name: file.stat().st_size / 2**20 for file in data.iterdir()}
     return Row(
         (time.monotonic() - begin) / 60,
         metrics.completed + metrics.failed,
-        mebibytes(psutil.Process(cluster.coordinator.pid)),
+        mebibytes(coordinator),
+        sum(map(mebibytes, coordinator.children())),
         max(map(mebibytes, workers)),
         max((mebibytes(child) for worker in workers for child in worker.children()), default=0.0),
         mebibytes(psutil.Process()),
@@ -131,7 +134,7 @@ async def soak(
         while not (await asyncio.wait([loading], timeout=LOOK_S))[0]:
             rows.append(await look(cluster, client, data, begin))
             row = rows[-1]
-            sizes = " | ".join(f"{size:.1f}" for size in row[2:8])
+            sizes = " | ".join(f"{size:.1f}" for size in row[2:9])
             print(f"| {row.minute:.1f} | {row.settled:,} | {sizes} | {row.p99_ms:.1f} |", flush=True)
         await loading
     return rows, ends
@@ -144,7 +147,7 @@ def grown(rows: list[Row]) -> dict[str, float]:
     return {
         name: statistics.median(getattr(row, name) for row in last)
         / statistics.median(getattr(row, name) for row in second)
-        for name in ("coordinator", "worker", "subprocess", "client", "store", "log")
+        for name in ("coordinator", "writer", "worker", "subprocess", "client", "store", "log")
         if any(getattr(row, name) for row in second)
     }
 
@@ -197,7 +200,7 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     own = ["--app", "noops:app"] if arguments.own else []
     executor = "process" if arguments.own else "inline"
-    columns = ["minute", "settled", *(f"{of} MiB" for of in Row._fields[2:8]), "p99 ms"]
+    columns = ["minute", "settled", *(f"{of} MiB" for of in Row._fields[2:9]), "p99 ms"]
     print(f"| {' | '.join(columns)} |\n|{' ---: |' * len(columns)}")
     with tempfile.TemporaryDirectory(dir=".") as folder:
         data, kept_s = Path(folder) / "data", str(arguments.retention)
