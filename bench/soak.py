@@ -61,6 +61,10 @@ class Row(NamedTuple):
     p99_ms: float
 
 
+SIZES = Row._fields[2:-1]
+"""The columns in MiB."""
+
+
 def task(number: int, own: bool) -> NewTask:
     key = f"order-{number}" if number % 2 else ""
     if own:
@@ -134,7 +138,7 @@ async def soak(
         while not (await asyncio.wait([loading], timeout=LOOK_S))[0]:
             rows.append(await look(cluster, client, data, begin))
             row = rows[-1]
-            sizes = " | ".join(f"{size:.1f}" for size in row[2:9])
+            sizes = " | ".join(f"{size:.1f}" for size in row[2:-1])
             print(f"| {row.minute:.1f} | {row.settled:,} | {sizes} | {row.p99_ms:.1f} |", flush=True)
         await loading
     return rows, ends
@@ -147,7 +151,7 @@ def grown(rows: list[Row]) -> dict[str, float]:
     return {
         name: statistics.median(getattr(row, name) for row in last)
         / statistics.median(getattr(row, name) for row in second)
-        for name in ("coordinator", "writer", "worker", "subprocess", "client", "store", "log")
+        for name in SIZES
         if any(getattr(row, name) for row in second)
     }
 
@@ -200,7 +204,7 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     own = ["--app", "noops:app"] if arguments.own else []
     executor = "process" if arguments.own else "inline"
-    columns = ["minute", "settled", *(f"{of} MiB" for of in Row._fields[2:9]), "p99 ms"]
+    columns = ["minute", "settled", *(f"{of} MiB" for of in SIZES), "p99 ms"]
     print(f"| {' | '.join(columns)} |\n|{' ---: |' * len(columns)}")
     with tempfile.TemporaryDirectory(dir=".") as folder:
         data, kept_s = Path(folder) / "data", str(arguments.retention)

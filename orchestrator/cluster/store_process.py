@@ -30,14 +30,7 @@ from typing import Any
 from msgspec import msgpack
 
 from orchestrator.cluster.orphans import die_with
-from orchestrator.cluster.store import (
-    DATABASE,
-    Kept,
-    SqliteStore,
-    Unusable,
-    kept_of_numbered,
-    rows_of,
-)
+from orchestrator.cluster.store import DATABASE, Kept, SqliteStore, Unusable, kept_of_numbered, rows_of
 
 log = logging.getLogger("orchestrator.coordinator")
 
@@ -110,11 +103,12 @@ class StoreProcess:
 
     def write(self, term: int, tasks: Sequence[Kept], outdated: Outdated | None) -> None:
         """As `Store.append`, and then `Store.forget`, behind what was written before."""
+        assert self._loop is not None
         waits = bool(self._unsent)
         self._unsent += _frame(("write", term, rows_of(tasks), outdated))
         if not waits:
             self._send()
-            if self._unsent and self._loop is not None:
+            if self._unsent:
                 self._loop.add_writer(self._socket, self._send_on, self._loop)
 
     def close(self) -> None:
@@ -255,9 +249,7 @@ def _serve(connection: socket.socket, folder: Path, parent: int) -> None:
 
 
 def main(descriptor: int, parent: int, folder: str) -> None:
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # a supervisor sends it to all there is, and the coordinator ends both
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a supervisor sends it to all: the coordinator ends both
     die_with(parent)
     gc.disable()  # nothing here is in a cycle
     with suppress(ConnectionError), socket.socket(fileno=descriptor) as connection:

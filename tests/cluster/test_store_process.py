@@ -100,6 +100,19 @@ def test_whoever_has_an_older_term_is_told(tmp_path: Path):
     kept.close()
 
 
+def test_a_fault_of_the_writer_is_told(tmp_path: Path):
+    """As what it was; nothing else is stored."""
+
+    async def story() -> None:
+        store = StoreProcess(tmp_path)
+        writing = Writing(store, store.begin_term(1))
+        writing.write([settled("t", 1.0)], ("no", "times"))  # type: ignore[arg-type]
+        assert (await writing.told()).startswith("the store raised TypeError(")
+        store.close()
+
+    asyncio.run(story())
+
+
 def test_a_writer_that_is_killed_is_told_once(tmp_path: Path):
     """While groups are being written, and while none is; what is written later is lost without a word."""
 
